@@ -1,0 +1,47 @@
+"""The variance of the reverse step p(x_{t-1} | x_t)."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddpm.diffusion.process import NoiseSchedule
+
+
+class Variance(Protocol):
+    """Log-variance of p(x_{t-1} | x_t) on the chain in use, which may be a respaced one.
+
+    `outputs` is how many values per channel of the picture the network has to give for it beside the prediction.
+    """
+
+    outputs: int
+
+    def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
+        """Shaped to broadcast with x_t [B, C, H, W]; `output` is the network's part for the variance, if any."""
+        ...
+
+
+class FixedSmall:
+    """The variance of q(x_{t-1} | x_t, x_0): right where the data is a single point (Ho et al. 2020, section 3.2).
+
+    It is 0 at t = 0, where its logarithm is that of t = 1 instead, as in the paper's code.
+    """
+
+    outputs = 0
+
+    def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
+        return schedule.lookup("posterior_variance_positive", t, x_t).log()
+
+
+class FixedLarge:
+    """beta_t: right where the data is a unit Gaussian (Ho et al. 2020, section 3.2).
+
+    At t = 0 it is the posterior variance of t = 1 instead, as in the paper's code, for the likelihood's sake.
+    """
+
+    outputs = 0
+
+    def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
+        first = schedule.lookup("posterior_variance_positive", t, x_t)
+        beta = schedule.lookup("betas", t, x_t)
+        return torch.where(t.view(first.shape) == 0, first, beta).log()

@@ -1,0 +1,1 @@
+"""The LightningModule and what belongs to a run: randomness, averaged weights, checkpoints, callbacks, loggers."""
