@@ -1,0 +1,1 @@
+"""The application: what train.py, sample.py and `ddpm.load` call. The only room that imports Hydra."""

@@ -1,0 +1,148 @@
+"""The check of a configuration before anything is built, imported or written."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from ddpm.app import targets
+from ddpm.app.errors import UsageError
+from ddpm.app.schema import TrainerSettings, devices_problem
+
+PROVIDED = {
+    "data": ("seed",),
+    "model": ("in_channels", "out_channels"),
+    "optimizer": ("parameters",),
+    "logger": ("directory", "id", "config"),
+}
+"""Arguments that the program gives to what a group builds, so that nobody types them."""
+
+INSTANTIATE_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, interpolations resolved.
+
+    Raises:
+        UsageError: where a value is missing or an interpolation leads nowhere.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UsageError(f"{missing[0]} is missing: give it as {missing[0]}=VALUE")
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+
+
+def check_keys(config: Mapping[str, Any], reference: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
+    """Refuse keys that nothing would read, targets that nothing may build, and wrong types under `trainer`.
+
+    Nothing outside this project is imported, so it takes no time.
+
+    Args:
+        config: as plain containers.
+        reference: the configuration as it is without anyone's changes; says which keys there are.
+        allowed: packages whose targets are admitted beside our own and the libraries'.
+
+    Raises:
+        UsageError: for the first mistake, naming the key and the nearest valid one.
+    """
+    _check_node("", config, reference, allowed)
+    check_trainer(config.get("trainer", {}))
+
+
+def check_foreign_targets(config: Mapping[str, Any]) -> None:
+    """The same for keys of constructors outside this project, which have to be imported to be asked.
+
+    Raises:
+        UsageError: for the first key that a constructor does not know.
+    """
+    for key, node in _targets("", config):
+        if not targets.is_ours(node["_target_"]):
+            _check_arguments(key, node)
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Refuse unknown keys and wrong types among the trainer's settings.
+
+    Raises:
+        UsageError: for the first mistake.
+    """
+    known = {field.name: field.type for field in fields(TrainerSettings)}
+    for name, value in settings.items():
+        key = f"trainer.{name}"
+        if name == "_target_":
+            continue
+        if name not in known:
+            raise UsageError(unknown(key, known))
+        if name == "devices" and (problem := devices_problem(value)):
+            raise UsageError(f"{key}={value}: {problem}")
+        try:
+            OmegaConf.merge(OmegaConf.structured(TrainerSettings), {name: value})
+        except ValidationError as error:
+            kind = getattr(known[name], "__name__", str(known[name]))
+            raise UsageError(f"{key}={value}: must be {kind.replace(' | None', ' or null')}") from error
+
+
+def unknown(key: str, valid: Iterable[str]) -> str:
+    """The message for a key that does not exist, with the nearest that does."""
+    parent, _, name = key.rpartition(".")
+    valid = sorted(valid)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    prefix = f"{parent}." if parent else ""
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"valid here: {', '.join(valid)}"
+    return f"{key}: there is no such key; {hint}"
+
+
+def _check_node(path: str, node: Any, reference: Any, allowed: Sequence[str]) -> None:
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            _check_node(f"{path}[{index}]", child, None, allowed)
+    if not isinstance(node, Mapping):
+        return
+    reference = reference if isinstance(reference, Mapping) else {}
+    if "_target_" in node:
+        targets.check_name(path, node["_target_"], allowed)
+        if path != "trainer" and targets.is_ours(node["_target_"]):
+            _check_arguments(path, node)
+    elif reference and "_target_" not in reference:
+        for name, child in node.items():
+            new_object = isinstance(child, Mapping) and "_target_" in child and path
+            if name not in reference and not new_object:
+                raise UsageError(unknown(_join(path, name), reference))
+    for name, child in node.items():
+        _check_node(_join(path, name), child, reference.get(name), allowed)
+
+
+def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
+    takes = targets.parameters(path, node["_target_"])
+    provided = PROVIDED.get(path, ())
+    given = [name for name in node if name not in INSTANTIATE_KEYS]
+    for name in given:
+        if name in provided:
+            raise UsageError(f"{path}.{name}: is not yours to set, it follows from the rest of the configuration")
+        if name not in takes.names and not takes.any:
+            raise UsageError(unknown(_join(path, name), set(takes.names) - set(provided)))
+    lacking = takes.required - set(given) - set(provided)
+    if lacking and not node.get("_partial_"):
+        name = min(lacking)
+        raise UsageError(f"{path}.{name} is missing: give it as {path}.{name}=VALUE")
+
+
+def _targets(path: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node and path != "trainer":
+            yield path, node
+        for name, child in node.items():
+            yield from _targets(_join(path, name), child)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _targets(f"{path}[{index}]", child)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else str(name)

@@ -1,0 +1,228 @@
+"""From a command line to a checked configuration and a job: what Hydra does, with the mistakes told first.
+
+Every mistake that the command line holds is told in one message, with exit code 2, before anything heavy is imported
+and before any directory is made. `HYDRA_FULL_ERROR=1` shows the traceback instead.
+"""
+
+import difflib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ddpm.app import check, run_directory
+from ddpm.app.errors import UsageError
+
+CONF = Path(__file__).parents[3] / "conf"
+
+Job = Callable[[], int]
+"""Does the work; returns the exit code."""
+
+Prepare = Callable[[dict[str, Any], Path], Job]
+"""(checked configuration, run directory) -> job. Raises UsageError for what only building can tell; writes nothing."""
+
+
+def run(prepare: Prepare, config_name: str) -> NoReturn:
+    """Be a Hydra application.
+
+    Args:
+        prepare: builds the job.
+        config_name: of the primary configuration in `conf/`.
+    """
+    try:
+        sys.exit(_run(prepare, config_name))
+    except UsageError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        if is_leader():
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def is_leader() -> bool:
+    """Whether this process speaks and writes for all that do the same work."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0")))
+    return rank == "0"
+
+
+def _run(prepare: Prepare, config_name: str) -> int:
+    run_directory.register_resolver()
+    arguments = get_args_parser().parse_args()
+    informs = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
+    if informs or arguments.shell_completion:
+        _hand_to_hydra(lambda _: None, config_name)
+        return 0
+
+    config_loader = _config_loader(arguments, config_name)
+    try:
+        configs, multirun = _compose(config_loader, arguments, config_name)
+    except MissingConfigException as error:
+        raise UsageError(_missing_option(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_first_lines(error)) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+    checked = [_check(config, reference) for config, reference in configs]
+    if multirun:
+        _hand_to_hydra(lambda _: None, config_name)
+        return 0
+
+    config, directory, claimed = *checked[0], False
+    if not run_directory.launched_externally() and "LOCAL_RANK" not in os.environ:
+        named = any(value.lstrip("+").startswith("hydra.run.dir=") for value in arguments.overrides)
+        directory, claimed = _claim(directory, config, named=named)
+    try:
+        check.check_foreign_targets(config)
+        job = prepare(config, directory)
+    except BaseException:
+        if claimed:
+            _remove_empty(directory)
+        raise
+    sys.argv.append(f"hydra.run.dir={_quoted(str(directory))}")
+    exit_code = 1
+
+    def task(_: DictConfig) -> None:
+        nonlocal exit_code
+        exit_code = job()
+
+    _hand_to_hydra(task, config_name)
+    return exit_code
+
+
+def _hand_to_hydra(task: Callable[[DictConfig], None], config_name: str) -> None:
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+
+
+def _config_loader(arguments: Namespace, config_name: str) -> ConfigLoader:
+    """Hydra's loader over conf/ and the command line's --config-dir, as Hydra itself sets it up."""
+    search_path = create_config_search_path(str(CONF))
+    if arguments.config_dir is not None:
+        directory = Path(arguments.config_dir).absolute()
+        if not directory.is_dir():
+            raise UsageError(f"--config-dir {arguments.config_dir}: there is no such directory")
+        search_path.prepend("command-line", f"file://{directory}", SearchPathQuery(provider="schema", path=None))
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2(config_name, search_path).config_loader
+
+
+def _compose(
+    loader: ConfigLoader, arguments: Namespace, config_name: str
+) -> tuple[list[tuple[DictConfig, DictConfig]], bool]:
+    """Every job's configuration, each with the one that says which keys there are; and whether it is a sweep."""
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments.overrides)
+    admitted = [_admit(override, loader) for override in overrides]
+    for given, override in zip(arguments.overrides, admitted, strict=True):
+        sys.argv[sys.argv.index(given, 1)] = override
+    name = arguments.config_name or config_name
+
+    def load(values: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+        return loader.load_configuration(name, list(values), mode, validate_sweep_overrides=False)
+
+    reference = loader.load_configuration(config_name, [], RunMode.RUN)
+    config = load(admitted)
+    swept = [override.is_sweep_override() for override in overrides]
+    if not (arguments.multirun or config.hydra.mode == RunMode.MULTIRUN):
+        if any(swept):
+            ambiguous = arguments.overrides[swept.index(True)]
+            raise UsageError(f"{ambiguous}: several values are a sweep, which needs -m; a list is written [a,b]")
+        return [(config, reference)], False
+
+    sweeper = load(admitted, RunMode.MULTIRUN).hydra.sweeper
+    if sweeper._target_.endswith(".BasicSweeper"):
+        values = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *admitted]
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(values)
+        jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    else:  # what another sweeper will choose is checked when it has chosen
+        jobs = [[value for value, is_swept in zip(admitted, swept, strict=True) if not is_swept]]
+    return [(load(job), reference) for job in jobs], True
+
+
+def _admit(override: Override, loader: ConfigLoader) -> str:
+    """Let a key be set whether its yaml lists it or not: whether it exists, our own check tells better.
+
+    So `+trainer.devices=4`, `trainer.devices=4` and `++trainer.devices=4` all mean the same.
+    """
+    text = override.input_line or ""
+    assert override.key_or_group is not None
+    if override.type == OverrideType.DEL or override.package is not None or text.startswith("hydra"):
+        return text
+    bare = text.lstrip("+")
+    is_group = bool(loader.get_group_options(override.key_or_group))
+    return bare if is_group else f"++{bare}"
+
+
+def _check(config: DictConfig, reference: DictConfig) -> tuple[dict[str, Any], Path]:
+    """The plain configuration without Hydra's part, checked; and the run directory."""
+    own, reference = (OmegaConf.masked_copy(c, [k for k in c if k != "hydra"]) for c in (config, reference))
+    values = check.plain(own)
+    keys = OmegaConf.to_container(reference, resolve=False)
+    assert isinstance(keys, dict)
+    check.check_keys(values, keys, values.get("allow_targets") or ())
+    return values, Path(config.hydra.run.dir).absolute()
+
+
+def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> tuple[Path, bool]:
+    """Make the run directory for this run alone; or take one that the user named, if no other run has used it.
+
+    Returns the directory and whether it was made.
+    """
+    if not named:
+        return run_directory.claim(directory), True
+    if (directory / "run.json").exists():
+        ckpt = Path(config.get("ckpt") or "/").expanduser().absolute()
+        if directory not in (ckpt, *ckpt.parents):
+            raise UsageError(
+                f"hydra.run.dir={directory}: holds a run already; choose another directory, or continue that run "
+                f"with ckpt={directory}"
+            )
+    made = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory, made
+
+
+def _remove_empty(directory: Path) -> None:
+    """Undo the making of a directory, and of its parents where they hold nothing else."""
+    for path in (directory, *directory.parents):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    options = sorted(error.options or [])
+    if not group or not options:
+        return _first_lines(error)
+    near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if error.__cause__ is not None:
+        lines += str(error.__cause__).splitlines()[:1]
+    return " ".join(lines[:2])

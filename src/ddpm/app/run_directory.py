@@ -1,0 +1,75 @@
+"""Where a run writes: one directory for all its processes, decided once, shared with no other run."""
+
+import os
+import re
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ddpm.app.errors import UsageError
+
+
+def register_resolver() -> None:
+    """Make `${run_dir:APP,PART,...}` available to configurations: logs/APP/<date>_<time>_<parts>, absolute.
+
+    All processes that torchrun or SLURM starts for one job find the same directory, derived from the job's id.
+    """
+    OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
+
+
+def claim(directory: Path) -> Path:
+    """Make a new directory of this name, or with -2, -3 ... behind it where another run was faster."""
+    candidate, number = directory, 1
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = directory.with_name(f"{directory.name}-{number}")
+
+
+@cache
+def _run_dir(app: str, *parts: str) -> str:
+    slug = "_".join(_word(part) for part in parts if part)
+    when = _job() or f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return str(Path("logs", app, f"{when}_{slug}" if slug else when).absolute())
+
+
+def _word(part: object) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", str(part)).strip("-")
+
+
+def launched_externally() -> bool:
+    """Whether torchrun or srun started this process as one of several that make up a job."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
+
+
+def _job() -> str | None:
+    """A name for the job that this process belongs to, equal in all of its processes; None for a lone process."""
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run_id is not None and run_id != "none":
+        return f"torchrun_{_word(run_id)}"
+    if run_id == "none":
+        if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
+            raise UsageError(
+                "hydra.run.dir: several nodes need a common run directory; give torchrun an --rdzv-id, "
+                "or name the directory with hydra.run.dir=PATH"
+            )
+        return f"{_parent_start():%Y-%m-%d_%H-%M-%S}_torchrun"
+    if "SLURM_PROCID" in os.environ:
+        return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ.get('SLURM_STEP_ID', '0')}"
+    return None
+
+
+def _parent_start() -> datetime:
+    """When torchrun, the parent of all processes on this node, was started (Linux)."""
+    try:
+        stat = Path(f"/proc/{os.getppid()}/stat").read_text()
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    except OSError as error:
+        raise UsageError("hydra.run.dir: name it, or give torchrun an --rdzv-id, on this system") from error
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    return datetime.fromtimestamp(int(boot.split()[1]) + ticks // os.sysconf("SC_CLK_TCK"))

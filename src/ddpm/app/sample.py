@@ -1,0 +1,58 @@
+"""What sample.py does once its configuration is checked."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ddpm.app import terminal
+from ddpm.app.build import build
+from ddpm.app.command_line import Job
+from ddpm.app.errors import UsageError
+from ddpm.app.loading import load
+from ddpm.training.grids import grid, to_uint8
+
+log = logging.getLogger(__name__)
+
+MOST_IN_A_GRID = 400
+
+
+def prepare(config: dict[str, Any], directory: Path) -> Job:
+    """Load the run that is to be sampled.
+
+    Raises:
+        UsageError: where there is none, or the settings make no sense.
+    """
+    terminal.set_up(None, leader=True)
+    if config["weights"] not in ("ema", "raw"):
+        raise UsageError(f"weights={config['weights']}: must be ema (averaged) or raw")
+    for key in ("n", "batch_size"):
+        if not isinstance(config[key], int) or config[key] < 1:
+            raise UsageError(f"{key}={config[key]}: must be a whole number, at least 1")
+    run = load(config["ckpt"], config["device"])
+    sampler = build(config, "sampler") if config["sampler"] else run.module.sampler
+    try:
+        sampler.steps(run.module.schedule.num_timesteps)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+    def job() -> int:
+        terminal.set_up(directory / "sample.log", leader=True)
+        log.info("sampling from %s, step %d, %s weights", run.path, run.step, config["weights"])
+        images = to_uint8(
+            run.sample(
+                config["n"],
+                seed=config["seed"],
+                sampler=sampler,
+                weights=config["weights"],
+                batch_size=config["batch_size"],
+            )
+        )
+        np.savez(directory / "samples.npz", arr_0=images.permute(0, 2, 3, 1).numpy())
+        Image.fromarray(grid(images[:MOST_IN_A_GRID])).save(directory / "grid.png")
+        terminal.say(str(directory))
+        return 0
+
+    return job

@@ -1,0 +1,52 @@
+"""What the program says, on the terminal and in the run's log file."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from ddpm.training.progress import console
+
+
+class _ToConsole(logging.Handler):
+    """Prints lines above a running progress bar, never wrapped, warnings marked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        console.print(f"{mark}{self.format(record)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def set_up(log_file: Path | None, *, leader: bool) -> None:
+    """Send everything that is logged to the terminal, and to a file if one is given.
+
+    Args:
+        log_file: `train.log` of a run.
+        leader: whether this process speaks; of several that do the same work only one does.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.setLevel(logging.INFO)
+    to_console = _ToConsole()
+    to_console.setLevel(logging.INFO if leader else logging.ERROR)
+    root.addHandler(to_console)
+    if log_file is not None and leader:
+        to_file = logging.FileHandler(log_file)
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(to_file)
+    logging.captureWarnings(True)
+    warnings.formatwarning = lambda message, *args, **kwargs: str(message)  # type: ignore[assignment]
+    for talkative in ("lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib"):
+        logger = logging.getLogger(talkative)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+
+
+def say(text: str) -> None:
+    """The result of a command: on standard output, and in the log file."""
+    sys.stderr.flush()
+    print(text, flush=True)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(logging.LogRecord("ddpm", logging.INFO, "", 0, text, None, None))

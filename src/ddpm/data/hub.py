@@ -1,0 +1,255 @@
+"""Data sets of the Hugging Face hub, downloaded or from disk."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddpm.data.decoding import Source, check_channels, decode_all, parse_size
+from ddpm.data.folder import existing_folder
+from ddpm.data.module import ImageDataModule
+from ddpm.data.pictures import DataSet, Pictures, split
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+SECONDS_TO_ANSWER = 10.0
+LABEL_NAMES = ("label", "fine_label")
+
+
+class Hub(ImageDataModule):
+    """A data set of the Hugging Face hub, by its name there or from a copy of its files.
+
+    Without a network, what the `datasets` library has in its cache is used. Rows that hold no picture are
+    named in a warning and left out; `skipped` lists the name and the reason of each once `data_set` has been
+    read.
+
+    Args:
+        name: on the hub, as in `uoft-cs/cifar10`.
+        image_size: pixels, or [height, width], to resize and crop to; None where all pictures have one size.
+        batch_size: pictures an optimizer step, over all devices.
+        path: a folder that holds the data set, instead of a download: its parquet files as on the hub,
+            pictures in folders (train/CLASS/x.png), or what `save_to_disk` wrote.
+        image_column: None is the first column of pictures.
+        label_column: None is the first column of class labels, or one called `label` or `fine_label`, if any.
+        channels: 1 or 3; None is 1 if every picture is grey, else 3.
+        train_split: the part to train on.
+        validation_split: the part to validate on; where there is none of that name, a share of `train_split`.
+        validation_fraction: this share, in [0, 1).
+        horizontal_flip: mirror every other picture, at random, in training.
+        num_workers: processes that prepare batches.
+        seed: of the run.
+
+    Raises:
+        ValueError: for sizes and channels that cannot be; from `data_set`, where the data set, or what was
+            asked of it, is not there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image_size: int | Sequence[int] | None = None,
+        batch_size: int = 128,
+        *,
+        path: str | Path | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        channels: int | None = None,
+        train_split: str = "train",
+        validation_split: str = "test",
+        validation_fraction: float = 0.1,
+        horizontal_flip: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__(
+            batch_size=batch_size, horizontal_flip=horizontal_flip, num_workers=num_workers, seed=seed
+        )
+        check_channels(channels)
+        self.name = name
+        self.size = None if image_size is None else parse_size(image_size)
+        self.path = path
+        self.image_column = image_column
+        self.label_column = label_column
+        self.channels = channels
+        self.train_split = train_split
+        self.validation_split = validation_split
+        self.validation_fraction = validation_fraction
+        self.skipped: list[tuple[str, str]] = []
+
+    def read(self) -> DataSet:
+        parts = self._parts()
+        first = parts[0][1]
+        image_column, label_column = self._image_column(first), self._label_column(first)
+        rows = [part.num_rows for _, part in parts]
+        sources = (source for name, part in parts for source in _sources(name, part, image_column))
+        images, kept, self.skipped = decode_all(sources, sum(rows), size=self.size, channels=self.channels)
+        cut = int(np.searchsorted(kept, rows[0]))
+        if cut == 0:
+            raise ValueError(
+                f"data.image_column={image_column}: none of its {rows[0]} rows is a picture; "
+                f"the columns are {', '.join(first.column_names)}"
+            )
+        labels, classes = None, None
+        if label_column is not None:
+            labels, classes = self._labels([part for _, part in parts], label_column)
+            labels = labels[kept]
+        if len(parts) == 1:
+            return split(Pictures(images, labels), self.validation_fraction, classes)
+        train = Pictures(images[:cut], None if labels is None else labels[:cut])
+        validation = Pictures(images[cut:], None if labels is None else labels[cut:])
+        return DataSet(train, validation, classes)
+
+    def _parts(self) -> list[tuple[str, "datasets.Dataset"]]:
+        """The part to train on and, where there is one, the part to validate on, with their names."""
+        found = self._fetch() if self.path is None else self._from_disk(self.path)
+        names = ", ".join(found)
+        if self.train_split not in found:
+            raise ValueError(f"data.train_split={self.train_split}: this data set has only {names}")
+        parts = [(self.train_split, found[self.train_split])]
+        if self.validation_split in found:
+            return [*parts, (self.validation_split, found[self.validation_split])]
+        logger.info(
+            "data.validation_split=%s: this data set has only %s; a share of %s is held out instead",
+            self.validation_split,
+            names,
+            self.train_split,
+        )
+        return parts
+
+    def _fetch(self) -> "datasets.DatasetDict":
+        import datasets
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+        from_disk = "data.path=FOLDER takes the same files from disk"
+        # Without a network `datasets` tries for half a minute before it turns to its cache. One question, put
+        # first, tells; the types of its errors are those of whichever HTTP library is in use.
+        unreachable = None
+        try:
+            HfApi().dataset_info(self.name, timeout=SECONDS_TO_ANSWER)
+        except HFValidationError as error:
+            raise ValueError(f"data.name={self.name} is no name of the hub; {from_disk}") from error
+        except RepositoryNotFoundError as error:
+            raise ValueError(
+                f"data.name={self.name}: the hub has no such data set, or not for you; {from_disk}"
+            ) from error
+        except Exception as error:
+            unreachable = error
+        offline = datasets.config.HF_HUB_OFFLINE
+        datasets.config.HF_HUB_OFFLINE = offline or unreachable is not None
+        try:
+            # By its bare name, a folder of that name in the current directory would be read instead.
+            return datasets.load_dataset(f"hf://datasets/{self.name}")
+        except Exception as error:
+            raise ValueError(
+                f"data.name={self.name} could not be fetched from the hub "
+                f"({_short(unreachable or error)}); {from_disk}"
+            ) from error
+        finally:
+            datasets.config.HF_HUB_OFFLINE = offline
+
+    def _from_disk(self, path: str | Path) -> "datasets.DatasetDict":
+        # Absolute: `datasets` takes a bare "csv" or "parquet" for a format, even where a folder is so called.
+        folder = existing_folder(path).absolute()
+        import datasets
+
+        try:
+            if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+                saved = datasets.load_from_disk(str(folder))
+                if isinstance(saved, datasets.DatasetDict):
+                    return saved
+                return datasets.DatasetDict({self.train_split: saved})
+            return datasets.load_dataset(str(folder))
+        except Exception as error:
+            hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""
+            raise ValueError(
+                f"data.path={path}: no data set could be read from this folder ({_short(error)}){hint}"
+            ) from error
+
+    def _image_column(self, part: "datasets.Dataset") -> str:
+        import datasets
+
+        columns = part.features
+        if self.image_column is not None:
+            if self.image_column in columns:
+                return self.image_column
+        else:
+            for name, feature in columns.items():
+                if isinstance(feature, datasets.Image) or _is_encoded(feature):
+                    return name
+        raise ValueError(
+            f"data.image_column={self.image_column or 'null'}: no such column of pictures; "
+            f"the columns are {', '.join(columns)}"
+        )
+
+    def _label_column(self, part: "datasets.Dataset") -> str | None:
+        import datasets
+
+        columns = part.features
+        if self.label_column is not None:
+            if self.label_column in columns:
+                return self.label_column
+            raise ValueError(
+                f"data.label_column={self.label_column}: no such column; the columns are {', '.join(columns)}"
+            )
+        for name, feature in columns.items():
+            if isinstance(feature, datasets.ClassLabel):
+                return name
+        return next((name for name in LABEL_NAMES if name in columns), None)
+
+    def _labels(self, parts: Sequence["datasets.Dataset"], column: str) -> tuple[np.ndarray, list[str]]:
+        """Labels int64 [N] of all rows of all parts, from 0, and the names of the classes."""
+        import datasets
+
+        values: list[Any] = []
+        for part in parts:
+            values += part.select_columns(column).with_format("arrow")[:][column].to_pylist()
+        feature = parts[0].features[column]
+        if isinstance(feature, datasets.ClassLabel):
+            # -1 and null are how parts whose labels are kept secret are published.
+            if any(value is None or value < 0 for value in values):
+                raise ValueError(
+                    f"data.label_column={column}: some pictures have no label; choose splits that have them, "
+                    "with data.train_split and data.validation_split"
+                )
+            return np.array(values, np.int64), list(feature.names)
+        if not all(isinstance(value, int) for value in values) and not all(
+            isinstance(value, str) for value in values
+        ):
+            raise ValueError(
+                f"data.label_column={column} must hold whole numbers or words, one for each picture"
+            )
+        classes, labels = np.unique(values, return_inverse=True)
+        return labels.astype(np.int64), [str(name) for name in classes]
+
+
+def _sources(name: str, part: "datasets.Dataset", column: str) -> Iterator[tuple[str, Source]]:
+    """Every row's picture, still encoded: a file on this disk or its contents."""
+    row = 0
+    for table in part.select_columns(column).with_format("arrow").iter(batch_size=100):
+        for value in table[column].to_pylist():
+            yield f"row {row} of {name}", _source(value)
+            row += 1
+
+
+def _source(value: Any) -> Source:
+    if isinstance(value, dict):
+        contents, path = value.get("bytes"), value.get("path")
+        return Path(path) if contents is None and path else contents or b""
+    return value if isinstance(value, bytes) else b""
+
+
+def _is_encoded(feature: Any) -> bool:
+    """Whether it is how parquet holds pictures, of a file that does not say that they are."""
+    return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
+
+
+def _short(error: BaseException) -> str:
+    """One line, of its cause where it has one: `datasets` wraps the telling error in a general one."""
+    cause = error.__cause__ or error
+    return " ".join(str(cause).split())[:300] or type(cause).__name__

@@ -1,0 +1,109 @@
+"""Pictures of samples: what a person looks at to see how a run is going."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from ddpm.diffusion.samplers import Sampler
+from ddpm.training.loggers import WandbLogger
+from ddpm.training.progress import announced_sampling
+
+log = logging.getLogger(__name__)
+
+CELL = 64
+"""Pictures smaller than this many pixels are enlarged in grids, by a whole factor."""
+
+
+def to_uint8(x_0: Tensor) -> Tensor:
+    """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded."""
+    return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def grid(images: Tensor, *, columns: int | None = None, padding: int = 2, background: int = 64) -> np.ndarray:
+    """Lay pictures out in rows.
+
+    Args:
+        images: uint8 [N, C, H, W] with 1 or 3 channels.
+        columns: pictures a row; by default the grid is nearly square.
+        padding: pixels between pictures.
+        background: grey of what is between them.
+
+    Returns:
+        uint8 [height, width, 3]; pixels of pictures are as they were.
+    """
+    pictures = images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    factor = max(1, CELL // max(pictures.shape[1:3]))
+    pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    n, height, width, _ = pictures.shape
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    rows = math.ceil(n / columns)
+    shape = (padding + rows * (height + padding), padding + columns * (width + padding), 3)
+    canvas = np.full(shape, background, np.uint8)
+    for i, picture in enumerate(pictures):
+        top = padding + i // columns * (height + padding)
+        left = padding + i % columns * (width + padding)
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+class SampleGrids(Callback):
+    """Draws the same noise again and again as the network learns: `samples/step_XXXXXXXX.png`, and in W&B.
+
+    Cell i starts from noise keyed by (seed, i), at every step of every run. Grids during training use a fast sampler
+    and the averaged weights; the last one uses the run's own sampler.
+
+    Args:
+        sampler: of the grids during training.
+        every_n_steps: optimizer steps between grids.
+        n: pictures in a grid.
+        seed: of the noise.
+        final: draw a last grid with the run's own sampler when training ends.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        every_n_steps: int = 10_000,
+        n: int = 64,
+        seed: int = 0,
+        final: bool = True,
+    ):
+        if every_n_steps < 1 or n < 1:
+            raise ValueError("callbacks.samples: every_n_steps and n must be at least 1")
+        self.sampler = sampler
+        self.every_n_steps = every_n_steps
+        self.n = n
+        self.seed = seed
+        self.final = final
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        at_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        ends = step == trainer.max_steps and self.final
+        if at_boundary and step % self.every_n_steps == 0 and not ends:
+            self._draw(trainer, module, self.sampler)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.final:
+            self._draw(trainer, module, module.sampler)
+
+    def _draw(self, trainer: Trainer, module: LightningModule, sampler: Sampler) -> None:
+        if trainer.is_global_zero:
+            images = to_uint8(announced_sampling(module, range(self.n), seed=self.seed, sampler=sampler))
+            picture = grid(images)
+            path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(path)
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image("samples/grid", picture, step=trainer.global_step)
+        trainer.strategy.barrier()

@@ -1,0 +1,177 @@
+"""How far a run is and how long it will still take: a bar on a terminal, a line now and then elsewhere."""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from torch import Tensor
+
+from ddpm.diffusion.samplers import Sampler
+
+if TYPE_CHECKING:
+    from ddpm.training.module import DDPM, Weights
+
+log = logging.getLogger(__name__)
+
+console = Console(stderr=True)
+"""Where everything that is no result is said; one for all, so that lines and bars do not disturb each other."""
+
+SECONDS_BETWEEN_LINES = 15.0
+WORTH_A_WORD = 3.0
+"""Seconds; a sampling shorter than this is not announced."""
+
+
+def duration(seconds: float) -> str:
+    """42 s, 3 min 20 s, 5 h 12 min, 2 d 3 h."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86_400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86_400} d {seconds % 86_400 // 3600} h"
+
+
+class Countdown:
+    """Shows done/total, a text and the time left, on whatever the output is. Use as a context manager.
+
+    Args:
+        title: what is going on.
+        total: steps.
+        done: steps that were done before.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0):
+        self.title = title
+        self.total = total
+        self.first = self.done = done
+        self.text = ""
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "Countdown":
+        self._start = self._last_line = time.monotonic()
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            self._bar = Progress(*columns, console=console, transient=True, refresh_per_second=4)
+            self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def left(self) -> str:
+        """The time left, from the speed so far."""
+        now_done = self.done - self.first
+        if now_done == 0:
+            return ""
+        return duration((time.monotonic() - self._start) / now_done * (self.total - self.done)) + " left"
+
+    def advance(self, done: int, text: str | None = None) -> None:
+        """`done` steps are done; `text` replaces what is said beside them."""
+        self.done = done
+        if text is not None:
+            self.text = text
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=f"{self.text}  {self.left()}")
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and done < self.total:
+            self._last_line = time.monotonic()
+            log.info("%s %d/%d  %s  %s", self.title, done, self.total, self.text, self.left())
+
+
+class TrainingProgress(Callback):
+    """Loss, speed and time left of the training."""
+
+    def __init__(self) -> None:
+        self._countdown: Countdown | None = None
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._countdown = Countdown("training", trainer.max_steps, trainer.global_step).__enter__()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._countdown is None:
+            return
+        text = None
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            latest = trainer.callback_metrics
+            text = "  ".join(
+                f"{label} {float(latest[name]):.{digits}f}{unit}"
+                for name, label, digits, unit in (
+                    ("train/loss", "loss", 4, ""),
+                    ("val/loss", "val", 4, ""),
+                    ("perf/steps_per_second", "", 1, " steps/s"),
+                )
+                if name in latest
+            )
+        self._countdown.advance(trainer.global_step, text)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._countdown is not None:
+            self._countdown.__exit__()
+            self._countdown = None
+
+
+def announced_sampling(
+    module: "DDPM",
+    images: range,
+    *,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    weights: "Weights" = "ema",
+    batch_size: int = 256,
+) -> Tensor:
+    """Sample `images` in batches, after saying how long it will take, and with a countdown.
+
+    Returns:
+        float32 [len(images), C, H, W] in [-1, 1], on the CPU.
+    """
+    sampler = sampler or module.sampler
+    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    steps = sampler.steps(module.schedule.num_timesteps)
+    seconds = _seconds_a_step(module, len(batches[0])) * steps * len(images) / len(batches[0])
+    if seconds > WORTH_A_WORD:
+        log.info("drawing %d images in %d steps: about %s", len(images), steps, duration(seconds))
+    with Countdown("sampling", steps * len(batches)) as countdown:
+        return torch.cat(
+            [
+                module.sample(
+                    batch,
+                    seed=seed,
+                    sampler=sampler,
+                    weights=weights,
+                    on_step=lambda t, x_t, x_0: countdown.advance(countdown.done + 1),
+                ).cpu()
+                for batch in batches
+            ]
+        )
+
+
+@torch.inference_mode()
+def _seconds_a_step(module: "DDPM", n: int) -> float:
+    x_t = torch.zeros(n, *module.image_shape, device=module.device)
+    t = torch.zeros(n, dtype=torch.int64, device=module.device)
+    was_training = module.network.training
+    module.network.eval()
+    try:
+        module.network(x_t, t)  # the first call also allocates
+        start = time.perf_counter()
+        for _ in range(2):
+            module.network(x_t, t)[0, 0, 0, 0].item()
+        return (time.perf_counter() - start) / 2
+    finally:
+        module.network.train(was_training)
