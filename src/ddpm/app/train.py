@@ -169,6 +169,12 @@ def _find(path: str | None) -> tuple[Path, dict[str, Any]]:
 def _check_continues(
     config: dict[str, Any], data: dict[str, Any], path: Path, checkpoint: dict[str, Any]
 ) -> None:
+    step, max_steps = checkpoint["global_step"], config["trainer"]["max_steps"]
+    if 0 <= max_steps <= step:
+        raise UsageError(
+            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {step} already; "
+            "give a higher trainer.max_steps to train on"
+        )
     differing = [
         f"{key} is {here!r} here and {there!r} in the checkpoint"
         for group in CONTINUED

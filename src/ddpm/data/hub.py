@@ -85,6 +85,9 @@ class Hub(ImageDataModule):
         parts = self._parts()
         first = parts[0][1]
         image_column, label_column = self._image_column(first), self._label_column(first)
+        labels, classes = None, None
+        if label_column is not None:
+            labels, classes = _labels([part for _, part in parts], label_column)
         rows = [part.num_rows for _, part in parts]
         sources = (source for name, part in parts for source in _sources(name, part, image_column))
         images, kept, self.skipped = decode_all(sources, sum(rows), size=self.size, channels=self.channels)
@@ -94,10 +97,7 @@ class Hub(ImageDataModule):
                 f"data.image_column={image_column}: none of its {rows[0]} rows is a picture; "
                 f"the columns are {', '.join(first.column_names)}"
             )
-        labels, classes = None, None
-        if label_column is not None:
-            labels, classes = self._labels([part for _, part in parts], label_column)
-            labels = labels[kept]
+        labels = None if labels is None else labels[kept]
         if len(parts) == 1:
             return split(Pictures(images, labels), self.validation_fraction, classes)
         train = Pictures(images[:cut], None if labels is None else labels[:cut])
@@ -202,31 +202,6 @@ class Hub(ImageDataModule):
                 return name
         return next((name for name in LABEL_NAMES if name in columns), None)
 
-    def _labels(self, parts: Sequence["datasets.Dataset"], column: str) -> tuple[np.ndarray, list[str]]:
-        """Labels int64 [N] of all rows of all parts, from 0, and the names of the classes."""
-        import datasets
-
-        values: list[Any] = []
-        for part in parts:
-            values += part.select_columns(column).with_format("arrow")[:][column].to_pylist()
-        feature = parts[0].features[column]
-        if isinstance(feature, datasets.ClassLabel):
-            # -1 and null are how parts whose labels are kept secret are published.
-            if any(value is None or value < 0 for value in values):
-                raise ValueError(
-                    f"data.label_column={column}: some pictures have no label; choose splits that have them, "
-                    "with data.train_split and data.validation_split"
-                )
-            return np.array(values, np.int64), list(feature.names)
-        if not all(isinstance(value, int) for value in values) and not all(
-            isinstance(value, str) for value in values
-        ):
-            raise ValueError(
-                f"data.label_column={column} must hold whole numbers or words, one for each picture"
-            )
-        classes, labels = np.unique(values, return_inverse=True)
-        return labels.astype(np.int64), [str(name) for name in classes]
-
 
 def _sources(name: str, part: "datasets.Dataset", column: str) -> Iterator[tuple[str, Source]]:
     """Every row's picture, still encoded: a file on this disk or its contents."""
@@ -235,6 +210,30 @@ def _sources(name: str, part: "datasets.Dataset", column: str) -> Iterator[tuple
         for value in table[column].to_pylist():
             yield f"row {row} of {name}", _source(value)
             row += 1
+
+
+def _labels(parts: Sequence["datasets.Dataset"], column: str) -> tuple[np.ndarray, list[str]]:
+    """Labels int64 [N] of all rows of all parts, from 0, and the names of the classes."""
+    import datasets
+
+    values: list[Any] = []
+    for part in parts:
+        values += part.select_columns(column).with_format("arrow")[:][column].to_pylist()
+    feature = parts[0].features[column]
+    if isinstance(feature, datasets.ClassLabel):
+        # -1 and null are how parts whose labels are kept secret are published.
+        if any(value is None or value < 0 for value in values):
+            raise ValueError(
+                f"data.label_column={column}: some pictures have no label; choose splits that have them, "
+                "with data.train_split and data.validation_split"
+            )
+        return np.array(values, np.int64), list(feature.names)
+    if not all(isinstance(value, int) for value in values) and not all(
+        isinstance(value, str) for value in values
+    ):
+        raise ValueError(f"data.label_column={column} must hold whole numbers or words, one for each picture")
+    classes, labels = np.unique(values, return_inverse=True)
+    return labels.astype(np.int64), [str(name) for name in classes]
 
 
 def _source(value: Any) -> Source:

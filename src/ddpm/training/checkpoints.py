@@ -120,13 +120,11 @@ class Checkpoints(Callback):
         self.milestones_every_n_steps = milestones_every_n_steps
         self._saved_step = -1
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._saved_step = trainer.global_step
-
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        at_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if at_boundary and trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
