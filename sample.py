@@ -1,15 +1,15 @@
 """Sample from a trained run: python sample.py ckpt=RUN_DIR [KEY=VALUE ...], python sample.py --help."""
 
-from pathlib import Path
 from typing import Any
 
 from ddpm.app.command_line import Job, run
+from ddpm.app.run_directory import Place
 
 
-def prepare(config: dict[str, Any], directory: Path) -> Job:
+def prepare(config: dict[str, Any], place: Place) -> Job:
     from ddpm.app.sample import prepare  # torch is imported only after the checks that do without
 
-    return prepare(config, directory)
+    return prepare(config, place)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,14 +29,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm.app import check, run_directory
 from ddpm.app.errors import UsageError
+from ddpm.app.run_directory import Place
 
 CONF = Path(__file__).parents[3] / "conf"
 
 Job = Callable[[], int]
 """Does the work; returns the exit code."""
 
-Prepare = Callable[[dict[str, Any], Path], Job]
-"""(checked configuration, run directory) -> job. Raises UsageError for what only building can tell; writes nothing."""
+Prepare = Callable[[dict[str, Any], Place], Job]
+"""(checked configuration, where to write) -> job. Raises UsageError for what only building can tell; writes nothing."""
 
 
 def run(prepare: Prepare, config_name: str) -> NoReturn:
@@ -84,18 +86,19 @@ def _run(prepare: Prepare, config_name: str) -> int:
         _hand_to_hydra(lambda _: None, config_name)
         return 0
 
-    config, directory, claimed = *checked[0], False
+    (config, place), claimed = checked[0], False
     if not run_directory.launched_externally() and "LOCAL_RANK" not in os.environ:
         named = any(value.lstrip("+").startswith("hydra.run.dir=") for value in arguments.overrides)
-        directory, claimed = _claim(directory, config, named=named)
+        directory, claimed = _claim(place.directory, config, named=named)
+        place = replace(place, directory=directory)
     try:
         check.check_foreign_targets(config)
-        job = prepare(config, directory)
+        job = prepare(config, place)
     except BaseException:
         if claimed:
-            _remove_empty(directory)
+            _remove_empty(place.directory)
         raise
-    sys.argv.append(f"hydra.run.dir={_quoted(str(directory))}")
+    sys.argv.append(f"hydra.run.dir={_quoted(str(place.directory))}")
     exit_code = 1
 
     def task(_: DictConfig) -> None:
@@ -168,14 +171,16 @@ def _admit(override: Override, loader: ConfigLoader) -> str:
     return bare if is_group else f"++{bare}"
 
 
-def _check(config: DictConfig, reference: DictConfig) -> tuple[dict[str, Any], Path]:
-    """The plain configuration without Hydra's part, checked; and the run directory."""
+def _check(config: DictConfig, reference: DictConfig) -> tuple[dict[str, Any], Place]:
+    """The plain configuration without Hydra's part, checked; and where the job writes."""
     own, reference = (OmegaConf.masked_copy(c, [k for k in c if k != "hydra"]) for c in (config, reference))
     values = check.plain(own)
     keys = OmegaConf.to_container(reference, resolve=False)
     assert isinstance(keys, dict)
     check.check_keys(values, keys, values.get("allow_targets") or ())
-    return values, Path(config.hydra.run.dir).absolute()
+    in_sweep = not OmegaConf.is_missing(config.hydra.job, "num")
+    sweep = Path(config.hydra.sweep.dir).name if in_sweep else None
+    return values, Place(Path(config.hydra.run.dir).absolute(), sweep)
 
 
 def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> tuple[Path, bool]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,19 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ddpm.app.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job writes, and what it is part of.
+
+    Attributes:
+        directory: absolute.
+        sweep: name of the sweep that it is a job of, or None.
+    """
+
+    directory: Path
+    sweep: str | None = None
 
 
 def register_resolver() -> None:

@@ -1,7 +1,6 @@
 """What sample.py does once its configuration is checked."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from ddpm.app.build import build
 from ddpm.app.command_line import Job
 from ddpm.app.errors import UsageError
 from ddpm.app.loading import load
+from ddpm.app.run_directory import Place
 from ddpm.training.grids import grid, to_uint8
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MOST_IN_A_GRID = 400
 
 
-def prepare(config: dict[str, Any], directory: Path) -> Job:
+def prepare(config: dict[str, Any], place: Place) -> Job:
     """Load the run that is to be sampled.
 
     Raises:
@@ -37,6 +37,8 @@ def prepare(config: dict[str, Any], directory: Path) -> Job:
         sampler.steps(run.module.schedule.num_timesteps)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+    directory = place.directory
 
     def job() -> int:
         terminal.set_up(directory / "sample.log", leader=True)

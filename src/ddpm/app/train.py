@@ -16,6 +16,7 @@ from ddpm.app import terminal
 from ddpm.app.build import build, build_data, build_module, describe
 from ddpm.app.command_line import Job
 from ddpm.app.errors import UsageError
+from ddpm.app.run_directory import Place
 from ddpm.app.run_record import RunRecord
 from ddpm.data.module import ImageDataModule, share
 from ddpm.training import checkpoints
@@ -34,7 +35,7 @@ FREE = ("data.path", "data.num_workers")
 """Keys of them that may differ all the same: the pictures are compared by their contents."""
 
 
-def prepare(config: dict[str, Any], directory: Path) -> Job:
+def prepare(config: dict[str, Any], place: Place) -> Job:
     """Build everything that training needs, and find what is wrong with it. Writes nothing.
 
     Raises:
@@ -53,8 +54,9 @@ def prepare(config: dict[str, Any], directory: Path) -> Job:
     if config["init"]:
         _start_from(module, ckpt_path, checkpoint)
 
+    directory = place.directory
     csv = MetricsCSV(directory / "metrics.csv")
-    wandb = _build_wandb(config, directory, checkpoint if config["ckpt"] else None)
+    wandb = _build_wandb(config, place, checkpoint if config["ckpt"] else None)
     trainer = _build_trainer(config, directory, [csv, wandb] if wandb else [csv])
     try:
         share(data.batch_size, world_size=trainer.world_size, accumulation=trainer.accumulate_grad_batches)
@@ -144,17 +146,17 @@ def _build_trainer(config: dict[str, Any], directory: Path, loggers: list) -> Tr
 
 
 def _build_wandb(
-    config: dict[str, Any], directory: Path, continued: dict[str, Any] | None
+    config: dict[str, Any], place: Place, continued: dict[str, Any] | None
 ) -> WandbLogger | None:
-    if "_target_" not in config["logger"]:
+    settings = dict(config["logger"])
+    if "_target_" not in settings:
         return None
-    settings = config["logger"]
-    arguments: dict[str, Any] = {"directory": directory, "config": config}
-    if continued is not None:
-        arguments["id"] = continued.get("wandb_id")
     if settings.get("name") is None:
-        arguments["name"] = directory.name
-    return build({"logger": settings}, "logger", **arguments)
+        settings["name"] = place.directory.name
+    if settings.get("group") is None:
+        settings["group"] = place.sweep
+    run_id = continued.get("wandb_id") if continued else None
+    return build({"logger": settings}, "logger", directory=place.directory, config=config, id=run_id)
 
 
 def _find(path: str | None) -> tuple[Path, dict[str, Any]]:

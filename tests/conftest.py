@@ -1,0 +1,54 @@
+"""What several test files share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended, and where it stood."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    cwd: Path
+
+    @property
+    def said(self) -> str:
+        return f"{self.stdout}\n{self.stderr}"
+
+
+def run_program(
+    script: str, *arguments: str, cwd: Path, python: Sequence[str] = (), env: dict[str, str] | None = None
+) -> Outcome:
+    """Run one of the project's scripts as a user would: its own process, no terminal, no account."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    environment |= {"WANDB_SILENT": "false", **(env or {})}
+    process = subprocess.run(
+        [sys.executable, *python, str(ROOT / script), *arguments],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return Outcome(process.returncode, process.stdout, process.stderr, cwd)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of `python train.py experiment=smoke` on one device, with everything that is on by default."""
+    cwd = tmp_path_factory.mktemp("smoke")
+    outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", cwd=cwd)
+    assert outcome.returncode == 0, outcome.said
+    (directory,) = (cwd / "logs" / "train").iterdir()
+    return directory
