@@ -1,11 +1,13 @@
 """What several test files share."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,15 @@ def run_program(
         timeout=300,
     )
     return Outcome(process.returncode, process.stdout, process.stderr, cwd)
+
+
+def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind in the only offline W&B run below a directory, read by W&B's own tool."""
+    (file,) = directory.glob("wandb/offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    printed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60).stdout
+    records = (json.loads(line) for line in printed.splitlines())
+    return [record[kind] for record in records if record["type"] == kind]
 
 
 @pytest.fixture(scope="session")

@@ -204,7 +204,7 @@ def _grey_or_colour(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return image.convert("L" if image.mode == "L" else "RGB")
 
 
 def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -49,7 +49,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise CheckpointError(f"ckpt={path}: cannot be read, it is truncated or no checkpoint ({reason})") from error
     if not isinstance(checkpoint, Mapping) or not {"state_dict", "ema", "config"} <= checkpoint.keys():
         raise CheckpointError(f"ckpt={path}: is not a checkpoint of this project (no network, EMA and config)")

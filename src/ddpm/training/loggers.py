@@ -134,8 +134,8 @@ class WandbLogger(Logger):
 
     @property
     def run_id(self) -> str | None:
-        """The run's id, once it has begun."""
-        return None if self._run is None else self._run.id
+        """The run's id, known once it has begun."""
+        return self._settings["id"]
 
     @property
     @rank_zero_experiment
@@ -155,6 +155,7 @@ class WandbLogger(Logger):
                 log.warning("W&B cannot be reached (%s): this run is logged offline instead", first_line)
                 self.mode = "offline"
                 self._run = wandb.init(mode=self.mode, **begin)
+            self._settings["id"] = self._run.id
         return self._run
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,0 +1,161 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.data.folder import Folder
+
+
+def save(path: Path, level: int | tuple[int, int, int] = 0, size: tuple[int, int] = (8, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L" if isinstance(level, int) else "RGB", size, level).save(path)
+    return path
+
+
+def levels(folder: Folder) -> list[int]:
+    """The first value of every picture, none being held out."""
+    return sorted(folder.data_set.train.images[:, 0, 0, 0].tolist())
+
+
+def test_folders_are_classes(tmp_path: Path):
+    save(tmp_path / "dog" / "a.png", 10)
+    save(tmp_path / "cat" / "deep" / "down" / "b.png", 20)
+    save(tmp_path / "cat" / "c.png", 30)
+    (tmp_path / "README").write_text("a file beside the classes is no picture, so it does not count")
+    (tmp_path / "empty").mkdir()
+    data_set = Folder(tmp_path, 8, validation_fraction=0).data_set
+    assert data_set.classes == ["cat", "dog"]
+    assert data_set.train.labels.dtype == np.int64
+    shown = dict(zip(data_set.train.images[:, 0, 0, 0].tolist(), data_set.train.labels.tolist(), strict=True))
+    assert shown == {10: 1, 20: 0, 30: 0}
+
+
+def test_one_picture_outside_them_leaves_no_classes(tmp_path: Path):
+    save(tmp_path / "cat" / "a.png")
+    save(tmp_path / "b.png")
+    data_set = Folder(tmp_path, 8).data_set
+    assert data_set.classes is None
+    assert data_set.train.labels is None
+    assert data_set.validation.labels is None
+
+
+def test_pictures_are_read_in_the_order_of_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = ["a/2.png", "a-b/1.png", "a/10.png", "B.png", "a.png"]
+    for name in names:
+        save(tmp_path / name, names.index(name))
+    monkeypatch.setattr("ddpm.data.folder.split", lambda pictures, fraction, classes: pictures)
+    order = Folder(tmp_path, 8).data_set.images[:, 0, 0, 0].tolist()
+    assert [names[i] for i in order] == sorted(names)
+
+
+def test_a_share_is_held_out(tmp_path: Path):
+    for i in range(20):
+        save(tmp_path / f"{i:02}.png", i)
+    folder = Folder(tmp_path, [4, 6], batch_size=3, validation_fraction=0.2, seed=5)
+    assert folder.data_set.train.images.shape == (16, 1, 4, 6)
+    assert folder.data_set.validation.images.shape == (4, 1, 4, 6)
+    assert folder.image_shape == (1, 4, 6)
+    assert folder.fingerprint == Folder(tmp_path, [4, 6], validation_fraction=0.2).fingerprint
+    assert (folder.batch_size, folder.seed, folder.horizontal_flip) == (3, 5, True)
+
+
+def test_channels(tmp_path: Path):
+    save(tmp_path / "grey.png", 7)
+    assert Folder(tmp_path, 8).image_shape == (1, 8, 8)
+    assert Folder(tmp_path, 8, channels=3).image_shape == (3, 8, 8)
+    save(tmp_path / "red.png", (255, 0, 0))
+    assert Folder(tmp_path, 8).image_shape == (3, 8, 8)
+    assert Folder(tmp_path, 8, channels=1).image_shape == (1, 8, 8)
+
+
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
+    save(tmp_path / "seen.png", 1)
+    for hidden in (".a.png", ".thumbnails/b.png", "x/.cache/c.png"):
+        save(tmp_path / hidden, 2)
+    folder = Folder(tmp_path, 8)
+    assert levels(folder) == [1]
+    assert folder.skipped == []
+
+
+def test_a_hidden_folder_above_does_not_matter(tmp_path: Path):
+    save(tmp_path / ".hidden" / "a.png", 3)
+    assert levels(Folder(tmp_path / ".hidden", 8)) == [3]
+
+
+def test_what_is_no_picture_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    save(tmp_path / "good.png", 1)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "words.jpg").write_text("words")
+    whole = save(tmp_path / "cut.png", 2, (64, 64)).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    folder = Folder(tmp_path, 8)
+    assert levels(folder) == [1]
+    bad = [tmp_path / name for name in ("cut.png", "dangling.png", "empty.png", "words.jpg")]
+    assert [path for path, _ in folder.skipped] == bad
+    for path, reason in folder.skipped:
+        assert f"skipped {path}: {reason}" in caplog.text
+    assert "skipped 4 of 5 files" in caplog.text
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    save(tmp_path / "elsewhere" / "a.png", 4)
+    save(tmp_path / "pictures" / "one" / "b.png", 5)
+    (tmp_path / "pictures" / "two").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "one" / "up").symlink_to(tmp_path / "pictures")
+    (tmp_path / "elsewhere" / "across").symlink_to(tmp_path / "pictures" / "one")
+    folder = Folder(tmp_path / "pictures", 8, validation_fraction=0)
+    assert set(levels(folder)) == {4, 5}
+    assert len(folder.data_set.train) < 10
+    assert folder.data_set.classes == ["one", "two"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_not_opened(tmp_path: Path):
+    save(tmp_path / "a.png", 6)
+    os.mkfifo(tmp_path / "pipe.png")
+    assert levels(Folder(tmp_path, 8)) == [6]
+
+
+def test_home_and_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path / "mine" / "a.png", 9)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert levels(Folder("~/mine", 8)) == [9]
+    monkeypatch.chdir(tmp_path)
+    assert levels(Folder("mine", 8)) == [9]
+
+
+def test_constructing_reads_nothing(tmp_path: Path):
+    folder = Folder(tmp_path / "nowhere", 8)
+    with pytest.raises(ValueError, match=r"data\.path=.*nowhere: there is no such folder"):
+        _ = folder.data_set
+
+
+def test_a_relative_path_that_is_wrong_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"data\.path=typo: there is no such folder in .*{tmp_path.name}"):
+        _ = Folder("typo", 8).data_set
+
+
+def test_a_path_that_holds_no_pictures(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"data\.path=.*holds no files"):
+        _ = Folder(tmp_path, 8).data_set
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(ValueError, match=r"data\.path=.*none of the 1 files in it can be read"):
+        _ = Folder(tmp_path, 8).data_set
+    with pytest.raises(ValueError, match=r"data\.path=.*notes\.txt is a file"):
+        _ = Folder(tmp_path / "notes.txt", 8).data_set
+
+
+def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"data\.image_size=0 "):
+        Folder(tmp_path, 0)
+    with pytest.raises(ValueError, match=r"data\.channels=2 "):
+        Folder(tmp_path, 8, channels=2)
+    with pytest.raises(ValueError, match=r"data\.batch_size=0 "):
+        Folder(tmp_path, 8, batch_size=0)

@@ -1,0 +1,319 @@
+import io
+import runpy
+import sys
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub.errors import RepositoryNotFoundError
+from PIL import Image
+
+from ddpm.data.hub import Hub
+from ddpm.data.hub import __file__ as hub_file
+
+NAMES = ["cat", "dog", "owl"]
+LAYOUTS = ["data", "plain_text", "flat", "pictures", "saved"]
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[object]:
+    """No test asks the network for anything, nor writes to anybody's cache; what would be asked is listed."""
+    questions = []
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        questions.append((args[1:], kwargs))
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refuse)
+    monkeypatch.setattr(huggingface_hub.HfApi, "hf_hub_download", refuse)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return questions
+
+
+def png(level: int, side: int = 4) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (level, 1, 2)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def part(levels: list[int], names: list[str] | None = NAMES) -> datasets.Dataset:
+    """Pictures of these levels of red; picture i is of class i mod 3."""
+    features = {
+        "number": datasets.Value("int64"),
+        "img": datasets.Image(),
+        "fine_label": datasets.ClassLabel(names=names) if names else datasets.Value("int64"),
+    }
+    columns = {
+        "number": levels,
+        "img": [{"bytes": png(level), "path": None} for level in levels],
+        "fine_label": [i % 3 for i in range(len(levels))],
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def write(folder: Path, layout: str) -> Path:
+    """The same data set, six pictures to train on and three to test, in any of the layouts."""
+    parts = datasets.DatasetDict(train=part([10, 11, 12, 13, 14, 15]), test=part([20, 21, 22]))
+    if layout == "saved":
+        parts.save_to_disk(folder)
+    elif layout == "pictures":
+        for name, pictures in parts.items():
+            for row in pictures.cast_column("img", datasets.Image(decode=False)):
+                path = folder / name / NAMES[row["fine_label"]] / f"{row['number']}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(row["img"]["bytes"])
+    else:
+        files = folder if layout == "flat" else folder / layout
+        files.mkdir(parents=True)
+        for name, pictures in parts.items():
+            pictures.to_parquet(files / f"{name}-00000-of-00001.parquet")
+    return folder
+
+
+def write_plain(folder: Path, **columns: list) -> Path:
+    """Parquet by another hand, which says nowhere what is a picture and what a class."""
+    folder.mkdir()
+    pq.write_table(pa.table(columns), folder / "anything.parquet")
+    return folder
+
+
+def pictures(levels: list[int]) -> list[dict[str, object]]:
+    return [{"bytes": png(level), "path": f"{level}.png"} for level in levels]
+
+
+def reds(images: np.ndarray) -> list[int]:
+    return images[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_on_disk_is_read_alike(layout: str, tmp_path: Path):
+    data_set = Hub("any/name", path=write(tmp_path / "set", layout)).data_set
+    assert data_set.train.images.shape == (6, 3, 4, 4)
+    assert data_set.train.labels.dtype == np.int64
+    assert data_set.classes == NAMES
+    labels = {red: i % 3 for part in ([10, 11, 12, 13, 14, 15], [20, 21, 22]) for i, red in enumerate(part)}
+    for found, expected in ((data_set.train, range(10, 16)), (data_set.validation, range(20, 23))):
+        assert sorted(reds(found.images)) == list(expected)
+        assert [labels[red] for red in reds(found.images)] == found.labels.tolist()
+        np.testing.assert_array_equal(found.images[:, 1:, 3, 3], [[1, 2]] * len(found))
+
+
+def test_rows_keep_their_order(tmp_path: Path):
+    data_set = Hub("any/name", path=write(tmp_path / "set", "data")).data_set
+    assert reds(data_set.train.images) == [10, 11, 12, 13, 14, 15]
+
+
+def test_one_part_saved_alone_is_the_one_to_train_on(tmp_path: Path):
+    part(list(range(10))).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match="load_from_disk"):
+        datasets.load_dataset(str(tmp_path / "set"))  # which is why the source looks for such folders itself
+    hub = Hub("any/name", path=tmp_path / "set", train_split="mine", validation_fraction=0.3)
+    assert len(hub.data_set.train) == 7
+    assert len(hub.data_set.validation) == 3
+
+
+def test_without_the_validation_split_a_share_is_held_out(tmp_path: Path):
+    path = write(tmp_path / "set", "data")
+    data_set = Hub("any/name", path=path, validation_split="nope", validation_fraction=0.5).data_set
+    assert len(data_set.train) == 3
+    assert sorted(reds(data_set.train.images) + reds(data_set.validation.images)) == list(range(10, 16))
+
+
+def test_splits_can_be_named(tmp_path: Path):
+    path = write(tmp_path / "set", "data")
+    data_set = Hub("any/name", path=path, train_split="test", validation_split="train").data_set
+    assert (len(data_set.train), len(data_set.validation)) == (3, 6)
+    with pytest.raises(ValueError, match=r"data\.train_split=all: .* only train, test"):
+        _ = Hub("any/name", path=path, train_split="all").data_set
+
+
+def test_pictures_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: Path):
+    path = write_plain(tmp_path / "set", other=[0, 0, 0, 0], x=pictures([1, 2, 3, 4]), label=[7, 3, 7, 5])
+    data_set = Hub("any/name", path=path, validation_fraction=0).data_set
+    assert data_set.classes == ["3", "5", "7"]
+    assert dict(zip(reds(data_set.train.images), data_set.train.labels.tolist(), strict=True)) == {
+        1: 2,
+        2: 0,
+        3: 2,
+        4: 1,
+    }
+
+
+def test_columns_can_be_named(tmp_path: Path):
+    path = write_plain(
+        tmp_path / "set", a=pictures([1]), b=pictures([2]), c=[png(3)], label=[0], kind=["round"]
+    )
+    for column, red in (("a", 1), ("b", 2), ("c", 3), (None, 1)):
+        assert reds(Hub("any/name", path=path, image_column=column).data_set.train.images) == [red]
+    assert Hub("any/name", path=path, label_column="kind").data_set.classes == ["round"]
+
+
+def test_labels_are_optional(tmp_path: Path):
+    data_set = Hub("any/name", path=write_plain(tmp_path / "set", image=pictures([1, 2]))).data_set
+    assert data_set.classes is None
+    assert data_set.train.labels is None
+
+
+def test_wrong_columns_are_named(tmp_path: Path):
+    path = write(tmp_path / "set", "data")
+    for settings, message in (
+        ({"image_column": "foto"}, r"data\.image_column=foto: .* number, img, fine_label"),
+        ({"label_column": "kind"}, r"data\.label_column=kind: .* number, img, fine_label"),
+        ({"image_column": "number"}, r"data\.image_column=number: none of its 6 rows is a picture"),
+        ({"label_column": "img"}, r"data\.label_column=img must hold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _ = Hub("any/name", path=path, **settings).data_set
+    with pytest.raises(ValueError, match=r"data\.image_column=null: no such column"):
+        _ = Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).data_set
+
+
+@pytest.mark.parametrize("secret", [-1, None])
+def test_labels_that_are_kept_secret_are_refused(secret: int | None, tmp_path: Path):
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=NAMES))
+    rows = {"image": [{"bytes": png(1), "path": None}], "label": [secret]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"data\.label_column=label: some pictures have no label"):
+        _ = Hub("any/name", path=tmp_path / "set").data_set
+
+
+def test_sizes(tmp_path: Path):
+    rows = [{"bytes": png(1, side), "path": None} for side in (4, 6)]
+    path = write_plain(tmp_path / "set", image=rows)
+    with pytest.raises(ValueError, match=r"data\.image_size is not set"):
+        _ = Hub("any/name", path=path).data_set
+    assert Hub("any/name", image_size=[3, 5], path=path).image_shape == (3, 3, 5)
+
+
+def test_both_parts_have_the_same_channels(tmp_path: Path):
+    grey = io.BytesIO()
+    Image.new("L", (4, 4), 9).save(grey, "PNG")
+    features = datasets.Features(image=datasets.Image())
+    train, test = (
+        datasets.Dataset.from_dict({"image": [{"bytes": source, "path": None}]}, features=features)
+        for source in (grey.getvalue(), png(8))
+    )
+    datasets.DatasetDict(train=train, test=test).save_to_disk(tmp_path / "set")
+    data_set = Hub("any/name", path=tmp_path / "set").data_set
+    assert data_set.train.images.shape == data_set.validation.images.shape == (1, 3, 4, 4)
+    assert Hub("any/name", path=tmp_path / "set", channels=1).image_shape == (1, 4, 4)
+
+
+def test_rows_that_are_no_picture_are_left_out_with_their_labels(tmp_path: Path):
+    rows = pictures([1, 2, 3, 4])
+    rows[1] = {"bytes": b"words", "path": None}
+    rows[2] = None
+    hub = Hub("any/name", path=write_plain(tmp_path / "set", x=rows, label=[5, 6, 7, 8]))
+    hub.validation_fraction = 0
+    shown = dict(zip(reds(hub.data_set.train.images), hub.data_set.train.labels.tolist(), strict=True))
+    assert shown == {1: 0, 4: 3}
+    assert [name for name, _ in hub.skipped] == ["row 1 of train", "row 2 of train"]
+
+
+def test_parts_are_cut_where_they_were_joined(tmp_path: Path):
+    parts = datasets.DatasetDict(train=part([1, 2, 3]), test=part([4, 5]))
+    features = parts["train"].features
+    rows = parts["train"].cast_column("img", datasets.Image(decode=False)).to_list()
+    rows[0]["img"] = {"bytes": b"words", "path": None}
+    parts["train"] = datasets.Dataset.from_list(rows, features=features)
+    parts.save_to_disk(tmp_path / "set")
+    data_set = Hub("any/name", path=tmp_path / "set").data_set
+    assert (reds(data_set.train.images), data_set.train.labels.tolist()) == ([2, 3], [1, 2])
+    assert (reds(data_set.validation.images), data_set.validation.labels.tolist()) == ([4, 5], [0, 1])
+
+
+def test_a_folder_called_like_a_file_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "csv", "flat")
+    monkeypatch.chdir(tmp_path)
+    assert len(Hub("any/name", path="csv").data_set.train) == 6
+
+
+def test_datasets_does_not_see_files_in_a_folder_with_brackets(tmp_path: Path):
+    path = write(tmp_path / "cifar[10]", "data")
+    with pytest.raises(ValueError, match=r"data\.path=.*doesn't contain any data files.*rename the folder"):
+        _ = Hub("any/name", path=path).data_set
+
+
+def test_constructing_reads_nothing(tmp_path: Path):
+    hub = Hub("any/name", path=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"data\.path=.*nowhere: there is no such folder"):
+        _ = hub.data_set
+
+
+def test_a_path_that_holds_no_data_set(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"data\.path=.*no data set could be read"):
+        _ = Hub("any/name", path=tmp_path).data_set
+    (tmp_path / "train.parquet").write_bytes(b"words")
+    with pytest.raises(ValueError, match=r"data\.path=.*no data set could be read.*Parquet"):
+        _ = Hub("any/name", path=tmp_path).data_set
+
+
+def test_settings_that_cannot_be_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"data\.image_size=0 "):
+        Hub("any/name", image_size=0)
+    with pytest.raises(ValueError, match=r"data\.channels=2 "):
+        Hub("any/name", channels=2)
+
+
+def test_without_a_network_one_question_is_asked(asked: list[object]):
+    with pytest.raises(
+        ValueError,
+        match=r"data\.name=any/name could not be fetched .*Name or service not known.*data\.path=FOLDER",
+    ):
+        _ = Hub("any/name").data_set
+    assert asked == [(("any/name",), {"timeout": 10.0})]
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_without_a_network_the_cache_serves(tmp_path: Path):
+    datasets.load_dataset(str(write(tmp_path / "pictures", "data")))
+    (tmp_path / "cache" / "pictures").rename(tmp_path / "cache" / "some___pictures")
+    assert len(Hub("some/pictures").data_set.train) == 6
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "any" / "name", "data")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"data\.name=any/name could not be fetched"):
+        _ = Hub("any/name").data_set
+
+
+def test_names_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch):
+    def unknown(*args: object, **kwargs: object) -> None:
+        raise RepositoryNotFoundError("404", response=MagicMock())
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unknown)
+    with pytest.raises(ValueError, match=r"data\.name=any/nam: the hub has no such data set.*data\.path="):
+        _ = Hub("any/nam").data_set
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"data\.name=a/b/c is no name of the hub"):
+        _ = Hub("a/b/c").data_set
+
+
+def test_with_a_network_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch):
+    loaded = []
+
+    def load(name: str) -> datasets.DatasetDict:
+        loaded.append((name, datasets.config.HF_HUB_OFFLINE))
+        return datasets.DatasetDict(train=part([1, 2, 3]), test=part([4]))
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *args, **kwargs: None)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert reds(Hub("any/name").data_set.train.images) == [1, 2, 3]
+    assert loaded == [("hf://datasets/any/name", False)]
+
+
+def test_datasets_is_imported_by_reading_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "datasets", None)  # now importing it fails
+    again = runpy.run_path(hub_file)["Hub"](
+        "any/name", path=write_plain(tmp_path / "set", image=pictures([1]))
+    )
+    with pytest.raises(ImportError):
+        _ = again.data_set

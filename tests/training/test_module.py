@@ -1,0 +1,228 @@
+"""The LightningModule in Lightning's own loop: loss, validation, continuing, sampling, interruption."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+
+from ddpm.data.digits import Digits
+from ddpm.data.module import Batch
+from ddpm.diffusion.objectives import Epsilon
+from ddpm.diffusion.samplers import DDIM
+from ddpm.diffusion.schedules import linear
+from ddpm.diffusion.timesteps import Uniform
+from ddpm.diffusion.variances import FixedLarge
+from ddpm.diffusion.weighting import Simple
+from ddpm.networks.unet import UNet
+from ddpm.training.checkpoints import AtomicCheckpointIO, Checkpoints, find
+from ddpm.training.interruption import Interrupted, Interruption
+from ddpm.training.metrics import TrainingRows
+from ddpm.training.module import DDPM
+from ddpm.training.optimizers import adam
+
+
+def small_unet(dropout: float = 0.0) -> UNet:
+    return UNet(1, 1, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4, dropout=dropout)
+
+
+def make_module(network: nn.Module | None = None, seed: int = 0) -> DDPM:
+    torch.manual_seed(0)
+    return DDPM(
+        small_unet() if network is None else network,
+        linear(100),
+        objective=Epsilon(),
+        variance=FixedLarge(),
+        weighting=Simple(),
+        timesteps=Uniform(),
+        sampler=DDIM(5),
+        optimizer=lambda parameters: adam(parameters, lr=2e-3, warmup_steps=3),
+        image_shape=(1, 8, 8),
+        ema_decay=0.9,
+        seed=seed,
+        config={"seed": seed},
+        data={"image_shape": [1, 8, 8]},
+    )
+
+
+def make_trainer(directory: Path, max_steps: int, *callbacks: Callback, accumulation: int = 1) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=max_steps,
+        accumulate_grad_batches=accumulation,
+        gradient_clip_val=1.0,
+        default_root_dir=directory,
+        callbacks=[TrainingRows(), *callbacks],
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=None,
+        val_check_interval=1000,
+    )
+
+
+def trained(directory: Path, max_steps: int, *, ckpt: Path | None = None, accumulation: int = 1) -> dict[str, Any]:
+    """The checkpoint that training leaves."""
+    torch.manual_seed(0)
+    module = make_module(small_unet(dropout=0.2))
+    trainer = make_trainer(directory, max_steps, Checkpoints(every_n_steps=5), accumulation=accumulation)
+    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    return find(directory)[1]
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_continued_run_is_bit_equal_with_dropout_and_accumulation(tmp_path: Path, accumulation: int):
+    whole = trained(tmp_path / "whole", 12, accumulation=accumulation)
+    trained(tmp_path / "first", 7, accumulation=accumulation)
+    rest = trained(
+        tmp_path / "rest", 12, ckpt=tmp_path / "first/checkpoints/last.ckpt", accumulation=accumulation
+    )
+    for part in ("global_step", "state_dict", "ema", "optimizer_states", "lr_schedulers"):
+        assert_equal(whole[part], rest[part])
+    assert whole["global_step"] == whole["ema"]["num_updates"] == 12
+
+
+def test_accumulated_micro_batches_are_the_global_batch(tmp_path: Path):
+    def weights(accumulation: int) -> dict[str, Tensor]:
+        module = make_module()
+        trainer = make_trainer(tmp_path, 5, accumulation=accumulation)
+        trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+        return module.state_dict()
+
+    once, twice = weights(1), weights(4)
+    for name in once:
+        torch.testing.assert_close(once[name], twice[name], atol=2e-5, rtol=1e-4)
+
+
+def test_a_checkpoint_holds_plain_containers_only(tmp_path: Path):
+    trained(tmp_path, 2)
+    checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert all(name.startswith("network.") for name in checkpoint["state_dict"])
+    assert checkpoint["config"] == {"seed": 0}
+    assert set(checkpoint["ema"]["parameters"]) == {name for name, _ in small_unet().named_parameters()}
+
+
+def test_the_loss_is_the_papers():
+    """L_simple: mean squared error between eps and the network's answer to sqrt(ab) x_0 + sqrt(1 - ab) eps."""
+    asked = {}
+
+    def network(x_t: Tensor, t: Tensor) -> Tensor:
+        asked.update(x_t=x_t, t=t)
+        return 0.3 * x_t
+
+    module = make_module(nn.Linear(1, 1))
+    module.network = Calls(network)
+    x_0, eps, t = torch.rand(4, 1, 8, 8), torch.randn(4, 1, 8, 8), torch.tensor([0, 10, 50, 99])
+    losses = module.losses(x_0, t, eps)
+    alpha_bar = (1 - torch.linspace(1e-3, 0.2, 100)).cumprod(0)[t].view(-1, 1, 1, 1)
+    x_t = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+    torch.testing.assert_close(asked["x_t"], x_t, atol=1e-5, rtol=0)
+    assert torch.equal(asked["t"], t)
+    torch.testing.assert_close(losses, ((0.3 * x_t - eps) ** 2).mean((1, 2, 3)))
+
+
+class Calls(nn.Module):
+    """A function in a module's clothes."""
+
+    def __init__(self, function: Any):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.function(x, t)
+
+
+def test_validation_depends_on_the_weights_alone(tmp_path: Path):
+    """Not on the seed of the run, the batch size or the order; its timesteps fill the chain evenly."""
+    told: list[int] = []
+
+    def network(x_t: Tensor, t: Tensor) -> Tensor:
+        told.extend(t.tolist())
+        return 0.1 * x_t
+
+    found = []
+    for seed, batch_size in ((0, 64), (1, 64), (0, 50)):
+        module = make_module(nn.Linear(1, 1), seed=seed)
+        module.network = Calls(network)
+        trainer = make_trainer(tmp_path, 1)
+        told.clear()
+        trainer.validate(module, datamodule=Digits(batch_size=batch_size, seed=seed), verbose=False)
+        found.append(float(trainer.callback_metrics["val/loss"]))
+        counts = torch.bincount(torch.tensor(told), minlength=100)
+        assert len(told) == 360
+        assert 3 <= int(counts.min()) <= int(counts.max()) <= 4
+    assert found[0] == found[1]
+    assert found[2] == pytest.approx(found[0], rel=1e-6)
+
+
+def test_an_image_is_the_same_in_every_batch():
+    module = make_module()
+    for parameter in module.network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    whole = module.sample(range(20), seed=4, weights="raw")
+    pieces = torch.cat([module.sample(part, seed=4, weights="raw") for part in (range(7), range(7, 20))])
+    torch.testing.assert_close(whole, pieces, atol=1e-5, rtol=0)
+    assert not torch.allclose(whole, module.sample(range(20), seed=5, weights="raw"))
+    assert float(whole.abs().max()) <= 1
+
+
+def test_samples_come_from_the_averaged_weights_unless_told_otherwise():
+    module = make_module()
+    average = module.sample(range(2))
+    with torch.no_grad():
+        for parameter in module.network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    assert torch.equal(module.sample(range(2)), average)
+    assert not torch.equal(module.sample(range(2), weights="raw"), average)
+    assert module.network.training
+
+
+class Kill(Callback):
+    """Sends this process a signal after some steps."""
+
+    def __init__(self, signum: int, step: int):
+        self.signum, self.step = signum, step
+
+    def on_train_batch_start(self, trainer: Trainer, module: DDPM, batch: Batch, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_and_the_run_continues_bit_equal(tmp_path: Path, signum: int):
+    torch.manual_seed(0)
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    module = make_module(small_unet(dropout=0.2))
+    callbacks = [Checkpoints(every_n_steps=100), Kill(signum, step=4), Interruption()]
+    trainer = make_trainer(tmp_path / "killed", 12, *callbacks)
+    with pytest.raises(Interrupted) as interrupted:
+        trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+    assert interrupted.value.signum == signum
+    assert {s: signal.getsignal(s) for s in handlers} == handlers
+    saved = tmp_path / "killed/checkpoints/last.ckpt"
+    assert find(saved)[1]["global_step"] == 5
+    rest = trained(tmp_path / "rest", 12, ckpt=saved)
+    assert_equal(trained(tmp_path / "whole", 12)["state_dict"], rest["state_dict"])
