@@ -82,24 +82,30 @@ def build_network(config: Config, image_shape: tuple[int, int, int], variance: V
 
 
 def build_module(config: Config, data: Mapping[str, Any]) -> DDPM:
-    """The LightningModule for a data set described by `describe`."""
+    """The LightningModule for a data set described by `describe`.
+
+    Raises:
+        UsageError: where the configuration cannot be built.
+    """
     schedule: NoiseSchedule = build(config, "schedule")
     variance: Variance = build(config, "variance")
     image_shape = tuple(data["image_shape"])
-    return DDPM(
-        build_network(config, image_shape, variance),
-        schedule,
-        objective=build(config, "objective"),
-        variance=variance,
-        weighting=build(config, "weighting"),
-        timesteps=build(config, "timesteps"),
-        sampler=build(config, "sampler"),
-        optimizer=build(config, "optimizer"),
-        image_shape=image_shape,
-        ema_decay=config["ema_decay"],
-        clip_x_0=config["clip_x_0"],
-        seed=config["seed"],
-        config=dict(config),
-        data=dict(data),
-    )
-
+    parts = {
+        name: build(config, name) for name in ("objective", "weighting", "timesteps", "sampler", "optimizer")
+    }
+    network = build_network(config, image_shape, variance)
+    try:
+        return DDPM(
+            network,
+            schedule,
+            variance=variance,
+            **parts,
+            image_shape=image_shape,
+            ema_decay=config["ema_decay"],
+            clip_x_0=config["clip_x_0"],
+            seed=config["seed"],
+            config=dict(config),
+            data=dict(data),
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error

@@ -29,10 +29,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         UsageError: where a value is missing or an interpolation leads nowhere.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UsageError(f"{missing[0]} is missing: give it as {missing[0]}=VALUE")
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UsageError(f"{missing[0]} is missing: give it as {missing[0]}=VALUE")
         return OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
@@ -94,7 +94,7 @@ def unknown(key: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     prefix = f"{parent}." if parent else ""
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"valid here: {', '.join(valid)}"
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"valid here: {', '.join(valid) or 'nothing'}"
     return f"{key}: there is no such key; {hint}"
 
 

@@ -129,7 +129,7 @@ def _compose(
     loader: ConfigLoader, arguments: Namespace, config_name: str
 ) -> tuple[list[tuple[DictConfig, DictConfig]], bool]:
     """Every job's configuration, each with the one that says which keys there are; and whether it is a sweep."""
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments.overrides)
+    overrides = [_parse(text, loader) for text in arguments.overrides]
     admitted = [_admit(override, loader) for override in overrides]
     for given, override in zip(arguments.overrides, admitted, strict=True):
         sys.argv[sys.argv.index(given, 1)] = override
@@ -155,6 +155,14 @@ def _compose(
     else:  # what another sweeper will choose is checked when it has chosen
         jobs = [[value for value, is_swept in zip(admitted, swept, strict=True) if not is_swept]]
     return [(load(job), reference) for job in jobs], True
+
+
+def _parse(text: str, loader: ConfigLoader) -> Override:
+    try:
+        return OverridesParser.create(config_loader=loader).parse_override(text)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{text}: cannot be read as KEY=VALUE ({reason}); quote what is not plain") from error
 
 
 def _admit(override: Override, loader: ConfigLoader) -> str:
