@@ -1,0 +1,88 @@
+"""Every yaml in conf/ is composed, checked and built, without anyone adding it here."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ddpm.app import check, run_directory
+
+CONF = ROOT / "conf"
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+GIVEN = {("data", "folder"): ["data.path=somewhere"]}
+"""What options that cannot do without a person's word are told here."""
+
+
+def composed(*overrides: str) -> dict:
+    run_directory.register_resolver()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", list(overrides))
+    return check.plain(config)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_is_composed_and_checked(group: str, option: str):
+    config = composed(f"{group}={option}", *GIVEN.get((group, option), []))
+    check.check_keys(config, composed())
+    check.check_foreign_targets(config)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g, o in OPTIONS if g not in ("experiment", "trainer", "callbacks")]
+)
+def test_every_option_is_built(group: str, option: str):
+    node = composed(f"{group}={option}", *GIVEN.get((group, option), []))[group]
+    if "_target_" not in node:
+        assert (group, option) == ("logger", "none")
+        return
+    provided = {"data": {"seed": 0}, "model": {"in_channels": 3, "out_channels": 3}}.get(group, {})
+    with torch.device("meta" if group == "model" else "cpu"):
+        assert instantiate(node, **provided, _convert_="all") is not None
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_yaml_says_what_it_is_for(path: Path):
+    option = path.parent != CONF and path.parent.name not in ("trainer", "callbacks")
+    assert not option or path.read_text().startswith("# "), "begin with a comment line"
+
+
+def test_the_papers_run_is_stated_whole():
+    config = composed("experiment=ddpm_cifar10")
+    assert config["model"] == {
+        "_target_": "ddpm.networks.unet.UNet",
+        "channels": 128,
+        "multipliers": [1, 2, 2, 2],
+        "blocks": 2,
+        "attention_levels": [1],
+        "dropout": 0.1,
+    }
+    assert config["optimizer"]["lr"] == 2e-4
+    assert config["optimizer"]["warmup_steps"] == 5000
+    assert config["data"]["batch_size"] == 128
+    assert config["data"]["horizontal_flip"] is True
+    assert config["ema_decay"] == 0.9999
+    assert config["trainer"]["gradient_clip_val"] == 1.0
+    assert config["trainer"]["max_steps"] == 800_000
+    assert config["schedule"] == {"_target_": "ddpm.diffusion.schedules.linear", "num_timesteps": 1000}
+    assert config["objective"]["_target_"].endswith("Epsilon")
+    assert config["variance"]["_target_"].endswith("FixedLarge")
+    assert config["weighting"]["_target_"].endswith("Simple")
+    assert config["clip_x_0"] is True
+
+
+def test_the_trainers_settings_are_lightnings():
+    import inspect
+    from dataclasses import fields
+
+    from lightning.pytorch import Trainer
+
+    from ddpm.app.schema import TrainerSettings
+
+    known = {field.name for field in fields(TrainerSettings)}
+    assert known <= set(inspect.signature(Trainer).parameters)
+    assert set(OmegaConf.load(CONF / "trainer" / "default.yaml")) - {"_target_"} <= known

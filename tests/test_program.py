@@ -1,0 +1,242 @@
+"""The whole program as people start it, on the machine's CPU."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_program, wandb_records
+from PIL import Image
+
+from ddpm.data.digits import Digits
+from ddpm.data.module import MicroBatches
+from ddpm.diffusion.timesteps import Uniform
+from ddpm.training.checkpoints import find
+from ddpm.training.randomness import Purpose, Stream
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(directory: Path) -> np.ndarray:
+    return np.array([float(row["train/loss"]) for row in rows(directory)])
+
+
+def only_run(cwd: Path) -> Path:
+    (directory,) = (cwd / "logs" / "train").iterdir()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("two")
+    outcome = run_program("train.py", "experiment=smoke", "trainer.devices=2", cwd=cwd)
+    assert outcome.returncode == 0, outcome.said
+    return only_run(cwd)
+
+
+def test_a_run_leaves_what_the_design_lists(smoke_run: Path):
+    assert {path.name for path in smoke_run.iterdir()} == {
+        "config.yaml", "run.json", "metrics.csv", "checkpoints", "samples", "train.log", "wandb",
+    }  # fmt: skip
+    assert sorted(path.name for path in (smoke_run / "checkpoints").iterdir()) == [
+        "last.ckpt", "step_00000010.ckpt", "step_00000020.ckpt",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (smoke_run / "samples").iterdir()) == [
+        "step_00000010.png", "step_00000020.png",
+    ]  # fmt: skip
+    record = json.loads((smoke_run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["exit_code"] == 0
+    assert record["step"] == 20
+    assert record["objective"] == record["metrics"]["val/loss"] == pytest.approx(float(rows(smoke_run)[-1]["val/loss"]))
+    assert record["data"]["fingerprint"] == Digits().fingerprint
+    assert [row["step"] for row in rows(smoke_run)] == [str(step) for step in range(1, 21)]
+    log = (smoke_run / "train.log").read_text()
+    assert "finished at step 20" in log
+    assert f"python sample.py ckpt=logs/train/{smoke_run.name}" in log
+
+
+def test_the_loss_falls(smoke_run: Path):
+    found = losses(smoke_run)
+    assert found[0] == pytest.approx(1, abs=0.05)  # the network starts as zero, and eps has unit variance
+    assert found[-3:].mean() < 0.35
+
+
+def test_weights_and_biases_holds_the_same_run(smoke_run: Path):
+    history = [record["item"] for record in wandb_records(smoke_run, "history")]
+    ours = {int(row["step"]): float(row["train/loss"]) for row in rows(smoke_run)}
+    assert {item["_step"]: item["train/loss"] for item in history} == pytest.approx(ours)
+    grids = list(smoke_run.glob("wandb/offline-run-*/files/media/images/samples/*.png"))
+    kept = {np.asarray(Image.open(path).convert("RGB")).tobytes() for path in grids}
+    assert kept == {np.asarray(Image.open(path)).tobytes() for path in (smoke_run / "samples").iterdir()}
+
+
+def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: Path):
+    np.testing.assert_allclose(losses(two_devices), losses(smoke_run), rtol=1e-4)
+    assert json.loads((two_devices / "run.json").read_text())["devices"]["number"] == 2
+    assert len(list(two_devices.glob("wandb/offline-run-*"))) == 1
+    assert {path.name for path in two_devices.iterdir()} == {path.name for path in smoke_run.iterdir()}
+    values = [float(rows(directory)[-1]["val/loss"]) for directory in (smoke_run, two_devices)]
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ["callbacks.broken._target_=sabotage.NoAveraging"],
+        ["data._target_=sabotage.SameShard"],
+        ["callbacks.broken._target_=sabotage.NoiseOfRankZero"],
+    ],
+    ids=["gradients", "shards", "noise"],
+)
+def test_the_comparison_of_devices_sees_what_is_broken(broken: list[str], smoke_run: Path, tmp_path: Path):
+    arguments = [
+        "experiment=smoke", "trainer.devices=2", "logger=none", "callbacks.samples=null", "allow_targets=[sabotage]",
+    ]  # fmt: skip
+    outcome = run_program(
+        "train.py", *arguments, *broken, cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "tests" / "extensions")}
+    )
+    assert outcome.returncode == 0, outcome.said
+    difference = np.abs(losses(only_run(tmp_path)) / losses(smoke_run) - 1).max()
+    assert difference > 100 * 1e-4
+
+
+def test_ranks_draw_different_things_that_together_are_one_devices():
+    pictures = Digits().data_set.train
+
+    def drawn(rank: int, world_size: int) -> list[torch.Tensor]:
+        batches = MicroBatches(pictures, batch_size=64, seed=0, rank=rank, world_size=world_size, accumulation=1)
+        batch = batches[7]
+        u = Stream(0, Purpose.TIMESTEP).uniform(batch.step, batch.places)
+        eps = Stream(0, Purpose.NOISE).normal(batch.step, batch.places, (1, 8, 8))
+        return [batch.x_0, Uniform().draw(u, 1000), eps]
+
+    whole, first, second = drawn(0, 1), drawn(0, 2), drawn(1, 2)
+    for one, a, b in zip(whole, first, second, strict=True):
+        assert torch.equal(one, torch.cat([a, b]))
+        assert not torch.equal(a, b)
+
+
+def test_four_devices_as_typed(tmp_path: Path):
+    outcome = run_program("train.py", "schedule=cosine", "trainer.devices=4", "experiment=smoke", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    directory = only_run(tmp_path)
+    assert json.loads((directory / "run.json").read_text())["devices"]["number"] == 4
+    assert len(rows(directory)) == 20
+    assert "cosine" in directory.name
+
+
+def test_a_run_of_11_steps_continued_to_20_is_the_run_of_20(smoke_run: Path, tmp_path: Path):
+    smoke = ("experiment=smoke", "trainer.devices=1", "hydra.run.dir=first")
+    outcome = run_program("train.py", *smoke, "trainer.max_steps=11", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    again = ("--config-dir", "first", "--config-name", "config", "ckpt=first", "trainer.max_steps=20")
+    outcome = run_program("train.py", *again, "hydra.run.dir=second", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    whole, rest = find(smoke_run)[1], find(tmp_path / "second")[1]
+    for name, weights in whole["state_dict"].items():
+        assert torch.equal(weights, rest["state_dict"][name])
+        assert torch.equal(
+            whole["ema"]["parameters"][name.removeprefix("network.")],
+            rest["ema"]["parameters"][name.removeprefix("network.")],
+        )
+    for index, state in whole["optimizer_states"][0]["state"].items():
+        for key, value in state.items():
+            assert torch.equal(value, rest["optimizer_states"][0]["state"][index][key])
+    timeless = [{k: v for k, v in row.items() if k != "perf/steps_per_second"} for row in rows(smoke_run)]
+    assert [{k: v for k, v in row.items() if k != "perf/steps_per_second"} for row in rows(tmp_path / "second")] == timeless
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "second"))
+    assert first["wandb_id"] == second["wandb_id"]
+    assert second["continued_from"].endswith("first/checkpoints/last.ckpt")
+
+
+def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
+    outcome = run_program("train.py", "-m", "schedule=linear,cosine", "experiment=smoke", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    (sweep,) = (tmp_path / "logs/train/multirun").iterdir()
+    jobs = [sweep / "0", sweep / "1"]
+    np.testing.assert_array_equal(losses(jobs[0]), losses(smoke_run))
+    assert not np.allclose(losses(jobs[1]), losses(jobs[0]))
+    runs = []
+    for job in jobs:
+        assert {path.name for path in job.iterdir()} == {path.name for path in smoke_run.iterdir()}
+        assert json.loads((job / "run.json").read_text())["status"] == "finished"
+        runs += wandb_records(job, "run")
+    assert {run["run_group"] for run in runs} == {sweep.name}
+    assert len({run["run_id"] for run in runs}) == 2
+
+
+def test_a_sweep_over_devices_starts_real_processes(smoke_run: Path, tmp_path: Path):
+    arguments = ["-m", "trainer.devices=1,2", "trainer.accelerator=cpu", "experiment=smoke"]
+    outcome = run_program("train.py", *arguments, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    (sweep,) = (tmp_path / "logs/train/multirun").iterdir()
+    for job, devices in ((sweep / "0", 1), (sweep / "1", 2)):
+        assert json.loads((job / "run.json").read_text())["devices"]["number"] == devices
+        np.testing.assert_allclose(losses(job), losses(smoke_run), rtol=1e-4)
+
+
+def test_sampling_writes_pictures_and_says_where(smoke_run: Path, tmp_path: Path):
+    arguments = (f"ckpt={smoke_run}", "n=10", "seed=3", "sampler=ddim", "sampler.num_steps=4")
+    outcome = run_program("sample.py", *arguments, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    directory = Path(outcome.stdout.strip())
+    images = np.load(directory / "samples.npz")["arr_0"]
+    assert images.shape == (10, 8, 8, 1)
+    assert images.dtype == np.uint8
+    assert Image.open(directory / "grid.png").size == (2 + 4 * 66, 2 + 3 * 66)
+
+
+def test_a_loaded_run_samples_what_the_program_samples(smoke_run: Path, tmp_path: Path):
+    import ddpm
+    from ddpm.diffusion.samplers import DDIM
+    from ddpm.training.grids import to_uint8
+
+    run = ddpm.load(smoke_run)
+    assert run.step == 20
+    few = to_uint8(run.sample(3, seed=3, sampler=DDIM(4)))
+    arguments = ("n=5", "seed=3", "sampler=ddim", "sampler.num_steps=4", "weights=ema", f"out={tmp_path}/here")
+    outcome = run_program("sample.py", f"ckpt={smoke_run}", *arguments, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    many = np.load(tmp_path / "here" / "samples.npz")["arr_0"]
+    assert np.abs(many[:3].astype(int) - few.permute(0, 2, 3, 1).numpy().astype(int)).max() <= 1
+    raw = to_uint8(run.sample(3, seed=3, sampler=DDIM(4), weights="raw"))
+    assert not torch.equal(raw, few)
+
+
+def test_a_terminated_run_ends_with_143_and_its_work_saved(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "train.py"), "experiment=smoke", "trainer.devices=2", "logger=none",
+               "trainer.max_steps=100000", "callbacks.samples=null"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "logs"
+    deadline = time.monotonic() + 120
+    while not (any(metrics.rglob("metrics.csv")) and len(rows(only_run(tmp_path))) > 3):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGTERM)  # the leader alone is told
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 143, said
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert find(only_run(tmp_path))[1]["global_step"] == record["step"] > 0
+
+
+def test_help_names_every_group_and_imports_nothing_heavy(tmp_path: Path):
+    outcome = run_program("train.py", "--help", cwd=tmp_path, python=("-X", "importtime"))
+    assert outcome.returncode == 0
+    groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
+    assert groups <= set(re.findall(r"^(\w+): ", outcome.stdout, re.MULTILINE))
+    imported = {line.rpartition("|")[2].strip() for line in outcome.stderr.splitlines()}
+    assert not {"torch", "lightning", "wandb", "sklearn", "numpy"} & imported
