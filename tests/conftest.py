@@ -50,16 +50,28 @@ def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:
     """The records of one kind in the only offline W&B run below a directory, read by W&B's own tool."""
     (file,) = directory.glob("wandb/offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    printed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60).stdout
+    printed = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    ).stdout
     records = (json.loads(line) for line in printed.splitlines())
     return [record[kind] for record in records if record["type"] == kind]
 
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of `python train.py experiment=smoke` on one device, with everything that is on by default."""
+    """The run directory of `python train.py experiment=smoke` on one device, with everything that is on
+    by default.
+    """
     cwd = tmp_path_factory.mktemp("smoke")
     outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", cwd=cwd)
     assert outcome.returncode == 0, outcome.said
     (directory,) = (cwd / "logs" / "train").iterdir()
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the prepared data of the person who runs it."""
+    directory = tmp_path_factory.mktemp("cache") / "ddpm"
+    monkeypatch.setenv("DDPM_CACHE", str(directory))
     return directory

@@ -21,7 +21,8 @@ MAY_IMPORT = {
 
 @pytest.mark.parametrize("module", ["ddpm", "ddpm.diffusion", "ddpm.diffusion.samplers", "ddpm.networks"])
 def test_mathematics_and_networks_need_torch_only(module: str):
-    code = f"import sys, {module}; sys.exit(' '.join({{'lightning', 'hydra', 'wandb', 'sklearn'}} & set(sys.modules)) or 0)"
+    heavy = {"lightning", "hydra", "wandb", "sklearn"}
+    code = f"import sys, {module}; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stderr
 
@@ -41,5 +42,7 @@ def test_a_room_imports_only_the_rooms_below_it(room: str):
 
 
 def test_no_module_is_a_grab_bag():
-    names = {path.stem for path in Path(PACKAGE).rglob("*.py")} | {p.name for p in PACKAGE.rglob("*") if p.is_dir()}
+    names = {path.stem for path in Path(PACKAGE).rglob("*.py")} | {
+        p.name for p in PACKAGE.rglob("*") if p.is_dir()
+    }
     assert not {"utils", "helpers", "misc", "common"} & names

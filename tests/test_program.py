@@ -59,7 +59,11 @@ def test_a_run_leaves_what_the_design_lists(smoke_run: Path):
     assert record["status"] == "finished"
     assert record["exit_code"] == 0
     assert record["step"] == 20
-    assert record["objective"] == record["metrics"]["val/loss"] == pytest.approx(float(rows(smoke_run)[-1]["val/loss"]))
+    assert (
+        record["objective"]
+        == record["metrics"]["val/loss"]
+        == pytest.approx(float(rows(smoke_run)[-1]["val/loss"]))
+    )
     assert record["data"]["fingerprint"] == Digits().fingerprint
     assert [row["step"] for row in rows(smoke_run)] == [str(step) for step in range(1, 21)]
     log = (smoke_run / "train.log").read_text()
@@ -102,7 +106,8 @@ def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: P
 )
 def test_the_comparison_of_devices_sees_what_is_broken(broken: list[str], smoke_run: Path, tmp_path: Path):
     arguments = [
-        "experiment=smoke", "trainer.devices=2", "logger=none", "callbacks.samples=null", "allow_targets=[sabotage]",
+        "experiment=smoke", "trainer.devices=2", "logger=none", "callbacks.samples=null",
+        "allow_targets=[sabotage]",
     ]  # fmt: skip
     outcome = run_program(
         "train.py", *arguments, *broken, cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "tests" / "extensions")}
@@ -116,7 +121,9 @@ def test_ranks_draw_different_things_that_together_are_one_devices():
     pictures = Digits().data_set.train
 
     def drawn(rank: int, world_size: int) -> list[torch.Tensor]:
-        batches = MicroBatches(pictures, batch_size=64, seed=0, rank=rank, world_size=world_size, accumulation=1)
+        batches = MicroBatches(
+            pictures, batch_size=64, seed=0, rank=rank, world_size=world_size, accumulation=1
+        )
         batch = batches[7]
         u = Stream(0, Purpose.TIMESTEP).uniform(batch.step, batch.places)
         eps = Stream(0, Purpose.NOISE).normal(batch.step, batch.places, (1, 8, 8))
@@ -129,7 +136,9 @@ def test_ranks_draw_different_things_that_together_are_one_devices():
 
 
 def test_four_devices_as_typed(tmp_path: Path):
-    outcome = run_program("train.py", "schedule=cosine", "trainer.devices=4", "experiment=smoke", cwd=tmp_path)
+    outcome = run_program(
+        "train.py", "schedule=cosine", "trainer.devices=4", "experiment=smoke", cwd=tmp_path
+    )
     assert outcome.returncode == 0, outcome.said
     directory = only_run(tmp_path)
     assert json.loads((directory / "run.json").read_text())["devices"]["number"] == 4
@@ -155,7 +164,9 @@ def test_a_run_of_11_steps_continued_to_20_is_the_run_of_20(smoke_run: Path, tmp
         for key, value in state.items():
             assert torch.equal(value, rest["optimizer_states"][0]["state"][index][key])
     timeless = [{k: v for k, v in row.items() if k != "perf/steps_per_second"} for row in rows(smoke_run)]
-    assert [{k: v for k, v in row.items() if k != "perf/steps_per_second"} for row in rows(tmp_path / "second")] == timeless
+    assert [
+        {k: v for k, v in row.items() if k != "perf/steps_per_second"} for row in rows(tmp_path / "second")
+    ] == timeless
     first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "second"))
     assert first["wandb_id"] == second["wandb_id"]
     assert second["continued_from"].endswith("first/checkpoints/last.ckpt")
@@ -206,7 +217,14 @@ def test_a_loaded_run_samples_what_the_program_samples(smoke_run: Path, tmp_path
     run = ddpm.load(smoke_run)
     assert run.step == 20
     few = to_uint8(run.sample(3, seed=3, sampler=DDIM(4)))
-    arguments = ("n=5", "seed=3", "sampler=ddim", "sampler.num_steps=4", "weights=ema", f"out={tmp_path}/here")
+    arguments = (
+        "n=5",
+        "seed=3",
+        "sampler=ddim",
+        "sampler.num_steps=4",
+        "weights=ema",
+        f"out={tmp_path}/here",
+    )
     outcome = run_program("sample.py", f"ckpt={smoke_run}", *arguments, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.said
     many = np.load(tmp_path / "here" / "samples.npz")["arr_0"]
@@ -218,7 +236,9 @@ def test_a_loaded_run_samples_what_the_program_samples(smoke_run: Path, tmp_path
 def test_a_terminated_run_ends_with_143_and_its_work_saved(tmp_path: Path):
     command = [sys.executable, str(ROOT / "train.py"), "experiment=smoke", "trainer.devices=2", "logger=none",
                "trainer.max_steps=100000", "callbacks.samples=null"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     metrics = tmp_path / "logs"
     deadline = time.monotonic() + 120
     while not (any(metrics.rglob("metrics.csv")) and len(rows(only_run(tmp_path))) > 3):

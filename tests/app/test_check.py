@@ -27,7 +27,7 @@ FAST = {
     "model._target_=os.system": r"model\._target_=os\.system: is not in an allowed package",
     "model._target_=torch.load": r"model\._target_=torch\.load: is not in an allowed package",
     "model._target_=ddpm.networks.unet.VNet": r"there is no such class or function",
-    "callbacks.samples.sampler.eta._target_=subprocess.run": r"_target_=subprocess\.run: is not in an allowed",
+    "callbacks.samples.sampler.eta._target_=subprocess.run": r"subprocess\.run: is not in an allowed",
     "model.in_channels=3": r"model\.in_channels: is not yours to set",
     "schedule.num_timesteps=${nowhere}": r"schedule\.num_timesteps: .*nowhere",
     "schedule.num_timesteps=[": r"schedule\.num_timesteps=\[",
@@ -35,7 +35,7 @@ FAST = {
 HEAVY = {
     "data=folder data.path=nowhere": r"data\.path=nowhere: there is no such folder",
     "data=folder data.path=empty": r"data\.path=empty: it holds no files",
-    "data.batch_size=63 trainer.devices=2": r"data\.batch_size=63 .* 2 devices do not divide it; use 62 or 64",
+    "data.batch_size=63 trainer.devices=2": r"data\.batch_size=63 .* use 62 or 64",
     "data.batch_size=0": r"data\.batch_size=0 must be at least 1",
     "model.multipliers=[1,1,1,1,1]": r"data\.image_size: pictures of 8x8 .* 16 divides",
     "model.norm_groups=7": r"norm_groups=7 does not divide",
@@ -44,8 +44,8 @@ HEAVY = {
     "ema_decay=2": r"ema_decay=2 must be",
     "callbacks.samples.every_n_steps=0": r"callbacks\.samples: every_n_steps",
     "callbacks.x._target_=lightning.pytorch.callbacks.timer.os.getcwd": r"is no module",
-    "callbacks.x._target_=lightning.pytorch.callbacks.timer.timedelta": r"is no class or function of lightning",
-    "callbacks.x._target_=lightning.pytorch.callbacks.Timer callbacks.x.durration=1": r"did you mean .*\.duration",
+    "callbacks.x._target_=lightning.pytorch.callbacks.timer.timedelta": r"is no class or function",
+    "callbacks.x._target_=lightning.pytorch.callbacks.Timer callbacks.x.durration=1": r"mean .*\.duration",
     "trainer.accelerator=toaster": r"trainer: .*toaster",
     "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
     "ckpt=empty": r"ckpt=.*empty: holds no checkpoint",
@@ -119,7 +119,9 @@ def test_checkpoints_that_cannot_be_continued(
         damaged = place / "damaged.ckpt"
         damaged.write_bytes(path.read_bytes()[:-500])
         path = damaged
-    said = mistakes(monkeypatch, capsys, ["experiment=smoke", "trainer.max_steps=30", f"ckpt={path}", *arguments])
+    said = mistakes(
+        monkeypatch, capsys, ["experiment=smoke", "trainer.max_steps=30", f"ckpt={path}", *arguments]
+    )
     assert re.search(message, said), said
     assert not (place / "logs").exists()
 

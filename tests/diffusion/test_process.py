@@ -1,5 +1,7 @@
 """The forward process and its posterior: against the definition, and against diffusers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -50,7 +52,9 @@ def test_tables_follow_from_betas(schedule: NoiseSchedule):
 
 
 def test_closed_form_is_that_many_single_steps(schedule: NoiseSchedule):
-    """q(x_t | x_0) has the mean and the variance that t + 1 steps x <- sqrt(1 - beta) x + sqrt(beta) noise give."""
+    """q(x_t | x_0) has the mean and the variance that t + 1 steps x <- sqrt(1 - beta) x + sqrt(beta)
+    noise give.
+    """
     mean, variance = 1.0, 0.0
     x_0, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     for t, beta in enumerate(schedule.betas.tolist()):
@@ -92,7 +96,9 @@ def test_q_sample_agrees_with_diffusers(schedule: NoiseSchedule):
 
 
 def test_posterior_agrees_with_diffusers(schedule: NoiseSchedule):
-    """One step of its scheduler without noise, told x_0, is the posterior mean; its variance is compared for t > 0."""
+    """One step of its scheduler without noise, told x_0, is the posterior mean; its variance is compared
+    for t > 0.
+    """
     scheduler = reference_scheduler(schedule, prediction_type="sample", variance_type="fixed_small")
     scheduler.set_timesteps(1000)
     x_0, x_t = random(2, 3, 4, 4), random(2, 3, 4, 4)
@@ -125,13 +131,15 @@ def test_steps_that_are_no_chain_are_refused(steps: list[int]):
         linear().respaced(steps)
 
 
-@pytest.mark.parametrize(("num_steps", "start"), [(1, 0), (1, 7), (2, 999), (50, 999), (400, 400), (401, 400)])
+@pytest.mark.parametrize(
+    ("num_steps", "start"), [(1, 0), (1, 7), (2, 999), (50, 999), (400, 400), (401, 400)]
+)
 def test_evenly_spaced_steps_reach_from_0_to_the_start(num_steps: int, start: int):
     steps = evenly_spaced(num_steps, start).tolist()
     assert len(steps) == num_steps
     assert steps[-1] == start
     assert steps[0] == (0 if num_steps > 1 else start)
-    gaps = {b - a for a, b in zip(steps, steps[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(steps)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

@@ -1,4 +1,6 @@
-"""Samplers: one step and whole trajectories against diffusers, on the same noise and the same made-up network."""
+"""Samplers: one step and whole trajectories against diffusers, on the same noise and the same made-up
+network.
+"""
 
 from collections.abc import Callable
 
@@ -17,7 +19,9 @@ SHAPE = (2, 3, 4, 4)
 
 
 def network(x: Tensor, t: Tensor) -> Tensor:
-    """Any function of x_t and t that is neither linear nor small: it overshoots [-1, 1], so clipping matters."""
+    """Any function of x_t and t that is neither linear nor small: it overshoots [-1, 1], so clipping
+    matters.
+    """
     phase = t.to(x.dtype).view(-1, 1, 1, 1) / 100
     return torch.tanh(1.3 * x + phase.sin()) + 0.2 * x.roll(1, -1)
 
@@ -39,13 +43,17 @@ def in_float64(scheduler: DDPMScheduler | DDIMScheduler, schedule: NoiseSchedule
 
 
 @pytest.mark.parametrize("make_schedule", [linear, cosine])
-@pytest.mark.parametrize(("variance", "their_variance"), [(FixedSmall(), "fixed_small"), (FixedLarge(), "fixed_large")])
+@pytest.mark.parametrize(
+    ("variance", "their_variance"), [(FixedSmall(), "fixed_small"), (FixedLarge(), "fixed_large")]
+)
 @pytest.mark.parametrize("clip", [True, False])
 def test_ancestral_trajectory_agrees_with_diffusers(
     make_schedule: Callable[[], NoiseSchedule], variance: Variance, their_variance: str, clip: bool
 ):
     schedule = make_schedule()
-    scheduler = DDPMScheduler(trained_betas=schedule.betas.numpy(), clip_sample=clip, variance_type=their_variance)
+    scheduler = DDPMScheduler(
+        trained_betas=schedule.betas.numpy(), clip_sample=clip, variance_type=their_variance
+    )
     in_float64(scheduler, schedule)
     scheduler.set_timesteps(1000)
     path: dict[int, Tensor] = {}
@@ -78,7 +86,9 @@ def generator_at(t: int) -> torch.Generator:
 def test_ddim_trajectory_agrees_with_diffusers(
     make_schedule: Callable[[], NoiseSchedule], eta: float, clip: bool
 ):
-    """On every step of the schedule, where both visit the same ones; eps is made anew from the clipped x_0."""
+    """On every step of the schedule, where both visit the same ones; eps is made anew from the clipped
+    x_0.
+    """
     schedule = make_schedule()
     scheduler = DDIMScheduler(trained_betas=schedule.betas.numpy(), clip_sample=clip, set_alpha_to_one=True)
     in_float64(scheduler, schedule)
@@ -97,7 +107,9 @@ def test_ddim_trajectory_agrees_with_diffusers(
 def test_ddim_on_a_shortened_chain_agrees_with_diffusers():
     """diffusers' "leading" steps 0, 20 ... 980: ours start at 980 and are as evenly spaced."""
     schedule = linear()
-    scheduler = DDIMScheduler(trained_betas=schedule.betas.numpy(), clip_sample=True, timestep_spacing="leading")
+    scheduler = DDIMScheduler(
+        trained_betas=schedule.betas.numpy(), clip_sample=True, timestep_spacing="leading"
+    )
     in_float64(scheduler, schedule)
     scheduler.set_timesteps(50)
     denoiser = Denoiser(network, Epsilon(), FixedSmall())
@@ -189,5 +201,5 @@ def test_eta_out_of_range_is_refused(eta: float):
 def test_a_start_outside_the_schedule_is_refused(sampler: Sampler):
     denoiser = Denoiser(network, Epsilon(), FixedSmall())
     for start in (-1, 10, 100):
-        with pytest.raises(ValueError, match="start|steps"):
+        with pytest.raises(ValueError, match="steps"):
             sampler(denoiser, linear(100), start_noise(), noise=noise_at, start=start)

@@ -58,7 +58,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str):
         torch.save({"weights": torch.ones(3)}, path)
     else:
         path.write_bytes({"truncated": path.read_bytes()[:-300], "empty": b"", "text": b"hello\n"}[damage])
-    with pytest.raises(CheckpointError, match=r"ckpt=.*step_00000005.ckpt: (cannot be read|is not a checkpoint)"):
+    with pytest.raises(
+        CheckpointError, match=r"ckpt=.*step_00000005.ckpt: (cannot be read|is not a checkpoint)"
+    ):
         find(path)
     with pytest.raises(CheckpointError, match="step_00000005"):
         find(tmp_path)
@@ -100,5 +102,5 @@ def test_old_checkpoints_go_and_milestones_stay(tmp_path: Path):
     "settings", [{"every_n_steps": 0}, {"keep": 1}, {"every_n_steps": 10, "milestones_every_n_steps": 15}]
 )
 def test_settings_without_meaning_are_refused(settings: dict):
-    with pytest.raises(ValueError, match="callbacks.checkpoints"):
+    with pytest.raises(ValueError, match=r"callbacks\.checkpoints"):
         Checkpoints(**settings)

@@ -26,7 +26,9 @@ def test_average_follows_its_formula_with_warm_up():
         change(net)
         ema.update()
         decay = min(0.6, (1 + n) / (10 + n))
-        expected = [decay * a + (1 - decay) * p.detach() for a, p in zip(expected, net.parameters(), strict=True)]
+        expected = [
+            decay * a + (1 - decay) * p.detach() for a, p in zip(expected, net.parameters(), strict=True)
+        ]
     assert (1 + 10) / (10 + 10) < 0.6 < (1 + 29) / (10 + 29)  # both sides of the minimum were used
     for found, wanted in zip(ema.state_dict()["parameters"].values(), expected, strict=True):
         torch.testing.assert_close(found, wanted)

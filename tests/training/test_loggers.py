@@ -49,7 +49,9 @@ def test_a_continued_run_tells_the_whole_history(tmp_path: Path):
         ("15", "0.5"),
     ]
     assert len(rows(first.path)) == 3
-    first.continue_from(first.path, step=10)  # in the same directory the rows that will come again are dropped
+    first.continue_from(
+        first.path, step=10
+    )  # in the same directory the rows that will come again are dropped
     assert [row["step"] for row in rows(first.path)] == ["5", "10"]
 
 

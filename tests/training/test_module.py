@@ -69,7 +69,9 @@ def make_trainer(directory: Path, max_steps: int, *callbacks: Callback, accumula
     )
 
 
-def trained(directory: Path, max_steps: int, *, ckpt: Path | None = None, accumulation: int = 1) -> dict[str, Any]:
+def trained(
+    directory: Path, max_steps: int, *, ckpt: Path | None = None, accumulation: int = 1
+) -> dict[str, Any]:
     """The checkpoint that training leaves."""
     torch.manual_seed(0)
     module = make_module(small_unet(dropout=0.2))
@@ -126,7 +128,9 @@ def test_a_checkpoint_holds_plain_containers_only(tmp_path: Path):
 
 
 def test_the_loss_is_the_papers():
-    """L_simple: mean squared error between eps and the network's answer to sqrt(ab) x_0 + sqrt(1 - ab) eps."""
+    """L_simple: mean squared error between eps and the network's answer to sqrt(ab) x_0 + sqrt(1 - ab)
+    eps.
+    """
     asked = {}
 
     def network(x_t: Tensor, t: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from ddpm.training.randomness import BLOCK, Purpose, Stream, seed_dropout
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
-@pytest.mark.parametrize("parts", [[range(48)], [range(24), range(24, 48)], [range(7), range(7, 40), range(40, 48)]])
+@pytest.mark.parametrize(
+    "parts", [[range(48)], [range(24), range(24, 48)], [range(7), range(7, 40), range(40, 48)]]
+)
 def test_every_split_of_the_places_draws_the_same(distribution: str, parts: list[range]):
     draw = getattr(Stream(1, Purpose.NOISE), distribution)
     whole = draw(5, range(48), (3, 2))

@@ -74,8 +74,10 @@ def build_network(config: Config, image_shape: tuple[int, int, int], variance: V
     if height % multiple or width % multiple:
         sizes = sorted({max(multiple, size // multiple * multiple) for size in (height, height + multiple)})
         raise UsageError(
-            f"data.image_size: pictures of {height}x{width} cannot be halved as often as model has levels; use a "
-            f"size that {multiple} divides, such as {' or '.join(map(str, sizes))}, or fewer model.multipliers"
+            f"data.image_size: pictures of {height}x{width} cannot be halved as often as model has levels; "
+            f"use a "
+            f"size that {multiple} divides, such as {' or '.join(map(str, sizes))}, or fewer "
+            f"model.multipliers"
         )
     torch.manual_seed(config["seed"])
     return build(config, "model", **arguments)

@@ -124,7 +124,9 @@ def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
     given = [name for name in node if name not in INSTANTIATE_KEYS]
     for name in given:
         if name in provided:
-            raise UsageError(f"{path}.{name}: is not yours to set, it follows from the rest of the configuration")
+            raise UsageError(
+                f"{path}.{name}: is not yours to set, it follows from the rest of the configuration"
+            )
         if name not in takes.names and not takes.any:
             raise UsageError(unknown(_join(path, name), set(takes.names) - set(provided)))
     lacking = takes.required - set(given) - set(provided)

@@ -1,7 +1,7 @@
 """From a command line to a checked configuration and a job: what Hydra does, with the mistakes told first.
 
-Every mistake that the command line holds is told in one message, with exit code 2, before anything heavy is imported
-and before any directory is made. `HYDRA_FULL_ERROR=1` shows the traceback instead.
+Every mistake that the command line holds is told in one message, with exit code 2, before anything heavy is
+imported and before any directory is made. `HYDRA_FULL_ERROR=1` shows the traceback instead.
 """
 
 import difflib
@@ -37,7 +37,9 @@ Job = Callable[[], int]
 """Does the work; returns the exit code."""
 
 Prepare = Callable[[dict[str, Any], Place], Job]
-"""(checked configuration, where to write) -> job. Raises UsageError for what only building can tell; writes nothing."""
+"""(checked configuration, where to write) -> job. Raises UsageError for what only building can tell;
+writes nothing.
+"""
 
 
 def run(prepare: Prepare, config_name: str) -> NoReturn:
@@ -120,7 +122,9 @@ def _config_loader(arguments: Namespace, config_name: str) -> ConfigLoader:
         directory = Path(arguments.config_dir).absolute()
         if not directory.is_dir():
             raise UsageError(f"--config-dir {arguments.config_dir}: there is no such directory")
-        search_path.prepend("command-line", f"file://{directory}", SearchPathQuery(provider="schema", path=None))
+        search_path.prepend(
+            "command-line", f"file://{directory}", SearchPathQuery(provider="schema", path=None)
+        )
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2(config_name, search_path).config_loader
 
@@ -128,7 +132,9 @@ def _config_loader(arguments: Namespace, config_name: str) -> ConfigLoader:
 def _compose(
     loader: ConfigLoader, arguments: Namespace, config_name: str
 ) -> tuple[list[tuple[DictConfig, DictConfig]], bool]:
-    """Every job's configuration, each with the one that says which keys there are; and whether it is a sweep."""
+    """Every job's configuration, each with the one that says which keys there are; and whether it is a
+    sweep.
+    """
     overrides = [_parse(text, loader) for text in arguments.overrides]
     admitted = [_admit(override, loader) for override in overrides]
     for given, override in zip(arguments.overrides, admitted, strict=True):
@@ -144,7 +150,9 @@ def _compose(
     if not (arguments.multirun or config.hydra.mode == RunMode.MULTIRUN):
         if any(swept):
             ambiguous = arguments.overrides[swept.index(True)]
-            raise UsageError(f"{ambiguous}: several values are a sweep, which needs -m; a list is written [a,b]")
+            raise UsageError(
+                f"{ambiguous}: several values are a sweep, which needs -m; a list is written [a,b]"
+            )
         return [(config, reference)], False
 
     sweeper = load(admitted, RunMode.MULTIRUN).hydra.sweeper
@@ -162,7 +170,9 @@ def _parse(text: str, loader: ConfigLoader) -> Override:
         return OverridesParser.create(config_loader=loader).parse_override(text)
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{text}: cannot be read as KEY=VALUE ({reason}); quote what is not plain") from error
+        raise UsageError(
+            f"{text}: cannot be read as KEY=VALUE ({reason}); quote what is not plain"
+        ) from error
 
 
 def _admit(override: Override, loader: ConfigLoader) -> str:
@@ -192,7 +202,8 @@ def _check(config: DictConfig, reference: DictConfig) -> tuple[dict[str, Any], P
 
 
 def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> tuple[Path, bool]:
-    """Make the run directory for this run alone; or take one that the user named, if no other run has used it.
+    """Make the run directory for this run alone; or take one that the user named, if no other run has used
+    it.
 
     Returns the directory and whether it was made.
     """
@@ -202,7 +213,8 @@ def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> tuple[Pat
         ckpt = Path(config.get("ckpt") or "/").expanduser().absolute()
         if directory not in (ckpt, *ckpt.parents):
             raise UsageError(
-                f"hydra.run.dir={directory}: holds a run already; choose another directory, or continue that run "
+                f"hydra.run.dir={directory}: holds a run already; choose another directory, or continue "
+                f"that run "
                 f"with ckpt={directory}"
             )
     made = not directory.exists()

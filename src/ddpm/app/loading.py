@@ -50,8 +50,8 @@ class Run:
 def load(path: str | Path, device: str | torch.device | None = None) -> Run:
     """Load a run from its directory or from a checkpoint file.
 
-    The checkpoint's configuration may build objects of this project and its libraries only, and none of its own code
-    runs.
+    The checkpoint's configuration may build objects of this project and its libraries only, and none of its
+    own code runs.
 
     Args:
         path: run directory or checkpoint file.
@@ -75,5 +75,3 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Run:
     module.ema.load_state_dict(checkpoint["ema"])
     module.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     return Run(module, config, checkpoint["global_step"], file)
-
-

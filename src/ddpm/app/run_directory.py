@@ -28,7 +28,8 @@ class Place:
 def register_resolver() -> None:
     """Make `${run_dir:APP,PART,...}` available to configurations: logs/APP/<date>_<time>_<parts>, absolute.
 
-    All processes that torchrun or SLURM starts for one job find the same directory, derived from the job's id.
+    All processes that torchrun or SLURM starts for one job find the same directory, derived from the job's
+    id.
     """
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
 
@@ -62,7 +63,9 @@ def launched_externally() -> bool:
 
 
 def _job() -> str | None:
-    """A name for the job that this process belongs to, equal in all of its processes; None for a lone process."""
+    """A name for the job that this process belongs to, equal in all of its processes; None for a lone
+    process.
+    """
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     if run_id is not None and run_id != "none":
         return f"torchrun_{_word(run_id)}"

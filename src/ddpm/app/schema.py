@@ -1,7 +1,7 @@
 """The settings of `lightning.pytorch.Trainer` that belong to a person, with their types; no torch needed.
 
-Loggers, callbacks, plugins and the strategy are built from their own groups, and what would undo the framework's
-contracts (samplers, sanity checks, Lightning's own checkpoints) is not offered.
+Loggers, callbacks, plugins and the strategy are built from their own groups, and what would undo the
+framework's contracts (samplers, sanity checks, Lightning's own checkpoints) is not offered.
 """
 
 from dataclasses import dataclass

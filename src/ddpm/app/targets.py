@@ -23,13 +23,15 @@ ALLOWED = (
     "torch.nn",
     "torch.optim",
 )
-"""Packages whose classes and functions a configuration may build. Loading an object with one of these runs no code
-that came with the configuration."""
+"""Packages whose classes and functions a configuration may build. Loading an object with one of these runs no
+code that came with the configuration."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The keys that a constructor takes: all, and those it cannot do without. `any` where it takes every key."""
+    """The keys that a constructor takes: all, and those it cannot do without. `any` where it takes every
+    key.
+    """
 
     names: tuple[str, ...]
     required: frozenset[str]
@@ -62,7 +64,8 @@ def is_ours(target: str) -> bool:
 
 
 def parameters(key: str, target: str) -> Parameters:
-    """The keys that a target takes. Our own sources are read, not imported, which takes no time; others are imported.
+    """The keys that a target takes. Our own sources are read, not imported, which takes no time; others are
+    imported.
 
     Raises:
         UsageError: where there is no such class or function.

@@ -29,7 +29,9 @@ from ddpm.training.progress import duration
 log = logging.getLogger(__name__)
 
 CONTINUED = ("seed", "data", "schedule", "objective", "variance", "model")
-"""Groups that must be as in the checkpoint for a run to continue; where they differ it would be another run."""
+"""Groups that must be as in the checkpoint for a run to continue; where they differ it would be another
+run.
+"""
 
 FREE = ("data.path", "data.num_workers")
 """Keys of them that may differ all the same: the pictures are compared by their contents."""
@@ -44,7 +46,9 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     terminal.set_up(None, leader=_is_leader())
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs; the CPU computes in float32 regardless
     if config["ckpt"] and config["init"]:
-        raise UsageError("ckpt and init: give one; ckpt continues a run, init starts a new one from its weights")
+        raise UsageError(
+            "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"
+        )
     data = build_data(config)
     description = describe(data)
     ckpt_path, checkpoint = _find(config["ckpt"] or config["init"])
@@ -189,7 +193,8 @@ def _check_continues(
         own = path.parents[1]
         raise UsageError(
             f"ckpt={path}: belongs to another run: {differing[0]}. Continue it with its own configuration "
-            f"(--config-dir {own} --config-name config ckpt={own}), or start a new run from its weights with init="
+            f"(--config-dir {own} --config-name config ckpt={own}), or start a new run from its weights "
+            f"with init="
         )
 
 
@@ -211,7 +216,8 @@ def _start_from(module: DDPM, path: Path, checkpoint: dict[str, Any]) -> None:
         shapes = [tuple(weights[name].shape) if name in weights else None for weights in (own, theirs)]
         if shapes[0] != shapes[1]:
             raise UsageError(
-                f"init={path}: is of another network: {name} is {shapes[0]} in this one and {shapes[1]} there; "
+                f"init={path}: is of another network: {name} is {shapes[0]} in this one and {shapes[1]} "
+                f"there; "
                 "choose the model that it was trained with"
             )
     module.network.load_state_dict(theirs, strict=False)

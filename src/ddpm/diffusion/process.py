@@ -1,6 +1,7 @@
 """The forward process q and what follows from it in closed form (Ho et al. 2020, sections 2 and 3).
 
-`t` counts from 0: t = 0 is one noising step, so our t is the paper's t minus one, and t = T - 1 is (nearly) noise.
+`t` counts from 0: t = 0 is one noising step, so our t is the paper's t minus one, and t = T - 1 is (nearly)
+noise.
 """
 
 from collections.abc import Sequence
@@ -12,20 +13,20 @@ from torch import Tensor
 class NoiseSchedule:
     """The betas of a chain of T noising steps, with every table that is derived from them.
 
-    Tables are float64 [T] on the CPU. Equations look them up in float32 on their argument's device, or in float64
-    where the argument is float64; never in half precision.
+    Tables are float64 [T] on the CPU. Equations look them up in float32 on their argument's device, or in
+    float64 where the argument is float64; never in half precision.
 
     Args:
         betas: variance of each noising step, float [T], each in (0, 1]; 1 is allowed in the last step only.
-        timesteps: int64 [T], rising: the timestep that a network is told at each step of this chain. By default
-            0 ... T-1; a sub-sequence of another chain (see `respaced`) keeps that chain's.
+        timesteps: int64 [T], rising: the timestep that a network is told at each step of this chain. By
+            default 0 ... T-1; a sub-sequence of another chain (see `respaced`) keeps that chain's.
 
     Attributes:
         betas, alphas, alphas_cumprod, snr: as in the paper; `alphas_cumprod` is written alpha-bar there.
         alphas_cumprod_prev: alphas_cumprod of the step before; 1 at t = 0.
         posterior_variance: variance of q(x_{t-1} | x_t, x_0); 0 at t = 0 (Ho et al. 2020, eq. 7).
-        posterior_variance_positive: the same with the value of t = 1 at t = 0, so that it has a logarithm; on a
-            chain of a single step, beta.
+        posterior_variance_positive: the same with the value of t = 1 at t = 0, so that it has a logarithm; on
+            a chain of a single step, beta.
 
     Raises:
         ValueError: where a beta is out of range.
@@ -86,7 +87,8 @@ class NoiseSchedule:
         return self._cache[key]
 
     def respaced(self, steps: Sequence[int] | Tensor) -> "NoiseSchedule":
-        """The shortened chain that visits only some steps of this one, with the same marginals q(x_t | x_0) there.
+        """The shortened chain that visits only some steps of this one, with the same marginals q(x_t | x_0)
+        there.
 
         Its betas are 1 - alpha-bar(step) / alpha-bar(step before) (Nichol and Dhariwal 2021, eq. 19).
 

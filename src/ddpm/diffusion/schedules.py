@@ -10,8 +10,8 @@ from ddpm.diffusion.process import NoiseSchedule
 def linear(num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
     """Betas that rise linearly (Ho et al. 2020, section 4).
 
-    `beta_start` and `beta_end` are stated for 1000 steps and scaled by 1000 / T, which keeps the sum of the betas,
-    so that a chain of any length ends near pure noise.
+    `beta_start` and `beta_end` are stated for 1000 steps and scaled by 1000 / T, which keeps the sum of the
+    betas, so that a chain of any length ends near pure noise.
 
     Raises:
         ValueError: where the scaled betas reach 1, as they do at T = 20 with the default `beta_end`.
@@ -20,7 +20,8 @@ def linear(num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float 
     if beta_end * scale >= 1:
         fewest = math.floor(1000 * beta_end) + 1
         raise ValueError(
-            f"schedule.num_timesteps={num_timesteps}: the last beta would be {beta_end * scale:.3g}, and it must stay "
+            f"schedule.num_timesteps={num_timesteps}: the last beta would be {beta_end * scale:.3g}, and it "
+            f"must stay "
             f"below 1; use {fewest} steps or more, or a smaller beta_end"
         )
     return NoiseSchedule(

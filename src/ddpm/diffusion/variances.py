@@ -11,18 +11,22 @@ from ddpm.diffusion.process import NoiseSchedule
 class Variance(Protocol):
     """Log-variance of p(x_{t-1} | x_t) on the chain in use, which may be a respaced one.
 
-    `outputs` is how many values per channel of the picture the network has to give for it beside the prediction.
+    `outputs` is how many values per channel of the picture the network has to give for it beside the
+    prediction.
     """
 
     outputs: int
 
     def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
-        """Shaped to broadcast with x_t [B, C, H, W]; `output` is the network's part for the variance, if any."""
+        """Shaped to broadcast with x_t [B, C, H, W]; `output` is the network's part for the variance, if
+        any.
+        """
         ...
 
 
 class FixedSmall:
-    """The variance of q(x_{t-1} | x_t, x_0): right where the data is a single point (Ho et al. 2020, section 3.2).
+    """The variance of q(x_{t-1} | x_t, x_0): right where the data is a single point (Ho et al. 2020, section
+    3.2).
 
     It is 0 at t = 0, where its logarithm is that of t = 1 instead, as in the paper's code.
     """

@@ -1,1 +1,3 @@
-"""The LightningModule and what belongs to a run: randomness, averaged weights, checkpoints, callbacks, loggers."""
+"""The LightningModule and what belongs to a run: randomness, averaged weights, checkpoints, callbacks,
+loggers.
+"""

@@ -50,9 +50,13 @@ def load(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise CheckpointError(f"ckpt={path}: cannot be read, it is truncated or no checkpoint ({reason})") from error
+        raise CheckpointError(
+            f"ckpt={path}: cannot be read, it is truncated or no checkpoint ({reason})"
+        ) from error
     if not isinstance(checkpoint, Mapping) or not {"state_dict", "ema", "config"} <= checkpoint.keys():
-        raise CheckpointError(f"ckpt={path}: is not a checkpoint of this project (no network, EMA and config)")
+        raise CheckpointError(
+            f"ckpt={path}: is not a checkpoint of this project (no network, EMA and config)"
+        )
     return dict(checkpoint)
 
 
@@ -99,7 +103,8 @@ class Checkpoints(Callback):
 
     Args:
         every_n_steps: optimizer steps between checkpoints; the end of the run is saved in any case.
-        keep: how many of the newest stay; None keeps all. Two or more, so that a damaged one has a predecessor.
+        keep: how many of the newest stay; None keeps all. Two or more, so that a damaged one has a
+            predecessor.
         milestones_every_n_steps: checkpoints that stay forever; must be a multiple of `every_n_steps`.
     """
 
@@ -112,7 +117,8 @@ class Checkpoints(Callback):
             raise ValueError(f"callbacks.checkpoints.keep={keep} must be at least 2, or null to keep all")
         if milestones_every_n_steps is not None and milestones_every_n_steps % every_n_steps:
             raise ValueError(
-                f"callbacks.checkpoints.milestones_every_n_steps={milestones_every_n_steps} must be a multiple of "
+                f"callbacks.checkpoints.milestones_every_n_steps={milestones_every_n_steps} must be a "
+                f"multiple of "
                 f"every_n_steps={every_n_steps}"
             )
         self.every_n_steps = every_n_steps

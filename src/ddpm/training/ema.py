@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class EMA:
     """average <- decay * average + (1 - decay) * parameter, after every optimizer step.
 
-    Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is forgotten within a few steps. Only
-    parameters are averaged, never buffers, and nothing is ever copied back into the network.
+    Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is forgotten within a few steps.
+    Only parameters are averaged, never buffers, and nothing is ever copied back into the network.
 
     Args:
         network: whose parameters are followed.

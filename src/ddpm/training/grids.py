@@ -56,8 +56,8 @@ def grid(images: Tensor, *, columns: int | None = None, padding: int = 2, backgr
 class SampleGrids(Callback):
     """Draws the same noise again and again as the network learns: `samples/step_XXXXXXXX.png`, and in W&B.
 
-    Cell i starts from noise keyed by (seed, i), at every step of every run. Grids during training use a fast sampler
-    and the averaged weights; the last one uses the run's own sampler.
+    Cell i starts from noise keyed by (seed, i), at every step of every run. Grids during training use a fast
+    sampler and the averaged weights; the last one uses the run's own sampler.
 
     Args:
         sampler: of the grids during training.

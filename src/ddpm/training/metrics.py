@@ -1,4 +1,6 @@
-"""Scalars of a run: summed on the device, reduced over ranks and read once a row, written at completed steps."""
+"""Scalars of a run: summed on the device, reduced over ranks and read once a row, written at completed
+steps.
+"""
 
 import math
 import time
@@ -51,7 +53,9 @@ def log_scalars(trainer: Trainer, metrics: Mapping[str, float]) -> None:
 
 
 class TrainingRows(Callback):
-    """Logs the training loss, its gradient's norm, the learning rate and the speed, every `log_every_n_steps`."""
+    """Logs the training loss, its gradient's norm, the learning rate and the speed, every
+    `log_every_n_steps`.
+    """
 
     def __init__(self) -> None:
         self._last_step = 0

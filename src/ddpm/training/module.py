@@ -176,7 +176,7 @@ class DDPM(LightningModule):
         Returns:
             float32 [len(images), C, H, W] in [-1, 1].
         """
-        x_T = Stream(seed, Purpose.SAMPLE_START, self.device).normal(0, images, self.image_shape)
+        x_t = Stream(seed, Purpose.SAMPLE_START, self.device).normal(0, images, self.image_shape)
         stream = Stream(seed, Purpose.SAMPLE_STEP, self.device)
 
         def noise(t: int, like: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class DDPM(LightningModule):
         try:
             with self.ema.swapped_in() if weights == "ema" else nullcontext():
                 x_0 = (sampler or self.sampler)(
-                    self.denoiser(), self.schedule, x_T, noise=noise, on_step=on_step
+                    self.denoiser(), self.schedule, x_t, noise=noise, on_step=on_step
                 )
         finally:
             self.network.train(was_training)

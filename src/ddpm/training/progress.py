@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 console = Console(stderr=True)
-"""Where everything that is no result is said; one for all, so that lines and bars do not disturb each other."""
+"""Where everything that is no result is said; one for all, so that lines and bars do not disturb each
+other.
+"""
 
 SECONDS_BETWEEN_LINES = 15.0
 WORTH_A_WORD = 3.0
@@ -56,7 +58,12 @@ class Countdown:
     def __enter__(self) -> "Countdown":
         self._start = self._last_line = time.monotonic()
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+            )
             self._bar = Progress(*columns, console=console, transient=True, refresh_per_second=4)
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, text="")
             self._bar.start()

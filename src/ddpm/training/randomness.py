@@ -1,9 +1,9 @@
 """Random numbers as a function of (seed, purpose, step, place), never of history, rank or number of devices.
 
-A place is a position in the global batch, or the index of an image that is sampled. Numbers are drawn on the device,
-for a block of neighbouring places at a time: whoever needs some places draws the blocks they lie in and keeps its
-own. So every split of the batch over devices and micro-batches sees the same numbers. They differ between kinds of
-devices.
+A place is a position in the global batch, or the index of an image that is sampled. Numbers are drawn on the
+device, for a block of neighbouring places at a time: whoever needs some places draws the blocks they lie in
+and keeps its own. So every split of the batch over devices and micro-batches sees the same numbers. They
+differ between kinds of devices.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     VALIDATION = 5
     SAMPLE_START = 6
     SAMPLE_STEP = 7
+    DEQUANTIZATION = 12
 
 
 def key64(*key: int) -> int:

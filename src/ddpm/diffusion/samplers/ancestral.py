@@ -12,7 +12,8 @@ class Ancestral:
     """Draws x_{t-1} from p(x_{t-1} | x_t) for t = start ... 0 (Ho et al. 2020, algorithm 2).
 
     Args:
-        num_steps: steps of a shortened, evenly spaced chain; by default every step of the schedule is visited.
+        num_steps: steps of a shortened, evenly spaced chain; by default every step of the schedule is
+            visited.
     """
 
     def __init__(self, num_steps: int | None = None):

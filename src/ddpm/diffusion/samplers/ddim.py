@@ -15,8 +15,8 @@ class DDIM:
 
     Args:
         num_steps: steps of the chain; None visits every step of the schedule.
-        eta: 0 is deterministic; 1 has the variance of the posterior (eq. 16), which makes it the ancestral sampler
-            with the small fixed variance.
+        eta: 0 is deterministic; 1 has the variance of the posterior (eq. 16), which makes it the ancestral
+            sampler with the small fixed variance.
 
     Raises:
         ValueError: where `eta` is outside [0, 1].

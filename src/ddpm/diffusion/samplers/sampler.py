@@ -9,7 +9,9 @@ from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import NoiseSchedule
 
 Noise = Callable[[int, Tensor], Tensor]
-"""(timestep, like) -> unit Gaussian noise of the shape of `like` [B, C, H, W], each image from its own stream."""
+"""(timestep, like) -> unit Gaussian noise of the shape of `like` [B, C, H, W], each image from its own
+stream.
+"""
 
 OnStep = Callable[[int, Tensor, Tensor], None]
 """(timestep, x_t, predicted x_0), called once for each use of the network."""
