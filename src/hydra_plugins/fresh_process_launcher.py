@@ -134,12 +134,13 @@ class FreshProcessLauncher(Launcher):
         if received:
             log.info("stopped by %s", signal.Signals(received[0]).name)
             raise SystemExit(128 + received[0])
-        error = JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}")
-        if failed and self.stop_on_failure:
-            raise error
-        for result in results:
-            if result.status is JobStatus.FAILED:
-                result.return_value = error
+        if failed:
+            error = JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}")
+            if self.stop_on_failure:
+                raise error
+            for result in results:
+                if result.status is JobStatus.FAILED:
+                    result.return_value = error
         return results
 
     def _run(self, job: Job, overrides: Sequence[str], number: int, received: list[int]) -> JobReturn:
@@ -149,7 +150,7 @@ class FreshProcessLauncher(Launcher):
         directory = Path(hydra.runtime.output_dir)
         cwd = Path(hydra.runtime.cwd)
         job.directory = str(directory.relative_to(cwd) if directory.is_relative_to(cwd) else directory)
-        command = [sys.executable, *_program(), *_config_flags(), *overrides, *_hydra_overrides(hydra)]
+        command = [sys.executable, *_program(), *_config_flags(), *_overrides(hydra)]
         log.info("%s %s -> %s", job.label, job.overrides, job.directory)
         start = time.monotonic()
         # In a process group of its own the job hears of Ctrl-C from us alone, and once. In the sweep's group
@@ -221,9 +222,10 @@ def _config_flags() -> list[str]:
     return [f"{flag}={value}" for flag, value in flags.items() if value is not None]
 
 
-def _hydra_overrides(hydra: DictConfig) -> list[str]:
-    """Overrides of Hydra's own settings: the user's, then those that make this process this job."""
+def _overrides(hydra: DictConfig) -> list[str]:
+    """The job's overrides and the user's of Hydra's own settings, then those that make a process this job."""
     return [
+        *hydra.overrides.task,
         *(line for line in hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)),
         "hydra.mode=RUN",
         f"hydra.run.dir={_quoted(hydra.run.dir)}",

@@ -1,0 +1,76 @@
+"""How good the samples of a run on digits are: python benchmarks/digits_quality.py RUN_DIR [--n 500] [--seeds 0 1 2]
+
+Three views, each beside the same figure for real digits that were held out of training:
+
+- frechet: Frechet distance between pixels (0 to 16) of samples and of held-out digits (Heusel et al. 2017, eq. 6,
+  with pixels for features). It falls with n; 500 training digits are the reference for 500 samples.
+- confidence: how sure a support vector machine, trained on real digits, is of its answer; and its answers' histogram.
+- nearest: distance to the nearest training digit, mean over pictures. Samples far below held-out digits are copies.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
+from sklearn.svm import SVC
+
+import ddpm
+from ddpm.data.digits import Digits
+from ddpm.training.grids import to_uint8
+
+Pixels = NDArray[np.float64]
+"""[N, 64], each from 0 to 16."""
+
+
+def pixels(images: NDArray[np.uint8]) -> Pixels:
+    """uint8 [N, 1, 8, 8] on the scale of the data set."""
+    return images.reshape(len(images), 64) * (16 / 255)
+
+
+def frechet(a: Pixels, b: Pixels) -> float:
+    """Frechet distance between the Gaussians that have the mean and covariance of each set."""
+    covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    mixed = np.trace(sqrtm(covariance_a @ covariance_b).real)
+    spread = np.trace(covariance_a) + np.trace(covariance_b) - 2 * mixed
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + spread)
+
+
+def nearest(a: Pixels, b: Pixels) -> float:
+    """Mean distance from each picture of `a` to the nearest one of `b`."""
+    return float(np.mean([np.sqrt(np.square(b - row).sum(1).min()) for row in a]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+
+    digits = Digits().data_set
+    train, held_out = pixels(digits.train.images), pixels(digits.validation.images)
+    machine = SVC(gamma=0.001, C=10, probability=True, random_state=0).fit(train, digits.train.labels)
+
+    def row(name: str, found: Pixels) -> list[float]:
+        certainty = machine.predict_proba(found)
+        histogram = np.bincount(certainty.argmax(1), minlength=10)
+        figures = [frechet(found, held_out), certainty.max(1).mean(), nearest(found, train)]
+        print(f"{name:12}{figures[0]:9.2f}{figures[1]:12.4f}{figures[2]:9.2f}   {' '.join(map(str, histogram))}")
+        return figures
+
+    print(f"{'':12}{'frechet':>9}{'confidence':>12}{'nearest':>9}   digits 0 to 9")
+    some = np.random.RandomState(0).permutation(len(train))[: arguments.n]
+    row("real, train", train[some])
+    row("held out", held_out)
+    run = ddpm.load(arguments.run)
+    figures = []
+    for seed in arguments.seeds:
+        images = to_uint8(run.sample(arguments.n, seed=seed, batch_size=arguments.n)).numpy()
+        figures.append(row(f"seed {seed}", pixels(images)))
+    print("{:12}{:9.2f}{:12.4f}{:9.2f}".format("mean", *np.mean(figures, axis=0)))
+
+
+if __name__ == "__main__":
+    main()
