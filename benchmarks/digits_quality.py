@@ -9,11 +9,11 @@ Three views, each beside the same figure for real digits that were held out of t
 """
 
 import argparse
+import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
 from sklearn.svm import SVC
 
 import ddpm
@@ -32,7 +32,9 @@ def pixels(images: NDArray[np.uint8]) -> Pixels:
 def frechet(a: Pixels, b: Pixels) -> float:
     """Frechet distance between the Gaussians that have the mean and covariance of each set."""
     covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    mixed = np.trace(sqrtm(covariance_a @ covariance_b).real)
+    # the trace of a matrix's root is the sum of the roots of its eigenvalues, which here are real and not negative
+    eigenvalues = np.linalg.eigvals(covariance_a @ covariance_b).real.clip(min=0)
+    mixed = np.sqrt(eigenvalues).sum()
     spread = np.trace(covariance_a) + np.trace(covariance_b) - 2 * mixed
     return float(np.square(a.mean(0) - b.mean(0)).sum() + spread)
 
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
     digits = Digits().data_set
     train, held_out = pixels(digits.train.images), pixels(digits.validation.images)
     machine = SVC(gamma=0.001, C=10, probability=True, random_state=0).fit(train, digits.train.labels)

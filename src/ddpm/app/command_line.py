@@ -65,30 +65,24 @@ def is_leader() -> bool:
     return rank == "0"
 
 
+def _number_of_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+
+
 def _run(prepare: Prepare, config_name: str) -> int:
-    run_directory.register_resolver()
     arguments = get_args_parser().parse_args()
     informs = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
     if informs or arguments.shell_completion:
+        run_directory.register_resolver()
         _hand_to_hydra(lambda _: None, config_name)
         return 0
 
-    config_loader = _config_loader(arguments, config_name)
-    try:
-        configs, multirun = _compose(config_loader, arguments, config_name)
-    except MissingConfigException as error:
-        raise UsageError(_missing_option(error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_first_lines(error)) from error
-    finally:
-        GlobalHydra.instance().clear()
-
-    checked = [_check(config, reference) for config, reference in configs]
+    jobs, multirun = checked(config_name)
     if multirun:
         _hand_to_hydra(lambda _: None, config_name)
         return 0
 
-    (config, place), claimed = checked[0], False
+    (config, place), claimed = jobs[0], False
     if not run_directory.launched_externally() and "LOCAL_RANK" not in os.environ:
         named = any(value.lstrip("+").startswith("hydra.run.dir=") for value in arguments.overrides)
         directory, claimed = _claim(place.directory, config, named=named)
@@ -109,6 +103,27 @@ def _run(prepare: Prepare, config_name: str) -> int:
 
     _hand_to_hydra(task, config_name)
     return exit_code
+
+
+def checked(config_name: str) -> tuple[list[tuple[dict[str, Any], Place]], bool]:
+    """The configuration of every job of the command line, checked, with its place; and whether it is a sweep.
+
+    Raises:
+        UsageError: for the first mistake.
+    """
+    run_directory.register_resolver()
+    arguments = get_args_parser().parse_args()
+    try:
+        configs, multirun = _compose(_config_loader(arguments, config_name), arguments, config_name)
+    except MissingConfigException as error:
+        raise UsageError(_missing_option(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_first_lines(error)) from error
+    finally:
+        GlobalHydra.instance().clear()
+    if multirun and run_directory.launched_externally() and _number_of_processes() > 1:
+        raise UsageError("-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs")
+    return [_check(config, reference) for config, reference in configs], multirun
 
 
 def _hand_to_hydra(task: Callable[[DictConfig], None], config_name: str) -> None:
@@ -135,7 +150,7 @@ def _compose(
     """Every job's configuration, each with the one that says which keys there are; and whether it is a
     sweep.
     """
-    overrides = [_parse(text, loader) for text in arguments.overrides]
+    overrides = [_parse(_at_home(text), loader) for text in arguments.overrides]
     admitted = [_admit(override, loader) for override in overrides]
     for given, override in zip(arguments.overrides, admitted, strict=True):
         sys.argv[sys.argv.index(given, 1)] = override
@@ -163,6 +178,12 @@ def _compose(
     else:  # what another sweeper will choose is checked when it has chosen
         jobs = [[value for value, is_swept in zip(admitted, swept, strict=True) if not is_swept]]
     return [(load(job), reference) for job in jobs], True
+
+
+def _at_home(text: str) -> str:
+    """Spell out a leading `~`, which a shell leaves alone behind `KEY=` and Hydra cannot read."""
+    key, equals, value = text.partition("=")
+    return f"{key}={os.path.expanduser(value)}" if equals and value.startswith("~") else text
 
 
 def _parse(text: str, loader: ConfigLoader) -> Override:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm.app import terminal
@@ -33,7 +34,7 @@ CONTINUED = ("seed", "data", "schedule", "objective", "variance", "model")
 run.
 """
 
-FREE = ("data.path", "data.num_workers")
+FREE = ("data.path", "data.cache_dir", "data.device_share", "data.num_workers")
 """Keys of them that may differ all the same: the pictures are compared by their contents."""
 
 
@@ -136,7 +137,7 @@ def _build_trainer(config: dict[str, Any], directory: Path, loggers: list) -> Tr
             strategy=build(config, "strategy"),
             logger=loggers,
             callbacks=[TrainingRows(), *chosen, Interruption()],
-            plugins=[checkpoints.AtomicCheckpointIO()],
+            plugins=[checkpoints.AtomicCheckpointIO(), *_cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -147,6 +148,11 @@ def _build_trainer(config: dict[str, Any], directory: Path, loggers: list) -> Tr
         )
     except MisconfigurationException as error:
         raise UsageError(f"trainer: {error}") from error
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own requeueing, which would write where another job may be writing."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _build_wandb(
