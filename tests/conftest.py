@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # tensors here are tiny, and two threads would only wait for each other
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,11 @@ from ddpm.app import check, run_directory
 CONF = ROOT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
-GIVEN = {("data", "folder"): ["data.path=somewhere"]}
+GIVEN = {
+    **{("data", option): ["data.path=somewhere"] for option in ("folder", "npz", "archive")},
+    ("data", "hub"): ["data.name=any/name"],
+    ("schedule", "from_file"): [f"schedule.path={ROOT / 'tests/diffusion/betas.csv'}"],
+}
 """What options that cannot do without a person's word are told here."""
 
 

@@ -15,9 +15,9 @@ from ddpm.data.module import Batch
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.schedules import linear
-from ddpm.diffusion.timesteps import Uniform
-from ddpm.diffusion.variances import FixedLarge
-from ddpm.diffusion.weighting import Simple
+from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Timesteps, Uniform
+from ddpm.diffusion.variances import FixedLarge, LearnedRange, Variance
+from ddpm.diffusion.weighting import Hybrid, Simple, Weighting
 from ddpm.networks.unet import UNet
 from ddpm.training.checkpoints import AtomicCheckpointIO, Checkpoints, find
 from ddpm.training.interruption import Interrupted, Interruption
@@ -30,15 +30,22 @@ def small_unet(dropout: float = 0.0) -> UNet:
     return UNet(1, 1, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4, dropout=dropout)
 
 
-def make_module(network: nn.Module | None = None, seed: int = 0) -> DDPM:
+def make_module(
+    network: nn.Module | None = None,
+    seed: int = 0,
+    num_timesteps: int = 100,
+    timesteps: Timesteps | None = None,
+    variance: Variance | None = None,
+    weighting: Weighting | None = None,
+) -> DDPM:
     torch.manual_seed(0)
     return DDPM(
         small_unet() if network is None else network,
-        linear(100),
+        linear(num_timesteps),
         objective=Epsilon(),
-        variance=FixedLarge(),
-        weighting=Simple(),
-        timesteps=Uniform(),
+        variance=variance or FixedLarge(),
+        weighting=weighting or Simple(),
+        timesteps=timesteps or Uniform(),
         sampler=DDIM(5),
         optimizer=lambda parameters: adam(parameters, lr=2e-3, warmup_steps=3),
         image_shape=(1, 8, 8),
@@ -157,6 +164,76 @@ class Calls(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.function(x, t)
+
+
+def test_a_variance_that_nothing_would_train_is_refused():
+    with pytest.raises(ValueError, match="Simple does not train the variance that LearnedRange learns"):
+        make_module(variance=LearnedRange())
+    assert make_module(variance=LearnedRange(), weighting=Hybrid()).weighting.trains_variance
+
+
+def importance_trained(
+    directory: Path, max_steps: int, *, accumulation: int = 1, ckpt: Path | None = None
+) -> tuple[DDPM, dict[str, Any]]:
+    """Histories of two losses at each of 25 steps are full within a few steps of 64 pictures."""
+    module = make_module(num_timesteps=25, timesteps=LossSecondMoment(history=2))
+    trainer = make_trainer(directory, max_steps, Checkpoints(every_n_steps=5), accumulation=accumulation)
+    trainer.fit(module, datamodule=Digits(batch_size=64, seed=0), ckpt_path=ckpt)
+    return module, find(directory)[1]
+
+
+def test_importance_sampling_goes_on_where_it_stopped(tmp_path: Path):
+    module, whole = importance_trained(tmp_path / "whole", 8)
+    even = torch.full((25,), 1 / 25, dtype=torch.float64)
+    assert not torch.allclose(module.timesteps.probabilities(25), even)
+    assert int(module.timesteps.counts.sum()) == 8 * 64
+    importance_trained(tmp_path / "first", 5)
+    _, rest = importance_trained(tmp_path / "rest", 8, ckpt=tmp_path / "first/checkpoints/last.ckpt")
+    for part in ("timesteps", "state_dict"):
+        assert_equal(whole[part], rest[part])
+
+
+def test_importance_sampling_learns_from_the_global_batch_in_the_order_of_its_places(tmp_path: Path):
+    once, _ = importance_trained(tmp_path / "once", 3)
+    parts, _ = importance_trained(tmp_path / "parts", 3, accumulation=4)
+    assert torch.equal(once.timesteps.counts, parts.timesteps.counts)
+    torch.testing.assert_close(once.timesteps.seen, parts.timesteps.seen, atol=1e-3, rtol=1e-3)
+
+
+def test_losses_of_all_ranks_lie_as_places_do(monkeypatch: pytest.MonkeyPatch):
+    """Two ranks with two micro-batches of two places: micro-batch 0 of both comes before micro-batch 1."""
+    module = make_module(num_timesteps=25, timesteps=LossSecondMoment())
+    shown = []
+    monkeypatch.setattr(module.timesteps, "observe", lambda t, losses, n: shown.append((t, losses, n)))
+    ranks = [
+        torch.tensor([[[0, 1], [10, 11]], [[4, 5], [14, 15]]]),
+        torch.tensor([[[2, 3], [12, 13]], [[6, 7], [16, 17]]]),
+    ]
+    monkeypatch.setattr(module, "all_gather", lambda mine: torch.stack([rank.float() for rank in ranks]))
+    module._seen = list(ranks[0].float())
+    module._observe()
+    ((t, losses, num_timesteps),) = shown
+    assert t.tolist() == list(range(8))
+    assert losses.tolist() == list(range(10, 18))
+    assert num_timesteps == 25
+    assert not module._seen
+
+
+def test_stratified_steps_fill_the_chain_over_all_micro_batches(tmp_path: Path):
+    told: list[int] = []
+
+    class Listening(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(()))
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            told.extend(t.tolist())
+            return self.factor * x_t
+
+    module = make_module(Listening(), num_timesteps=64, timesteps=Stratified())
+    make_trainer(tmp_path, 1, accumulation=4).fit(module, datamodule=Digits(batch_size=64, seed=0))
+    assert told == list(range(64))
 
 
 def test_validation_depends_on_the_weights_alone(tmp_path: Path):

@@ -34,7 +34,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     run = load(config["ckpt"], config["device"])
     sampler = build(config, "sampler") if config["sampler"] else run.module.sampler
     try:
-        sampler.steps(run.module.schedule.num_timesteps)
+        sampler.chain(run.module.schedule)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -47,7 +47,10 @@ class Denoiser:
 
     def __call__(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Prediction:
         """Ask the network about x_t [B, C, H, W] at step `t` int64 [B] of `schedule`, the chain in use."""
-        output = self.network(x_t, schedule.timestep(t)).to(x_t.dtype)
+        return self.read(schedule, x_t, t, self.network(x_t, schedule.timestep(t)).to(x_t.dtype))
+
+    def read(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Prediction:
+        """What the network's `output` [B, C * (1 + variance.outputs), H, W] for (x_t, t) says."""
         channels = x_t.shape[1]
         x_0 = self.objective.x_0(schedule, x_t, t, output[:, :channels])
         if self.clip:

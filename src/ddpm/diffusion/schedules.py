@@ -1,13 +1,25 @@
-"""Noise schedules: how much noise each step of the forward process adds."""
+"""Noise schedules: how much noise each step of the forward process adds.
+
+Each takes `zero_terminal_snr`, which changes its betas so that nothing of x_0 is left after the last step.
+"""
 
 import math
+import re
+from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ddpm.diffusion.process import NoiseSchedule
 
 
-def linear(num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+def linear(
+    num_timesteps: int = 1000,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    zero_terminal_snr: bool = False,
+) -> NoiseSchedule:
     """Betas that rise linearly (Ho et al. 2020, section 4).
 
     `beta_start` and `beta_end` are stated for 1000 steps and scaled by 1000 / T, which keeps the sum of the
@@ -16,28 +28,210 @@ def linear(num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float 
     Raises:
         ValueError: where the scaled betas reach 1, as they do at T = 20 with the default `beta_end`.
     """
-    scale = 1000 / num_timesteps
-    if beta_end * scale >= 1:
-        fewest = math.floor(1000 * beta_end) + 1
-        raise ValueError(
-            f"schedule.num_timesteps={num_timesteps}: the last beta would be {beta_end * scale:.3g}, and it "
-            f"must stay "
-            f"below 1; use {fewest} steps or more, or a smaller beta_end"
-        )
-    return NoiseSchedule(
-        torch.linspace(beta_start * scale, beta_end * scale, num_timesteps, dtype=torch.float64)
-    )
+    scale = _scale(num_timesteps, beta_start=beta_start, beta_end=beta_end)
+    betas = torch.linspace(beta_start * scale, beta_end * scale, num_timesteps, dtype=torch.float64)
+    return _chain(betas, zero_terminal_snr)
 
 
-def cosine(num_timesteps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
+def quadratic(
+    num_timesteps: int = 1000,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    zero_terminal_snr: bool = False,
+) -> NoiseSchedule:
+    """Betas whose square roots rise linearly (`quad` in the code of Ho et al. 2020).
+
+    `beta_start` and `beta_end` are stated for 1000 steps and scaled by 1000 / T.
+
+    Raises:
+        ValueError: where the scaled betas reach 1.
+    """
+    scale = _scale(num_timesteps, beta_start=beta_start, beta_end=beta_end)
+    roots = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64)
+    return _chain(scale * roots**2, zero_terminal_snr)
+
+
+def scaled_linear(
+    num_timesteps: int = 1000,
+    beta_start: float = 0.00085,
+    beta_end: float = 0.012,
+    zero_terminal_snr: bool = False,
+) -> NoiseSchedule:
+    """The quadratic schedule between the ends of latent diffusion, where it has this name (Rombach et al.
+    2022).
+
+    Raises:
+        ValueError: where the betas, scaled by 1000 / T, reach 1.
+    """
+    return quadratic(num_timesteps, beta_start, beta_end, zero_terminal_snr)
+
+
+def constant(num_timesteps: int = 1000, beta: float = 0.01, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """The same beta at every step (`const` in the code of Ho et al. 2020).
+
+    `beta` is stated for 1000 steps and scaled by 1000 / T; by default it is about the mean of the linear
+    schedule's.
+
+    Raises:
+        ValueError: where the scaled beta reaches 1.
+    """
+    scale = _scale(num_timesteps, beta=beta)
+    return _chain(torch.full((num_timesteps,), beta * scale, dtype=torch.float64), zero_terminal_snr)
+
+
+def jsd(num_timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """beta = 1 / (T - t), with which alpha-bar falls linearly to 0 (Sohl-Dickstein et al. 2015; `jsd` in the
+    code of Ho et al. 2020).
+
+    Args:
+        num_timesteps: T.
+        zero_terminal_snr: it ends at zero SNR by itself, so that this changes nothing.
+
+    Raises:
+        ValueError: where there is no step.
+    """
+    return _chain(1 / torch.arange(num_timesteps, 0, -1, dtype=torch.float64), zero_terminal_snr)
+
+
+def cosine(
+    num_timesteps: int = 1000,
+    offset: float = 0.008,
+    max_beta: float = 0.999,
+    zero_terminal_snr: bool = False,
+) -> NoiseSchedule:
     """alpha-bar falls like a squared cosine (Nichol and Dhariwal 2021, eq. 17).
 
     Args:
         num_timesteps: T.
         offset: keeps the first betas from vanishing; `s` in the paper.
         max_beta: betas are clipped here, which happens in the last steps.
+        zero_terminal_snr: leave nothing of x_0 after the last step.
     """
-    u = torch.linspace(0, 1, num_timesteps + 1, dtype=torch.float64)
+    u = _times(num_timesteps)
     alphas_cumprod = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
-    betas = 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
-    return NoiseSchedule(betas.clamp(max=max_beta))
+    return _chain(_betas(alphas_cumprod, max_beta), zero_terminal_snr)
+
+
+def sigmoid(
+    num_timesteps: int = 1000,
+    start: float = -3.0,
+    end: float = 3.0,
+    temperature: float = 1.0,
+    max_beta: float = 0.999,
+    zero_terminal_snr: bool = False,
+) -> NoiseSchedule:
+    """alpha-bar falls like a sigmoid between `start` and `end` (Jabri et al. 2022; Chen 2023, algorithm 1).
+
+    Args:
+        num_timesteps: T.
+        start, end: the part of the sigmoid that is used, stretched to reach from 1 to 0.
+        temperature: larger is closer to a straight line; `tau` in the paper.
+        max_beta: betas are clipped here, which happens in the last step.
+        zero_terminal_snr: leave nothing of x_0 after the last step.
+
+    Raises:
+        ValueError: where the sigmoid does not rise.
+    """
+    if end <= start or temperature <= 0:
+        raise ValueError(
+            f"schedule.start={start}, schedule.end={end}, schedule.temperature={temperature}: the end must "
+            "be above the start, and the temperature above 0"
+        )
+    values = torch.sigmoid((start + (end - start) * _times(num_timesteps)) / temperature)
+    alphas_cumprod = (values[-1] - values) / (values[-1] - values[0])
+    return _chain(_betas(alphas_cumprod, max_beta), zero_terminal_snr)
+
+
+def laplace(
+    num_timesteps: int = 1000,
+    location: float = 0.0,
+    scale: float = 0.5,
+    max_beta: float = 0.999,
+    zero_terminal_snr: bool = False,
+) -> NoiseSchedule:
+    """log-SNR is distributed over t as in Laplace's distribution, densest around `location` (Hang et al.
+    2024, table 1).
+
+    Args:
+        num_timesteps: T.
+        location: log-SNR halfway through the chain; `mu` in the paper.
+        scale: above 0, larger spreads wider; `b` in the paper.
+        max_beta: betas are clipped here, which happens in the last step.
+        zero_terminal_snr: leave nothing of x_0 after the last step.
+
+    Raises:
+        ValueError: where the scale is not above 0.
+    """
+    if scale <= 0:
+        raise ValueError(f"schedule.scale={scale} must be above 0")
+    u = _times(num_timesteps)
+    log_snr = location - scale * torch.sign(0.5 - u) * torch.log1p(-2 * (0.5 - u).abs())
+    return _chain(_betas(torch.sigmoid(log_snr), max_beta), zero_terminal_snr)
+
+
+def from_file(path: str, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """Betas that a file lists, from the first step to the last.
+
+    Args:
+        path: a `.npy` file of one row of numbers; or a text or csv file of numbers apart from one another by
+            white space, commas or semicolons, where `#` begins a comment.
+        zero_terminal_snr: leave nothing of x_0 after the last step.
+
+    Raises:
+        ValueError: where the file cannot be read, or lists no betas; names the file.
+    """
+    try:
+        if Path(path).suffix == ".npy":
+            betas = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float64))
+        else:
+            text = re.sub(r"#.*", "", Path(path).read_text(encoding="utf-8-sig"))
+            numbers = [float(word) for word in re.split(r"[\s,;]+", text) if word]
+            betas = torch.tensor(numbers, dtype=torch.float64)
+        return _chain(betas, zero_terminal_snr)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"schedule.path={path}: {reason}") from error
+
+
+def _chain(betas: Tensor, zero_terminal_snr: bool) -> NoiseSchedule:
+    schedule = NoiseSchedule(betas)
+    return _with_zero_terminal_snr(schedule) if zero_terminal_snr else schedule
+
+
+def _with_zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
+    """The chain with sqrt(alpha-bar) shifted to end at 0 and stretched to begin where it did (Lin et al.
+    2024, algorithm 1).
+    """
+    if schedule.alphas_cumprod[-1] == 0:
+        return schedule
+    if schedule.num_timesteps == 1:
+        raise ValueError("schedule.zero_terminal_snr: needs 2 steps or more, for it keeps the first as it is")
+    roots = schedule.alphas_cumprod.sqrt()
+    roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), roots**2])
+    return NoiseSchedule(_betas(alphas_cumprod))
+
+
+def _times(num_timesteps: int) -> Tensor:
+    """How far the chain has come before its first step and after each: [T + 1], from 0 to 1."""
+    return torch.linspace(0, 1, num_timesteps + 1, dtype=torch.float64)
+
+
+def _betas(alphas_cumprod: Tensor, max_beta: float = 1.0) -> Tensor:
+    """[T] from alpha-bar before the first step and after each, [T + 1]."""
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=max_beta)
+
+
+def _scale(num_timesteps: int, **betas: float) -> float:
+    """1000 / T, by which betas that are stated for 1000 steps are multiplied."""
+    if num_timesteps < 1:
+        raise ValueError(f"schedule.num_timesteps={num_timesteps} must be at least 1")
+    name, beta = max(betas.items(), key=lambda item: item[1])
+    scale = 1000 / num_timesteps
+    if beta * scale >= 1:
+        fewest = math.floor(1000 * beta) + 1
+        raise ValueError(
+            f"schedule.num_timesteps={num_timesteps}: the last beta would be {beta * scale:.3g}, and it must "
+            f"stay below 1; use {fewest} steps or more, or a smaller {name}"
+        )
+    return scale

@@ -18,8 +18,8 @@ class Variance(Protocol):
     outputs: int
 
     def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
-        """Shaped to broadcast with x_t [B, C, H, W]; `output` is the network's part for the variance, if
-        any.
+        """Shaped to broadcast with x_t [B, C, H, W]; `output` [B, C * outputs, H, W] is the network's part
+        for the variance, if any.
         """
         ...
 
@@ -49,3 +49,28 @@ class FixedLarge:
         first = schedule.lookup("posterior_variance_positive", t, x_t)
         beta = schedule.lookup("betas", t, x_t)
         return torch.where(t.view(first.shape) == 0, first, beta).log()
+
+
+class Learned:
+    """The network's answer is the log-variance itself, of every value of x_{t-1}."""
+
+    outputs = 1
+
+    def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
+        return output
+
+
+class LearnedRange:
+    """Between the smallest and the largest variance that can be right, on a logarithmic scale (Nichol and
+    Dhariwal 2021, eq. 15).
+
+    The network's answer is -1 at the variance of q(x_{t-1} | x_t, x_0), with its value of t = 1 at t = 0, and
+    1 at beta_t; both are those of the chain in use. It is not clipped, as in the paper.
+    """
+
+    outputs = 1
+
+    def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor | None) -> Tensor:
+        smallest = schedule.lookup("posterior_variance_positive", t, x_t).log()
+        largest = schedule.lookup("betas", t, x_t).log()
+        return smallest + (output + 1) / 2 * (largest - smallest)

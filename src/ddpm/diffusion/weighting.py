@@ -1,23 +1,152 @@
-"""The loss's weight as a function of t."""
+"""The loss of training: how the network's error at each t counts."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.denoiser import Denoiser
+from ddpm.diffusion.likelihood import bound_term
 from ddpm.diffusion.process import NoiseSchedule
 
 
-class Weighting(Protocol):
-    """Factor on the mean squared error of each sample."""
+class Noised(NamedTuple):
+    """Pictures x_0 [B, C, H, W] with the noise that leads to x_t = q_sample(x_0, t, eps), `t` int64 [B]."""
 
-    def weight(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
-        """float [B] for `t` int64 [B]."""
+    x_0: Tensor
+    t: Tensor
+    eps: Tensor
+    x_t: Tensor
+
+
+class Weighting(Protocol):
+    """A loss. `trains_variance` says whether it teaches the network a variance of the reverse step."""
+
+    trains_variance: bool
+
+    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+        """The loss of each picture, [B].
+
+        Args:
+            denoiser: knows what the output means; must not clip, for a clipped x_0 has no gradient.
+            schedule: the noising steps.
+            noised: what the network was shown, and should have found.
+            output: its answer [B, C * (1 + variance.outputs), H, W].
+        """
         ...
 
 
-class Simple:
-    """1 everywhere: the paper's L_simple (Ho et al. 2020, eq. 14)."""
+def squared_error(denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+    """Of the network's prediction, mean over pixels: [B]."""
+    target = denoiser.objective.target(schedule, noised.x_0, noised.t, noised.eps)
+    return (output[:, : target.shape[1]] - target).square().flatten(1).mean(1)
 
-    def weight(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
-        return torch.ones(t.shape, device=t.device)
+
+class Simple:
+    """The squared error of whatever the network predicts, the same at every t: L_simple (Ho et al. 2020,
+    eq. 14).
+    """
+
+    trains_variance = False
+
+    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+        return squared_error(denoiser, schedule, noised, output)
+
+
+class OnX0:
+    """A weight on the squared error of x_0, whatever the network predicts. Subclasses state the weight."""
+
+    trains_variance = False
+
+    def weight(self, snr: Tensor) -> Tensor:
+        """Of the squared error of x_0 at this signal-to-noise ratio. Both [B]."""
+        raise NotImplementedError
+
+    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+        error = squared_error(denoiser, schedule, noised, output)
+        snr = schedule.lookup("snr", noised.t, error)
+        return self.weight(snr) * denoiser.objective.x_0_error(schedule, noised.t, error)
+
+
+class SNR(OnX0):
+    """The signal-to-noise ratio (Salimans and Ho 2022, eq. 9): what L_simple is for epsilon."""
+
+    def weight(self, snr: Tensor) -> Tensor:
+        return snr
+
+
+class MinSNR(OnX0):
+    """min(SNR, gamma) (Hang et al. 2023, section 3.4): the clean end, where SNR is large, counts less.
+
+    Args:
+        gamma: above 0.
+
+    Raises:
+        ValueError: where gamma is out of range.
+    """
+
+    def __init__(self, gamma: float = 5.0):
+        if gamma <= 0:
+            raise ValueError(f"weighting.gamma={gamma} must be above 0")
+        self.gamma = gamma
+
+    def weight(self, snr: Tensor) -> Tensor:
+        return snr.clamp(max=self.gamma)
+
+
+class P2(OnX0):
+    """SNR / (k + SNR)^gamma (Choi et al. 2022, eq. 8): less for detail that nobody sees.
+
+    Args:
+        gamma: at least 0; 0 is the SNR itself.
+        k: above 0.
+
+    Raises:
+        ValueError: where either is out of range.
+    """
+
+    def __init__(self, gamma: float = 1.0, k: float = 1.0):
+        if gamma < 0 or k <= 0:
+            raise ValueError(f"weighting.gamma={gamma}, weighting.k={k}: at least 0, and above 0")
+        self.gamma = gamma
+        self.k = k
+
+    def weight(self, snr: Tensor) -> Tensor:
+        return snr / (self.k + snr) ** self.gamma
+
+
+class VariationalBound:
+    """T L_t in bits per dimension: its mean over t is the variational bound without the prior's term (Ho et
+    al. 2020, eq. 5; L_vlb of Nichol and Dhariwal 2021).
+    """
+
+    trains_variance = True
+
+    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+        prediction = denoiser.read(schedule, noised.x_t, noised.t, output)
+        return schedule.num_timesteps * bound_term(schedule, noised.x_0, noised.t, prediction)
+
+
+class Hybrid:
+    """L_simple, which teaches the mean, and a share of the bound, which teaches the variance alone (Nichol
+    and Dhariwal 2021, eq. 16).
+
+    Args:
+        bound_share: lambda in the paper, above 0.
+
+    Raises:
+        ValueError: where the share is out of range.
+    """
+
+    trains_variance = True
+
+    def __init__(self, bound_share: float = 0.001):
+        if bound_share <= 0:
+            raise ValueError(f"weighting.bound_share={bound_share} must be above 0")
+        self.bound_share = bound_share
+
+    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+        channels = noised.x_0.shape[1]
+        mean_held = torch.cat([output[:, :channels].detach(), output[:, channels:]], dim=1)
+        bound = VariationalBound().losses(denoiser, schedule, noised, mean_held)
+        return squared_error(denoiser, schedule, noised, output) + self.bound_share * bound

@@ -13,9 +13,10 @@ from ddpm.data.order import permutation
 from ddpm.diffusion import Denoiser, NoiseSchedule, q_sample
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.samplers import OnStep, Sampler
-from ddpm.diffusion.timesteps import Timesteps
+from ddpm.diffusion.timesteps import Timesteps, Uniform
+from ddpm.diffusion.validity import check_combination
 from ddpm.diffusion.variances import Variance
-from ddpm.diffusion.weighting import Weighting
+from ddpm.diffusion.weighting import Noised, Weighting
 from ddpm.training.ema import EMA
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
@@ -40,7 +41,7 @@ class DDPM(LightningModule):
         schedule: the noising steps.
         objective: what the network predicts.
         variance: of the reverse step.
-        weighting: of the loss over t.
+        weighting: the loss, as a function of t.
         timesteps: how training timesteps are drawn.
         sampler: the reverse process that `sample` runs.
         optimizer: made when training begins.
@@ -50,6 +51,9 @@ class DDPM(LightningModule):
         seed: of the run; training draws everything from it, the step, and the place in the global batch.
         config: plain containers, kept in every checkpoint so that the model can be built again from it.
         data: plain containers that describe the data set, kept likewise.
+
+    Raises:
+        ValueError: where the parts make no sense together.
     """
 
     def __init__(
@@ -71,6 +75,9 @@ class DDPM(LightningModule):
         data: dict[str, Any] | None = None,
     ):
         super().__init__()
+        check_combination(
+            schedule=schedule, objective=objective, variance=variance, weighting=weighting, sampler=sampler
+        )
         self.network = network
         self.schedule = schedule
         self.objective = objective
@@ -89,9 +96,10 @@ class DDPM(LightningModule):
         self.gradient_norm = RunningMean()
         self.val_loss = RunningMean()
         self.learning_rate = float("nan")  # that of the last optimizer step
+        self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
 
     def losses(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """The loss of each sample, [B]: weighted squared error of the network's prediction, mean over pixels.
+        """The loss of each sample, [B].
 
         Args:
             x_0: clean pictures [B, C, H, W] in [-1, 1].
@@ -100,17 +108,21 @@ class DDPM(LightningModule):
         """
         x_t = q_sample(self.schedule, x_0, t, eps)
         output = self.network(x_t, t).float()
-        target = self.objective.target(self.schedule, x_0, t, eps)
-        return self.weighting.weight(self.schedule, t) * (output - target).square().mean(dim=(1, 2, 3))
+        denoiser = Denoiser(self.network, self.objective, self.variance, clip=False)
+        return self.weighting.losses(denoiser, self.schedule, Noised(x_0, t, eps, x_t), output)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Algorithm 1 on this device's part of the global batch."""
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
         seed_dropout(self.seed, batch.step, micro_batch, self.global_rank)
         u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
-        t = self.timesteps.draw(u, self.schedule.num_timesteps)
+        num_timesteps = self.schedule.num_timesteps
+        t = self.timesteps.draw(u, num_timesteps, batch.places, self.trainer.datamodule.batch_size)
         eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
-        loss = self.losses(batch.x_0, t, eps).mean()
+        losses = self.losses(batch.x_0, t, eps)
+        if self.timesteps.adapts:
+            self._seen.append(torch.stack([t.float(), losses.detach()]))
+        loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
         self.train_loss.add(loss.detach())
         return loss
 
@@ -131,6 +143,18 @@ class DDPM(LightningModule):
         self.learning_rate = self.optimizers().param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
         self.ema.update()
+        if self.timesteps.adapts:
+            self._observe()
+
+    def _observe(self) -> None:
+        """Show the losses of the global batch to the timesteps, on every rank the same and in the same
+        order.
+        """
+        mine = torch.stack(self._seen)  # [micro-batches, 2, B]
+        self._seen.clear()
+        everyone = self.all_gather(mine).view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
+        t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as places lie: ranks within micro-batches
+        self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss of the averaged weights on (t, eps) that belong to each picture, the same in every run.
@@ -140,7 +164,7 @@ class DDPM(LightningModule):
         total = len(self.trainer.datamodule.data_set.validation)
         strata = torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places)))
         u = ((strata + 0.5) / total).to(self.device)
-        t = self.timesteps.draw(u, self.schedule.num_timesteps)
+        t = Uniform().draw(u, self.schedule.num_timesteps)
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
         with self.ema.swapped_in():
             self.val_loss.add(self.losses(batch.x_0, t, eps).sum(), count=len(t))
@@ -195,6 +219,7 @@ class DDPM(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["ema"] = self.ema.state_dict()
+        checkpoint["timesteps"] = self.timesteps.state_dict()
         checkpoint["config"] = self.config
         checkpoint["data"] = self.data
         checkpoint["wandb_id"] = next(
@@ -203,6 +228,7 @@ class DDPM(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.ema.load_state_dict(checkpoint["ema"])
+        self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
 
     def _stream(self, purpose: Purpose) -> Stream:
         return Stream(self.seed, purpose, self.device)

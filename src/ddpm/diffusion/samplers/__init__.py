@@ -2,6 +2,22 @@
 
 from ddpm.diffusion.samplers.ancestral import Ancestral
 from ddpm.diffusion.samplers.ddim import DDIM
+from ddpm.diffusion.samplers.ddim_inversion import DDIMInversion
+from ddpm.diffusion.samplers.dpm_solver import DPMSolver
+from ddpm.diffusion.samplers.heun import Heun
+from ddpm.diffusion.samplers.path import Path
 from ddpm.diffusion.samplers.sampler import Noise, OnStep, Sampler
+from ddpm.diffusion.samplers.spacing import Spacing
 
-__all__ = ["DDIM", "Ancestral", "Noise", "OnStep", "Sampler"]
+__all__ = [
+    "DDIM",
+    "Ancestral",
+    "DDIMInversion",
+    "DPMSolver",
+    "Heun",
+    "Noise",
+    "OnStep",
+    "Path",
+    "Sampler",
+    "Spacing",
+]

@@ -1,35 +1,52 @@
 """Denoising diffusion implicit models: the same marginals with less randomness, or none, in fewer steps."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ddpm.diffusion.denoiser import Denoiser
-from ddpm.diffusion.process import NoiseSchedule, evenly_spaced
-from ddpm.diffusion.samplers.sampler import Noise, OnStep
+from ddpm.diffusion.process import NoiseSchedule
+from ddpm.diffusion.samplers.sampler import Noise, OnStep, observed
+from ddpm.diffusion.samplers.spacing import Shape, Spacing
 
 
 class DDIM:
-    """Song et al. 2021, eq. 12, on an evenly spaced chain.
+    """Song et al. 2021, eq. 12.
 
     Args:
-        num_steps: steps of the chain; None visits every step of the schedule.
+        num_steps, spacing, timesteps: which steps of the schedule are visited, see `Spacing`; `num_steps`
+            None visits every one.
         eta: 0 is deterministic; 1 has the variance of the posterior (eq. 16), which makes it the ancestral
             sampler with the small fixed variance.
+        to_x_0: end at x_0. Otherwise at x_t of the last step visited, t = 0 unless a list of timesteps ends
+            elsewhere: one use of the network less, and a point on the path at which solvers can be compared.
 
     Raises:
-        ValueError: where `eta` is outside [0, 1].
+        ValueError: where `eta` is outside [0, 1], or the steps make no sense.
     """
 
-    def __init__(self, num_steps: int | None = 50, eta: float = 0.0):
+    def __init__(
+        self,
+        num_steps: int | None = 50,
+        eta: float = 0.0,
+        *,
+        spacing: Shape = "uniform",
+        timesteps: Sequence[int] | None = None,
+        to_x_0: bool = True,
+    ):
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta={eta} must lie between 0 (deterministic) and 1 (ancestral)")
-        self.num_steps = num_steps
+        self.spacing = Spacing(num_steps, spacing, timesteps)
         self.eta = eta
+        self.to_x_0 = to_x_0
 
     def steps(self, num_timesteps: int) -> int:
-        return self.num_steps or num_timesteps
+        return len(self.spacing.steps(num_timesteps)) - (0 if self.to_x_0 else 1)
+
+    def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:
+        return self.spacing.chain(schedule, start)
 
     @torch.inference_mode()
     def __call__(
@@ -42,16 +59,15 @@ class DDIM:
         start: int | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        start = schedule.num_timesteps - 1 if start is None else start
-        chain = schedule.respaced(evenly_spaced(self.num_steps or start + 1, start))
-        for i, timestep in reversed(list(enumerate(chain.timesteps.tolist()))):
-            t = torch.full((len(x_t),), i, device=x_t.device)
-            prediction = denoiser(chain, x_t, t)
-            if on_step is not None:
-                on_step(timestep, x_t, prediction.x_0)
-            alpha_bar = float(chain.alphas_cumprod_prev[i])
+        chain = self.chain(schedule, start)
+        predict = observed(denoiser, chain, on_step)
+        for i in reversed(range(0 if self.to_x_0 else 1, chain.num_timesteps)):
             variance = self.eta**2 * float(chain.posterior_variance[i])
-            x_t = math.sqrt(alpha_bar) * prediction.x_0 + math.sqrt(1 - alpha_bar - variance) * prediction.eps
+            alpha_bar = float(chain.alphas_cumprod_prev[i])
+            # rounding may leave less than 0 for the direction where beta is nearly 1
+            direction = math.sqrt(max(1 - alpha_bar - variance, 0.0))
+            prediction = predict(x_t, i)
+            x_t = math.sqrt(alpha_bar) * prediction.x_0 + direction * prediction.eps
             if variance > 0:
-                x_t = x_t + math.sqrt(variance) * noise(timestep, x_t)
+                x_t = x_t + math.sqrt(variance) * noise(int(chain.timesteps[i]), x_t)
         return x_t

@@ -1,0 +1,30 @@
+"""Recording a reverse process."""
+
+from collections.abc import Collection
+
+from torch import Tensor
+
+
+class Path:
+    """An `on_step` that keeps what the sampler was at: `path = Path(); sampler(..., on_step=path)`.
+
+    Tensors stay on their device, so that recording waits for nothing. A solver that asks the network twice
+    at a timestep (Heun) leaves the later answer, which belongs to the x_t it went on from.
+
+    Args:
+        timesteps: keep these only, where the sampler visits them; by default every step.
+
+    Attributes:
+        x_t: timestep -> x_t [B, C, H, W], in the order visited.
+        x_0: timestep -> the x_0 predicted there.
+    """
+
+    def __init__(self, timesteps: Collection[int] | None = None):
+        self.timesteps = None if timesteps is None else frozenset(timesteps)
+        self.x_t: dict[int, Tensor] = {}
+        self.x_0: dict[int, Tensor] = {}
+
+    def __call__(self, t: int, x_t: Tensor, x_0: Tensor) -> None:
+        if self.timesteps is None or t in self.timesteps:
+            self.x_t[t] = x_t
+            self.x_0[t] = x_0

@@ -1,0 +1,260 @@
+"""Which steps are visited, what is refused, and what every sampler has in common."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ddpm.diffusion import Denoiser, NoiseSchedule, predict_eps, q_sample
+from ddpm.diffusion.objectives import Epsilon
+from ddpm.diffusion.samplers import (
+    DDIM,
+    Ancestral,
+    DDIMInversion,
+    DPMSolver,
+    Heun,
+    Path,
+    Sampler,
+    Spacing,
+)
+from ddpm.diffusion.samplers.spacing import quadratically_spaced
+from ddpm.diffusion.schedules import linear
+from ddpm.diffusion.variances import FixedSmall
+
+SHAPE = (2, 3, 4, 4)
+EVERY: list[Callable[..., Sampler]] = [Ancestral, DDIM, DPMSolver, Heun]
+every_sampler = pytest.mark.parametrize("make", EVERY)
+
+
+def noise_at(t: int, like: Tensor) -> Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(t), dtype=like.dtype)
+
+
+def start_noise() -> Tensor:
+    return noise_at(12345, torch.empty(SHAPE, dtype=torch.float64))
+
+
+def network(x: Tensor, t: Tensor) -> Tensor:
+    return torch.tanh(1.3 * x + t.to(x.dtype).view(-1, 1, 1, 1).sin())
+
+
+def visits(sampler: Sampler, schedule: NoiseSchedule, start: int | None = None) -> list[int]:
+    """The timesteps at which a run asks the network."""
+    asked: list[int] = []
+
+    def listening(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(int(t[0]))
+        return network(x, t)
+
+    denoiser = Denoiser(listening, Epsilon(), FixedSmall())
+    sampler(denoiser, schedule, start_noise(), noise=noise_at, start=start)
+    return asked
+
+
+@given(st.data())
+def test_any_number_of_steps_rises_from_0_to_the_start(data: st.DataObject):
+    start = data.draw(st.integers(0, 300))
+    num_steps = data.draw(st.integers(1, start + 1))
+    for spacing in ("uniform", "quadratic"):
+        steps = Spacing(num_steps, spacing).steps(301, start).tolist()
+        assert len(steps) == num_steps
+        assert steps == sorted(set(steps))
+        assert steps[-1] == start
+        assert num_steps == 1 or steps[0] == 0
+
+
+def test_quadratic_steps_are_denser_near_the_picture():
+    assert quadratically_spaced(5, 80).tolist() == [0, 5, 20, 45, 80]
+    assert quadratically_spaced(6, 9).tolist() == [0, 1, 2, 3, 6, 9], "moved up where squares fall together"
+    assert quadratically_spaced(10, 9).tolist() == list(range(10))
+    assert quadratically_spaced(1, 9).tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("settings", "start", "expected"),
+    [
+        ({"num_steps": 4}, None, [99, 66, 33, 0]),
+        ({"num_steps": 4}, 30, [30, 20, 10, 0]),
+        ({"num_steps": None}, 3, [3, 2, 1, 0]),
+        ({"num_steps": 4, "spacing": "quadratic"}, None, [99, 44, 11, 0]),
+        ({"timesteps": [5, 50, 98]}, None, [98, 50, 5]),
+        ({"num_steps": 7, "timesteps": [5, 50, 98]}, None, [98, 50, 5]),
+        ({"timesteps": [5, 50, 98]}, 99, [99, 98, 50, 5]),
+        ({"timesteps": [5, 50, 98]}, 50, [50, 5]),
+        ({"timesteps": [5, 50, 98]}, 20, [20, 5]),
+        ({"timesteps": [5, 50, 98]}, 2, [2]),
+    ],
+)
+@every_sampler
+def test_the_steps_visited(
+    make: Callable[..., Sampler], settings: dict, start: int | None, expected: list[int]
+):
+    asked = visits(make(**settings), linear(100), start)
+    if make is Heun:
+        assert asked == [expected[0], *(t for t in expected[1:] for _ in range(2))]
+    else:
+        assert asked == expected
+
+
+@every_sampler
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_steps": None},
+        {"num_steps": 1},
+        {"num_steps": 7},
+        {"num_steps": 7, "spacing": "quadratic"},
+        {"timesteps": [5, 50, 98]},
+    ],
+)
+def test_steps_is_the_number_of_network_calls(make: Callable[..., Sampler], settings: dict):
+    ends = [{}] if make is Ancestral else [{}, {"to_x_0": False}]
+    for end in ends:
+        sampler = make(**settings, **end)
+        assert len(visits(sampler, linear(100))) == sampler.steps(100)
+    inversion, asked = DDIMInversion(**settings), []
+    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    inversion(denoiser, linear(100), start_noise(), on_step=lambda t, x_t, x_0: asked.append(t))
+    assert len(asked) == inversion.steps(100)
+
+
+@pytest.mark.parametrize("make", [*EVERY, DDIMInversion])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_steps": 0}, r"sampler\.num_steps=0: .* from 1 to T"),
+        ({"num_steps": "many"}, r"sampler\.num_steps=many"),
+        ({"num_steps": 2.5}, r"sampler\.num_steps=2.5"),
+        ({"spacing": "cubic"}, r"sampler\.spacing=cubic: must be uniform or quadratic"),
+        ({"timesteps": []}, r"sampler\.timesteps=\[\]"),
+        ({"timesteps": [0, 5, 5]}, r"sampler\.timesteps=\[0, 5, 5\]: .* rise within 0 to T - 1"),
+        ({"timesteps": [9, 5]}, r"sampler\.timesteps=\[9, 5\]: .* rise within 0 to T - 1"),
+        ({"timesteps": [0, 5.5]}, r"sampler\.timesteps=\[0, 5.5\]"),
+    ],
+)
+def test_settings_that_never_make_sense_are_refused_by_the_constructor(
+    make: Callable[..., Sampler], settings: dict, message: str
+):
+    with pytest.raises(ValueError, match=message):
+        make(**settings)
+
+
+@every_sampler
+@pytest.mark.parametrize(
+    ("settings", "start", "message"),
+    [
+        ({"num_steps": 101}, None, r"sampler\.num_steps=101: .* 1 to 100 steps"),
+        ({"num_steps": 12}, 10, r"sampler\.num_steps=12: .* 1 to 11 steps"),
+        ({"num_steps": 5}, 100, r"start=100: t is 0 to 99"),
+        ({"num_steps": 5}, -1, r"start=-1: t is 0 to 99"),
+        ({"timesteps": [0, 50]}, 100, r"start=100: t is 0 to 99"),
+        ({"timesteps": [0, 100]}, None, r"sampler\.timesteps=\[0, 100\]: must rise within 0 to 99"),
+        ({"timesteps": [-1, 50]}, None, r"sampler\.timesteps=\[-1, 50\]: must rise within 0 to 99"),
+    ],
+)
+def test_settings_that_a_schedule_has_no_room_for_are_refused(
+    make: Callable[..., Sampler], settings: dict, start: int | None, message: str
+):
+    sampler = make(**settings)
+    with pytest.raises(ValueError, match=message) as caught:
+        visits(sampler, linear(100), start)
+    assert "\n" not in str(caught.value)
+    if start is None:
+        with pytest.raises(ValueError, match=message):
+            sampler.steps(100)
+
+
+class KnowsThePicture:
+    """An objective that answers with the same x_0 always, defined at zero SNR as well."""
+
+    def target(self, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        return x_0
+
+    def x_0(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        return torch.full_like(x_t, 0.25)
+
+
+def ends_at_zero_snr() -> NoiseSchedule:
+    """beta = 1 / (T - t)."""
+    return NoiseSchedule(1 / torch.arange(20, 0, -1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "name"),
+    [(DPMSolver(), "dpm_solver"), (DPMSolver(stochastic=True), "dpm_solver"), (Heun(), "heun")],
+)
+def test_a_solver_in_log_snr_refuses_a_schedule_that_ends_at_zero_snr(sampler: Sampler, name: str):
+    denoiser = Denoiser(network, KnowsThePicture(), FixedSmall())
+    message = rf"sampler={name} .*t = 19.*sampler=ddim.*schedule\.zero_terminal_snr=false.*t = 18 or below"
+    with pytest.raises(ValueError, match=message):
+        type(sampler)(5)(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at)
+    found = type(sampler)(5)(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at, start=18)
+    torch.testing.assert_close(found, torch.full_like(found, 0.25))
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(5), DDIM(5), DDIM(5, eta=1.0)])
+def test_the_others_do_not_mind_zero_snr(sampler: Sampler):
+    denoiser = Denoiser(network, KnowsThePicture(), FixedSmall())
+    found = sampler(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at)
+    torch.testing.assert_close(found, torch.full_like(found, 0.25))
+    encoded = DDIMInversion(5)(denoiser, ends_at_zero_snr(), found)
+    assert encoded.isfinite().all()
+
+
+@every_sampler
+@pytest.mark.parametrize("settings", [{"num_steps": 20}, {"num_steps": 20, "spacing": "quadratic"}])
+def test_a_network_that_knows_the_picture_leads_back_to_it(make: Callable[..., Sampler], settings: dict):
+    schedule = linear(100)
+    picture = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+    denoiser = Denoiser(lambda x, t: predict_eps(schedule, x, t, picture), Epsilon(), FixedSmall())
+    for start in (99, 40):
+        x_t = q_sample(schedule, picture, torch.full((2,), start), start_noise())
+        found = make(**settings)(denoiser, schedule, x_t, noise=noise_at, start=start)
+        torch.testing.assert_close(found, picture, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("make", [lambda: DPMSolver(8, stochastic=True), *(lambda m=m: m(8) for m in EVERY)])
+def test_a_call_changes_nothing_but_its_own_x_t(make: Callable[[], Sampler]):
+    """Neither the caller's x_t nor the sampler: a second call gives the same, also after another schedule."""
+    sampler, schedule, x_t = make(), linear(100), start_noise()
+    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    first = sampler(denoiser, schedule, x_t, noise=noise_at)
+    assert torch.equal(x_t, start_noise())
+    sampler(denoiser, linear(50), x_t, noise=noise_at, start=20)
+    second = sampler(denoiser, schedule, x_t, noise=noise_at)
+    assert torch.equal(first, second)
+    assert first.is_inference()
+
+
+@every_sampler
+def test_results_stay_within_the_range_of_pictures_and_in_their_precision(make: Callable[..., Sampler]):
+    denoiser = Denoiser(lambda x, t: torch.full_like(x, -50), Epsilon(), FixedSmall(), clip=True)
+    found = make(8)(denoiser, linear(100), start_noise().float(), noise=noise_at)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, torch.ones(SHAPE))
+
+
+def test_the_path_of_chosen_steps():
+    schedule, denoiser = linear(100), Denoiser(network, Epsilon(), FixedSmall())
+    whole, chosen = Path(), Path(timesteps=[66, 0, 12])
+    for path in (whole, chosen):
+        DDIM(4)(denoiser, schedule, start_noise(), noise=noise_at, on_step=path)
+    assert list(whole.x_t) == list(whole.x_0) == [99, 66, 33, 0]
+    assert list(chosen.x_t) == list(chosen.x_0) == [66, 0]
+    assert torch.equal(whole.x_t[99], start_noise())
+    for t in chosen.x_t:
+        assert torch.equal(chosen.x_t[t], whole.x_t[t])
+        x_0 = denoiser(schedule, whole.x_t[t], torch.full((2,), t)).x_0
+        torch.testing.assert_close(whole.x_0[t], x_0, atol=1e-12, rtol=0)
+
+
+def test_the_path_of_heun_holds_what_it_went_on_from():
+    """The recorded x_t at a step, taken as the start, leads to the same end."""
+    schedule, denoiser, path = linear(100), Denoiser(network, Epsilon(), FixedSmall()), Path()
+    end = Heun(4)(denoiser, schedule, start_noise(), noise=noise_at, on_step=path)
+    again = Heun(3)(denoiser, schedule, path.x_t[66], noise=noise_at, start=66)
+    torch.testing.assert_close(again, end, atol=1e-12, rtol=0)
+    assert torch.equal(path.x_0[0], end)
