@@ -15,7 +15,7 @@ CONF = ROOT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 GIVEN = {
-    **{("data", option): ["data.path=somewhere"] for option in ("folder", "npz", "archive")},
+    **{("data", option): ["data.path=somewhere"] for option in ("folder", "npz", "archive", "stream")},
     ("data", "hub"): ["data.name=any/name"],
     ("schedule", "from_file"): [f"schedule.path={ROOT / 'tests/diffusion/betas.csv'}"],
 }

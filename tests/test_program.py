@@ -233,6 +233,38 @@ def test_a_loaded_run_samples_what_the_program_samples(smoke_run: Path, tmp_path
     assert not torch.equal(raw, few)
 
 
+def test_a_new_run_starts_from_the_averaged_weights_of_another(smoke_run: Path, tmp_path: Path):
+    still = (
+        "experiment=smoke",
+        "optimizer.lr=1e-12",
+        "trainer.max_steps=1",
+        "logger=none",
+        "callbacks.samples=null",
+    )
+    outcome = run_program("train.py", *still, f"init={smoke_run}", "hydra.run.dir=new", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    theirs, ours = find(smoke_run)[1], find(tmp_path / "new")[1]
+    assert ours["global_step"] == ours["ema"]["num_updates"] == 1
+    for name, average in theirs["ema"]["parameters"].items():
+        torch.testing.assert_close(ours["state_dict"][f"network.{name}"], average, atol=1e-6, rtol=0)
+
+
+def test_torchrun_starts_one_run(smoke_run: Path, tmp_path: Path):
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [sys.executable, *torchrun, str(ROOT / "train.py"), "experiment=smoke", "logger=none"]
+    process = subprocess.run(
+        [*command, "trainer.devices=2", "trainer.accelerator=cpu"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    np.testing.assert_allclose(losses(only_run(tmp_path)), losses(smoke_run), rtol=1e-4)
+    assert process.stdout.count("finished at step 20") == 1
+
+
 def test_a_terminated_run_ends_with_143_and_its_work_saved(tmp_path: Path):
     command = [sys.executable, str(ROOT / "train.py"), "experiment=smoke", "trainer.devices=2", "logger=none",
                "trainer.max_steps=100000", "callbacks.samples=null"]  # fmt: skip

@@ -228,14 +228,14 @@ def _overrides(hydra: DictConfig) -> list[str]:
         *hydra.overrides.task,
         *(line for line in hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)),
         "hydra.mode=RUN",
-        f"hydra.run.dir={_quoted(hydra.run.dir)}",
-        f"hydra.sweep.dir={_quoted(hydra.sweep.dir)}",
+        f"hydra.run.dir={quoted(hydra.run.dir)}",
+        f"hydra.sweep.dir={quoted(hydra.sweep.dir)}",
         f"hydra.job.num={hydra.job.num}",
         f"hydra.job.id={hydra.job.id}",
     ]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as a quoted string of Hydra's override grammar."""
     return QuotedString(text, Quote.single).with_quotes()
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hydra_plugins.fresh_process_launcher import _collected_signals, _environment, _quoted
+from hydra_plugins.fresh_process_launcher import _collected_signals, _environment, quoted
 
 # Writes down how it was run, then does what `act` says.
 APP = """
@@ -215,7 +215,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hydra.verbose=[some.logger]",
         "act=score",
         "x=3",
-        f"text={_quoted(TEXTS[0])},{_quoted(TEXTS[1])}",
+        f"text={quoted(TEXTS[0])},{quoted(TEXTS[1])}",
         NESTED,
         **OUTER_LAUNCH,
         OUR_OWN="kept",
@@ -389,7 +389,7 @@ def test_ignored_signals_stay_ignored() -> None:
 @example("ends with \\")
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_quoting(text: str) -> None:
-    (override,) = OverridesParser.create().parse_overrides([f"hydra.run.dir={_quoted(text)}"])
+    (override,) = OverridesParser.create().parse_overrides([f"hydra.run.dir={quoted(text)}"])
     assert not override.is_sweep_override()
     assert override.value() == text
 

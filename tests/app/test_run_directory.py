@@ -16,7 +16,7 @@ from ddpm.app.errors import UsageError
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run_directory._run_dir.cache_clear()
     monkeypatch.chdir(tmp_path)
-    for name in ("TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_ID"):
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -34,17 +34,27 @@ def test_two_runs_of_one_second_get_two_directories(tmp_path: Path):
 
 
 def test_processes_of_a_job_find_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my job/7")
     assert Path(run_directory._run_dir("train", "digits")).name == "torchrun_my-job-7_digits"
     run_directory._run_dir.cache_clear()
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert Path(run_directory._run_dir("train", "digits")).name == "slurm_4711_0_digits"
 
 
+def test_a_lone_process_of_a_cluster_is_a_lone_process(monkeypatch: pytest.MonkeyPatch):
+    """Every batch script and interactive shell of SLURM has these; two runs in it are two runs."""
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    assert not Path(run_directory._run_dir("train", "digits")).name.startswith("slurm")
+
+
 def test_torchrun_without_an_id_serves_one_node_only(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="--rdzv-id"):
         run_directory._run_dir("train")
@@ -54,7 +64,7 @@ def test_torchrun_without_an_id_serves_one_node_only(monkeypatch: pytest.MonkeyP
 def test_torchruns_children_agree_without_an_id(tmp_path: Path):
     """Two processes of one parent, started a second and more apart, name one directory."""
     code = "from ddpm.app.run_directory import _run_dir; print(_run_dir('train'))"
-    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "none", "GROUP_WORLD_SIZE": "1"}
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}
     found = []
     for _ in range(2):
         command = ["sh", "-c", f'sleep 1.1; exec "{sys.executable}" -c "{code}"']

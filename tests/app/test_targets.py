@@ -70,6 +70,9 @@ def test_what_is_outside_the_allowed_packages_is_refused(target: object):
         "ddpm.training.checkpoints.torch.load",
         "ddpm.training.checkpoints.Path",
         "torch.nn.Modul",
+        "lightning.pytorch.strategies.fsdp._lazy_load",
+        "lightning.pytorch.strategies.launchers.subprocess_script._launch_process_observer",
+        "torch.nn.parallel.distributed._get_device_index",
     ],
 )
 def test_a_walk_through_what_a_module_imports_is_refused(target: str):

@@ -30,6 +30,7 @@ def test_a_row_a_step_and_new_columns_as_they_come(tmp_path: Path):
         {"step": "2", "train/loss": "0.5", "val/loss": "0.7"},
         {"step": "3", "train/loss": "0.25", "val/loss": ""},
     ]
+    logger.log_metrics({"val/loss": 0.123456789}, step=3)
     logger.log_metrics({"val/loss": 0.1}, step=3)  # same columns, same step: the row is completed in place
     logger.log_metrics({"train/loss": 0.2}, step=4)
     assert [row["val/loss"] for row in rows(logger.path)] == ["", "0.7", "0.1", ""]

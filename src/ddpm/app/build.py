@@ -95,6 +95,11 @@ def build_module(config: Config, data: Mapping[str, Any]) -> DDPM:
     parts = {
         name: build(config, name) for name in ("objective", "weighting", "timesteps", "sampler", "optimizer")
     }
+    try:
+        parts["optimizer"](parameters=[nn.Parameter(torch.zeros(1))])  # it would be made when training begins
+    except (TypeError, ValueError) as error:
+        message = str(error).splitlines()[0]
+        raise UsageError(message if message.startswith("optimizer") else f"optimizer: {message}") from error
     network = build_network(config, image_shape, variance)
     try:
         return DDPM(

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ddpm.app import targets
 from ddpm.app.errors import UsageError
-from ddpm.app.schema import TrainerSettings, devices_problem
+from ddpm.app.schema import RANGES, RootSettings, TrainerSettings
 
 PROVIDED = {
     "data": ("seed",),
@@ -19,6 +19,9 @@ PROVIDED = {
     "logger": ("directory", "id", "config"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
+
+OPTIONAL = ("logger", "callbacks")
+"""Groups that can be left out: logger=null."""
 
 INSTANTIATE_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -52,7 +55,13 @@ def check_keys(config: Mapping[str, Any], reference: Mapping[str, Any], allowed:
         UsageError: for the first mistake, naming the key and the nearest valid one.
     """
     _check_node("", config, reference, allowed)
-    check_trainer(config.get("trainer", {}))
+    check_values("", config, RootSettings)
+    trainer = config.get("trainer", {})
+    known = [field.name for field in fields(TrainerSettings)]
+    for name in trainer:
+        if name != "_target_" and name not in known:
+            raise UsageError(unknown(f"trainer.{name}", known))
+    check_values("trainer.", trainer, TrainerSettings)
 
 
 def check_foreign_targets(config: Mapping[str, Any]) -> None:
@@ -66,26 +75,31 @@ def check_foreign_targets(config: Mapping[str, Any]) -> None:
             _check_arguments(key, node)
 
 
-def check_trainer(settings: Mapping[str, Any]) -> None:
-    """Refuse unknown keys and wrong types among the trainer's settings.
+def check_values(prefix: str, settings: Mapping[str, Any], schema: type) -> None:
+    """Refuse wrong types and values out of range among single settings.
+
+    Args:
+        prefix: of their keys, with a dot where it has one.
+        settings: by name.
+        schema: a dataclass that gives each name its type; names that it does not have are left alone.
 
     Raises:
         UsageError: for the first mistake.
     """
-    known = {field.name: field.type for field in fields(TrainerSettings)}
+    types = {field.name: field.type for field in fields(schema)}
     for name, value in settings.items():
-        key = f"trainer.{name}"
-        if name == "_target_":
+        if name not in types:
             continue
-        if name not in known:
-            raise UsageError(unknown(key, known))
-        if name == "devices" and (problem := devices_problem(value)):
-            raise UsageError(f"{key}={value}: {problem}")
+        key = f"{prefix}{name}"
+        kind = getattr(types[name], "__name__", str(types[name])).replace(" | None", " or null")
         try:
-            OmegaConf.merge(OmegaConf.structured(TrainerSettings), {name: value})
+            OmegaConf.merge(OmegaConf.structured(schema), {name: value})
         except ValidationError as error:
-            kind = getattr(known[name], "__name__", str(known[name]))
-            raise UsageError(f"{key}={value}: must be {kind.replace(' | None', ' or null')}") from error
+            raise UsageError(f"{key}={value}: must be {kind}") from error
+        if kind.startswith(("int", "float")) and isinstance(value, bool | str):
+            raise UsageError(f"{key}={value}: must be {kind}")
+        if problem := RANGES.get(key, lambda _: None)(value):
+            raise UsageError(f"{key}={value}: {problem}")
 
 
 def unknown(key: str, valid: Iterable[str]) -> str:

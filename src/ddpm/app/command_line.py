@@ -6,9 +6,11 @@ imported and before any directory is made. `HYDRA_FULL_ERROR=1` shows the traceb
 
 import difflib
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,10 +28,12 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ddpm.app import check, run_directory
 from ddpm.app.errors import UsageError
 from ddpm.app.run_directory import Place
+from hydra_plugins.fresh_process_launcher import quoted
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -65,11 +69,8 @@ def is_leader() -> bool:
     return rank == "0"
 
 
-def _number_of_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-
-
 def _run(prepare: Prepare, config_name: str) -> int:
+    typed = tuple(sys.argv)
     arguments = get_args_parser().parse_args()
     informs = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
     if informs or arguments.shell_completion:
@@ -82,19 +83,22 @@ def _run(prepare: Prepare, config_name: str) -> int:
         _hand_to_hydra(lambda _: None, config_name)
         return 0
 
-    (config, place), claimed = jobs[0], False
-    if not run_directory.launched_externally() and "LOCAL_RANK" not in os.environ:
-        named = any(value.lstrip("+").startswith("hydra.run.dir=") for value in arguments.overrides)
-        directory, claimed = _claim(place.directory, config, named=named)
-        place = replace(place, directory=directory)
+    config, place = jobs[0]
+    named = any(re.match(r"\+*(hydra\.run\.dir|out)=", value) for value in arguments.overrides)
+    absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     try:
+        place = replace(place, directory=_claim(place.directory, config, named=named), command=typed)
         check.check_foreign_targets(config)
         job = prepare(config, place)
-    except BaseException:
-        if claimed:
-            _remove_empty(place.directory)
+    except BaseException as error:
+        for path in (place.directory, *absent):  # undo what was made, and nothing else
+            if path in absent or not named:
+                with suppress(OSError):
+                    path.rmdir()
+        if isinstance(error, OSError):
+            raise UsageError(f"hydra.run.dir={place.directory}: {error}") from error
         raise
-    sys.argv.append(f"hydra.run.dir={_quoted(str(place.directory))}")
+    sys.argv.append(f"hydra.run.dir={quoted(str(place.directory))}")
     exit_code = 1
 
     def task(_: DictConfig) -> None:
@@ -114,16 +118,24 @@ def checked(config_name: str) -> tuple[list[tuple[dict[str, Any], Place]], bool]
     run_directory.register_resolver()
     arguments = get_args_parser().parse_args()
     try:
-        configs, multirun = _compose(_config_loader(arguments, config_name), arguments, config_name)
+        configs, multirun, allowed = _compose(_config_loader(arguments, config_name), arguments, config_name)
+        jobs = [_check(config, reference, allowed) for config, reference in configs]
     except MissingConfigException as error:
         raise UsageError(_missing_option(error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UsageError):  # raised within a resolver
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
         raise UsageError(_first_lines(error)) from error
     finally:
         GlobalHydra.instance().clear()
-    if multirun and run_directory.launched_externally() and _number_of_processes() > 1:
-        raise UsageError("-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs")
-    return [_check(config, reference) for config, reference in configs], multirun
+    if multirun and run_directory.number_of_processes() > 1:
+        raise UsageError(
+            "-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs"
+        )
+    return jobs, multirun
 
 
 def _hand_to_hydra(task: Callable[[DictConfig], None], config_name: str) -> None:
@@ -146,9 +158,9 @@ def _config_loader(arguments: Namespace, config_name: str) -> ConfigLoader:
 
 def _compose(
     loader: ConfigLoader, arguments: Namespace, config_name: str
-) -> tuple[list[tuple[DictConfig, DictConfig]], bool]:
-    """Every job's configuration, each with the one that says which keys there are; and whether it is a
-    sweep.
+) -> tuple[list[tuple[DictConfig, DictConfig]], bool, list[str]]:
+    """Every job's configuration, each with the one that says which keys there are; whether it is a sweep; and
+    the packages that the command line, and no yaml, admits.
     """
     overrides = [_parse(_at_home(text), loader) for text in arguments.overrides]
     admitted = [_admit(override, loader) for override in overrides]
@@ -161,6 +173,12 @@ def _compose(
 
     reference = loader.load_configuration(config_name, [], RunMode.RUN)
     config = load(admitted)
+    allowed = [
+        package
+        for override in overrides
+        if override.key_or_group == "allow_targets"
+        for package in OmegaConf.create({"value": override.value()}).value
+    ]
     swept = [override.is_sweep_override() for override in overrides]
     if not (arguments.multirun or config.hydra.mode == RunMode.MULTIRUN):
         if any(swept):
@@ -168,7 +186,7 @@ def _compose(
             raise UsageError(
                 f"{ambiguous}: several values are a sweep, which needs -m; a list is written [a,b]"
             )
-        return [(config, reference)], False
+        return [(config, reference)], False, allowed
 
     sweeper = load(admitted, RunMode.MULTIRUN).hydra.sweeper
     if sweeper._target_.endswith(".BasicSweeper"):
@@ -177,7 +195,7 @@ def _compose(
         jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
     else:  # what another sweeper will choose is checked when it has chosen
         jobs = [[value for value, is_swept in zip(admitted, swept, strict=True) if not is_swept]]
-    return [(load(job), reference) for job in jobs], True
+    return [(load(job), reference) for job in jobs], True, allowed
 
 
 def _at_home(text: str) -> str:
@@ -206,55 +224,52 @@ def _admit(override: Override, loader: ConfigLoader) -> str:
     if override.type == OverrideType.DEL or override.package is not None or text.startswith("hydra"):
         return text
     bare = text.lstrip("+")
-    is_group = bool(loader.get_group_options(override.key_or_group))
-    return bare if is_group else f"++{bare}"
+    if not loader.get_group_options(override.key_or_group):
+        return f"++{bare}"
+    return f"~{override.key_or_group}" if override.value() is None else bare
 
 
-def _check(config: DictConfig, reference: DictConfig) -> tuple[dict[str, Any], Place]:
+def _check(config: DictConfig, reference: DictConfig, allowed: Sequence[str]) -> tuple[dict[str, Any], Place]:
     """The plain configuration without Hydra's part, checked; and where the job writes."""
     own, reference = (OmegaConf.masked_copy(c, [k for k in c if k != "hydra"]) for c in (config, reference))
     values = check.plain(own)
     keys = OmegaConf.to_container(reference, resolve=False)
     assert isinstance(keys, dict)
-    check.check_keys(values, keys, values.get("allow_targets") or ())
+    for absent in keys.keys() - values.keys():
+        if absent not in check.OPTIONAL:
+            raise UsageError(f"{absent}: cannot be left out; choose one of {absent}=OPTION")
+        values[absent] = {}
+    check.check_keys(values, keys, allowed)
+    values["allow_targets"] = list(allowed)
+    data = values.get("data", {})
+    if isinstance(data.get("path"), str):  # so that the run can be repeated from anywhere
+        data["path"] = str(Path(data["path"]).expanduser().absolute())
     in_sweep = not OmegaConf.is_missing(config.hydra.job, "num")
     sweep = Path(config.hydra.sweep.dir).name if in_sweep else None
+    if not isinstance(config.hydra.run.dir, str):
+        raise UsageError("hydra.run.dir: must be the path of a directory")
     return values, Place(Path(config.hydra.run.dir).absolute(), sweep)
 
 
-def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> tuple[Path, bool]:
-    """Make the run directory for this run alone; or take one that the user named, if no other run has used
-    it.
+def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> Path:
+    """Make the run directory for this run alone; or take the one that the user named, if it is unused.
 
-    Returns the directory and whether it was made.
+    All processes of a job share one, which its leader sees to.
     """
-    if not named:
-        return run_directory.claim(directory), True
-    if (directory / "run.json").exists():
-        ckpt = Path(config.get("ckpt") or "/").expanduser().absolute()
-        if directory not in (ckpt, *ckpt.parents):
+    shared = run_directory.number_of_processes() > 1
+    if "LOCAL_RANK" in os.environ and not (shared and is_leader()):
+        return directory
+    if not named and not shared:
+        return run_directory.claim(directory)
+    ckpt = Path(config.get("ckpt") or "/").expanduser().absolute()
+    for left in ("run.json", "samples.npz"):
+        if (directory / left).exists() and (left != "run.json" or directory not in (ckpt, *ckpt.parents)):
+            hint = f", or continue that run with ckpt={directory}" if left == "run.json" else ""
             raise UsageError(
-                f"hydra.run.dir={directory}: holds a run already; choose another directory, or continue "
-                f"that run "
-                f"with ckpt={directory}"
+                f"{directory}: holds {left} of another run already; choose another directory{hint}"
             )
-    made = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    return directory, made
-
-
-def _remove_empty(directory: Path) -> None:
-    """Undo the making of a directory, and of its parents where they hold nothing else."""
-    for path in (directory, *directory.parents):
-        try:
-            path.rmdir()
-        except OSError:
-            return
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return directory
 
 
 def _missing_option(error: MissingConfigException) -> str:

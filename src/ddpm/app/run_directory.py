@@ -19,10 +19,12 @@ class Place:
     Attributes:
         directory: absolute.
         sweep: name of the sweep that it is a job of, or None.
+        command: as it was typed.
     """
 
     directory: Path
     sweep: str | None = None
+    command: tuple[str, ...] = ()
 
 
 def register_resolver() -> None:
@@ -36,10 +38,11 @@ def register_resolver() -> None:
 
 def claim(directory: Path) -> Path:
     """Make a new directory of this name, or with -2, -3 ... behind it where another run was faster."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = directory, 1
     while True:
         try:
-            candidate.mkdir(parents=True)
+            candidate.mkdir()
             return candidate
         except FileExistsError:
             number += 1
@@ -57,15 +60,19 @@ def _word(part: object) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", str(part)).strip("-")
 
 
-def launched_externally() -> bool:
-    """Whether torchrun or srun started this process as one of several that make up a job."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
+def number_of_processes() -> int:
+    """How many processes of one job torchrun or srun started, this one among them; 1 for a lone process."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ.get("WORLD_SIZE", "1"))
+    if "SLURM_PROCID" in os.environ:
+        return int(os.environ.get("SLURM_NTASKS", "1"))
+    return 1
 
 
 def _job() -> str | None:
-    """A name for the job that this process belongs to, equal in all of its processes; None for a lone
-    process.
-    """
+    """A name for the job that this process belongs to, equal in all its processes; None for a lone one."""
+    if number_of_processes() == 1:
+        return None
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     if run_id is not None and run_id != "none":
         return f"torchrun_{_word(run_id)}"

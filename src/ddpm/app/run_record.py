@@ -1,10 +1,10 @@
 """run.json: what a run was, for whoever finds its directory later."""
 
 import json
+import math
 import os
 import platform
 import subprocess
-import sys
 import time
 from datetime import datetime
 from importlib.metadata import version
@@ -27,7 +27,6 @@ class RunRecord:
         self._start = time.monotonic()
         self.values: dict[str, Any] = {
             "status": "running",
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "working_directory": str(Path.cwd()),
             "host": platform.node(),
@@ -45,19 +44,30 @@ class RunRecord:
 
     def _write(self) -> None:
         temporary = self.path.with_name(".run.json.part")
-        temporary.write_text(json.dumps(self.values, indent=2) + "\n")
+        temporary.write_text(json.dumps(_without_nan(self.values), indent=2) + "\n")
         os.replace(temporary, self.path)
 
 
 def git_commit() -> dict[str, Any] | None:
-    """The commit of the code that runs, and whether it has changes; None where it is no git checkout."""
-    here = Path(__file__).parent
+    """The commit of the code that runs, and whether it has changes; None where it is no checkout."""
+    root = Path(__file__).parents[3]
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
+        command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "."))}
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {key: _without_nan(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -26,18 +26,16 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         UsageError: where there is none, or the settings make no sense.
     """
     terminal.set_up(None, leader=True)
-    if config["weights"] not in ("ema", "raw"):
-        raise UsageError(f"weights={config['weights']}: must be ema (averaged) or raw")
-    for key in ("n", "batch_size"):
-        if not isinstance(config[key], int) or config[key] < 1:
-            raise UsageError(f"{key}={config[key]}: must be a whole number, at least 1")
-    run = load(config["ckpt"], config["device"])
+    if config["sampler"] and "_target_" not in config["sampler"]:
+        raise UsageError(
+            f"sampler.{next(iter(config['sampler']))}: choose a sampler first, such as sampler=ddim"
+        )
+    run = load(config["ckpt"], config["device"], config["allow_targets"])
     sampler = build(config, "sampler") if config["sampler"] else run.module.sampler
     try:
         sampler.chain(run.module.schedule)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
     directory = place.directory
 
     def job() -> int:

@@ -1,42 +1,87 @@
-"""The settings of `lightning.pytorch.Trainer` that belong to a person, with their types; no torch needed.
+"""The settings that are single values, with their types; no torch needed.
 
-Loggers, callbacks, plugins and the strategy are built from their own groups, and what would undo the
-framework's contracts (samplers, sanity checks, Lightning's own checkpoints) is not offered.
+Of `lightning.pytorch.Trainer` those that belong to a person. Loggers, callbacks, plugins and the strategy are
+built from their own groups, and what would undo the framework's contracts (samplers, sanity checks,
+Lightning's own checkpoints) is not offered.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass
 class TrainerSettings:
-    """Meaning and defaults are Lightning's, but for `val_check_interval`, which counts optimizer steps."""
+    """Meanings are Lightning's, but for `val_check_interval`, which counts optimizer steps."""
 
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    num_nodes: int = 1
-    precision: str = "32-true"
-    max_steps: int = -1
-    max_time: str | None = None
-    val_check_interval: int = 1
-    limit_val_batches: int | None = None
-    log_every_n_steps: int = 50
-    accumulate_grad_batches: int = 1
-    gradient_clip_val: float | None = None
-    deterministic: Any = False
-    benchmark: bool | None = None
-    detect_anomaly: bool = False
-    profiler: str | None = None
+    accelerator: str
+    devices: Any
+    num_nodes: int
+    precision: str
+    max_steps: int
+    max_time: str | None
+    val_check_interval: int
+    limit_val_batches: int | None
+    log_every_n_steps: int
+    accumulate_grad_batches: int
+    gradient_clip_val: float | None
+    deterministic: Any
+    benchmark: bool | None
+    detect_anomaly: bool
+    profiler: str | None
 
 
-def devices_problem(value: object) -> str | None:
-    """Why `trainer.devices` cannot be this, or None."""
-    counts = "a number of devices, a list of their indices, -1 for all, or auto"
+@dataclass
+class RootSettings:
+    """The keys of train.py and sample.py that belong to no group."""
+
+    seed: int
+    ema_decay: float
+    clip_x_0: bool
+    ckpt: str | None
+    init: str | None
+    n: int
+    batch_size: int
+    weights: str
+    device: str | None
+    out: str
+
+
+def _at_least(least: float) -> Callable[[Any], str | None]:
+    return lambda value: None if value is None or value >= least else f"must be at least {least:g}"
+
+
+def _one_of(*choices: object) -> Callable[[Any], str | None]:
+    return lambda value: None if value in choices else f"must be {' or '.join(map(str, choices))}"
+
+
+def _devices(value: object) -> str | None:
+    counts = "must be a number of devices, a list of their indices, -1 for all, or auto"
     if isinstance(value, bool) or not isinstance(value, int | str | list):
-        return f"must be {counts}"
+        return counts
     if isinstance(value, int):
-        return None if value == -1 or value > 0 else f"must be {counts}"
+        return None if value == -1 or value > 0 else counts
     indices = value if isinstance(value, list) else value.replace(" ", "").split(",")
-    if value == "auto" or (indices and all(str(index).lstrip("-").isdigit() for index in indices)):
-        return None
-    return f"must be {counts}"
+    numbers = bool(indices) and all(str(index).isdigit() for index in indices)
+    return None if numbers or value in ("auto", "-1") else counts
+
+
+RANGES: dict[str, Callable[[Any], str | None]] = {
+    "trainer.devices": _devices,
+    "trainer.num_nodes": _at_least(1),
+    "trainer.max_steps": lambda value: (
+        None if value == -1 or value > 0 else "must be at least 1, or -1 for no end"
+    ),
+    "trainer.val_check_interval": _at_least(1),
+    "trainer.log_every_n_steps": _at_least(1),
+    "trainer.accumulate_grad_batches": _at_least(1),
+    "trainer.gradient_clip_val": _at_least(0),
+    "trainer.deterministic": _one_of(True, False, "warn"),
+    # gradients are clipped as they are, which under 16-mixed would be times the loss scale
+    "trainer.precision": _one_of("32-true", "bf16-mixed"),
+    "seed": _at_least(0),
+    "n": _at_least(1),
+    "batch_size": _at_least(1),
+    "weights": _one_of("ema", "raw"),
+}
+"""For a key, what is wrong with a value of the right type, or None."""

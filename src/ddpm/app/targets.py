@@ -98,9 +98,16 @@ def resolve(key: str, target: str) -> Callable[..., Any]:
         raise UsageError(f"{key}._target_={target}: {module_name} is no module ({error})") from error
     found = getattr(module, name, None)
     root = target.split(".")[0]
-    defined_in = (getattr(found, "__module__", None) or "").split(".")[0]
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or defined_in != root:
-        raise UsageError(f"{key}._target_={target}: is no class or function of {root}")
+    home = getattr(found, "__module__", None) or ""
+    if any(package.split(".")[0] == root for package in ALLOWED):
+        at_home = any(f"{home}.".startswith(f"{package}.") for package in ALLOWED)
+        at_home = at_home or name in getattr(module, "__all__", ())
+    else:
+        at_home = home.split(".")[0] == root
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or not at_home or name.startswith("_"):
+        raise UsageError(
+            f"{key}._target_={target}: is no public class or function of {root} that may be built"
+        )
     return found
 
 

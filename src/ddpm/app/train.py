@@ -2,7 +2,10 @@
 
 import logging
 import os
+import shlex
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm.app import terminal
 from ddpm.app.build import build, build_data, build_module, describe
-from ddpm.app.command_line import Job
+from ddpm.app.command_line import Job, is_leader
 from ddpm.app.errors import UsageError
-from ddpm.app.run_directory import Place
+from ddpm.app.run_directory import Place, number_of_processes
 from ddpm.app.run_record import RunRecord
 from ddpm.data.module import ImageDataModule, share
+from ddpm.diffusion import NoiseSchedule
 from ddpm.training import checkpoints
+from ddpm.training.grids import SampleGrids
 from ddpm.training.interruption import Interrupted, Interruption
 from ddpm.training.loggers import MetricsCSV, WandbLogger
 from ddpm.training.metrics import TrainingRows
@@ -29,10 +34,11 @@ from ddpm.training.progress import duration
 
 log = logging.getLogger(__name__)
 
-CONTINUED = ("seed", "data", "schedule", "objective", "variance", "model")
-"""Groups that must be as in the checkpoint for a run to continue; where they differ it would be another
-run.
-"""
+CONTINUED = (
+    "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "optimizer",
+    "ema_decay", "trainer.accumulate_grad_batches",
+)  # fmt: skip
+"""What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 
 FREE = ("data.path", "data.cache_dir", "data.device_share", "data.num_workers")
 """Keys of them that may differ all the same: the pictures are compared by their contents."""
@@ -44,7 +50,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     Raises:
         UsageError: where the configuration cannot be trained.
     """
-    terminal.set_up(None, leader=_is_leader())
+    terminal.set_up(None, leader=is_leader())
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs; the CPU computes in float32 regardless
     if config["ckpt"] and config["init"]:
         raise UsageError(
@@ -52,59 +58,90 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         )
     data = build_data(config)
     description = describe(data)
-    ckpt_path, checkpoint = _find(config["ckpt"] or config["init"])
+    directory, resume = place.directory, None
     if config["ckpt"]:
-        _check_continues(config, description, ckpt_path, checkpoint)
+        resume = _resume(config, description)
     module = build_module(config, description)
     if config["init"]:
-        _start_from(module, ckpt_path, checkpoint)
+        _start_from(module, config["init"])
 
-    directory = place.directory
     csv = MetricsCSV(directory / "metrics.csv")
-    wandb = _build_wandb(config, place, checkpoint if config["ckpt"] else None)
-    trainer = _build_trainer(config, directory, [csv, wandb] if wandb else [csv])
+    wandb = _build_wandb(config, place, resume)
+    trainer = _build_trainer(config, directory, module, [csv, wandb] if wandb else [csv])
+    processes = number_of_processes()
+    if processes > 1 and trainer.world_size != processes:
+        raise UsageError(
+            f"trainer.devices: {processes} processes were started, and the trainer was told of "
+            f"{trainer.world_size}; give trainer.devices=PROCESSES_A_NODE trainer.num_nodes=NODES"
+        )
+    if trainer.world_size > 1 and processes == 1 and '"' in str(directory):
+        raise UsageError(
+            f"hydra.run.dir={directory}: several devices cannot work in a path with a quotation mark"
+        )
     try:
         share(data.batch_size, world_size=trainer.world_size, accumulation=trainer.accumulate_grad_batches)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
     def job() -> int:
-        if trainer.is_global_zero and config["ckpt"]:
-            earlier = ckpt_path.parents[1] / "metrics.csv"
-            if earlier.exists():
-                csv.continue_from(earlier, checkpoint["global_step"])
-        return _fit(trainer, module, data, directory, wandb, ckpt_path if config["ckpt"] else None)
+        if trainer.is_global_zero and resume:
+            resume.take_over_history(csv)
+        return _fit(trainer, module, data, place, wandb, resume)
 
     return job
+
+
+@dataclass(frozen=True)
+class _Resume:
+    """The checkpoint that a run goes on from."""
+
+    path: Path
+    step: int
+    wandb_id: str | None
+
+    @property
+    def run(self) -> Path | None:
+        """The run directory that the file lies in, if it lies in one."""
+        return self.path.parents[1] if self.path.parent.name == "checkpoints" else None
+
+    def take_over_history(self, csv: MetricsCSV) -> None:
+        """Begin metrics.csv with the rows up to this step; in the same directory drop what came later."""
+        if self.run is None:
+            return
+        if (self.run / "metrics.csv").exists():
+            csv.continue_from(self.run / "metrics.csv", self.step)
+        if csv.path.parent == self.run:
+            for later in self.path.parent.glob("step_*.ckpt"):
+                if int(later.stem.removeprefix("step_")) > self.step:
+                    later.unlink()
 
 
 def _fit(
     trainer: Trainer,
     module: DDPM,
     data: ImageDataModule,
-    directory: Path,
+    place: Place,
     wandb: WandbLogger | None,
-    ckpt_path: Path | None,
+    resume: _Resume | None,
 ) -> int:
-    leader = trainer.is_global_zero
+    leader, directory = trainer.is_global_zero, place.directory
     terminal.set_up(directory / "train.log", leader=leader)
     warnings.filterwarnings("ignore", module="lightning")
     record = None
     if leader:
         _write_config(directory, module.config)
-        record = RunRecord(directory, _known(trainer, module, ckpt_path))
+        record = RunRecord(directory, _known(trainer, module, place, resume))
         _announce(trainer, module, data, directory)
     status, exit_code = "failed", 1
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+        trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
         status, exit_code = "finished", 0
     except Interrupted as interruption:
         status = "interrupted"
         # a rank that Lightning started and that ends with another code would have the leader killed
         exit_code = 128 + interruption.signum if leader else 0
-    except BaseException:
+    except Exception:
         log.exception("training failed at step %d", trainer.global_step)
-        raise
     finally:
         if record is not None:
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -119,24 +156,24 @@ def _fit(
         if wandb is not None:
             wandb.finish(exit_code)
     if record is not None:
-        terminal.say(_last_screen(directory, status, record, wandb))
+        terminal.say(_last_screen(directory, status, record, wandb, trainer.max_steps))
     return exit_code
 
 
-def _build_trainer(config: dict[str, Any], directory: Path, loggers: list) -> Trainer:
+def _build_trainer(config: dict[str, Any], directory: Path, module: DDPM, loggers: list) -> Trainer:
     settings = dict(config["trainer"])
-    accumulation = settings.get("accumulate_grad_batches", 1)
-    settings["val_check_interval"] = settings["val_check_interval"] * accumulation  # Lightning counts batches
-    chosen: list[Callback] = [
-        build(config["callbacks"], name) for name, settings in config["callbacks"].items() if settings
-    ]
+    interval, max_steps = settings["val_check_interval"], settings["max_steps"]
+    # Lightning counts batches; and a run shorter than the interval is measured at its end
+    batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
+    settings["val_check_interval"] = batches
+    callbacks = _build_callbacks(config, module.schedule)
     try:
         return build(
             {"trainer": settings},
             "trainer",
             strategy=build(config, "strategy"),
             logger=loggers,
-            callbacks=[TrainingRows(), *chosen, Interruption()],
+            callbacks=[TrainingRows(), *callbacks, Interruption()],
             plugins=[checkpoints.AtomicCheckpointIO(), *_cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
@@ -150,14 +187,29 @@ def _build_trainer(config: dict[str, Any], directory: Path, loggers: list) -> Tr
         raise UsageError(f"trainer: {error}") from error
 
 
+def _build_callbacks(config: dict[str, Any], schedule: NoiseSchedule) -> list[Callback]:
+    built = []
+    for name, settings in config["callbacks"].items():
+        if not settings:
+            continue
+        callback = build(config["callbacks"], name)
+        if not isinstance(callback, Callback):
+            raise UsageError(f"callbacks.{name}: {settings['_target_']} is no Lightning callback")
+        if isinstance(callback, SampleGrids):
+            try:
+                callback.sampler.chain(schedule)
+            except ValueError as error:
+                raise UsageError(f"callbacks.{name}.{error}") from error
+        built.append(callback)
+    return built
+
+
 def _cluster() -> list[SLURMEnvironment]:
     """SLURM without Lightning's own requeueing, which would write where another job may be writing."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _build_wandb(
-    config: dict[str, Any], place: Place, continued: dict[str, Any] | None
-) -> WandbLogger | None:
+def _build_wandb(config: dict[str, Any], place: Place, resume: _Resume | None) -> WandbLogger | None:
     settings = dict(config["logger"])
     if "_target_" not in settings:
         return None
@@ -165,43 +217,57 @@ def _build_wandb(
         settings["name"] = place.directory.name
     if settings.get("group") is None:
         settings["group"] = place.sweep
-    run_id = continued.get("wandb_id") if continued else None
+    run_id = resume.wandb_id if resume else None
     return build({"logger": settings}, "logger", directory=place.directory, config=config, id=run_id)
 
 
-def _find(path: str | None) -> tuple[Path, dict[str, Any]]:
-    if not path:
-        return Path(), {}
+def _find(key: str, path: str) -> tuple[Path, dict[str, Any]]:
     try:
-        return checkpoints.find(Path(path))
+        return checkpoints.find(Path(path), key)
     except checkpoints.CheckpointError as error:
         raise UsageError(str(error)) from error
 
 
-def _check_continues(
-    config: dict[str, Any], data: dict[str, Any], path: Path, checkpoint: dict[str, Any]
-) -> None:
-    step, max_steps = checkpoint["global_step"], config["trainer"]["max_steps"]
-    if 0 <= max_steps <= step:
+def _resume(config: dict[str, Any], data: dict[str, Any]) -> _Resume:
+    """The checkpoint of `ckpt=`, which must belong to the run that the configuration describes."""
+    path, checkpoint = _find("ckpt", config["ckpt"])
+    resume = _Resume(path, checkpoint["global_step"], checkpoint.get("wandb_id"))
+    max_steps = config["trainer"]["max_steps"]
+    if 0 <= max_steps <= resume.step:
         raise UsageError(
-            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {step} already; "
+            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {resume.step} already; "
             "give a higher trainer.max_steps to train on"
         )
     differing = [
         f"{key} is {here!r} here and {there!r} in the checkpoint"
-        for group in CONTINUED
-        for key, here, there in _differences(group, config.get(group), checkpoint["config"].get(group))
+        for name in CONTINUED
+        for key, here, there in _differences(name, _select(config, name), _select(checkpoint["config"], name))
         if key not in FREE
     ]
     if data["fingerprint"] != checkpoint["data"]["fingerprint"]:
         differing.append("the pictures are not those that it was trained on")
     if differing:
-        own = path.parents[1]
+        own = resume.run
+        with_its_own = f" (--config-dir {own} --config-name config ckpt={own})" if own else ""
         raise UsageError(
-            f"ckpt={path}: belongs to another run: {differing[0]}. Continue it with its own configuration "
-            f"(--config-dir {own} --config-name config ckpt={own}), or start a new run from its weights "
-            f"with init="
+            f"ckpt={path}: belongs to another run: {differing[0]}. Continue it with its own "
+            f"configuration{with_its_own}, or start a new run from its weights with init="
         )
+    total_steps = config["optimizer"].get("total_steps")
+    if total_steps is not None and max_steps > total_steps:
+        raise UsageError(
+            f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {total_steps}; "
+            "start a new run from its weights with init="
+        )
+    return resume
+
+
+def _select(config: Mapping[str, Any], name: str) -> Any:
+    """The value at a dotted name, or None."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
@@ -214,8 +280,9 @@ def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
     return [] if here == there else [(key, here, there)]
 
 
-def _start_from(module: DDPM, path: Path, checkpoint: dict[str, Any]) -> None:
+def _start_from(module: DDPM, init: str) -> None:
     """Take over the averaged weights of a checkpoint, for the network and its average alike."""
+    path, checkpoint = _find("init", init)
     own = dict(module.network.named_parameters())
     theirs = checkpoint["ema"]["parameters"]
     for name in sorted({*own, *theirs}):
@@ -230,30 +297,26 @@ def _start_from(module: DDPM, path: Path, checkpoint: dict[str, Any]) -> None:
     module.ema.load_state_dict({"num_updates": 0, "parameters": theirs})
 
 
-def _is_leader() -> bool:
-    from ddpm.app.command_line import is_leader
-
-    return is_leader()
-
-
 def _write_config(directory: Path, config: dict[str, Any] | None) -> None:
     head = "# python train.py --config-dir THIS_DIRECTORY --config-name config  runs the same again\n"
     choices = HydraConfig.get().runtime.choices
     slug = ",".join(str(choices[group]) for group in ("data", "schedule", "model") if group in choices)
     hydra = {"job": {"name": "train"}, "run": {"dir": f"${{run_dir:train,{slug}}}"}}
-    body = yaml.safe_dump({"defaults": ["run", "_self_"], **(config or {}), "hydra": hydra}, sort_keys=False)
+    values = {name: value for name, value in (config or {}).items() if name != "allow_targets"}
+    body = yaml.safe_dump({"defaults": ["run", "_self_"], **values, "hydra": hydra}, sort_keys=False)
     (directory / "config.yaml").write_text(head + body)
 
 
-def _known(trainer: Trainer, module: DDPM, ckpt_path: Path | None) -> dict[str, Any]:
+def _known(trainer: Trainer, module: DDPM, place: Place, resume: _Resume | None) -> dict[str, Any]:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
+        "command": list(place.command),
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "data": module.data,
         "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
         "precision": trainer.precision,
-        "continued_from": str(ckpt_path) if ckpt_path else None,
+        "continued_from": str(resume.path) if resume else None,
         "overrides": list(HydraConfig.get().overrides.task),
     }
 
@@ -274,8 +337,10 @@ def _announce(trainer: Trainer, module: DDPM, data: ImageDataModule, directory: 
     )  # fmt: skip
 
 
-def _last_screen(directory: Path, status: str, record: RunRecord, wandb: WandbLogger | None) -> str:
-    shown = _readable(directory)
+def _last_screen(
+    directory: Path, status: str, record: RunRecord, wandb: WandbLogger | None, max_steps: int
+) -> str:
+    shown = shlex.quote(_readable(directory))
     values = record.values
     metrics = "  ".join(f"{k} {v:.4f}" for k, v in values["metrics"].items() if k.endswith("/loss"))
     grids = sorted((directory / "samples").glob("step_*.png"))
@@ -286,11 +351,12 @@ def _last_screen(directory: Path, status: str, record: RunRecord, wandb: WandbLo
     ]
     if grids:
         lines.append(f"  samples       {_readable(grids[-1])}")
-    lines.append(f"  checkpoint    {_readable(directory / 'checkpoints' / checkpoints.LAST)}")
+    if (directory / "checkpoints" / checkpoints.LAST).exists():
+        lines.append(f"  checkpoint    {shown}/checkpoints/{checkpoints.LAST}")
     if wandb is not None and wandb.mode == "offline":
         lines.append(f"  dashboard     wandb sync {shown}/wandb/offline-run-*")
     lines.append(f"  sample it     python sample.py ckpt={shown}")
-    if status != "finished":
+    if status != "finished" and not 0 <= max_steps <= values["step"]:
         lines.append(
             f"  continue it   python train.py --config-dir {shown} --config-name config ckpt={shown}"
         )

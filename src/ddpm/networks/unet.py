@@ -1,34 +1,20 @@
 """The U-Net of Ho et al. 2020 (appendix B): a convolutional encoder and decoder with skip connections,
-conditioned on the timestep in every residual block, with self-attention on chosen levels."""
+conditioned on the timestep in every residual block, with self-attention on chosen levels. What Improved DDPM
+(Nichol and Dhariwal 2021) and ADM (Dhariwal and Nichol 2021) changed in it is there as options."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-
-def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
-    """Sinusoidal embedding of timesteps (Vaswani et al. 2017, section 3.5).
-
-    The frequencies run geometrically from 1 down to 1 / `max_period`; sines come first, then cosines.
-
-    Args:
-        t: timesteps [B], integer or float.
-        dim: size of the embedding, even and at least 4.
-
-    Returns:
-        float32 [B, dim].
-    """
-    half = dim // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - 1)
-    angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponents)  # [B, half]
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage, Upsample
+from ddpm.networks.inputs import check_size, known_labels, sinusoids
 
 
 def _xavier(layer: nn.Module) -> None:
-    """Uniform initialisation scaled by the mean of fan-in and fan-out, biases zero, as in the paper's code."""
+    """Uniform initialisation by the mean of fan-in and fan-out, biases zero, as in the paper's code."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
@@ -40,105 +26,33 @@ def _zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; the timestep is added between them."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, time_dim: int, *, dropout: float, norm_groups: int
-    ):
-        super().__init__()
-        self.norm_in = nn.GroupNorm(norm_groups, in_channels, eps=1e-6)
-        self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time = nn.Linear(time_dim, out_channels)
-        self.norm_out = nn.GroupNorm(norm_groups, out_channels, eps=1e-6)
-        self.dropout = nn.Dropout(dropout)
-        self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        same = in_channels == out_channels
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, C_in, H, W] and the activated time features [B, D] to [B, C_out, H, W]."""
-        h = self.conv_in(F.silu(self.norm_in(x)))
-        h = h + self.time(time)[:, :, None, None]
-        h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
-        return self.shortcut(x) + h
-
-
-class SelfAttention(nn.Module):
-    """Self-attention over all positions of a feature map, added to its input."""
-
-    def __init__(self, channels: int, *, heads: int, norm_groups: int):
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
-        self.to_qkv = nn.Linear(channels, 3 * channels)
-        self.to_out = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] to the same shape."""
-        b, c, height, width = x.shape
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
-        qkv = self.to_qkv(tokens).view(b, height * width, 3, self.heads, c // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, HW, C / heads]
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, height * width, c)
-        return x + self.to_out(attended).transpose(1, 2).view(b, c, height, width)
-
-
-class Downsample(nn.Module):
-    """Halves height and width by a strided 3x3 convolution, padded on the right and below only.
-
-    That is how TensorFlow pads a stride of 2, so weights trained with the paper's code fit.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] to [B, C, H / 2, W / 2]."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Doubles height and width by repeating pixels, then a 3x3 convolution."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] to [B, C, 2H, 2W]."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-class Stage(nn.Module):
-    """A residual block, then self-attention where the level has it."""
-
-    def __init__(self, block: ResidualBlock, attention: SelfAttention | None):
-        super().__init__()
-        self.block = block
-        self.attention = nn.Identity() if attention is None else attention
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, C_in, H, W] to [B, C_out, H, W]."""
-        return self.attention(self.block(x, time))
-
-
 class UNet(nn.Module):
     """The paper's network; its defaults are those of the CIFAR-10 run, 35,746,307 parameters.
+
+    Every argument is an attribute of the same name.
 
     Args:
         in_channels: channels of x_t.
         out_channels: channels of the prediction; twice the image's where the variance is learned.
-        channels: features of the first level.
+        num_classes: of a class-conditional network; None is unconditional.
+        channels: features of the first convolution, which every level multiplies.
         multipliers: features of level i are `channels * multipliers[i]`; every level but the last halves the
             picture, so height and width must be divisible by `size_multiple` = 2^(levels - 1).
         blocks: residual blocks on each level of the encoder; the decoder has one more.
-        attention_levels: levels with self-attention after every residual block; 0 is full resolution. The
-            middle of the network has it always.
-        heads: attention heads.
+        attention_levels: levels with self-attention after every residual block, in the encoder and in the
+            decoder; 0 is full resolution. The middle of the network has it always.
+        heads: attention heads, on every level.
+        channels_per_head: features of an attention head, on every level; decides in place of `heads`.
+        scale_shift: the time scales and shifts features instead of being added to them.
+        residual_resampling: halve and double pictures within residual blocks, by average and by repetition,
+            rather than by convolutions of their own.
+        symmetric_padding: pad what a strided convolution sees on all sides, not on the right and below only.
         dropout: probability, in every residual block.
         norm_groups: groups of every group normalisation; must divide the features of every level.
+        norm_eps: added to the variance of every group normalisation.
+        freq_shift: of the timestep's sinusoids; 1 in the paper's code, 0 in its successors'.
+        gradient_checkpointing: keep only what enters each layer for the backward pass, and compute the rest
+            again: about a third more time, much less memory.
 
     Raises:
         ValueError: where the features cannot be divided into groups or heads, or a level does not exist.
@@ -149,41 +63,70 @@ class UNet(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
+        num_classes: int | None = None,
         channels: int = 128,
         multipliers: Sequence[int] = (1, 2, 2, 2),
         blocks: int = 2,
         attention_levels: Sequence[int] = (1,),
         heads: int = 1,
+        channels_per_head: int | None = None,
+        scale_shift: bool = False,
+        residual_resampling: bool = False,
+        symmetric_padding: bool = False,
         dropout: float = 0.1,
         norm_groups: int = 32,
+        norm_eps: float = 1e-6,
+        freq_shift: int = 1,
+        gradient_checkpointing: bool = False,
     ):
         super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_classes = num_classes
+        self.channels = channels
+        self.multipliers = tuple(multipliers)
+        self.blocks = blocks
+        self.attention_levels = tuple(attention_levels)
+        self.heads = heads
+        self.channels_per_head = channels_per_head
+        self.scale_shift = scale_shift
+        self.residual_resampling = residual_resampling
+        self.symmetric_padding = symmetric_padding
+        self.dropout = dropout
+        self.norm_groups = norm_groups
+        self.norm_eps = norm_eps
+        self.freq_shift = freq_shift
+        self.gradient_checkpointing = gradient_checkpointing
+
         widths = [channels * multiplier for multiplier in multipliers]
         last = len(widths) - 1
-        for width in widths:
-            for name, parts in (("norm_groups", norm_groups), ("heads", heads)):
-                if width % parts:
-                    raise ValueError(f"{name}={parts} does not divide the {width} features of a level")
-        for level in attention_levels:
-            if not 0 <= level <= last:
-                raise ValueError(f"attention_levels: there is no level {level}, levels are 0 to {last}")
-        if channels % 2:
-            raise ValueError(
-                f"channels={channels} must be even: half are sines of the timestep, half cosines"
-            )
-
-        self.channels = channels
         self.size_multiple = 2**last
+        self._check(widths)
+
         time_dim = 4 * channels
-        self.time = nn.Sequential(
-            nn.Linear(channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim), nn.SiLU()
-        )
+        self.time = nn.Sequential(nn.Linear(channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
+        self.classes = None if num_classes is None else nn.Embedding(num_classes, time_dim)
+        norm = {"norm_groups": norm_groups, "norm_eps": norm_eps}
+
+        def residual(width_in: int, width_out: int, resample: nn.Module | None = None) -> ResidualBlock:
+            return ResidualBlock(
+                width_in, width_out, time_dim,
+                dropout=dropout, scale_shift=scale_shift, resample=resample, **norm,
+            )  # fmt: skip
 
         def stage(width_in: int, width_out: int, *, attend: bool) -> Stage:
-            block = ResidualBlock(width_in, width_out, time_dim, dropout=dropout, norm_groups=norm_groups)
-            return Stage(
-                block, SelfAttention(width_out, heads=heads, norm_groups=norm_groups) if attend else None
-            )
+            attention = SelfAttention(width_out, heads=self._heads(width_out), **norm) if attend else None
+            return Stage(residual(width_in, width_out), attention)
+
+        def halve(width: int) -> nn.Module:
+            if residual_resampling:
+                return residual(width, width, nn.AvgPool2d(2))
+            return Downsample(width, symmetric_padding=symmetric_padding)
+
+        def double(width: int) -> nn.Module:
+            if residual_resampling:
+                return residual(width, width, nn.Upsample(scale_factor=2, mode="nearest"))
+            return Upsample(width)
 
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
         width = channels
@@ -195,7 +138,7 @@ class UNet(nn.Module):
                 width = level_width
                 skips.append(width)
             if level < last:
-                self.encoder.append(Downsample(width))
+                self.encoder.append(halve(width))
                 skips.append(width)
 
         self.middle = nn.ModuleList([stage(width, width, attend=True), stage(width, width, attend=False)])
@@ -206,11 +149,36 @@ class UNet(nn.Module):
                 self.decoder.append(stage(width + skips.pop(), level_width, attend=level in attention_levels))
                 width = level_width
             if level > 0:
-                self.decoder.append(Upsample(width))
+                self.decoder.append(double(width))
 
-        self.norm_out = nn.GroupNorm(norm_groups, width, eps=1e-6)
+        self.norm_out = nn.GroupNorm(norm_groups, width, eps=norm_eps)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
         self._initialise()
+
+    def _check(self, widths: Sequence[int]) -> None:
+        if self.channels % 2:
+            raise ValueError(
+                f"channels={self.channels} must be even: half are sines of the timestep, half cosines"
+            )
+        last = len(widths) - 1
+        for level in self.attention_levels:
+            if not 0 <= level <= last:
+                raise ValueError(f"attention_levels: there is no level {level}, levels are 0 to {last}")
+        if self.channels_per_head is not None and self.heads != 1:
+            raise ValueError(
+                f"heads={self.heads} and channels_per_head={self.channels_per_head}: give one of them"
+            )
+        attending = [widths[level] for level in (*self.attention_levels, last)]
+        parts = "heads" if self.channels_per_head is None else "channels_per_head"
+        for name, divided in (("norm_groups", widths), (parts, attending)):
+            for width in divided:
+                if width % getattr(self, name):
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} does not divide the {width} features of a level"
+                    )
+
+    def _heads(self, width: int) -> int:
+        return self.heads if self.channels_per_head is None else width // self.channels_per_head
 
     def _initialise(self) -> None:
         """The paper's: every residual branch and the output start at zero, so the network starts as zero."""
@@ -222,31 +190,43 @@ class UNet(nn.Module):
                 _zero(module.to_out)
         _zero(self.conv_out)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from x_t.
 
         Args:
             x: x_t, float [B, in_channels, H, W].
             t: timesteps, int64 [B].
+            labels: classes, int64 [B], -1 for none, which adds nothing to the time; None is -1 for all.
 
         Returns:
             [B, out_channels, H, W].
 
         Raises:
-            ValueError: where height or width is no multiple of `size_multiple`.
+            ValueError: where height or width is no multiple of `size_multiple`, or an unconditional network
+                is given labels.
         """
-        if x.shape[-2] % self.size_multiple or x.shape[-1] % self.size_multiple:
-            raise ValueError(
-                f"{tuple(x.shape[-2:])} pixels: height and width must divide by {self.size_multiple}"
-            )
-        time = self.time(timestep_embedding(t, self.channels).to(x.dtype))  # [B, 4 * channels]
+        check_size(x, self.size_multiple)
+        time = self._time_features(t, known_labels(labels, t, self.num_classes), x.dtype)
         h = self.conv_in(x)
         skips = [h]
         for layer in self.encoder:
-            h = layer(h, time) if isinstance(layer, Stage) else layer(h)
+            h = self._run(layer, h, time)
             skips.append(h)
         for layer in self.middle:
-            h = layer(h, time)
+            h = self._run(layer, h, time)
         for layer in self.decoder:
-            h = layer(torch.cat([h, skips.pop()], dim=1), time) if isinstance(layer, Stage) else layer(h)
+            skip = [skips.pop()] if isinstance(layer, Stage) else []
+            h = self._run(layer, h, time, *skip)
         return self.conv_out(F.silu(self.norm_out(h)))
+
+    def _time_features(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What every residual block is told, activated: [B, 4 * channels]."""
+        time = self.time(sinusoids(t, self.channels, freq_shift=self.freq_shift).to(dtype))
+        if self.classes is not None:
+            time = time + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
+        return F.silu(time)
+
+    def _run(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)

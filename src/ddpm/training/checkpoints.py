@@ -38,35 +38,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load(Path(path))
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
     """Read a checkpoint file onto the CPU, running no code from it.
 
     Raises:
         CheckpointError: where the file is missing, truncated, or no checkpoint of this project.
     """
     if not path.is_file():
-        raise CheckpointError(f"ckpt={path}: there is no such file")
+        raise CheckpointError(f"{key}={path}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise CheckpointError(
-            f"ckpt={path}: cannot be read, it is truncated or no checkpoint ({reason})"
+            f"{key}={path}: cannot be read, it is truncated or no checkpoint ({reason})"
         ) from error
     if not isinstance(checkpoint, Mapping) or not {"state_dict", "ema", "config"} <= checkpoint.keys():
         raise CheckpointError(
-            f"ckpt={path}: is not a checkpoint of this project (no network, EMA and config)"
+            f"{key}={path}: is not a checkpoint of this project (no network, EMA and config)"
         )
     return dict(checkpoint)
 
 
-def find(path: Path) -> tuple[Path, dict[str, Any]]:
+def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
     """The newest whole checkpoint of a run directory, or the given file.
 
     A run directory whose newest checkpoint is damaged gives the one before it, and says so.
 
     Args:
         path: a checkpoint file, a run directory, or its `checkpoints` directory.
+        key: where the user named it, for messages.
 
     Returns:
         The file's path and its content.
@@ -76,18 +77,18 @@ def find(path: Path) -> tuple[Path, dict[str, Any]]:
     """
     path = path.expanduser().absolute()
     if path.is_file():
-        return path, load(path)
+        return path, load(path, key)
     if not path.is_dir():
-        raise CheckpointError(f"ckpt={path}: there is no such run directory or checkpoint file")
+        raise CheckpointError(f"{key}={path}: there is no such run directory or checkpoint file")
     directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     candidates = [file for file in [directory / LAST] if file.exists()]
     candidates += sorted(directory.glob("step_*.ckpt"), reverse=True)
     if not candidates:
-        raise CheckpointError(f"ckpt={path}: holds no checkpoint; give a run directory or a .ckpt file")
+        raise CheckpointError(f"{key}={path}: holds no checkpoint; give a run directory or a .ckpt file")
     failures = []
     for candidate in candidates:
         try:
-            checkpoint = load(candidate)
+            checkpoint = load(candidate, key)
         except CheckpointError as error:
             failures.append(error)
             log.warning("%s", error)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.diffusion.samplers import Sampler
+from ddpm.training.interruption import Interrupted, Interruption
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.progress import announced_sampling
 
@@ -51,6 +52,11 @@ def grid(images: Tensor, *, columns: int | None = None, padding: int = 2, backgr
         left = padding + i % columns * (width + padding)
         canvas[top : top + height, left : left + width] = picture
     return canvas
+
+
+def _received(trainer: Trainer) -> int:
+    """The signal that asks this process to end, or 0."""
+    return max((c.received for c in trainer.callbacks if isinstance(c, Interruption)), default=0)
 
 
 class SampleGrids(Callback):
@@ -95,10 +101,21 @@ class SampleGrids(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.final:
             self._draw(trainer, module, module.sampler)
+            if signum := _received(trainer):
+                raise Interrupted(signum)
 
     def _draw(self, trainer: Trainer, module: LightningModule, sampler: Sampler) -> None:
+        """Draw, save and log a grid; give up where the run is asked to end."""
         if trainer.is_global_zero:
-            images = to_uint8(announced_sampling(module, range(self.n), seed=self.seed, sampler=sampler))
+            drawn = announced_sampling(
+                module,
+                range(self.n),
+                seed=self.seed,
+                sampler=sampler,
+                stop=lambda: bool(_received(trainer)),
+            )
+        if trainer.is_global_zero and drawn is not None:
+            images = to_uint8(drawn)
             picture = grid(images)
             path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
             path.parent.mkdir(exist_ok=True)

@@ -25,7 +25,8 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 class Interruption(Callback):
     """Turns SIGTERM and Ctrl-C, on any rank, into `Interrupted` on all ranks at the same step.
 
-    A second signal of the kind ends the process at once.
+    A second signal ends the process at once. While pictures are drawn it is `SampleGrids` that looks at
+    `received`, the number of the signal, or 0.
 
     Args:
         every_n_steps: how often several ranks ask each other; a single one looks after every step.
@@ -33,7 +34,7 @@ class Interruption(Callback):
 
     def __init__(self, every_n_steps: int = 10):
         self.every_n_steps = every_n_steps
-        self._received = 0
+        self.received = 0
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -41,10 +42,10 @@ class Interruption(Callback):
             self._previous[signum] = signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, frame: Any) -> None:
-        if self._received:
+        if self.received:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
-        self._received = signum
+        self.received = signum
         log.warning("%s: saving and ending; once more to end at once", signal.Signals(signum).name)
 
     def on_train_batch_end(
@@ -52,9 +53,9 @@ class Interruption(Callback):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # a step is saved whole
-        signum = self._received
+        signum = self.received
         if trainer.world_size > 1:
-            if trainer.global_step % self.every_n_steps:
+            if trainer.global_step % self.every_n_steps and trainer.global_step != trainer.max_steps:
                 return
             agreed = torch.tensor(signum, device=module.device)
             torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)

@@ -27,6 +27,7 @@ class MetricsCSV(Logger):
         self.columns = ["step"]
         self._row: dict[str, Any] = {}
         self._row_start = 0
+        self._begun = False
 
     @property
     def name(self) -> str:
@@ -44,27 +45,28 @@ class MetricsCSV(Logger):
         """Begin with the rows of another run up to `step`, so that the file tells the whole history."""
         with earlier.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        if rows:
-            self.columns = list(rows[0])
-            self._rewrite(rows)
+        self.columns = list(rows[0]) if rows else ["step"]
+        self._rewrite(rows)
+        self._begun = True
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if self._row.get("step") != step:
             self._row = {"step": step}
-            self._row_start = self.path.stat().st_size if self.path.exists() else 0
+            self._row_start = self.path.stat().st_size if self._begun else 0
         self._row.update(metrics)
         new = [name for name in self._row if name not in self.columns]
-        if new or not self.path.exists():
+        if new or not self._begun:
             self.columns += new
             self._rewrite([*self._earlier_rows(), self._row])
             return
         with self.path.open("r+", newline="") as file:
             file.seek(self._row_start)
             file.write(self._lines([self._row]))
+            file.truncate()
 
     def _earlier_rows(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
+        if not self._begun:
             return []
         with self.path.open(newline="") as file:
             written = io.StringIO(file.read(self._row_start), newline="")
@@ -77,6 +79,7 @@ class MetricsCSV(Logger):
             file.write(head + self._lines(rows[-1:]))
         os.replace(temporary, self.path)
         self._row_start = len(head.encode())
+        self._begun = True
 
     def _lines(self, rows: list[dict[str, Any]]) -> str:
         text = io.StringIO(newline="")

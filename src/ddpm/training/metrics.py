@@ -67,9 +67,15 @@ class TrainingRows(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            self._log(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._log(trainer, module)
+
+    def _log(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
-        due = step % trainer.log_every_n_steps == 0 or step == trainer.max_steps
-        if step == self._last_step or not due:
+        if step == self._last_step:
             return
         row = reduce({"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm})
         row["train/learning_rate"] = module.learning_rate

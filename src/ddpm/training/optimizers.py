@@ -46,6 +46,11 @@ def adam_one_cycle(
         betas: decay of the two moments.
         warmup_fraction: share of the run in which the rate rises, in (0, 1).
     """
+    if total_steps < 1 or not 0 < warmup_fraction < 1:
+        raise ValueError(
+            f"optimizer: total_steps={total_steps} must be at least 1, and warmup_fraction={warmup_fraction} "
+            "between 0 and 1"
+        )
 
     def factor(step: int) -> float:
         done = min(1.0, step / total_steps)

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -141,11 +143,12 @@ def announced_sampling(
     sampler: Sampler | None = None,
     weights: "Weights" = "ema",
     batch_size: int = 256,
-) -> Tensor:
+    stop: Callable[[], bool] = lambda: False,
+) -> Tensor | None:
     """Sample `images` in batches, after saying how long it will take, and with a countdown.
 
     Returns:
-        float32 [len(images), C, H, W] in [-1, 1], on the CPU.
+        float32 [len(images), C, H, W] in [-1, 1], on the CPU; None where `stop`, asked each step, said so.
     """
     sampler = sampler or module.sampler
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
@@ -153,19 +156,24 @@ def announced_sampling(
     seconds = _seconds_a_step(module, len(batches[0])) * steps * len(images) / len(batches[0])
     if seconds > WORTH_A_WORD:
         log.info("drawing %d images in %d steps: about %s", len(images), steps, duration(seconds))
-    with Countdown("sampling", steps * len(batches)) as countdown:
+
+    def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
+        if stop():
+            raise _Stopped
+        countdown.advance(countdown.done + 1)
+
+    with Countdown("sampling", steps * len(batches)) as countdown, suppress(_Stopped):
         return torch.cat(
             [
-                module.sample(
-                    batch,
-                    seed=seed,
-                    sampler=sampler,
-                    weights=weights,
-                    on_step=lambda t, x_t, x_0: countdown.advance(countdown.done + 1),
-                ).cpu()
+                module.sample(batch, seed=seed, sampler=sampler, weights=weights, on_step=on_step).cpu()
                 for batch in batches
             ]
         )
+    return None
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """Leaves a sampler in the middle."""
 
 
 @torch.inference_mode()

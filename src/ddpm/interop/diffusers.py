@@ -1,0 +1,367 @@
+"""Whole runs to and from the directories that `diffusers.DDPMPipeline` loads. diffusers is not needed."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from ddpm.data.folder import Folder
+from ddpm.diffusion import NoiseSchedule, schedules
+from ddpm.diffusion.objectives import X0, Epsilon, V
+from ddpm.diffusion.samplers import Ancestral
+from ddpm.diffusion.timesteps import Uniform
+from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
+from ddpm.diffusion.weighting import Hybrid, Simple
+from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
+from ddpm.networks.unet import UNet
+from ddpm.training import checkpoints
+from ddpm.training.optimizers import adam
+
+WRITTEN_FOR = "0.36.0"
+"""The version of diffusers that exported pipelines name as their origin."""
+
+OBJECTIVES = {"epsilon": Epsilon, "sample": X0, "v_prediction": V}
+"""`prediction_type` of a scheduler, and the objective that it is."""
+
+VARIANCES = {
+    "fixed_small": FixedSmall,
+    "fixed_small_log": FixedSmall,
+    "fixed_large": FixedLarge,
+    "learned_range": LearnedRange,
+}
+"""`variance_type` of a scheduler, and the variance that it is. Its `fixed_large_log` takes the root of a
+logarithm, and its `learned` is a variance, not a logarithm: neither is ours."""
+
+SCHEDULES = {
+    "linear": schedules.linear,
+    "scaled_linear": schedules.quadratic,
+    "squaredcos_cap_v2": schedules.cosine,
+}
+"""`beta_schedule` of a scheduler, and the schedule that it is."""
+
+SCHEDULER_DEFAULTS: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "variance_type": "fixed_small",
+    "clip_sample": True,
+    "prediction_type": "epsilon",
+    "thresholding": False,
+    "dynamic_thresholding_ratio": 0.995,
+    "clip_sample_range": 1.0,
+    "sample_max_value": 1.0,
+    "timestep_spacing": "leading",
+    "steps_offset": 0,
+    "rescale_betas_zero_snr": False,
+}
+"""What a `DDPMScheduler` configuration means where it leaves a key out."""
+
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+def export_run(run: str | Path, out_dir: str | Path) -> Path:
+    """Write a run as a directory that `diffusers.DDPMPipeline.from_pretrained` loads.
+
+    It holds the averaged weights and the chain's betas, so the pipeline's pictures are those of our ancestral
+    sampler on every step of the schedule. A pipeline takes 1000 steps unless it is called with another
+    `num_inference_steps`.
+
+    Args:
+        run: run directory or checkpoint file.
+        out_dir: a directory that is empty or does not exist yet.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        ValueError: where there is no run, the directory is in use, or diffusers cannot express the network,
+            the objective or the variance.
+    """
+    from safetensors.torch import save_file
+
+    _, checkpoint = checkpoints.find(Path(run))
+    config, data = checkpoint["config"], checkpoint["data"]
+    network = _network(config["model"], checkpoint["ema"]["parameters"])
+    scheduler = _scheduler_config(config)
+    if network.num_classes is not None:
+        raise ValueError("model.num_classes: a DDPMPipeline cannot be told which class to sample")
+    _, height, width = data["image_shape"]
+    unet, weights = unet_to_diffusers(network, (height, width))
+
+    out_dir = Path(out_dir).expanduser()
+    _claim(out_dir)
+    origin = {"_diffusers_version": WRITTEN_FOR}
+    parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
+    _write_json(out_dir / "unet" / "config.json", {**unet, **origin})
+    _write_json(out_dir / "scheduler" / "scheduler_config.json", {**scheduler, **origin})
+    save_file(weights, out_dir / "unet" / WEIGHTS[0], metadata={"format": "pt"})
+    _write_json(out_dir / "model_index.json", {"_class_name": "DDPMPipeline", **origin, **parts})
+    return out_dir
+
+
+def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
+    """Make a run directory from a directory of `diffusers.DDPMPipeline`.
+
+    Its checkpoint is at step 0 and knows no data but the shape of the pictures; averaged and raw weights are
+    the same. Its config.yaml is the program's default training recipe around what the pipeline says. Betas
+    that none of our schedules has are listed in a betas.txt, which then has to stay where it is.
+
+    Args:
+        pipeline_dir: with a model_index.json, and network and scheduler in folders of their own or, as in the
+            first published pipelines, beside it.
+        run_dir: a directory that is empty or does not exist yet.
+
+    Returns:
+        `run_dir`.
+
+    Raises:
+        ValueError: where there is no pipeline, the directory is in use, or we cannot express its network, its
+            schedule, its prediction type or its variance.
+    """
+    pipeline_dir, run_dir = (Path(path).expanduser().absolute() for path in (pipeline_dir, run_dir))
+    _check_index(pipeline_dir)
+    unet = {**DEFAULTS, **_read_json(_folder(pipeline_dir, "unet") / "config.json")}
+    scheduler = _read_json(_folder(pipeline_dir, "scheduler") / "scheduler_config.json")
+    scheduler = {**SCHEDULER_DEFAULTS, **scheduler}
+    settings, betas = _scheduler_settings(scheduler)
+    image_shape = _image_shape(unet)
+    if unet["num_class_embeds"] is not None:
+        raise ValueError(f"num_class_embeds={unet['num_class_embeds']}: a DDPMPipeline cannot sample classes")
+    if unet["out_channels"] != image_shape[0] * (1 + VARIANCES[scheduler["variance_type"]].outputs):
+        raise ValueError(
+            f"out_channels={unet['out_channels']}: does not fit in_channels={image_shape[0]} and "
+            f"variance_type={scheduler['variance_type']}"
+        )
+    network = unet_from_diffusers(unet, _read_weights(_folder(pipeline_dir, "unet")))
+
+    _claim(run_dir)
+    if settings["schedule"] is None:
+        file = run_dir / "betas.txt"
+        file.write_text("".join(f"{beta!r}\n" for beta in betas))
+        settings["schedule"] = _target(schedules.from_file, path=str(file))
+    if scheduler["rescale_betas_zero_snr"]:
+        settings["schedule"]["zero_terminal_snr"] = True
+    settings["model"] = _model_config(network)
+    settings["data"] = _target(Folder, path="???", image_size=list(image_shape[1:]), channels=image_shape[0])
+    _write_checkpoint(run_dir, network, image_shape, settings)
+    _write_config(run_dir, settings)
+    return run_dir
+
+
+def _check_index(pipeline_dir: Path) -> None:
+    index = _read_json(pipeline_dir / "model_index.json")
+    if index.get("_class_name") != "DDPMPipeline":
+        kind = index.get("_class_name")
+        raise ValueError(f"{pipeline_dir}: is a {kind}, only a DDPMPipeline can be imported")
+    for name, expected in (("unet", "UNet2DModel"), ("scheduler", "DDPMScheduler")):
+        if (given := index.get(name, [None, None])[1]) != expected:
+            raise ValueError(f"{pipeline_dir}: its {name} is a {given}, only a {expected} can be imported")
+
+
+def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
+    """The network of a run, with these weights. Their shapes say what its program gave it."""
+    if model["_target_"] not in ("ddpm.networks.unet.UNet", "ddpm.networks.UNet"):
+        raise ValueError(f"model {model['_target_']}: a DDPMPipeline holds a UNet, and this is none")
+    arguments = {name: model[name] for name in inspect.signature(UNet).parameters if name in model}
+    arguments["in_channels"] = weights["conv_in.weight"].shape[1]
+    arguments["out_channels"] = weights["conv_out.weight"].shape[0]
+    arguments["num_classes"] = len(weights["classes.weight"]) if "classes.weight" in weights else None
+    with torch.device("meta"):
+        network = UNet(**arguments)
+    network.load_state_dict(weights, assign=True)
+    return network
+
+
+def _model_config(network: UNet) -> dict[str, Any]:
+    """Every argument of the network but those that the program gives, plain containers."""
+    given = ("in_channels", "out_channels", "num_classes")
+    names = [name for name in inspect.signature(UNet).parameters if name not in given]
+    values = {name: getattr(network, name) for name in names}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {"_target_": "ddpm.networks.unet.UNet", **plain}
+
+
+def _target(built: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    """The configuration that builds this."""
+    return {"_target_": f"{built.__module__}.{built.__qualname__}", **arguments}
+
+
+def _scheduler_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `DDPMScheduler` that draws as our ancestral sampler does."""
+    names = {}
+    for group, known in (("objective", OBJECTIVES), ("variance", VARIANCES)):
+        target = config[group]["_target_"]
+        names[group] = next(
+            (name for name, ours in known.items() if _target(ours)["_target_"] == target), None
+        )
+        if names[group] is None:
+            raise ValueError(f"{group} {target.rpartition('.')[2]}: diffusers' DDPMScheduler has none such")
+    betas = _schedule(config["schedule"]).betas.tolist()
+    return {
+        "_class_name": "DDPMScheduler",
+        **SCHEDULER_DEFAULTS,
+        "num_train_timesteps": len(betas),
+        "beta_start": betas[0],
+        "beta_end": betas[-1],
+        "trained_betas": betas,
+        "variance_type": names["variance"],
+        "prediction_type": names["objective"],
+        "clip_sample": config["clip_x_0"],
+    }
+
+
+def _schedule(config: Mapping[str, Any]) -> NoiseSchedule:
+    """A schedule of this project; a checkpoint can name no other."""
+    module, _, name = config["_target_"].rpartition(".")
+    function = getattr(schedules, name, None)
+    if module != schedules.__name__ or getattr(function, "__module__", None) != module:
+        raise ValueError(f"schedule {config['_target_']}: is not of this project, so its betas are unknown")
+    return function(**{key: value for key, value in config.items() if not key.startswith("_")})
+
+
+def _scheduler_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[float]]:
+    """The parts of a run's configuration that a `DDPMScheduler` decides, and its betas.
+
+    The schedule is None where it is only listed, and none of ours.
+    """
+    for key, known in (("prediction_type", OBJECTIVES), ("variance_type", VARIANCES)):
+        if given[key] not in known:
+            raise ValueError(f"{key}={given[key]}: is none of {', '.join(known)}")
+    if given["clip_sample"] and given["clip_sample_range"] != 1:
+        raise ValueError(f"clip_sample_range={given['clip_sample_range']}: pictures are clipped at 1 only")
+    if given["thresholding"]:
+        raise ValueError("thresholding=True: there is no such option here")
+    objective = OBJECTIVES[given["prediction_type"]]
+    variance = VARIANCES[given["variance_type"]]
+    schedule, betas = _scheduler_betas(given)
+    if (given["rescale_betas_zero_snr"] or betas[-1] == 1) and not objective.defined_at_zero_snr:
+        raise ValueError(
+            f"prediction_type={given['prediction_type']}: says nothing of x_0 where the schedule ends, "
+            "at zero signal-to-noise ratio"
+        )
+    settings = {
+        "schedule": schedule,
+        "objective": _target(objective),
+        "variance": _target(variance),
+        "weighting": _target(Hybrid if variance.outputs else Simple),
+        "clip_x_0": bool(given["clip_sample"]),
+    }
+    return settings, betas
+
+
+def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[float]]:
+    steps, kind, betas = given["num_train_timesteps"], given["beta_schedule"], given["trained_betas"]
+    if betas is None:
+        if kind not in SCHEDULES:
+            raise ValueError(f"beta_schedule={kind}: is none of {', '.join(SCHEDULES)}")
+        config = _named_schedule(kind, steps, given["beta_start"], given["beta_end"])
+        return config, _schedule(config).betas.tolist()
+    if len(betas) != steps:
+        raise ValueError(f"trained_betas: are {len(betas)}, and num_train_timesteps={steps}")
+    listed = NoiseSchedule(torch.tensor(betas, dtype=torch.float64)).betas
+    for kind in SCHEDULES if betas[-1] < 1 else ():
+        config = _named_schedule(kind, steps, betas[0], betas[-1])
+        if torch.allclose(_schedule(config).betas, listed, rtol=1e-5, atol=1e-7):
+            return config, betas
+    return None, betas
+
+
+def _named_schedule(kind: str, steps: int, first: float, last: float) -> dict[str, Any]:
+    if kind == "squaredcos_cap_v2":
+        return _target(SCHEDULES[kind], num_timesteps=steps)
+    ends = {"beta_start": first * steps / 1000, "beta_end": last * steps / 1000}  # stated for 1000 steps
+    return _target(SCHEDULES[kind], num_timesteps=steps, **ends)
+
+
+def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
+    size = unet["sample_size"]
+    if size is None:
+        raise ValueError("sample_size: the UNet2DModel does not say the size of its pictures")
+    height, width = (size, size) if isinstance(size, int) else size
+    return unet["in_channels"], height, width
+
+
+def _write_checkpoint(
+    run_dir: Path, network: UNet, image_shape: tuple[int, int, int], settings: Mapping[str, Any]
+) -> None:
+    weights = network.state_dict()
+    config = {
+        **settings,
+        "timesteps": _target(Uniform),
+        "sampler": _target(Ancestral),
+        "optimizer": _target(adam, _partial_=True),
+        "ema_decay": 0.9999,
+        "seed": 0,
+    }
+    checkpoint = {
+        "state_dict": {f"network.{name}": weight for name, weight in weights.items()},
+        "ema": {"num_updates": 0, "parameters": weights},
+        "config": config,
+        "data": {
+            "image_shape": list(image_shape),
+            "classes": None,
+            "num_train": 0,
+            "num_validation": 0,
+            "fingerprint": None,
+        },
+        "global_step": 0,
+        "wandb_id": None,
+    }
+    checkpoints.AtomicCheckpointIO().save_checkpoint(checkpoint, run_dir / "checkpoints" / checkpoints.LAST)
+
+
+def _write_config(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    head = (
+        "# python train.py --config-dir HERE --config-name config init=HERE data.path=PICTURES  trains on\n"
+    )
+    groups = ("schedule", "objective", "variance", "weighting", "model")
+    replaced = [{f"override {group}": None} for group in groups]
+    defaults = ["train", *replaced, {"override data": "folder"}, {"override experiment": None}, "_self_"]
+    body = yaml.safe_dump({"defaults": defaults, **settings}, sort_keys=False)
+    (run_dir / "config.yaml").write_text(head + body)
+
+
+def _claim(directory: Path) -> None:
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        raise ValueError(f"{directory}: exists already; name a new directory")
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+def _folder(pipeline_dir: Path, name: str) -> Path:
+    """The first published pipelines keep everything in one folder."""
+    return pipeline_dir / name if (pipeline_dir / name).is_dir() else pipeline_dir
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: there is no such file") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if path is None:
+        raise ValueError(f"{folder}: holds no {' or '.join(WEIGHTS)}")
+    try:
+        if path.suffix == ".bin":
+            return torch.load(path, map_location="cpu", weights_only=True)
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).strip().splitlines()[0][:120]})") from error

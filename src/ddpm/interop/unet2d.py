@@ -1,0 +1,314 @@
+"""Our U-Net and diffusers' `UNet2DModel` are the same function under other names: the configuration and the
+weights of one from those of the other. diffusers is not needed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm.networks.blocks import ResidualBlock, Stage
+from ddpm.networks.unet import UNet
+
+DEFAULTS: dict[str, Any] = {
+    "sample_size": None,
+    "in_channels": 3,
+    "out_channels": 3,
+    "center_input_sample": False,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (224, 448, 672, 896),
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "dropout": 0.0,
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "num_train_timesteps": None,
+}
+"""What a `UNet2DModel` configuration means where it leaves a key out."""
+
+FIXED: dict[str, tuple[Any, ...]] = {
+    "center_input_sample": (False,),
+    "time_embedding_type": ("positional",),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "mid_block_scale_factor": (1,),
+    "downsample_padding": (0, 1),
+    "act_fn": ("silu", "swish"),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "add_attention": (True,),
+    "class_embed_type": (None,),
+}
+"""The values that our U-Net can express, of keys where it cannot express all."""
+
+RESIDUAL_BLOCK = {
+    "norm_in": "norm1",
+    "conv_in": "conv1",
+    "time": "time_emb_proj",
+    "norm_out": "norm2",
+    "conv_out": "conv2",
+    "shortcut": "conv_shortcut",
+}
+
+QKV = ("to_q", "to_k", "to_v")
+
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""How the weights of attention were called in pipelines published before diffusers 0.15."""
+
+
+def unet_to_diffusers(
+    network: UNet, image_size: tuple[int, int] | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights of the `UNet2DModel` that computes what `network` computes.
+
+    Args:
+        network: ours.
+        image_size: height and width of the pictures that a pipeline shall sample.
+
+    Returns:
+        The configuration, plain containers, and the state dict; its tensors share memory with the network's.
+
+    Raises:
+        ValueError: for a setting that `UNet2DModel` does not have.
+    """
+    if network.multipliers[0] != 1:
+        raise ValueError(f"model.multipliers={list(network.multipliers)}: in diffusers the first must be 1")
+    last = len(network.multipliers) - 1
+    attends = [level in network.attention_levels for level in range(last + 1)]
+    plain = "ResnetDownsampleBlock2D" if network.residual_resampling else "DownBlock2D"
+    down = ["AttnDownBlock2D" if attend else plain for attend in attends]
+    resampling = "resnet" if network.residual_resampling else "conv"
+    config = {
+        "_class_name": "UNet2DModel",
+        **DEFAULTS,
+        "sample_size": None if image_size is None else _one_or_two(image_size),
+        "in_channels": network.in_channels,
+        "out_channels": network.out_channels,
+        "freq_shift": network.freq_shift,
+        "flip_sin_to_cos": False,
+        "down_block_types": down,
+        "up_block_types": [kind.replace("Down", "Up").replace("down", "up") for kind in reversed(down)],
+        "block_out_channels": [network.channels * multiplier for multiplier in network.multipliers],
+        "layers_per_block": network.blocks,
+        "downsample_padding": int(network.symmetric_padding),
+        "downsample_type": resampling,
+        "upsample_type": resampling,
+        "dropout": network.dropout,
+        "attention_head_dim": _attention_head_dim(network),
+        "norm_num_groups": network.norm_groups,
+        "attn_norm_num_groups": network.norm_groups if network.scale_shift else None,
+        "norm_eps": network.norm_eps,
+        "resnet_time_scale_shift": "scale_shift" if network.scale_shift else "default",
+        "num_class_embeds": network.num_classes,
+    }
+    ours = network.state_dict()
+    weights: dict[str, Tensor] = {}
+    for name, theirs in _names(network):
+        parts = ours[name].chunk(len(theirs))
+        weights.update((key, part.contiguous()) for key, part in zip(theirs, parts, strict=True))
+    return config, weights
+
+
+def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
+    """The network that computes what a `UNet2DModel` computes.
+
+    Args:
+        config: of the `UNet2DModel`.
+        weights: its state dict, of any age and float type.
+
+    Returns:
+        The network in float32; it shares no memory with `weights`.
+
+    Raises:
+        ValueError: for a setting that our U-Net does not have, or weights that are not those of `config`.
+    """
+    settings = unet_settings(config)
+    with torch.device("meta"):
+        network = UNet(**settings)
+    theirs = {_modern(name): weight for name, weight in weights.items()}
+    ours: dict[str, Tensor] = {}
+    for name, keys in _names(network):
+        lacking = [key for key in keys if key not in theirs]
+        if lacking:
+            raise ValueError(f"the weights are not those of the configuration: {lacking[0]} is missing")
+        ours[name] = torch.cat([theirs.pop(key) for key in keys]).float()
+    if theirs:
+        raise ValueError(f"the weights are not those of the configuration: it has no {min(theirs)}")
+    if {**DEFAULTS, **config}["flip_sin_to_cos"]:
+        sines, cosines = reversed(ours["time.0.weight"].chunk(2, dim=1))  # columns in our order
+        ours["time.0.weight"] = torch.cat([sines, cosines], dim=1)
+    for name, parameter in network.state_dict().items():
+        if parameter.shape != ours[name].shape:
+            shapes = f"{list(ours[name].shape)} instead of {list(parameter.shape)}"
+            raise ValueError(f"the weights are not those of the configuration: {name} is {shapes}")
+    network.load_state_dict(ours, assign=True)
+    return network.requires_grad_()
+
+
+def unet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of our U-Net that make it a `UNet2DModel` of this configuration.
+
+    Raises:
+        ValueError: for the first setting that it does not have.
+    """
+    given = {**DEFAULTS, **config}
+    for key, value in config.items():
+        if key not in DEFAULTS and not key.startswith("_") and value not in (None, False):
+            raise ValueError(f"{key}={value}: this UNet2DModel setting is not known here")
+    for key, values in FIXED.items():
+        if given[key] not in values:
+            raise ValueError(f"{key}={given[key]}: our U-Net knows {' and '.join(map(str, values))} only")
+    widths = given["block_out_channels"]
+    channels = widths[0]
+    if any(width % channels for width in widths):
+        raise ValueError(f"block_out_channels={list(widths)}: must be whole multiples of the first")
+    if given["time_embedding_dim"] not in (None, 4 * channels):
+        raise ValueError(f"time_embedding_dim={given['time_embedding_dim']}: must be {4 * channels}")
+    scale_shift = given["resnet_time_scale_shift"] == "scale_shift"
+    # without a number, and with scale and shift, diffusers does not normalise before the middle's attention
+    middle_groups = given["attn_norm_num_groups"] or (None if scale_shift else given["norm_num_groups"])
+    if middle_groups != given["norm_num_groups"]:
+        raise ValueError(f"attn_norm_num_groups={middle_groups}: must be {given['norm_num_groups']}")
+    down, up = given["down_block_types"], given["up_block_types"]
+    attends = _attends(down, "Down")
+    if _attends(up[::-1], "Up") != attends:
+        raise ValueError(f"up_block_types={list(up)}: is not down_block_types={list(down)} in reverse")
+    heads = given["attention_head_dim"]
+    return {
+        "in_channels": given["in_channels"],
+        "out_channels": given["out_channels"],
+        "num_classes": given["num_class_embeds"],
+        "channels": channels,
+        "multipliers": [width // channels for width in widths],
+        "blocks": given["layers_per_block"],
+        "attention_levels": [level for level, attend in enumerate(attends) if attend],
+        "channels_per_head": heads,
+        "scale_shift": scale_shift,
+        "residual_resampling": _residual_resampling(given),
+        "symmetric_padding": given["downsample_padding"] == 1,
+        "dropout": given["dropout"],
+        "norm_groups": given["norm_num_groups"],
+        "norm_eps": given["norm_eps"],
+        "freq_shift": given["freq_shift"],
+    }
+
+
+def _attends(kinds: Sequence[str], direction: str) -> list[bool]:
+    known = {
+        f"{direction}Block2D": False,
+        f"Resnet{direction}sampleBlock2D": False,
+        f"Attn{direction}Block2D": True,
+    }
+    for kind in kinds:
+        if kind not in known:
+            raise ValueError(f"{direction.lower()}_block_types: our U-Net has no {kind}")
+    return [known[kind] for kind in kinds]
+
+
+def _residual_resampling(given: Mapping[str, Any]) -> bool:
+    """Whether every level resamples within residual blocks; the lowest does not resample."""
+    of_attention = {"conv": False, "resnet": True}
+    found: set[bool | None] = set()
+    for direction, kinds in (
+        ("down", given["down_block_types"][:-1]),
+        ("up", given["up_block_types"][:-1]),
+    ):
+        for kind in kinds:
+            named = of_attention.get(given[f"{direction}sample_type"])
+            found.add(named if kind.startswith("Attn") else kind.startswith("Resnet"))
+    if None in found or len(found) > 1:
+        types = f"downsample_type={given['downsample_type']}, upsample_type={given['upsample_type']}"
+        raise ValueError(f"{types}: our U-Net resamples by conv on every level, or by resnet on every level")
+    return found == {True}
+
+
+def _attention_head_dim(network: UNet) -> int | None:
+    """diffusers counts features a head; none stands for one head of all."""
+    if network.channels_per_head is not None or network.heads == 1:
+        return network.channels_per_head
+    levels = {*network.attention_levels, len(network.multipliers) - 1}
+    widths = {network.channels * network.multipliers[level] for level in levels}
+    if len(widths) > 1:
+        raise ValueError(
+            f"model.heads={network.heads}: diffusers has not the same number on levels of {sorted(widths)} "
+            "features, it counts channels_per_head"
+        )
+    return widths.pop() // network.heads
+
+
+def _names(network: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every parameter of ours with those of diffusers that it is made of, stacked."""
+    modules = [
+        ("time.0", ("time_embedding.linear_1",)),
+        ("time.2", ("time_embedding.linear_2",)),
+        ("conv_in", ("conv_in",)),
+        *_layers("encoder", network.encoder, "down_blocks", "downsamplers"),
+        *_stage("middle.0", "mid_block", 0),
+        *_stage("middle.1", "mid_block", 1),
+        *_layers("decoder", network.decoder, "up_blocks", "upsamplers"),
+        ("norm_out", ("conv_norm_out",)),
+        ("conv_out", ("conv_out",)),
+        ("classes", ("class_embedding",)),
+    ]
+    there = network.state_dict().keys()
+    for ours, theirs in modules:
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in there:
+                yield f"{ours}.{kind}", tuple(f"{name}.{kind}" for name in theirs)
+
+
+def _layers(
+    ours: str, layers: Sequence[torch.nn.Module], theirs: str, samplers: str
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    level = place = 0
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Stage):
+            yield from _stage(f"{ours}.{i}", f"{theirs}.{level}", place)
+            place += 1
+            continue
+        sampler = f"{theirs}.{level}.{samplers}.0"
+        if isinstance(layer, ResidualBlock):
+            yield from _residual_block(f"{ours}.{i}", sampler)
+        else:
+            yield f"{ours}.{i}.conv", (f"{sampler}.conv",)
+        level, place = level + 1, 0
+
+
+def _stage(ours: str, theirs: str, place: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield from _residual_block(f"{ours}.block", f"{theirs}.resnets.{place}")
+    attention = f"{theirs}.attentions.{place}"
+    yield f"{ours}.attention.norm", (f"{attention}.group_norm",)
+    yield f"{ours}.attention.to_qkv", tuple(f"{attention}.{part}" for part in QKV)
+    yield f"{ours}.attention.to_out", (f"{attention}.to_out.0",)
+
+
+def _residual_block(ours: str, theirs: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, their_name in RESIDUAL_BLOCK.items():
+        yield f"{ours}.{name}", (f"{theirs}.{their_name}",)
+
+
+def _modern(name: str) -> str:
+    module, _, kind = name.rpartition(".")
+    parent, _, last = module.rpartition(".")
+    if ".attentions." in name and last in OLD_ATTENTION:
+        return f"{parent}.{OLD_ATTENTION[last]}.{kind}"
+    return name
+
+
+def _one_or_two(size: tuple[int, int]) -> int | list[int]:
+    height, width = size
+    return height if height == width else [height, width]

@@ -1,0 +1,63 @@
+"""What every network does with its inputs: sinusoids of the timestep, labels or none, a size that fits."""
+
+import math
+
+import torch
+from torch import Tensor
+
+NO_LABEL = -1
+"""The label of a picture whose class is unknown, or withheld."""
+
+
+def sinusoids(t: Tensor, dim: int, *, freq_shift: int = 0, max_period: float = 10_000.0) -> Tensor:
+    """Sinusoidal embedding of positions in time or space (Vaswani et al. 2017, section 3.5).
+
+    Frequency i of dim / 2 is max_period^(-i / (dim / 2 - freq_shift)); sines come first, then cosines.
+
+    Args:
+        t: positions [N], integer or float.
+        dim: size of the embedding, even.
+        freq_shift: 1 makes the lowest frequency exactly 1 / `max_period`, as in the code of Ho et al. 2020;
+            0 is what most of their successors have.
+
+    Returns:
+        float32 [N, dim].
+    """
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - freq_shift)
+    angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponents)  # [N, half]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def known_labels(labels: Tensor | None, t: Tensor, num_classes: int | None) -> Tensor | None:
+    """The labels that a network works with: int64 [B] for every conditional network, none for the others.
+
+    Args:
+        labels: int64 [B], `NO_LABEL` where there is none; None where no picture has one.
+        t: timesteps [B].
+        num_classes: of the network; None where it is unconditional.
+
+    Raises:
+        ValueError: where an unconditional network is given labels.
+    """
+    if num_classes is None:
+        if labels is not None:
+            raise ValueError("labels: this network was built without num_classes, so it takes none")
+        return None
+    return torch.full_like(t, NO_LABEL, dtype=torch.int64) if labels is None else labels
+
+
+def check_size(x: Tensor, multiple: int) -> None:
+    """Refuse pictures [B, C, H, W] whose height or width is no multiple of `multiple`.
+
+    Raises:
+        ValueError: naming the nearest sizes that work.
+    """
+    for name, size in zip(("height", "width"), x.shape[-2:], strict=True):
+        if size % multiple:
+            below = size // multiple * multiple
+            near = f"{below} or {below + multiple}" if below else f"{multiple}"
+            raise ValueError(
+                f"pictures of {x.shape[-2]}x{x.shape[-1]}: {name} {size} must be a multiple of {multiple}, "
+                f"use {near}"
+            )
