@@ -38,9 +38,15 @@ def test_what_makes_sense_is_accepted(parts: dict):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"schedule": linear(100, zero_terminal_snr=True)}, r"objective: Epsilon .* zero SNR; use objective=v"),
+        (
+            {"schedule": linear(100, zero_terminal_snr=True)},
+            r"objective: Epsilon .* zero SNR; use objective=v",
+        ),
         ({"schedule": jsd(100)}, r"objective: Epsilon .* zero SNR"),
-        ({"variance": LearnedRange()}, r"weighting: Simple does not train .* LearnedRange .* weighting=hybrid"),
+        (
+            {"variance": LearnedRange()},
+            r"weighting: Simple does not train .* LearnedRange .* weighting=hybrid",
+        ),
         ({**ZERO_SNR, "sampler": DPMSolver(10)}, r"sampler=dpm_solver .* zero SNR: use sampler=ddim"),
         ({**ZERO_SNR, "sampler": Heun(10)}, r"sampler=heun .* zero SNR"),
         ({"sampler": DDIM(101)}, r"sampler\.num_steps=101: .* 1 to 100 steps"),

@@ -14,7 +14,7 @@ from ddpm.app.schema import RANGES, RootSettings, TrainerSettings
 
 PROVIDED = {
     "data": ("seed",),
-    "model": ("in_channels", "out_channels"),
+    "model": ("in_channels", "out_channels", "num_classes"),
     "optimizer": ("parameters",),
     "logger": ("directory", "id", "config"),
 }

@@ -236,9 +236,10 @@ def _check(config: DictConfig, reference: DictConfig, allowed: Sequence[str]) ->
     keys = OmegaConf.to_container(reference, resolve=False)
     assert isinstance(keys, dict)
     for absent in keys.keys() - values.keys():
-        if absent not in check.OPTIONAL:
+        is_group = isinstance(keys[absent], dict)
+        if is_group and absent not in check.OPTIONAL:
             raise UsageError(f"{absent}: cannot be left out; choose one of {absent}=OPTION")
-        values[absent] = {}
+        values[absent] = {} if is_group else keys[absent]
     check.check_keys(values, keys, allowed)
     values["allow_targets"] = list(allowed)
     data = values.get("data", {})
