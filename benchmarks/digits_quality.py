@@ -1,11 +1,12 @@
-"""How good the samples of a run on digits are: python benchmarks/digits_quality.py RUN_DIR [--n 500] [--seeds 0 1 2]
+"""How good the samples of a run on digits are: python benchmarks/digits_quality.py RUN_DIR [--seeds 0 1 2]
 
 Three views, each beside the same figure for real digits that were held out of training:
 
-- frechet: Frechet distance between pixels (0 to 16) of samples and of held-out digits (Heusel et al. 2017, eq. 6,
-  with pixels for features). It falls with n; 500 training digits are the reference for 500 samples.
-- confidence: how sure a support vector machine, trained on real digits, is of its answer; and its answers' histogram.
-- nearest: distance to the nearest training digit, mean over pictures. Samples far below held-out digits are copies.
+- frechet: Frechet distance between pixels (0 to 16) of samples and of held-out digits (Heusel et al. 2017,
+  eq. 6, with pixels for features). It falls with n; 500 training digits are the reference for 500 samples.
+- confidence: how sure a support vector machine, trained on real digits, is of its answer; and its answers.
+- nearest: distance to the nearest training digit, mean over pictures. Samples far below held-out digits are
+  copies.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def pixels(images: NDArray[np.uint8]) -> Pixels:
 def frechet(a: Pixels, b: Pixels) -> float:
     """Frechet distance between the Gaussians that have the mean and covariance of each set."""
     covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # the trace of a matrix's root is the sum of the roots of its eigenvalues, which here are real and not negative
+    # the trace of a matrix's root is the sum of the roots of its eigenvalues, real and not negative here
     eigenvalues = np.linalg.eigvals(covariance_a @ covariance_b).real.clip(min=0)
     mixed = np.sqrt(eigenvalues).sum()
     spread = np.trace(covariance_a) + np.trace(covariance_b) - 2 * mixed
@@ -60,7 +61,9 @@ def main() -> None:
         certainty = machine.predict_proba(found)
         histogram = np.bincount(certainty.argmax(1), minlength=10)
         figures = [frechet(found, held_out), certainty.max(1).mean(), nearest(found, train)]
-        print(f"{name:12}{figures[0]:9.2f}{figures[1]:12.4f}{figures[2]:9.2f}   {' '.join(map(str, histogram))}")
+        print(
+            f"{name:12}{figures[0]:9.2f}{figures[1]:12.4f}{figures[2]:9.2f}   {' '.join(map(str, histogram))}"
+        )
         return figures
 
     print(f"{'':12}{'frechet':>9}{'confidence':>12}{'nearest':>9}   digits 0 to 9")

@@ -3,22 +3,34 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ddpm", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    export = commands.add_parser("export", help="write a run as a directory that diffusers' DDPMPipeline loads")
+    export = commands.add_parser(
+        "export", help="write a run as a directory that diffusers' DDPMPipeline loads"
+    )
     export.add_argument("run", type=Path, metavar="RUN_DIR")
     export.add_argument("out", type=Path, metavar="OUT_DIR")
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
+    commands.add_parser("inspect", help="say what a data set is: inspect data=OPTION ...", add_help=False)
+    cache = commands.add_parser("cache", help="list or clear the prepared data sets of this machine")
+    cache.add_argument("action", choices=["list", "clear"])
+    cache.add_argument("--dir", type=Path, help="of the cache; $DDPM_CACHE or ~/.cache/ddpm by default")
+    if sys.argv[1:2] == ["inspect"]:
+        _inspect()  # its arguments are Hydra's
     arguments = parser.parse_args()
+    try:  # torch is imported after --help and wrong arguments are answered
+        if arguments.command == "cache":
+            from ddpm.app.cache import clear, list_entries
 
-    from ddpm.interop.diffusers import export_run, import_pipeline  # torch is imported after --help is answered
+            sys.exit((list_entries if arguments.action == "list" else clear)(arguments.dir))
+        from ddpm.interop.diffusers import export_run, import_pipeline
 
-    try:
         if arguments.command == "export":
             print(export_run(arguments.run, arguments.out))
         else:
@@ -26,6 +38,19 @@ def main() -> None:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _inspect() -> None:
+    from ddpm.app.command_line import Job, run
+    from ddpm.app.run_directory import Place
+
+    def prepare(config: dict[str, Any], place: Place) -> Job:
+        from ddpm.app.inspect import inspect
+
+        return lambda: inspect(config, place.directory)
+
+    del sys.argv[1]
+    run(prepare, "inspect")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ from ddpm.app.errors import UsageError
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run_directory._run_dir.cache_clear()
     monkeypatch.chdir(tmp_path)
-    for name in ("WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_ID"):
+    for name in (
+        "WORLD_SIZE",
+        "SLURM_NTASKS",
+        "TORCHELASTIC_RUN_ID",
+        "GROUP_WORLD_SIZE",
+        "SLURM_PROCID",
+        "SLURM_JOB_ID",
+        "SLURM_STEP_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -1,4 +1,5 @@
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,16 @@ def test_one_picture_outside_them_leaves_no_classes(tmp_path: Path):
     assert data_set.validation.labels is None
 
 
-def test_pictures_are_read_in_the_order_of_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_which_are_held_out_depends_on_paths_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     names = ["a/2.png", "a-b/1.png", "a/10.png", "B.png", "a.png"]
     for name in names:
-        save(tmp_path / name, names.index(name))
-    monkeypatch.setattr("ddpm.data.folder.split", lambda pictures, fraction, classes: pictures)
-    order = Folder(tmp_path, 8).data_set.images[:, 0, 0, 0].tolist()
-    assert [names[i] for i in order] == sorted(names)
+        save(tmp_path / name, sorted(names).index(name))
+    order = Folder(tmp_path, 8, validation_fraction=0).data_set.train.images[:, 0, 0, 0].tolist()
+    assert order == np.random.RandomState(0).permutation(5).tolist()
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: nullcontext(list(listed(path))[::-1]))
+    again = Folder(tmp_path, 8, validation_fraction=0, cache_dir=tmp_path / ".cache")
+    assert again.data_set.train.images[:, 0, 0, 0].tolist() == order
 
 
 def test_a_share_is_held_out(tmp_path: Path):
@@ -76,7 +80,7 @@ def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
         save(tmp_path / hidden, 2)
     folder = Folder(tmp_path, 8)
     assert levels(folder) == [1]
-    assert folder.skipped == []
+    assert not folder.skipped
 
 
 def test_a_hidden_folder_above_does_not_matter(tmp_path: Path):
@@ -93,7 +97,7 @@ def test_what_is_no_picture_is_listed(tmp_path: Path, caplog: pytest.LogCaptureF
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     folder = Folder(tmp_path, 8)
     assert levels(folder) == [1]
-    bad = [tmp_path / name for name in ("cut.png", "dangling.png", "empty.png", "words.jpg")]
+    bad = [str(tmp_path / name) for name in ("cut.png", "dangling.png", "empty.png", "words.jpg")]
     assert [path for path, _ in folder.skipped] == bad
     for path, reason in folder.skipped:
         assert f"skipped {path}: {reason}" in caplog.text
@@ -159,3 +163,50 @@ def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
         Folder(tmp_path, 8, channels=2)
     with pytest.raises(ValueError, match=r"data\.batch_size=0 "):
         Folder(tmp_path, 8, batch_size=0)
+
+
+def test_a_link_out_of_the_folder_is_read_and_nothing_is_written_there(tmp_path: Path):
+    outside = save(tmp_path / "outside" / "secret.png", 5)
+    save(tmp_path / "pictures" / "a.png", 4)
+    (tmp_path / "pictures" / "link.png").symlink_to(outside)
+    before = sorted(tmp_path.rglob("*"))
+    assert set(levels(Folder(tmp_path / "pictures", 8, validation_fraction=0))) == {4, 5}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_that_differ_only_in_case_are_two(tmp_path: Path):
+    save(tmp_path / "cat" / "a.png", 1)
+    if (tmp_path / "cat" / "A.PNG").exists():
+        pytest.skip("this file system does not tell them apart")
+    save(tmp_path / "cat" / "A.PNG", 2)
+    save(tmp_path / "Cat" / "a.png", 3)
+    data_set = Folder(tmp_path, 8, validation_fraction=0).data_set
+    assert data_set.classes == ["Cat", "cat"]
+    found = zip(data_set.train.images[:, 0, 0, 0].tolist(), data_set.train.labels.tolist(), strict=True)
+    assert sorted(found) == [(1, 1), (2, 1), (3, 0)]
+
+
+def test_a_class_without_a_readable_picture_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    save(tmp_path / "cat" / "a.png", 1)
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "b.png").write_text("words")
+    assert Folder(tmp_path, 8).data_set.classes == ["cat"]
+    assert f"{tmp_path}/dog holds no picture that can be read: it is no class" in caplog.text
+
+
+def test_failing_names_the_file(tmp_path: Path):
+    save(tmp_path / "a.png", 1)
+    (tmp_path / "b.png").write_text("words")
+    with pytest.raises(
+        ValueError, match=rf"data\.on_error=fail: {tmp_path}/b\.png cannot be read \(not a pict"
+    ):
+        _ = Folder(tmp_path, 8, on_error="fail").data_set
+
+
+def test_what_was_left_out_is_listed_in_a_file(tmp_path: Path):
+    save(tmp_path / "pictures" / "a.png", 1)
+    Folder(tmp_path / "pictures", 8).write_skipped(tmp_path)
+    assert not (tmp_path / "skipped.txt").exists()
+    (tmp_path / "pictures" / "b\udcff.png").touch()
+    Folder(tmp_path / "pictures", 8).write_skipped(tmp_path)
+    assert (tmp_path / "skipped.txt").read_text() == rf"{tmp_path}/pictures/b\udcff.png: it is empty" + "\n"

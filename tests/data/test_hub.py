@@ -10,7 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from conftest import ROOT
 from huggingface_hub.errors import RepositoryNotFoundError
+from hydra.utils import instantiate
 from PIL import Image
 
 from ddpm.data.hub import Hub
@@ -208,8 +211,8 @@ def test_rows_that_are_no_picture_are_left_out_with_their_labels(tmp_path: Path)
     rows = pictures([1, 2, 3, 4])
     rows[1] = {"bytes": b"words", "path": None}
     rows[2] = None
-    hub = Hub("any/name", path=write_plain(tmp_path / "set", x=rows, label=[5, 6, 7, 8]))
-    hub.validation_fraction = 0
+    path = write_plain(tmp_path / "set", x=rows, label=[5, 6, 7, 8])
+    hub = Hub("any/name", path=path, validation_fraction=0)
     shown = dict(zip(reds(hub.data_set.train.images), hub.data_set.train.labels.tolist(), strict=True))
     assert shown == {1: 0, 4: 3}
     assert [name for name, _ in hub.skipped] == ["row 1 of train", "row 2 of train"]
@@ -300,7 +303,7 @@ def test_names_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch):
 def test_with_a_network_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch):
     loaded = []
 
-    def load(name: str) -> datasets.DatasetDict:
+    def load(name: str, subset: str | None) -> datasets.DatasetDict:
         loaded.append((name, datasets.config.HF_HUB_OFFLINE))
         return datasets.DatasetDict(train=part([1, 2, 3]), test=part([4]))
 
@@ -317,3 +320,78 @@ def test_datasets_is_imported_by_reading_only(monkeypatch: pytest.MonkeyPatch, t
     )
     with pytest.raises(ImportError):
         _ = again.data_set
+
+
+def written_from(pixels: Image.Image, folder: Path, names: list[str], metadata: str | None) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels.save(folder / name)
+    if metadata is not None:
+        for part in {Path(name).parts[0] for name in names}:
+            rows = [f"{Path(name).relative_to(part)},{metadata}" for name in names if name.startswith(part)]
+            (folder / part / "metadata.csv").write_text("\n".join(["file_name,label", *rows]) + "\n")
+    return folder
+
+
+PRESETS = sorted(
+    path.stem for path in (ROOT / "conf" / "data").glob("*.yaml") if "hub.Hub" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("layout", ["image/label", "img/fine_label/coarse_label", "folders", "metadata.csv"])
+def test_the_presets_read_every_layout_of_the_hub_from_disk(preset: str, layout: str, tmp_path: Path):
+    """Through the same yaml that downloads; only `path` is given."""
+    settings = yaml.safe_load((ROOT / "conf" / "data" / f"{preset}.yaml").read_text())
+    train, test = settings.get("train_split", "train"), settings.get("validation_split", "test")
+    picture = Image.new("RGB", (32, 32), (200, 100, 0))
+    if layout in ("folders", "metadata.csv"):
+        inner = ("cat/", "dog/") if layout == "folders" else ("", "")
+        names = [f"{split}/{inner[i % 2]}{i}.png" for split, n in ((train, 6), (test, 2)) for i in range(n)]
+        written_from(picture, tmp_path / "set", names, None if layout == "folders" else "3")
+        if settings.get("label_column"):
+            settings["label_column"] = "label"
+    else:
+        image, *labels = layout.split("/")
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        features = {image: datasets.Image(), **{name: datasets.ClassLabel(names=NAMES) for name in labels}}
+        parts = {}
+        for split, n in ((train, 6), (test, 2)):
+            columns = {name: [i % 3 for i in range(n)] for name in labels}
+            columns[image] = [{"bytes": buffer.getvalue(), "path": None}] * n
+            parts[split] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        (tmp_path / "set" / "data").mkdir(parents=True)
+        for split, part_ in parts.items():
+            part_.to_parquet(tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
+        if settings.get("label_column") and "label" in labels:
+            settings["label_column"] = "label"
+    data = instantiate({**settings, "path": str(tmp_path / "set"), "name": "any/name", "subset": None})
+    assert (len(data.data_set.train), len(data.data_set.validation)) == (6, 2)
+    assert data.data_set.train.images[0, :, 0, 0].tolist() == [200, 100, 0]
+    assert data.data_set.classes == {"folders": ["cat", "dog"], "metadata.csv": ["3"]}.get(layout, NAMES)
+    size = settings.get("image_size", 32)
+    assert data.image_shape == (3, size, size)
+
+
+def test_the_coarse_labels_can_be_chosen(tmp_path: Path):
+    features = {
+        name: datasets.ClassLabel(names=names)
+        for name, names in (("fine_label", NAMES), ("coarse_label", ["pet", "bird"]))
+    }
+    columns = {"img": pictures([1, 2]), "fine_label": [0, 2], "coarse_label": [0, 1]}
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_dict(
+        columns, features=datasets.Features(img=datasets.Image(), **features)
+    ).to_parquet(tmp_path / "set" / "train.parquet")
+    for label_column, classes in ((None, NAMES), ("coarse_label", ["pet", "bird"])):
+        data = Hub("any/name", path=tmp_path / "set", label_column=label_column)
+        assert data.data_set.classes == classes
+
+
+def test_a_second_run_from_disk_opens_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write(tmp_path / "set", "data")
+    first = Hub("any/name", path=path)
+    assert first.data_set.classes == NAMES
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert Hub("any/name", path=path).fingerprint == first.fingerprint

@@ -52,7 +52,7 @@ def test_every_picture_is_as_likely_at_every_place(n: int):
 
 
 def test_neighbours_are_not_kept_together():
-    """The steps between following pictures are as spread as those of a true shuffle: no pattern of the places."""
+    """The steps between following pictures are as spread as those of a true shuffle: no pattern."""
     n = 10_007
     found = permutation(0, 0, n, np.arange(n))
     assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.05

@@ -49,5 +49,5 @@ def test_one_cycle_rises_and_falls_by_half_cosines():
 
 @pytest.mark.parametrize("settings", [{"total_steps": 0}, {"total_steps": -1}, {"warmup_fraction": 1.0}])
 def test_a_cycle_without_meaning_is_refused(settings: dict):
-    with pytest.raises(ValueError, match="total_steps=.* must be at least 1, and warmup_fraction"):
+    with pytest.raises(ValueError, match=r"total_steps=.* must be at least 1, and warmup_fraction"):
         adam_one_cycle(parameters(), **({"total_steps": 10} | settings))

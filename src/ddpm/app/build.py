@@ -58,6 +58,7 @@ def describe(data: ImageDataModule) -> dict[str, Any]:
         "num_train": len(data.data_set.train),
         "num_validation": len(data.data_set.validation),
         "fingerprint": data.fingerprint,
+        "facts": dict(data.facts),
     }
 
 

@@ -130,6 +130,7 @@ def _fit(
     record = None
     if leader:
         _write_config(directory, module.config)
+        data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume))
         _announce(trainer, module, data, directory)
     status, exit_code = "failed", 1

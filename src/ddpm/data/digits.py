@@ -11,12 +11,28 @@ class Digits(ImageDataModule):
 
     Args:
         batch_size: pictures an optimizer step, over all devices.
-        num_workers: processes that prepare batches.
+        dequantize: spread each level of brightness over its width by uniform noise, in training.
+        device_share: the set lives on the device if it takes at most this share of its memory.
+        num_workers: processes that prepare batches of a set that does not.
         seed: of the run.
     """
 
-    def __init__(self, batch_size: int = 64, *, num_workers: int = 0, seed: int = 0):
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+    def __init__(
+        self,
+        batch_size: int = 64,
+        *,
+        dequantize: bool = False,
+        device_share: float = 0.25,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__(
+            batch_size=batch_size,
+            dequantize=dequantize,
+            device_share=device_share,
+            num_workers=num_workers,
+            seed=seed,
+        )
 
     def read(self) -> DataSet:
         from sklearn.datasets import load_digits

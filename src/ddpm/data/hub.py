@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpm.data.decoding import Source, check_channels, decode_all, parse_size
-from ddpm.data.folder import existing_folder
+from ddpm.data import cache
+from ddpm.data.decoding import Source, check_channels, check_on_error, decode_all, parse_size, short
+from ddpm.data.folder import existing_folder, files_below
 from ddpm.data.module import ImageDataModule
-from ddpm.data.pictures import DataSet, Pictures, split
+from ddpm.data.pictures import DataSet, check_fraction, scattered
+from ddpm.data.preparation import Found, prepared
 
 if TYPE_CHECKING:
     import datasets
@@ -19,14 +21,15 @@ logger = logging.getLogger(__name__)
 
 SECONDS_TO_ANSWER = 10.0
 LABEL_NAMES = ("label", "fine_label")
+VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+"""Splits that are the same: `datasets` gives the first name to files that are called by any of them."""
 
 
 class Hub(ImageDataModule):
     """A data set of the Hugging Face hub, by its name there or from a copy of its files.
 
-    Without a network, what the `datasets` library has in its cache is used. Rows that hold no picture are
-    named in a warning and left out; `skipped` lists the name and the reason of each once `data_set` has been
-    read.
+    Without a network, what the `datasets` library has in its cache is used. The pictures are prepared once
+    and kept in a cache of our own, until the data set, or a setting that they depend on, changes.
 
     Args:
         name: on the hub, as in `uoft-cs/cifar10`.
@@ -34,19 +37,25 @@ class Hub(ImageDataModule):
         batch_size: pictures an optimizer step, over all devices.
         path: a folder that holds the data set, instead of a download: its parquet files as on the hub,
             pictures in folders (train/CLASS/x.png), or what `save_to_disk` wrote.
+        subset: the configuration, in the hub's words, of a data set that has several.
         image_column: None is the first column of pictures.
         label_column: None is the first column of class labels, or one called `label` or `fine_label`, if any.
         channels: 1 or 3; None is 1 if every picture is grey, else 3.
         train_split: the part to train on.
         validation_split: the part to validate on; where there is none of that name, a share of `train_split`.
         validation_fraction: this share, in [0, 1).
+        on_error: what to do about a row that holds no picture: `skip` names it in a warning and lists it in
+            `data_set.skipped`, `fail` refuses it.
+        cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
         horizontal_flip: mirror every other picture, at random, in training.
-        num_workers: processes that prepare batches.
+        dequantize: spread each level of brightness over its width by uniform noise, in training.
+        device_share: the set lives on the device if it takes at most this share of its memory.
+        num_workers: processes that prepare batches of a set that does not.
         seed: of the run.
 
     Raises:
-        ValueError: for sizes and channels that cannot be; from `data_set`, where the data set, or what was
-            asked of it, is not there.
+        ValueError: for settings that cannot be; from `data_set`, where the data set, or what was asked of it,
+            is not there.
     """
 
     def __init__(
@@ -56,33 +65,72 @@ class Hub(ImageDataModule):
         batch_size: int = 128,
         *,
         path: str | Path | None = None,
+        subset: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
         channels: int | None = None,
         train_split: str = "train",
         validation_split: str = "test",
         validation_fraction: float = 0.1,
+        on_error: str = "skip",
+        cache_dir: str | Path | None = None,
         horizontal_flip: bool = True,
-        num_workers: int = 0,
+        dequantize: bool = False,
+        device_share: float = 0.25,
+        num_workers: int = 2,
         seed: int = 0,
     ):
         super().__init__(
-            batch_size=batch_size, horizontal_flip=horizontal_flip, num_workers=num_workers, seed=seed
+            batch_size=batch_size,
+            horizontal_flip=horizontal_flip,
+            dequantize=dequantize,
+            device_share=device_share,
+            num_workers=num_workers,
+            seed=seed,
         )
         check_channels(channels)
+        check_fraction(validation_fraction)
+        check_on_error(on_error)
         self.name = name
         self.size = None if image_size is None else parse_size(image_size)
         self.path = path
+        self.subset = subset
         self.image_column = image_column
         self.label_column = label_column
         self.channels = channels
         self.train_split = train_split
         self.validation_split = validation_split
         self.validation_fraction = validation_fraction
-        self.skipped: list[tuple[str, str]] = []
+        self.on_error = on_error
+        self.cache_dir = cache_dir
 
     def read(self) -> DataSet:
-        parts = self._parts()
+        settings = {
+            "size": self.size,
+            "channels": self.channels,
+            "subset": self.subset,
+            "columns": [self.image_column, self.label_column],
+            "splits": [self.train_split, self.validation_split],
+        }
+        if self.path is None:
+            parts = self._parts(self._fetch())
+            settings["parts"] = [part._fingerprint for _, part in parts]
+            key = cache.key(settings, [])
+        else:
+            # Reading it takes seconds, so it is read only where there is something to prepare.
+            folder = existing_folder(self.path).resolve()
+            parts = None
+            key = cache.key({**settings, "folder": str(folder)}, sorted(files_below(folder)))
+        return prepared(
+            self.cache_dir,
+            self.name,
+            key,
+            lambda: self._find(parts or self._parts(self._from_disk(self.path))),
+            on_error=self.on_error,
+            validation_fraction=self.validation_fraction,
+        )
+
+    def _find(self, parts: list[tuple[str, "datasets.Dataset"]]) -> Found:
         first = parts[0][1]
         image_column, label_column = self._image_column(first), self._label_column(first)
         labels, classes = None, None
@@ -90,29 +138,26 @@ class Hub(ImageDataModule):
             labels, classes = _labels([part for _, part in parts], label_column)
         rows = [part.num_rows for _, part in parts]
         sources = (source for name, part in parts for source in _sources(name, part, image_column))
-        images, kept, self.skipped = decode_all(sources, sum(rows), size=self.size, channels=self.channels)
-        cut = int(np.searchsorted(kept, rows[0]))
-        if cut == 0:
-            raise ValueError(
-                f"data.image_column={image_column}: none of its {rows[0]} rows is a picture; "
-                f"the columns are {', '.join(first.column_names)}"
-            )
-        labels = None if labels is None else labels[kept]
-        if len(parts) == 1:
-            return split(Pictures(images, labels), self.validation_fraction, classes)
-        train = Pictures(images[:cut], None if labels is None else labels[:cut])
-        validation = Pictures(images[cut:], None if labels is None else labels[cut:])
-        return DataSet(train, validation, classes)
+        return Found(
+            decode_all(sources, self.size, self.channels),
+            places=scattered(rows[0]) if len(parts) == 1 else np.arange(sum(rows)),
+            label=lambda kept: (None if labels is None else labels[kept], classes),
+            nothing=f"data.image_column={image_column}: none of its {rows[0]} rows is a picture; "
+            f"the columns are {', '.join(first.column_names)}",
+            cut=None if len(parts) == 1 else rows[0],
+            channels=self.channels,
+        )
 
-    def _parts(self) -> list[tuple[str, "datasets.Dataset"]]:
+    def _parts(self, found: "datasets.DatasetDict") -> list[tuple[str, "datasets.Dataset"]]:
         """The part to train on and, where there is one, the part to validate on, with their names."""
-        found = self._fetch() if self.path is None else self._from_disk(self.path)
         names = ", ".join(found)
         if self.train_split not in found:
             raise ValueError(f"data.train_split={self.train_split}: this data set has only {names}")
         parts = [(self.train_split, found[self.train_split])]
-        if self.validation_split in found:
-            return [*parts, (self.validation_split, found[self.validation_split])]
+        same = VALIDATION_NAMES if self.validation_split in VALIDATION_NAMES else ()
+        for name in (self.validation_split, *same):
+            if name in found:
+                return [*parts, (name, found[name])]
         logger.info(
             "data.validation_split=%s: this data set has only %s; a share of %s is held out instead",
             self.validation_split,
@@ -144,11 +189,11 @@ class Hub(ImageDataModule):
         datasets.config.HF_HUB_OFFLINE = offline or unreachable is not None
         try:
             # By its bare name, a folder of that name in the current directory would be read instead.
-            return datasets.load_dataset(f"hf://datasets/{self.name}")
+            return datasets.load_dataset(f"hf://datasets/{self.name}", self.subset)
         except Exception as error:
             raise ValueError(
                 f"data.name={self.name} could not be fetched from the hub "
-                f"({_short(unreachable or error)}); {from_disk}"
+                f"({short(unreachable or error.__cause__ or error)}); {from_disk}"
             ) from error
         finally:
             datasets.config.HF_HUB_OFFLINE = offline
@@ -164,11 +209,12 @@ class Hub(ImageDataModule):
                 if isinstance(saved, datasets.DatasetDict):
                     return saved
                 return datasets.DatasetDict({self.train_split: saved})
-            return datasets.load_dataset(str(folder))
+            return datasets.load_dataset(str(folder), self.subset)
         except Exception as error:
+            reason = short(error.__cause__ or error)
             hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""
             raise ValueError(
-                f"data.path={path}: no data set could be read from this folder ({_short(error)}){hint}"
+                f"data.path={path}: no data set could be read from this folder ({reason}){hint}"
             ) from error
 
     def _image_column(self, part: "datasets.Dataset") -> str:
@@ -246,9 +292,3 @@ def _source(value: Any) -> Source:
 def _is_encoded(feature: Any) -> bool:
     """Whether it is how parquet holds pictures, of a file that does not say that they are."""
     return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
-
-
-def _short(error: BaseException) -> str:
-    """One line, of its cause where it has one: `datasets` wraps the telling error in a general one."""
-    cause = error.__cause__ or error
-    return " ".join(str(cause).split())[:300] or type(cause).__name__

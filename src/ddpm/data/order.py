@@ -1,6 +1,7 @@
-"""The order in which pictures are shown: a permutation for each pass that can be asked about any place at once.
+"""The order in which pictures are shown: a permutation for each pass that can be asked about any place.
 
-Nothing is stored and nothing replayed: place k of a permutation of a billion pictures costs what place 0 of ten does.
+Nothing is stored and nothing replayed: place k of a permutation of a billion pictures costs what place 0 of
+ten does.
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ ROUNDS = 8
 def permutation(seed: int, epoch: int, n: int, places: np.ndarray) -> np.ndarray:
     """Where the permutation of pass `epoch` takes each place.
 
-    A Feistel network over the smallest square power of two that holds n, walked along its cycles until the result
-    is below n (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    A Feistel network over the smallest square power of two that holds n, walked along its cycles until the
+    result is below n (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
 
     Args:
         seed: of the run, at least 0.
@@ -23,33 +24,54 @@ def permutation(seed: int, epoch: int, n: int, places: np.ndarray) -> np.ndarray
     Returns:
         int64 [K], each in [0, n); all n places together give every number once.
     """
+    return _permuted(_keys(seed, epoch)[:, None], n, places)
+
+
+def draws(seed: int, n: int, first: int, count: int) -> np.ndarray:
+    """Draws `first` ... `first + count - 1` of the endless stream: int64 [count], each in [0, n)."""
+    return draws_at(seed, n, np.arange(first, first + count, dtype=np.int64))
+
+
+def draws_at(seed: int, n: int, k: np.ndarray) -> np.ndarray:
+    """Some pictures of the endless stream of passes.
+
+    Draw k is place k mod n of pass k div n, so batches cross from one pass into the next and none is short.
+
+    Args:
+        seed: of the run, at least 0.
+        n: how many pictures there are, at least 1.
+        k: int64 [K], numbers of draws, each at least 0.
+
+    Returns:
+        int64 [K], each in [0, n).
+    """
+    epochs, which = np.unique(k // n, return_inverse=True)
+    keys = np.stack([_keys(seed, int(epoch)) for epoch in epochs], axis=1)
+    return _permuted(keys[:, which], n, k % n)
+
+
+def _keys(seed: int, epoch: int) -> np.ndarray:
+    """uint64 [ROUNDS]."""
+    return np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
+
+
+def _permuted(keys: np.ndarray, n: int, places: np.ndarray) -> np.ndarray:
+    """Each place [K] under the permutation of its keys, uint64 [ROUNDS, K] or [ROUNDS, 1]."""
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
     mask = np.uint64((1 << int(half)) - 1)
-    keys = np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
 
-    def encrypt(values: np.ndarray) -> np.ndarray:
+    def encrypt(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         left, right = values >> half, values & mask
         for key in keys:
             left, right = right, left ^ (_mixed(right + key) & mask)
         return (left << half) | right
 
-    result = encrypt(places.astype(np.uint64))
-    while (outside := result >= n).any():
-        result[outside] = encrypt(result[outside])
+    result = encrypt(places.astype(np.uint64), keys)
+    outside = np.flatnonzero(result >= n)
+    while len(outside):
+        result[outside] = encrypt(result[outside], keys[:, outside] if keys.shape[1] > 1 else keys)
+        outside = outside[result[outside] >= n]
     return result.astype(np.int64)
-
-
-def draws(seed: int, n: int, first: int, count: int) -> np.ndarray:
-    """Pictures `first` ... `first + count - 1` of the endless stream of passes: int64 [count], each in [0, n).
-
-    Draw k is place k mod n of pass k div n, so batches cross from one pass into the next and none is short.
-    """
-    k = np.arange(first, first + count, dtype=np.int64)
-    chosen = np.empty(count, dtype=np.int64)
-    for epoch in range(first // n, (first + count - 1) // n + 1):
-        within = k // n == epoch
-        chosen[within] = permutation(seed, epoch, n, k[within] % n)
-    return chosen
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

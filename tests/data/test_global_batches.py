@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddpm.data.digits import Digits
-from ddpm.data.module import Chunks, MicroBatches, share
+from ddpm.data.module import MicroBatches, in_order, read, share
 from ddpm.data.pictures import DataSet, Pictures, split
 
 
@@ -66,14 +66,13 @@ def test_a_batch_that_does_not_divide_is_refused(
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_validation_shows_every_picture_once(world_size: int):
-    pictures = numbered(10)
     seen = []
     for rank in range(world_size):
         mine = range(10 * rank // world_size, 10 * (rank + 1) // world_size)
-        chunks = Chunks(pictures, mine, size=2)
-        for i in range(len(chunks)):
-            assert chunks[i].labels.tolist() == list(chunks[i].places)
-            seen += chunks[i].places
+        for rows in in_order(mine, size=2):
+            batch = read(numbered(10), rows)
+            assert batch.labels.tolist() == list(batch.places)
+            seen += batch.places
     assert seen == list(range(10))
 
 
@@ -84,7 +83,11 @@ def test_digits_are_the_real_ones_and_every_fifth_is_held_out():
     assert digits.data_set.classes == [str(i) for i in range(10)]
     assert np.bincount(digits.data_set.train.labels, minlength=10).min() > 100
     assert digits.data_set.train.images.max() == 255
-    rows = [image.tobytes() for part in (digits.data_set.train, digits.data_set.validation) for image in part.images]
+    rows = [
+        image.tobytes()
+        for part in (digits.data_set.train, digits.data_set.validation)
+        for image in part.images
+    ]
     assert len(set(rows)) == 1797  # no picture is in both parts
     assert digits.fingerprint == Digits(batch_size=8).fingerprint
 

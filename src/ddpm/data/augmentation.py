@@ -1,0 +1,48 @@
+"""From bytes to what the network sees, on the device. Another augmentation would go into `Augmentation`."""
+
+import torch
+from torch import Tensor
+
+from ddpm.training.randomness import Purpose, Stream
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 [B, C, H, W] to float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+class Augmentation:
+    """Random changes to the pictures of a training step, keyed by (seed, step, place in the global batch).
+
+    Args:
+        horizontal_flip: mirror every other picture.
+        dequantize: add uniform noise as wide as one level of brightness, so that levels fill [-1, 1] without
+            gaps: 2 (x + u) / 256 - 1 with u in [0, 1) (Theis et al. 2016).
+        seed: of the run.
+    """
+
+    def __init__(self, *, horizontal_flip: bool, dequantize: bool, seed: int):
+        self.horizontal_flip = horizontal_flip
+        self.dequantize = dequantize
+        self.seed = seed
+
+    def __call__(self, images: Tensor, step: int, places: range) -> Tensor:
+        """uint8 [B, C, H, W] to float32 in [-1, 1].
+
+        Args:
+            images: the pictures of these places.
+            step: the optimizer step, from 0.
+            places: B of them.
+        """
+        if self.dequantize:
+            u = self._stream(Purpose.DEQUANTIZATION, images).uniform(step, places, tuple(images.shape[1:]))
+            x_0 = (images + u) / 128 - 1
+        else:
+            x_0 = normalize(images)
+        if self.horizontal_flip:
+            u = self._stream(Purpose.FLIP, images).uniform(step, places)
+            x_0 = torch.where((u < 0.5).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
+        return x_0
+
+    def _stream(self, purpose: Purpose, like: Tensor) -> Stream:
+        return Stream(self.seed, purpose, like.device)

@@ -1,0 +1,146 @@
+"""Arrays of pictures in a NumPy archive."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.data import cache
+from ddpm.data.decoding import Decoded, short
+from ddpm.data.folder import existing_file
+from ddpm.data.module import ImageDataModule
+from ddpm.data.pictures import DataSet, check_fraction, scattered
+from ddpm.data.preparation import Found, prepared
+
+
+class Npz(ImageDataModule):
+    """The pictures of an npz file: uint8 [N, H, W, C], or [N, H, W] where they are grey; labels, if any.
+
+    They are stored in the cache once, where all processes share them. Pickled objects are never loaded.
+
+    Args:
+        path: the file; `~` is the home directory.
+        batch_size: pictures an optimizer step, over all devices.
+        image_key: name of the array of pictures; None is the first that can be one.
+        label_key: name of the array of labels, whole numbers [N]; None is the first that can be one, if any.
+        validation_fraction: share of the pictures that is held out, in [0, 1).
+        cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
+        horizontal_flip: mirror every other picture, at random, in training.
+        dequantize: spread each level of brightness over its width by uniform noise, in training.
+        device_share: the set lives on the device if it takes at most this share of its memory.
+        num_workers: processes that prepare batches of a set that does not.
+        seed: of the run.
+
+    Raises:
+        ValueError: for settings that cannot be; from `data_set`, where there is no such file or no array of
+            pictures in it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        batch_size: int = 64,
+        *,
+        image_key: str | None = None,
+        label_key: str | None = None,
+        validation_fraction: float = 0.1,
+        cache_dir: str | Path | None = None,
+        horizontal_flip: bool = True,
+        dequantize: bool = False,
+        device_share: float = 0.25,
+        num_workers: int = 2,
+        seed: int = 0,
+    ):
+        super().__init__(
+            batch_size=batch_size,
+            horizontal_flip=horizontal_flip,
+            dequantize=dequantize,
+            device_share=device_share,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        check_fraction(validation_fraction)
+        self.path = path
+        self.image_key = image_key
+        self.label_key = label_key
+        self.validation_fraction = validation_fraction
+        self.cache_dir = cache_dir
+
+    def read(self) -> DataSet:
+        file = existing_file(self.path).resolve()
+        return prepared(
+            self.cache_dir,
+            file.stem,
+            cache.key({"npz": [self.image_key, self.label_key]}, [cache.state(file)]),
+            lambda: self._find(file),
+            on_error="fail",
+            validation_fraction=self.validation_fraction,
+        )
+
+    def _find(self, file: Path) -> Found:
+        arrays = self._arrays(file)
+        images = self._chosen("image_key", self.image_key, arrays, _are_pictures)
+        images = images.reshape(*images.shape[:3], -1)
+        count, height, width, channels = images.shape
+        labels, classes = None, None
+        others = {name: array for name, array in arrays.items() if _are_labels(array, count)}
+        if self.label_key is not None or others:
+            known = arrays if self.label_key is not None else others
+            chosen = self._chosen("label_key", self.label_key, known, lambda array: _are_labels(array, count))
+            values, labels = np.unique(chosen, return_inverse=True)
+            classes = [str(value) for value in values]
+        mode = "L" if channels == 1 else "RGB"
+
+        def pictures() -> Iterator[tuple[str, Decoded]]:
+            for index, image in enumerate(images):
+                yield f"picture {index}", Decoded(image.transpose(2, 0, 1), mode, (height, width))
+
+        return Found(
+            pictures(),
+            places=scattered(count),
+            label=lambda kept: (None if labels is None else labels[kept], classes),
+            nothing=f"data.path={self.path} holds no pictures",
+            channels=channels,
+        )
+
+    def _arrays(self, file: Path) -> dict[str, np.ndarray]:
+        try:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is none, or a damaged one")  # NumPy would take it for a pickled object
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except Exception as error:  # a damaged archive raises whatever its parts raise
+            if "allow_pickle" in str(error):
+                raise ValueError(
+                    f"data.path={self.path} holds pickled objects, which could run any code and are not "
+                    "read; save plain arrays"
+                ) from error
+            raise ValueError(f"data.path={self.path} could not be read as npz ({short(error)})") from error
+
+    def _chosen(
+        self, key: str, name: str | None, arrays: dict[str, np.ndarray], fits: Callable[[np.ndarray], bool]
+    ) -> np.ndarray:
+        found = [array for own, array in arrays.items() if name in (None, own) and fits(array)]
+        if found:
+            return found[0]
+        wanted = "pictures, uint8 [N, H, W, 1 or 3] or [N, H, W]"
+        if key == "label_key":
+            wanted = "labels, a whole number for each picture"
+        held = ", ".join(f"{own} {array.dtype} {list(array.shape)}" for own, array in arrays.items())
+        raise ValueError(
+            f"data.{key}={'null' if name is None else name}: {self.path} has no such array of {wanted}; "
+            f"it holds {held or 'nothing'}"
+        )
+
+
+def _are_pictures(array: np.ndarray) -> bool:
+    return (
+        array.dtype == np.uint8
+        and array.size > 0
+        and (array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3)))
+    )
+
+
+def _are_labels(array: np.ndarray, count: int) -> bool:
+    return array.shape == (count,) and np.issubdtype(array.dtype, np.integer)

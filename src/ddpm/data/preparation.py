@@ -1,0 +1,213 @@
+"""Pictures that are decoded, cropped and resized once, and from then on mapped from the cache."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm.data.cache import Cache
+from ddpm.data.decoding import Decoded, printable
+from ddpm.data.pictures import DataSet, Pictures, num_training, survey
+
+logger = logging.getLogger(__name__)
+
+NAMED = 20
+"""Unreadable files that are named in warnings; all are listed in `DataSet.skipped`."""
+
+LISTED_SIZES = 20
+SECONDS_BETWEEN_LINES = 10.0
+COPIED_AT_ONCE = 1 << 24
+
+Label = Callable[[np.ndarray], tuple[np.ndarray | None, Sequence[str] | None]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source has found, before it is stored.
+
+    Attributes:
+        pictures: name of each picture with what it is, or with the reason why it cannot be read.
+        places: int64 [N], where each goes: a permutation of N numbers.
+        label: from the pictures that could be read, int64 [K] in the order of their places, to their labels
+            int64 [K] and the names of the classes.
+        nothing: what to say where no picture can be read.
+        cut: places from here on are for validation; None leaves it to a share.
+        channels: 1 or 3; None is 1 if every picture is grey, else 3.
+    """
+
+    pictures: Iterable[tuple[str, Decoded | str]]
+    places: np.ndarray
+    label: Label
+    nothing: str
+    cut: int | None = None
+    channels: int | None = None
+
+
+def prepared(
+    cache_dir: str | Path | None,
+    name: str,
+    key: str,
+    find: Callable[[], Found],
+    *,
+    on_error: str,
+    validation_fraction: float,
+) -> DataSet:
+    """The pictures of a source, from the cache; found and stored first where they are not there yet.
+
+    Args:
+        cache_dir: see `Cache`.
+        name: of the entry, for people.
+        key: of the entry; see `ddpm.data.cache.key`.
+        find: called only where there is something to store.
+        on_error: `skip` leaves out what cannot be read, `fail` refuses it.
+        validation_fraction: share that is held out, in [0, 1), where the source has no part for it.
+
+    Raises:
+        ValueError: where nothing can be read, sizes differ, the cache cannot be written, or by `fail`.
+    """
+    entry = Cache(cache_dir).get(name, key, lambda directory: _store(find(), directory, on_error))
+    about = entry.about
+    skipped = [(name, reason) for name, reason in about["skipped"]]
+    if skipped:
+        if on_error == "fail":
+            raise ValueError(_refusal(*skipped[0]))
+        logger.warning("skipped %s of %s files", f"{len(skipped):,}", f"{about['files_found']:,}")
+    images = np.memmap(entry.path / "images.u8", np.uint8, "r", shape=tuple(about["shape"]))
+    labels = np.load(entry.path / "labels.npy", mmap_mode="r") if about["labels"] else None
+    cut = about["cut"] or num_training(len(images), validation_fraction)
+    pictures = Pictures(images, labels)
+    return DataSet(
+        pictures.subset(slice(0, cut)),
+        pictures.subset(slice(cut, None)),
+        about["classes"],
+        skipped,
+        about["facts"],
+    )
+
+
+def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
+    """Write the pictures into a folder, and say what they are."""
+    started = time.monotonic()
+    count = len(found.places)
+    skipped: list[tuple[str, str]] = []
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    source_at = np.full(count, -1, np.int64)
+    store = _Store(directory / "images.u8", count, found.channels)
+    with store.file:
+        for index, (name, picture) in enumerate(_with_progress(found.pictures, count)):
+            if isinstance(picture, str):
+                skipped.append((name, picture))
+                if on_error == "fail":
+                    raise ValueError(_refusal(name, picture))
+                if len(skipped) <= NAMED:
+                    logger.warning("skipped %s: %s", printable(name), picture)
+                continue
+            place = found.places[index]
+            store.put(int(place), picture.pixels, name)
+            source_at[place] = index
+            sizes["{}x{}".format(*picture.size)] += 1
+            modes[picture.mode] += 1
+    filled = np.flatnonzero(source_at >= 0)
+    cut = None if found.cut is None else int(np.searchsorted(filled, found.cut))
+    if not len(filled) or cut == 0:
+        raise ValueError(found.nothing)
+    shape = store.finish(filled)
+    labels, classes = found.label(source_at[filled])
+    if labels is not None:
+        np.save(directory / "labels.npy", labels.astype(np.int64))
+    pictures = Pictures(np.memmap(store.path, np.uint8, "r", shape=shape), labels)
+    facts = {
+        **survey([pictures]),
+        "sizes": dict(sizes.most_common(LISTED_SIZES)),
+        "other_sizes": max(0, len(sizes) - LISTED_SIZES),
+        "modes": dict(modes.most_common()),
+    }
+    logger.info("prepared %s pictures in %.1f s", f"{len(filled):,}", time.monotonic() - started)
+    return {
+        "shape": list(shape),
+        "labels": labels is not None,
+        "classes": None if classes is None else list(classes),
+        "cut": cut,
+        "files_found": count,
+        "skipped": skipped,
+        "facts": facts,
+    }
+
+
+class _Store:
+    """A file of bytes that pictures are written into, each at its place.
+
+    Plain writes, since a full disk then is an error; in a memory map it would kill the process.
+    """
+
+    def __init__(self, path: Path, count: int, channels: int | None):
+        self.path = path
+        self.file = path.open("w+b")
+        self.count = count
+        self.channels = channels
+        self.size: tuple[int, int] | None = None
+        self.is_colour = channels == 3
+
+    def put(self, place: int, pixels: np.ndarray, name: str) -> None:
+        """Write uint8 [C, H, W]; `name` is for the error where its size is another than that of the first."""
+        height, width = pixels.shape[1:]
+        if self.size is None:
+            self.size = height, width
+        if (height, width) != self.size:
+            h, w = self.size
+            raise ValueError(
+                f"data.image_size is not set, and the pictures differ in size: {printable(name)} is "
+                f"{height}x{width}, those before it {h}x{w}; set it, as in data.image_size={min(h, w)}"
+            )
+        self.is_colour |= len(pixels) == 3
+        stored = self.channels or 3
+        self.file.seek(place * stored * height * width)
+        self.file.write(np.broadcast_to(pixels, (stored, height, width)).tobytes())
+
+    def finish(self, filled: np.ndarray) -> tuple[int, int, int, int]:
+        """Close the gaps, and drop colour where there is none: the shape [N, C, H, W] of what is left."""
+        stored, channels = self.channels or 3, 3 if self.is_colour else 1
+        shape = (len(filled), channels, *(self.size or (1, 1)))
+        if len(filled) == self.count and channels == stored:
+            return shape
+        images = np.memmap(self.path, np.uint8, "r", shape=(int(filled[-1]) + 1, stored, *shape[2:]))
+        final = self.path.with_suffix(".final")
+        at_once = max(1, COPIED_AT_ONCE // images[0].nbytes)
+        with final.open("wb") as file:
+            for first in range(0, len(filled), at_once):
+                file.write(images[filled[first : first + at_once], :channels].tobytes())
+        final.replace(self.path)
+        return shape
+
+
+def _with_progress(pictures: Iterable[tuple[str, Any]], count: int) -> Iterator[tuple[str, Any]]:
+    """The same pictures; how far they are is shown as a bar on a terminal, by lines elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        yield from track(pictures, "preparing pictures", count, console=console, transient=True)
+        return
+    started = told = time.monotonic()
+    for index, picture in enumerate(pictures):
+        yield picture
+        now = time.monotonic()
+        if now - told >= SECONDS_BETWEEN_LINES:
+            told = now
+            left = (now - started) / (index + 1) * (count - index - 1)
+            logger.info("prepared %s of %s pictures, %.0f s left", f"{index + 1:,}", f"{count:,}", left)
+
+
+def _refusal(name: str, reason: str) -> str:
+    return (
+        f"data.on_error=fail: {printable(name)} cannot be read ({reason}); mend or remove it, or leave such "
+        "files out with data.on_error=skip"
+    )

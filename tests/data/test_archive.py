@@ -1,0 +1,220 @@
+"""Zip and tar: the same pictures as in the folder that was packed, and nothing else."""
+
+import io
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ddpm.data.archive import Archive
+from ddpm.data.decoding import Decoded, decode_or_reason
+from ddpm.data.folder import Folder
+
+
+def picture(level: int, file_format: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (level, 1, 2)).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+FILES = {
+    "cat/2.png": picture(1),
+    "cat/10.jpg": picture(2, "JPEG"),
+    "cat/deep/down/b.png": picture(3),
+    "dog/a.png": picture(4),
+    "dog/A.png": picture(5),
+    "owl-x/a.png": picture(6),
+    ".hidden/a.png": picture(7),
+    "README": b"words",
+}
+
+
+def pack(path: Path, files: dict[str, bytes] = FILES) -> Path:
+    """By the file's name a zip, a tar, or a compressed tar."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, contents in files.items():
+                archive.writestr(name, contents)
+        return path
+    with tarfile.open(path, "w:" + ("" if path.suffix == ".tar" else path.suffix[1:])) as archive:
+        for name, contents in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(contents)
+            archive.addfile(member, io.BytesIO(contents))
+    return path
+
+
+KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz"]
+
+
+def levels(data: Archive) -> set[int]:
+    return {
+        int(level)
+        for part in (data.data_set.train, data.data_set.validation)
+        for level in part.images[:, 0, 0, 0]
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_archive_holds_what_the_folder_does(tmp_path: Path, kind: str):
+    for name, contents in FILES.items():
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(contents)
+    backwards = dict(reversed(FILES.items()))
+    packed = Archive(pack(tmp_path / kind, backwards), 8, validation_fraction=0.3)
+    folder = Folder(tmp_path / "folder", 8, validation_fraction=0.3)
+    assert packed.data_set.classes == folder.data_set.classes == ["cat", "dog", "owl-x"]
+    np.testing.assert_array_equal(packed.data_set.train.images, folder.data_set.train.images)
+    np.testing.assert_array_equal(packed.data_set.train.labels, folder.data_set.train.labels)
+    assert packed.fingerprint == folder.fingerprint
+    assert [name.split("/")[-1] for name, _ in packed.skipped] == ["README"]
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_names_that_lead_out_are_not_followed(tmp_path: Path, kind: str):
+    """Nothing is written, and their pictures are refused by name."""
+    (tmp_path / "in").mkdir()
+    bad = ["../up.png", "cat/../../up.png", "/root.png"]
+    path = pack(tmp_path / "in" / kind, {"cat/a.png": picture(1), **{name: picture(9) for name in bad}})
+    before = sorted(tmp_path.rglob("*"))
+    data = Archive(path, 8)
+    assert levels(data) == {1}
+    assert [reason for _, reason in data.skipped] == ["its name leads out of the archive"] * 3
+    assert "../up.png" in data.skipped[0][0]
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(ValueError, match=r"data\.on_error=fail: .*\.\./up\.png cannot be read .*leads out"):
+        _ = Archive(path, 8, on_error="fail").data_set
+
+
+def test_links_and_devices_are_not_followed(tmp_path: Path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        (tmp_path / "x.png").write_bytes(picture(1))
+        archive.add(tmp_path / "x.png", "a.png")
+        for kind, name in ((tarfile.SYMTYPE, "link.png"), (tarfile.CHRTYPE, "device.png")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, str(tmp_path / "x.png")
+            archive.addfile(member)
+    data = Archive(tmp_path / "a.tar", 8)
+    assert len(data.data_set.train) == 1
+    assert [reason for _, reason in data.skipped] == ["a link or a device, not a file"] * 2
+
+
+def test_members_that_cannot_be_read_are_named(tmp_path: Path):
+    files = {"a/1.png": picture(1), "a/2.png": b"", "a/3.png": b"words", "a/4.png": picture(2)[:45]}
+    path = pack(tmp_path / "a.zip", files)
+    data = Archive(path, 8)
+    assert levels(data) == {1}
+    assert [name for name, _ in data.skipped] == [f"{path}/a/{i}.png" for i in (2, 3, 4)]
+    contents = bytearray(path.read_bytes())
+    start = len("PK..") + 26 + len("a/1.png")
+    contents[start : start + 10] = bytes(10)
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"data\.path=.*a\.zip: none of the 4 files in it can be read"):
+        _ = Archive(path, 8, cache_dir=tmp_path / "another").data_set
+
+
+def test_a_member_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ddpm.data.archive.MOST_BYTES", 10_000)
+    path = pack(tmp_path / "a.zip", {"a.png": picture(1), "b.png": bytes(10_001)})
+    assert Archive(path, 8).skipped == [
+        (f"{path}/b.png", "it unpacks to 10,001 bytes; at most 10,000 are read")
+    ]
+
+
+def test_locked_members_are_named(tmp_path: Path):
+    path = pack(tmp_path / "a.zip", {"a.png": picture(1), "b.png": picture(2)})
+    contents = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        contents[contents.rindex(mark) + offset] |= 1  # as an encrypting program would mark it
+    path.write_bytes(contents)
+    [(name, reason)] = Archive(path, 8).skipped
+    assert name.endswith("b.png")
+    assert "encrypted" in reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_archives_that_break_off_are_refused(tmp_path: Path, kind: str):
+    path = pack(tmp_path / kind, {f"{i}.png": picture(i) for i in range(40)})
+    whole = path.read_bytes()
+    lengths = [0, 10, len(whole) // 3, len(whole) // 2, len(whole) * 2 // 3]
+    if kind == "a.tar":
+        with tarfile.open(path) as archive:
+            lengths.append(archive.getmembers()[3].offset)  # where it looks whole
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=rf"data\.path=.*{kind} is no zip or tar file, or damaged"):
+            _ = Archive(path, 8).data_set
+
+
+def test_a_tar_with_damage_in_its_middle_is_refused(tmp_path: Path):
+    path = pack(tmp_path / "a.tar")
+    with tarfile.open(path) as archive:
+        start = archive.getmembers()[3].offset
+    contents = bytearray(path.read_bytes())
+    contents[start : start + 100] = b"x" * 100
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"breaks off after 3 members"):
+        _ = Archive(path, 8).data_set
+
+
+def test_nothing_in_it(tmp_path: Path):
+    for kind in KINDS[:3]:
+        with pytest.raises(ValueError, match=r"data\.path=.*: it holds no files; name an archive"):
+            _ = Archive(pack(tmp_path / kind, {}), 8).data_set
+
+
+WHOLE = {kind: None for kind in ("a.zip", "a.tar", "a.tar.gz")}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(sorted(WHOLE)),
+    cut=st.none() | st.integers(0, 4000),
+    changes=st.lists(st.tuples(st.integers(0, 12_000), st.binary(min_size=1, max_size=12)), max_size=5),
+)
+def test_any_archive_gives_pictures_or_one_of_the_stated_errors(
+    tmp_path: Path, kind: str, cut: int | None, changes: list[tuple[int, bytes]]
+):
+    if WHOLE[kind] is None:
+        small = {name: contents for name, contents in FILES.items() if name.startswith("cat")}
+        WHOLE[kind] = pack(tmp_path / kind, small).read_bytes()
+    contents = bytearray(WHOLE[kind])
+    for place, change in changes:
+        place %= len(contents)
+        contents[place : place + len(change)] = change
+    path = tmp_path / kind
+    path.write_bytes(contents[:cut])
+    data = Archive(path, 8, cache_dir=tempfile.mkdtemp(dir=tmp_path))
+    try:
+        assert data.image_shape[1:] == (8, 8)
+    except ValueError as error:
+        assert str(error).startswith("data.path=")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=200, deadline=None)
+@given(
+    file_format=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"]),
+    cut=st.none() | st.integers(0, 1000),
+    changes=st.lists(st.tuples(st.integers(0, 1000), st.binary(min_size=1, max_size=8)), max_size=6),
+)
+def test_any_bytes_give_a_picture_or_a_reason(
+    file_format: str, cut: int | None, changes: list[tuple[int, bytes]]
+):
+    contents = bytearray(picture(9, file_format, (16, 16)))
+    for place, change in changes:
+        place %= len(contents)
+        contents[place : place + len(change)] = change
+    found = decode_or_reason(bytes(contents[:cut]), (8, 8), 3)
+    if isinstance(found, Decoded):
+        assert found.pixels.shape == (3, 8, 8)
+    else:
+        assert found
+        assert "\n" not in found

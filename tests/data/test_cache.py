@@ -1,0 +1,261 @@
+"""Prepared once, by one process, and whole or not at all."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.data import cache
+from ddpm.data.cache import Cache, Entry
+from ddpm.data.folder import Folder
+
+
+def build(contents: bytes = b"words") -> Any:
+    def write(directory: Path) -> Mapping[str, Any]:
+        (directory / "file").write_bytes(contents)
+        return {"note": "mine"}
+
+    return write
+
+
+def refuse(directory: Path) -> Mapping[str, Any]:
+    raise AssertionError("built again")
+
+
+def folder(path: Path, n: int = 12) -> Path:
+    for i in range(n):
+        (path / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (i, 0, 200)).save(path / "ab"[i % 2] / f"{i}.png")
+    return path
+
+
+def files(directory: Path) -> list[str]:
+    """What is in a cache, besides locks."""
+    return sorted(path.name for path in directory.iterdir() if path.name != "locks")
+
+
+def program(code: str, *, cache_dir: Path) -> subprocess.Popen:
+    """Another process. `ready()` says so on its output, so that nobody need wait by the clock."""
+    head = """
+        import sys, time
+        from ddpm.data.cache import Cache
+        def ready(): print("ready", flush=True)
+        """
+    command = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)]
+    environment = {**os.environ, "DDPM_CACHE": str(cache_dir)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_an_entry_is_built_once(own_cache: Path):
+    first = Cache().get("My Pictures!", "ab" * 32, build())
+    second = Cache().get("My Pictures!", "ab" * 32, refuse)
+    assert first == second
+    assert first.path == own_cache / f"my-pictures-{'ab' * 8}"
+    assert (first.path / "file").read_bytes() == b"words"
+    assert first.about["note"] == "mine"
+    assert first.size == 5
+    assert Cache().get("My Pictures!", "cd" * 32, build()).path != first.path
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Cache("~/x").directory == tmp_path / "x"
+    assert Cache().directory == Path(os.environ["DDPM_CACHE"])
+    monkeypatch.delenv("DDPM_CACHE")
+    assert Cache().directory == tmp_path / ".cache" / "ddpm"
+
+
+@pytest.mark.parametrize("damage", ["short", "gone", "about"])
+def test_an_entry_that_is_not_whole_is_built_again(damage: str):
+    entry = Cache().get("x", "ab" * 32, build())
+    match damage:
+        case "short":
+            (entry.path / "file").write_bytes(b"wor")
+        case "gone":
+            (entry.path / "file").unlink()
+        case "about":
+            (entry.path / "about.json").write_text("{")
+    assert Cache().get("x", "ab" * 32, build(b"other")).size == 5
+    assert (entry.path / "file").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("error", [ValueError("bad picture"), KeyboardInterrupt()])
+def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException):
+    def fail(directory: Path) -> Mapping[str, Any]:
+        (directory / "file").write_bytes(b"words")
+        raise error
+
+    with pytest.raises(type(error)):
+        Cache().get("x", "ab" * 32, fail)
+    assert files(own_cache) == []
+
+
+def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path):
+    """The limit on the size of a file stands for the disk: the error comes from the same writes."""
+    code = """
+        import resource, signal
+        import numpy as np
+        from ddpm.data.decoding import Decoded
+        from ddpm.data.preparation import Found, prepared
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        pictures = [("x", Decoded(np.zeros((3, 32, 32), np.uint8), "RGB", (32, 32)))] * 20
+        found = Found(pictures, np.arange(20), lambda kept: (None, None), "nothing")
+        for limit in (5_000, -1):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
+            try:
+                data_set = prepared(
+                    None, "x", "ab" * 32, lambda: found, on_error="skip", validation_fraction=0
+                )
+                print(len(data_set.train))
+            except ValueError as error:
+                print(error)
+                print([path.name for path in Cache().directory.iterdir()])
+        """
+    pytest.importorskip("resource")
+    said, errors = program(code, cache_dir=tmp_path / "cache").communicate(timeout=60)
+    message, left, then = said.splitlines() or errors
+    assert message.startswith(f"data.cache_dir={tmp_path / 'cache'}: prepared data could not be written")
+    assert "make room" in message
+    assert left == "['locks']"
+    assert then == "20"
+
+
+def test_a_directory_that_cannot_be_written_to_is_told(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"data\.cache_dir=.*file/cache: prepared data could not be written"):
+        Cache(tmp_path / "file" / "cache").get("x", "ab" * 32, build())
+
+
+def test_two_runs_at_once_build_it_once(tmp_path: Path):
+    code = """
+        def build(directory):
+            print("building", flush=True)
+            time.sleep(0.5)
+            (directory / "file").write_text("words")
+            return {}
+        entry = Cache().get("x", "ab" * 32, build)
+        print((entry.path / "file").read_text())
+        """
+    processes = [program(code, cache_dir=tmp_path) for _ in range(3)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert all(process.returncode == 0 for process in processes), said
+    assert sorted("".join(out for out, _ in said).split()) == ["building", "words", "words", "words"]
+    assert files(tmp_path) == ["x-" + "ab" * 8]
+
+
+def test_a_killed_build_is_never_used_and_the_next_one_waits_for_nobody(tmp_path: Path):
+    code = """
+        def build(directory):
+            (directory / "file").write_text("half")
+            ready()
+            time.sleep(60)
+        Cache().get("x", "ab" * 32, build)
+        """
+    process = program(code, cache_dir=tmp_path)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert len(files(tmp_path)) == 1
+    start = time.monotonic()
+    entry = Cache(tmp_path).get("x", "ab" * 32, build())
+    assert time.monotonic() - start < 5
+    assert (entry.path / "file").read_bytes() == b"words"
+    assert files(tmp_path) == [entry.path.name]
+
+
+def test_clearing_spares_what_is_being_built_and_what_is_not_ours(tmp_path: Path):
+    code = """
+        def build(directory):
+            (directory / "file").write_text("words")
+            ready()
+            sys.stdin.readline()
+            return {}
+        Cache().get("x", "cd" * 32, build)
+        """
+    Cache(tmp_path).get("y", "ab" * 32, build())
+    for mine in ("letters", "y-0123456789abcdef"):
+        (tmp_path / mine).mkdir()
+        (tmp_path / mine / "a").touch()
+    dead = tmp_path / f"y-{'ab' * 8}.12345678.building"
+    dead.mkdir()
+    (dead / "file").write_bytes(b"123")
+    process = program(code, cache_dir=tmp_path)
+    assert process.stdout.readline() == "ready\n"
+    freed = Cache(tmp_path).clear()
+    process.communicate("\n", timeout=60)
+    assert files(tmp_path) == ["letters", "x-" + "cd" * 8, "y-0123456789abcdef"]
+    assert freed > 8
+
+
+def test_entries_are_listed_the_last_used_first():
+    for name, age in (("old", 300), ("new", 100), ("older", 500)):
+        entry = Cache().get(name, "ab" * 32, build())
+        then = time.time() - age
+        os.utime(entry.path / "about.json", (then, then))
+    assert [entry.path.name.split("-")[0] for entry in Cache().entries()] == ["new", "old", "older"]
+    Cache().get("older", "ab" * 32, refuse)
+    assert Cache().entries()[0].path.name.startswith("older")
+
+
+def test_what_changes_the_key():
+    files = [("a.png", 10, 5), ("b.png", 20, 6)]
+    keys = [
+        cache.key({"size": 8}, files),
+        cache.key({"size": 9}, files),
+        cache.key({"size": 8}, files[:1]),
+        cache.key({"size": 8}, [("a.png", 11, 5), files[1]]),
+        cache.key({"size": 8}, [("a.png", 10, 6), files[1]]),
+        cache.key({"size": 8}, [("c.png", 10, 5), files[1]]),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert cache.key({"size": 8}, iter(files)) == keys[0]
+
+
+def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, own_cache: Path):
+    path = folder(tmp_path / "pictures")
+    before = Folder(path, 8).fingerprint
+    assert Folder(path, 8, validation_fraction=0.3, horizontal_flip=False).fingerprint != before
+    assert len(files(own_cache)) == 1
+    Image.new("RGB", (9, 9), (77, 0, 200)).save(path / "a" / "0.png")
+    os.utime(path / "a" / "0.png", ns=(0, 0))
+    assert Folder(path, 8).fingerprint != before
+    assert len(files(own_cache)) == 2
+
+
+def test_the_identity_does_not_depend_on_where_the_pictures_are(tmp_path: Path):
+    prints = {Folder(folder(tmp_path / name), 8).fingerprint for name in ("here", "there")}
+    assert len(prints) == 1
+
+
+def test_other_processes_map_the_file_and_copy_nothing(tmp_path: Path):
+    data_set = Folder(folder(tmp_path / "pictures"), 8, validation_fraction=0.3).data_set
+    for part in (data_set.train, data_set.validation):
+        sent = pickle.dumps(part.subset(slice(1, None)))
+        assert len(sent) < 1000
+        received = pickle.loads(sent)
+        assert isinstance(received.images, np.memmap)
+        np.testing.assert_array_equal(received.images, part.images[1:])
+        np.testing.assert_array_equal(received.labels, part.labels[1:])
+
+
+def test_about_is_plain_json(own_cache: Path, tmp_path: Path):
+    _ = Folder(folder(tmp_path / "pictures"), 8).data_set
+    [entry] = Cache().entries()
+    assert isinstance(entry, Entry)
+    about = json.loads((entry.path / "about.json").read_text())
+    assert about["shape"] == [12, 3, 8, 8]
+    assert about["classes"] == ["a", "b"]
+    assert about["facts"]["sizes"] == {"9x9": 12}

@@ -1,0 +1,76 @@
+"""What is said about a data set, and about the cache."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.app import cache, inspect
+from ddpm.app.errors import UsageError
+
+
+def folder(path: Path) -> Path:
+    for i in range(10):
+        (path / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 12), (20 * (i % 9), 0, 255)).save(path / "ab"[i % 2] / f"{i}.png")
+    (path / "a" / "bad.png").write_text("words")
+    return path
+
+
+def config(target: str, **settings: object) -> dict:
+    return {"seed": 0, "data": {"_target_": f"ddpm.data.{target}", **settings}}
+
+
+def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = folder(tmp_path / "pictures")
+    settings = config("folder.Folder", path=str(path), image_size=8, validation_fraction=0.2)
+    assert inspect.inspect(settings, tmp_path / "out") == 0
+    said = dict(
+        line.split(maxsplit=1)
+        for line in capsys.readouterr().out.replace("size before", "size_before").splitlines()
+    )
+    assert said["pictures"] == "8 to train on, 2 held out"
+    assert said["size"] == "8x8, colour"
+    assert said["size_before"] == "12x9 10"
+    assert said["duplicates"] == "1"  # 0.png and 9.png
+    assert said["classes"] == "2: a 5, b 5"
+    assert "1.0000" in said["mean"]
+    assert "skipped.txt" in said["left"]
+    assert "bad.png" in (tmp_path / "out" / "skipped.txt").read_text()
+    sheet = np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png"))
+    assert sheet.shape == (2 + 3 * 66, 2 + 3 * 66, 3)
+    assert sheet[3, 3].tolist()[2] == 255
+
+
+def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    inspect.inspect(config("digits.Digits"), tmp_path)
+    said = capsys.readouterr().out
+    assert "1,437 to train on, 360 held out" in said
+    assert "8x8, grey" in said
+    assert not (tmp_path / "skipped.txt").exists()
+
+
+def test_mistakes_are_told_as_such(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"data\.path=.*nowhere: there is no such folder"):
+        inspect.inspect(
+            config("folder.Folder", path=str(tmp_path / "nowhere"), image_size=8), tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: Path):
+    cache.list_entries()
+    inspect.inspect(
+        config("folder.Folder", path=str(folder(tmp_path / "pictures")), image_size=64), tmp_path / "out"
+    )
+    capsys.readouterr()
+    cache.list_entries()
+    head, entry = capsys.readouterr().out.splitlines()
+    assert head == f"{own_cache}: 123.1 kB in 1 entries"
+    assert "10 pictures of 64x64x3" in entry
+    assert "pictures-" in entry
+    cache.clear()
+    assert "freed" in capsys.readouterr().out
+    cache.list_entries()
+    assert capsys.readouterr().out == f"{own_cache}: 0 bytes in 0 entries\n"

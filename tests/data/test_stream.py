@@ -1,0 +1,342 @@
+"""Shards: every picture once in a pass, the same stream however it is shared out, and from any step on."""
+
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ddpm.data.stream import Order, Stream, StreamLoader
+
+COUNTS = np.random.RandomState(0).randint(1, 21, 100).tolist()
+
+
+def png(number: int) -> bytes:
+    """A picture that tells which one it is."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), (number % 256, number // 256, 7)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, numbers: range, *, labels: bool = True) -> None:
+    with tarfile.open(path, "w") as archive:
+        for number in numbers:
+            parts = {"png": png(number), "json": b"{}"} | (
+                {"cls": str(number % 3).encode()} if labels else {}
+            )
+            for extension, contents in parts.items():
+                member = tarfile.TarInfo(f"{number:06}.{extension}")
+                member.size = len(contents)
+                archive.addfile(member, io.BytesIO(contents))
+
+
+def write_parquet(path: Path, numbers: range, **columns: list) -> None:
+    pictures = [{"bytes": png(number), "path": None} for number in numbers]
+    table = pa.table({"n": list(numbers), "image": pictures, "label": [n % 3 for n in numbers], **columns})
+    pq.write_table(table, path, row_group_size=7)
+
+
+def write(folder: Path, kind: str, counts: list[int]) -> Path:
+    folder.mkdir(parents=True)
+    first = 0
+    for shard, count in enumerate(counts):
+        numbers = range(first, first + count)
+        if kind == "tar":
+            write_tar(folder / f"s-{shard:03}.tar", numbers)
+        else:
+            write_parquet(folder / f"s-{shard:03}.parquet", numbers)
+        first += count
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same 100 shards of unequal size, as tar and as parquet."""
+    root = tmp_path_factory.mktemp("shards")
+    return {kind: write(root / kind, kind, COUNTS) for kind in ("tar", "parquet")}
+
+
+def stream(path: Path, **changed: object) -> Stream:
+    arguments = {
+        "batch_size": 24,
+        "lanes": 12,
+        "buffer": 96,
+        "validation_size": 0,
+        "num_workers": 0,
+        "seed": 3,
+    }
+    return Stream(path, 4, **{**arguments, **changed})
+
+
+def numbers(images: torch.Tensor) -> list[int]:
+    return (images[:, 0, 0, 0].long() + 256 * images[:, 1, 0, 0].long()).tolist()
+
+
+def shown(data: Stream, steps: range, *, world_size: int = 1, accumulation: int = 1) -> list[int]:
+    """What all devices together show, place after place."""
+    found = {}
+    for rank in range(world_size):
+        loader = StreamLoader(
+            data, rank=rank, world_size=world_size, accumulation=accumulation, step=steps.start
+        )
+        for batch, _ in zip(loader, range(len(steps) * accumulation), strict=False):
+            assert len(batch.x_0) == data.batch_size // world_size // accumulation
+            for place, number in zip(batch.places, numbers(batch.x_0), strict=True):
+                found[batch.step, place] = number
+            if batch.labels is not None:
+                assert batch.labels.tolist() == [number % 3 for number in numbers(batch.x_0)]
+    assert len(found) == len(steps) * data.batch_size
+    return [found[step, place] for step in steps for place in range(data.batch_size)]
+
+
+@pytest.fixture(scope="module")
+def whole(hundred: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[int]:
+    """Two passes and a half on one device, read by its own process."""
+    data = stream(hundred["tar"], cache_dir=tmp_path_factory.mktemp("cache"))
+    return shown(data, range(sum(COUNTS) * 5 // 2 // 24))
+
+
+def test_every_pass_shows_every_picture_once(whole: list[int]):
+    n = sum(COUNTS)
+    assert sorted(whole[:n]) == sorted(whole[n : 2 * n]) == list(range(n))
+    assert whole[:n] != whole[n : 2 * n]
+    assert max(Counter(whole[2 * n :]).values()) == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_it_is_the_same_however_it_is_shared_out(
+    hundred: dict[str, Path], whole: list[int], world_size: int, num_workers: int
+):
+    data = stream(hundred["tar"], num_workers=num_workers)
+    steps = range(sum(COUNTS) // 24 + 3)  # into the second pass
+    assert shown(data, steps, world_size=world_size) == whole[: len(steps) * 24]
+
+
+@pytest.mark.parametrize(
+    ("world_size", "num_workers", "accumulation"), [(1, 0, 1), (3, 2, 1), (1, 2, 4), (2, 0, 2)]
+)
+def test_a_restart_continues_with_the_pictures_of_an_uninterrupted_run(
+    hundred: dict[str, Path], whole: list[int], world_size: int, num_workers: int, accumulation: int
+):
+    data = stream(hundred["tar"], num_workers=num_workers)
+    rest = shown(data, range(37, 50), world_size=world_size, accumulation=accumulation)
+    assert rest == whole[37 * 24 : 50 * 24]
+
+
+def test_a_restart_reads_at_most_a_buffer_again(hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
+    decoded, read = [], []
+    data = stream(hundred["parquet"])
+    shards = data.shards
+    original = type(shards).read
+
+    def counting(self: object, shard: int, first: int) -> object:
+        for sample in original(self, shard, first):
+            read.append(sample.name)
+            yield sample
+
+    monkeypatch.setattr(type(shards), "read", counting)
+    for _ in zip(StreamLoader(data, rank=0, world_size=1, accumulation=1, step=40), range(1), strict=False):
+        decoded.append(len(read))
+    assert decoded[0] <= 2 * data.buffer + 24
+
+
+def test_parquet_and_tar_of_the_same_pictures_are_the_same_stream(hundred: dict[str, Path], whole: list[int]):
+    data = stream(hundred["parquet"])
+    assert shown(data, range(30)) == whole[: 30 * 24]
+    assert data.data_set.classes == ["0", "1", "2"]
+    assert len(data.data_set.train) == sum(COUNTS)
+
+
+def test_seed_lanes_and_buffer_change_the_order(hundred: dict[str, Path], whole: list[int]):
+    for changed in ({"seed": 4}, {"lanes": 6}, {"buffer": 48}, {"batch_size": 12}):
+        assert shown(stream(hundred["tar"], **changed), range(4)) != whole[: 4 * 24]
+
+
+def test_neighbours_are_mixed(whole: list[int]):
+    steps = np.abs(np.diff(whole[: sum(COUNTS)]))
+    assert np.median(steps) > 20
+
+
+def test_held_out_pictures_are_never_trained_on(hundred: dict[str, Path]):
+    data = stream(hundred["parquet"], validation_size=40)
+    held_out = numbers(torch.from_numpy(data.data_set.validation.images))
+    assert 20 <= len(held_out) <= 40
+    assert len(set(np.searchsorted(np.cumsum(COUNTS), held_out, "right"))) == 10  # shards
+    n = len(data.data_set.train)
+    seen = shown(data, range(n // 24 + 1))[:n]
+    assert sorted([*seen, *held_out]) == list(range(sum(COUNTS)))
+    assert data.data_set.validation.labels.tolist() == [number % 3 for number in held_out]
+
+
+@given(
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(sum),
+    places=st.integers(1, 3),
+    lanes=st.integers(1, 6),
+    per_lane=st.integers(1, 9),
+    step=st.integers(0, 9),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_order_shows_every_row_once_in_any_pass(
+    counts: list[int], places: int, lanes: int, per_lane: int, step: int, seed: int
+):
+    """Also where a pass is shorter than a batch."""
+    batch_size, total = places * lanes, sum(counts)
+    order = Order(np.array(counts), batch_size=batch_size, lanes=lanes, buffer=per_lane * lanes, seed=seed)
+    steps = 2 * total // batch_size + 2
+
+    def rows(start: int) -> np.ndarray:
+        """[lanes, pictures]: pass and row before shards are shuffled, from a step on."""
+        found = []
+        for lane in range(lanes):
+            mine = []
+            for block in order.blocks(lane, start):
+                mine += [(block.number, block.first + i) for i in block.order[block.shown :].tolist()]
+                if len(mine) >= (steps - start) * places:
+                    break
+            found.append(mine[: (steps - start) * places])
+        return np.array(found)
+
+    whole = rows(0)
+    stream = whole.reshape(lanes, steps, places, 2).swapaxes(0, 1).reshape(-1, 2)
+    for number in (0, 1):
+        part = stream[number * total : (number + 1) * total]
+        assert part[:, 0].tolist() == [number] * total
+        assert sorted(part[:, 1].tolist()) == list(range(total))
+    start = min(step, steps - 1)
+    np.testing.assert_array_equal(rows(start), whole[:, start * places :])
+
+
+def test_devices_that_lanes_cannot_be_shared_by(hundred: dict[str, Path]):
+    data = stream(hundred["tar"], batch_size=40, lanes=4)
+    with pytest.raises(ValueError, match=r"data\.lanes=4: 5 devices x 1 micro-batches.*data\.lanes=5"):
+        StreamLoader(data, rank=0, world_size=5, accumulation=1, step=0)
+
+
+def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
+    for changed, message in (
+        ({"lanes": 5}, r"data\.lanes=5 must divide data\.batch_size=24"),
+        ({"buffer": 3}, r"data\.buffer=3"),
+        ({"channels": None}, r"data\.channels"),
+        ({"validation_size": -1}, r"data\.validation_size=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stream(tmp_path, **changed)
+    assert stream(tmp_path, batch_size=64, lanes=None).lanes == 16
+
+
+def test_unreadable_rows_are_replaced_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    numbers_ = range(60)
+    pictures = [{"bytes": png(n), "path": None} for n in numbers_]
+    pictures[5], pictures[17], pictures[40] = (
+        {"bytes": b"words", "path": None},
+        None,
+        {"bytes": None, "path": "x"},
+    )
+    write_parquet(tmp_path / "a.parquet", numbers_, image=pictures)
+    data = stream(tmp_path, batch_size=12, lanes=4, buffer=60, num_workers=1)
+    seen = Counter(shown(data, range(5)))
+    assert set(seen) == set(numbers_) - {5, 17, 40}
+    assert sum(seen.values()) == 60
+    assert max(seen.values()) <= 4
+    assert {name for name, _ in data.skipped} == {f"row {n} of {tmp_path}/a.parquet" for n in (5, 17, 40)}
+    assert dict(data.skipped)[f"row 17 of {tmp_path}/a.parquet"] == "there is no picture in this row"
+    assert f"skipped row 5 of {tmp_path}/a.parquet: not a picture" in caplog.text
+    with pytest.raises(ValueError, match=r"data\.on_error=fail: row \d+ of .*a\.parquet cannot be read"):
+        shown(stream(tmp_path, on_error="fail"), range(5))
+
+
+def test_what_no_stream_can_be_made_of(tmp_path: Path):
+    def refused(message: str, **changed: object) -> None:
+        with pytest.raises(ValueError, match=message):
+            _ = stream(tmp_path / "set", **changed).data_set
+
+    refused(r"data\.path=.*set: there are no shards")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "notes.txt").touch()
+    refused(r"data\.path=.*set: there are no shards")
+    write_tar(tmp_path / "set" / "a.tar", range(3))
+    write_parquet(tmp_path / "set" / "b.parquet", range(3))
+    refused("parquet and tar shards; name one kind")
+    (tmp_path / "set" / "a.tar").unlink()
+    refused(
+        r"data\.image_column=foto: .*b\.parquet has no such column; it has n, image, label",
+        image_column="foto",
+    )
+    pq.write_table(pa.table({"words": ["a"]}), tmp_path / "set" / "b.parquet")
+    refused(r"data\.image_column=null: .*b\.parquet has no column of pictures; it has words")
+    (tmp_path / "set" / "b.parquet").write_bytes(b"words")
+    refused(r"b\.parquet is damaged")
+
+
+@pytest.mark.parametrize("length", [0, 100, 700, 1024, 3 * 1024])
+def test_tar_shards_that_break_off_are_named(tmp_path: Path, length: int):
+    write_tar(tmp_path / "a.tar", range(9))
+    whole = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:length])
+    with pytest.raises(ValueError, match=r"a\.tar (breaks off|is damaged)"):
+        _ = stream(tmp_path).data_set
+
+
+def test_samples_with_and_without_a_label(tmp_path: Path):
+    write_tar(tmp_path / "a.tar", range(30), labels=False)
+    assert stream(tmp_path).data_set.classes is None
+    assert shown(stream(tmp_path), range(1))
+    write_tar(tmp_path / "b.tar", range(30, 60))
+    with pytest.raises(ValueError, match="some samples of the shards have a label and some have none"):
+        _ = stream(tmp_path).data_set
+
+
+def test_patterns_and_classes_of_the_hub(tmp_path: Path):
+    import datasets
+
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog", "owl"])
+    )
+    rows = {
+        "image": [{"bytes": png(n), "path": None} for n in range(40)],
+        "label": [n % 3 for n in range(40)],
+    }
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train-0.parquet")
+    write_parquet(tmp_path / "test-0.parquet", range(100, 109))
+    data = stream(tmp_path / "train-*.parquet")
+    assert data.data_set.classes == ["cat", "dog", "owl"]
+    assert len(data.data_set.train) == 40
+    assert shown(data, range(2))
+    assert data.image_shape == (3, 4, 4)
+
+
+def test_identity(hundred: dict[str, Path], tmp_path: Path):
+    same = {stream(write(tmp_path / str(i) / "s", "tar", [3, 4])).fingerprint for i in range(2)}
+    assert len(same) == 1
+    assert stream(write(tmp_path / "other", "tar", [3, 5])).fingerprint not in same
+
+
+def test_counting_happens_once(hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
+    counts = stream(hundred["tar"]).shards.counts
+    monkeypatch.setattr("ddpm.data.shards._index", None)
+    assert stream(hundred["tar"]).shards.counts.tolist() == counts.tolist() == COUNTS
+
+
+def test_it_starts_at_the_trainers_step(hundred: dict[str, Path], whole: list[int]):
+    data = stream(hundred["tar"])
+    data.trainer = SimpleNamespace(
+        global_rank=1,
+        world_size=2,
+        accumulate_grad_batches=2,
+        global_step=9,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert (batch.step, batch.first) == (9, 6)
+    assert numbers(batch.x_0) == whole[9 * 24 + 6 : 9 * 24 + 12]
