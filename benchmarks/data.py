@@ -224,18 +224,22 @@ def proportional_memory() -> int:
     """PSS of this process and its children, in bytes; Linux only."""
     own = os.getpid()
     children = [
-        int(child)
-        for task in Path(f"/proc/{own}/task").iterdir()
-        for child in (task / "children").read_text().split()
+        child for task in Path(f"/proc/{own}/task").iterdir() for child in _read(task / "children").split()
     ]
-    total = 0
-    for process in (own, *children):
-        try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-    return total
+    lines = [
+        line
+        for process in (own, *children)
+        for line in _read(Path(f"/proc/{process}/smaps_rollup")).splitlines()
+    ]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+
+def _read(path: Path) -> str:
+    """Nothing where the process or thread has just ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def say(what: str, figure: str) -> None:

@@ -1,6 +1,7 @@
 """From the set to the device: gathered there or read by workers, the same batches; what is changed there."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from ddpm.data import module
 from ddpm.data.augmentation import Augmentation, normalize
-from ddpm.data.module import Batch, ImageDataModule, MicroBatches, Reader, Resident, Rows, read
+from ddpm.data.module import Batch, ImageDataModule, MicroBatches, Resident, Rows, read
 from ddpm.data.pictures import DataSet, Pictures
 
 
@@ -134,19 +135,33 @@ def test_rows_asked_for_together_are_those_asked_for_alone():
         assert rows[1:] == alone[1:]
 
 
-def test_a_map_is_let_go_of_now_and_then(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    numbered(50).images.tofile(tmp_path / "x")
-    pictures = Pictures(np.memmap(tmp_path / "x", np.uint8, "r", shape=(50, 3, 2, 4)))
-    let_go = []
-    monkeypatch.setattr(Pictures, "let_go", lambda self: let_go.append(reader.bytes_read))
-    monkeypatch.setattr(module, "READ_BEFORE_LETTING_GO", 3 * (24 + module.READ_AROUND))
-    reader = Reader(pictures)
-    for _ in range(10):
-        reader[Rows(np.arange(2), 0, 0)]
-    assert len(let_go) == 5
-    monkeypatch.undo()
-    pictures.let_go()
-    np.testing.assert_array_equal(pictures.images, numbered(50).images)
+def mapped(path: Path, pictures: Pictures) -> Pictures:
+    pictures.images.tofile(path)
+    return Pictures(np.memmap(path, np.uint8, "r", shape=pictures.images.shape), pictures.labels)
+
+
+def test_a_map_is_read_like_an_array(tmp_path: Path):
+    indices = np.random.RandomState(0).randint(0, 50, 77)
+    found, expected = mapped(tmp_path / "x", numbered(50)).copy(indices), numbered(50).subset(indices)
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert type(found.images) is np.ndarray
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_memory_does_not_grow_with_what_is_read_of_a_map(tmp_path: Path):
+    images = np.zeros((20_000, 3, 32, 32), np.uint8)
+    pictures = mapped(tmp_path / "x", Pictures(images))
+    del images
+
+    def held() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Rss:")) * 1024
+
+    before = held()
+    for rows in np.random.RandomState(0).permutation(20_000).reshape(-1, 100):
+        pictures.copy(rows)
+    assert held() - before < 35 << 20  # of 61 MB
 
 
 def bytes_(n: int) -> torch.Tensor:

@@ -22,7 +22,7 @@ from ddpm.app.command_line import Job, is_leader
 from ddpm.app.errors import UsageError
 from ddpm.app.run_directory import Place, number_of_processes
 from ddpm.app.run_record import RunRecord
-from ddpm.data.module import ImageDataModule, share
+from ddpm.data.module import ImageDataModule
 from ddpm.diffusion import NoiseSchedule
 from ddpm.training import checkpoints
 from ddpm.training.grids import SampleGrids
@@ -79,7 +79,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             f"hydra.run.dir={directory}: several devices cannot work in a path with a quotation mark"
         )
     try:
-        share(data.batch_size, world_size=trainer.world_size, accumulation=trainer.accumulate_grad_batches)
+        data.check_shared(world_size=trainer.world_size, accumulation=trainer.accumulate_grad_batches)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

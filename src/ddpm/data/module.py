@@ -24,12 +24,6 @@ logger = logging.getLogger(__name__)
 ORDERED_AT_ONCE = 8192
 """Draws of the order that are computed together, which costs little more than one."""
 
-READ_BEFORE_LETTING_GO = 64 << 20
-"""Bytes of a memory map that a process holds at most."""
-
-READ_AROUND = 64 << 10
-"""Bytes of a memory map that the system brings in around each picture that is read."""
-
 
 class Rows(NamedTuple):
     """Which pictures a batch is made of.
@@ -144,6 +138,10 @@ class ImageDataModule(LightningDataModule):
         if self.skipped:
             lines = [f"{printable(name)}: {reason}\n" for name, reason in self.skipped]
             (directory / "skipped.txt").write_text("".join(lines))
+
+    def check_shared(self, *, world_size: int, accumulation: int) -> None:
+        """Refuse, with ValueError, numbers of devices and micro-batches that a batch cannot be shared by."""
+        share(self.batch_size, world_size=world_size, accumulation=accumulation)
 
     def train_dataloader(self) -> Iterable[Batch | Rows]:
         """Micro-batches of this device from the trainer's current step on, without end."""
@@ -283,15 +281,10 @@ class Reader(Dataset):
 
     def __init__(self, pictures: Pictures | None):
         self.pictures = pictures
-        self.bytes_read = 0
 
     def __getitem__(self, rows: Rows) -> Batch | Rows:
         if self.pictures is None:
             return rows._replace(indices=torch.from_numpy(rows.indices))
-        self.bytes_read += len(rows.indices) * (self.pictures.images[:1].nbytes + READ_AROUND)
-        if self.bytes_read > READ_BEFORE_LETTING_GO:
-            self.bytes_read = 0
-            self.pictures.let_go()
         return read(self.pictures, rows)
 
 
@@ -319,9 +312,9 @@ class Resident:
 
 def read(pictures: Pictures, rows: Rows) -> Batch:
     """The batch that these rows of a set are, in memory of its own."""
-    chosen = pictures.subset(np.asarray(rows.indices))
-    labels = None if chosen.labels is None else torch.from_numpy(np.asarray(chosen.labels))
-    return Batch(torch.from_numpy(np.asarray(chosen.images)), labels, rows.step, rows.first)
+    chosen = pictures.copy(np.asarray(rows.indices))
+    labels = None if chosen.labels is None else torch.from_numpy(chosen.labels)
+    return Batch(torch.from_numpy(chosen.images), labels, rows.step, rows.first)
 
 
 def memory_of(device: torch.device) -> int:

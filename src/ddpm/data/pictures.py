@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+HELD_AT_ONCE = 16
+"""Pictures of a map that are read before the memory is given back."""
+
 SURVEYED_AT_ONCE = 1 << 24
 """Bytes of a set that are looked at together."""
 
@@ -51,11 +54,20 @@ class Pictures:
         """The pictures at `indices` int64 [K], in that order; those of a slice are not copied."""
         return Pictures(self.images[indices], None if self.labels is None else self.labels[indices])
 
-    def let_go(self) -> None:
-        """Give back the memory of what was read of a map; the system keeps what it can for the next time.
+    def copy(self, indices: np.ndarray) -> "Pictures":
+        """The pictures at `indices` int64 [K], in memory of their own.
 
-        Without this a process that reads a large set would seem to hold all of it.
+        Of a map only a little is held meanwhile: the system may bring in megabytes around each picture.
         """
+        images = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
+        at_once = HELD_AT_ONCE if isinstance(self.images, np.memmap) else len(indices)
+        for first in range(0, len(indices), at_once):
+            images[first : first + at_once] = self.images[indices[first : first + at_once]]
+            self.let_go()
+        return Pictures(images, None if self.labels is None else np.asarray(self.labels[indices]))
+
+    def let_go(self) -> None:
+        """Give back the memory of what was read of a map; the system keeps what it can for the next time."""
         owner: Any = self.images
         while isinstance(owner, np.ndarray):
             owner = owner.base

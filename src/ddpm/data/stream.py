@@ -20,7 +20,7 @@ from ddpm.data.decoding import (
     parse_size,
     printable,
 )
-from ddpm.data.module import Batch, ImageDataModule, share
+from ddpm.data.module import Batch, ImageDataModule
 from ddpm.data.order import permutation
 from ddpm.data.pictures import DataSet, Pictures, survey
 from ddpm.data.shards import Sample, Shards, find_shards
@@ -180,6 +180,16 @@ class Stream(ImageDataModule):
     def lives_on_device(self) -> bool:
         """Never."""
         return False
+
+    def check_shared(self, *, world_size: int, accumulation: int) -> None:
+        """Refuse, with ValueError, numbers of devices and micro-batches that lanes cannot be shared by."""
+        super().check_shared(world_size=world_size, accumulation=accumulation)
+        parts = world_size * accumulation
+        if self.lanes % parts:
+            raise ValueError(
+                f"data.lanes={self.lanes}: {world_size} devices x {accumulation} micro-batches do not divide "
+                f"it; use data.lanes={parts}, which changes the order of the pictures"
+            )
 
     def training_part(self) -> "TrainingPart":
         """What workers need to know."""
@@ -419,18 +429,11 @@ class StreamLoader:
         pin_memory: bool = False,
     ):
         self.stream = stream
-        self.size = share(stream.batch_size, world_size=world_size, accumulation=accumulation)
-        parts = world_size * accumulation
-        if stream.lanes % parts:
-            raise ValueError(
-                f"data.lanes={stream.lanes}: {world_size} devices x {accumulation} micro-batches do not "
-                f"divide it; use data.lanes={parts}, which changes the order of the pictures"
-            )
-        each = stream.lanes // parts
-        self.firsts = [(micro_batch * world_size + rank) * self.size for micro_batch in range(accumulation)]
-        self.lanes = [
-            range(first * each // self.size, first * each // self.size + each) for first in self.firsts
-        ]
+        stream.check_shared(world_size=world_size, accumulation=accumulation)
+        parts = [micro_batch * world_size + rank for micro_batch in range(accumulation)]
+        size, each = (n // (world_size * accumulation) for n in (stream.batch_size, stream.lanes))
+        self.firsts = [part * size for part in parts]
+        self.lanes = [range(part * each, (part + 1) * each) for part in parts]
         self.num_workers = min(stream.num_workers, each)
         self.step = step
         self.pin_memory = pin_memory
