@@ -80,7 +80,7 @@ def curves_of_two_devices(many: Sequence[Settings], steps: int, directory: Path)
     for rank in range(2):
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path]),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "WORLD_SIZE": "2",

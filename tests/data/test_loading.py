@@ -72,6 +72,7 @@ def test_residents_and_workers_give_the_same_batches(
     parts = {"rank": rank, "world_size": world_size, "accumulation": accumulation, "training": training}
     resident = list(on_device(at(4, device_share=1, horizontal_flip=True, **parts), 8))
     assert len(resident) == (8 if training else 1)
+    assert [batch.step for batch in resident] == [4 + i // accumulation for i in range(8)] or not training
     for num_workers in (0, 2):
         from_workers = on_device(
             at(4, device_share=0, num_workers=num_workers, horizontal_flip=True, **parts), 8

@@ -33,6 +33,12 @@ def test_a_batch_crosses_from_one_pass_into_the_next():
     assert draws(0, 10, 8, 4).tolist() == stream.ravel()[8:12].tolist()
 
 
+def test_each_pass_has_a_permutation_of_its_own():
+    stream = draws(5, 10, 0, 40).reshape(4, 10)
+    for epoch, row in enumerate(stream):
+        assert row.tolist() == permutation(5, epoch, 10, np.arange(10)).tolist()
+
+
 def test_passes_and_seeds_differ():
     orders = {tuple(permutation(seed, epoch, 100, np.arange(100))) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25

@@ -133,21 +133,29 @@ def test_a_restart_continues_with_the_pictures_of_an_uninterrupted_run(
     assert rest == whole[37 * 24 : 50 * 24]
 
 
-def test_a_restart_reads_at_most_a_buffer_again(hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
-    decoded, read = [], []
-    data = stream(hundred["parquet"])
-    shards = data.shards
-    original = type(shards).read
+@pytest.mark.parametrize("buffer", [24, 240])
+def test_reading_is_spread_evenly_and_nothing_is_read_twice(
+    hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch, buffer: int
+):
+    opened, read = [], []
+    data = stream(hundred["parquet"], buffer=buffer)
+    original = type(data.shards).read
 
     def counting(self: object, shard: int, first: int) -> object:
+        opened.append(shard)
         for sample in original(self, shard, first):
             read.append(sample.name)
             yield sample
 
-    monkeypatch.setattr(type(shards), "read", counting)
-    for _ in zip(StreamLoader(data, rank=0, world_size=1, accumulation=1, step=40), range(1), strict=False):
-        decoded.append(len(read))
-    assert decoded[0] <= 2 * data.buffer + 24
+    monkeypatch.setattr(type(data.shards), "read", counting)
+    counts = []
+    loader = StreamLoader(data, rank=0, world_size=1, accumulation=1, step=10)
+    for _ in zip(loader, range(18), strict=False):
+        counts.append(len(read))
+    assert counts[0] <= data.buffer + 2 * 24  # a restart reads a buffer, not what was shown before
+    assert max(np.diff(counts)) <= 3 * 24  # and no step waits for a whole one
+    assert max(Counter(read).values()) == 1
+    assert len(opened) <= len(COUNTS) + data.lanes
 
 
 def test_parquet_and_tar_of_the_same_pictures_are_the_same_stream(hundred: dict[str, Path], whole: list[int]):
