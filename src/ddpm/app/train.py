@@ -145,6 +145,7 @@ def _fit(
         log.exception("training failed at step %d", trainer.global_step)
     finally:
         if record is not None:
+            data.write_skipped(directory)  # a stream finds more as it goes
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             record.end(
                 status,
