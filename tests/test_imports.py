@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "ddpm"
 MAY_IMPORT = {
     "diffusion": {"diffusion"},
     "networks": {"networks"},
-    "data": {"data", "training.randomness"},
+    "data": {"data", "networks.inputs", "training.randomness"},
     "training": {"training", "data", "diffusion", "networks"},
     "interop": {"interop", "training", "data", "diffusion", "networks"},
     "evaluation": {"evaluation", "training", "data", "diffusion", "networks"},

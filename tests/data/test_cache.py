@@ -139,6 +139,15 @@ def test_a_directory_that_cannot_be_written_to_is_told(tmp_path: Path):
         Cache(tmp_path / "file" / "cache").get("x", "ab" * 32, build())
 
 
+def test_a_file_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path, own_cache: Path):
+    def read(directory: Path) -> Mapping[str, Any]:
+        return {"note": (tmp_path / "gone").read_text()}
+
+    with pytest.raises(FileNotFoundError, match="gone"):
+        Cache().get("x", "ab" * 32, read)
+    assert files(own_cache) == []
+
+
 def test_two_runs_at_once_build_it_once(tmp_path: Path):
     code = """
         def build(directory):

@@ -116,6 +116,16 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     assert folder.data_set.classes == ["one", "two"]
 
 
+def test_a_link_that_leads_to_itself_is_listed(tmp_path: Path):
+    save(tmp_path / "cat" / "a.png", 4)
+    for link in (tmp_path / "loop", tmp_path / "cat" / "loop"):
+        link.symlink_to("loop")
+    folder = Folder(tmp_path, 8)
+    assert levels(folder) == [4]
+    assert [path for path, _ in folder.skipped] == [str(tmp_path / "cat" / "loop"), str(tmp_path / "loop")]
+    assert "symbolic links" in folder.skipped[0][1]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_what_is_no_file_is_not_opened(tmp_path: Path):
     save(tmp_path / "a.png", 6)
@@ -186,12 +196,18 @@ def test_files_that_differ_only_in_case_are_two(tmp_path: Path):
     assert sorted(found) == [(1, 1), (2, 1), (3, 0)]
 
 
-def test_a_class_without_a_readable_picture_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("in_it", [[], ["b.png"]])
+def test_a_class_without_a_readable_picture_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, in_it: list[str]
+):
     save(tmp_path / "cat" / "a.png", 1)
-    (tmp_path / "dog").mkdir()
-    (tmp_path / "dog" / "b.png").write_text("words")
+    for folder in ("dog", ".hidden"):
+        (tmp_path / folder).mkdir()
+    for name in in_it:
+        (tmp_path / "dog" / name).write_text("words")
     assert Folder(tmp_path, 8).data_set.classes == ["cat"]
     assert f"{tmp_path}/dog holds no picture that can be read: it is no class" in caplog.text
+    assert ".hidden" not in caplog.text
 
 
 def test_failing_names_the_file(tmp_path: Path):

@@ -1,12 +1,16 @@
 """What is said about a data set, and about the cache."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from ddpm.app import cache, inspect
+from ddpm.app.build import build_data
 from ddpm.app.errors import UsageError
 
 
@@ -49,6 +53,39 @@ def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "1,437 to train on, 360 held out" in said
     assert "8x8, grey" in said
     assert not (tmp_path / "skipped.txt").exists()
+
+
+def test_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 12), (255, 0, 0)).save(buffer, "PNG")
+    rows = {"image": [{"bytes": buffer.getvalue(), "path": None}] * 8, "label": ["a", "b"] * 4}
+    (tmp_path / "shards").mkdir()
+    pq.write_table(pa.table(rows), tmp_path / "shards" / "a.parquet")
+    settings = config("stream.Stream", path=str(tmp_path / "shards"), image_size=8)
+    for held_out, of in ((4, "1; the figures above are those of the held-out pictures"), (0, "1")):
+        out = tmp_path / str(held_out)
+        settings["data"]["validation_size"] = held_out
+        assert inspect.inspect(settings, out) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert f"pictures       {8 - held_out} to train on, {held_out} held out" in said
+        assert f"shards         {of}" in said
+        assert (out / "contact_sheet.png").exists() == (held_out > 0)
+    assert "contact sheet  no pictures are held out" in said
+
+
+def test_the_contact_sheet_shows_pictures_from_all_over_the_set(tmp_path: Path):
+    settings = config("digits.Digits")
+    data = build_data(settings)
+    shown = inspect.some_of(data, 40)
+    assert sorted(set(shown.labels.tolist())) == list(range(10))
+    assert (np.diff(shown.labels) >= 0).all()
+    places = [
+        np.flatnonzero((data.data_set.train.images == image).all((1, 2, 3)))[0] for image in shown.images
+    ]
+    assert len(set(places)) == 40
+    assert min(places) < 40
+    assert max(places) > 1437 - 40
+    assert len(inspect.some_of(data, 5000)) == 1437
 
 
 def test_mistakes_are_told_as_such(tmp_path: Path):

@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from ddpm.data import module
+from ddpm.data.archive import Archive
 from ddpm.data.augmentation import Augmentation, normalize
+from ddpm.data.digits import Digits
+from ddpm.data.folder import Folder
+from ddpm.data.hub import Hub
 from ddpm.data.module import Batch, ImageDataModule, MicroBatches, Resident, Rows, read
+from ddpm.data.npz import Npz
 from ddpm.data.pictures import DataSet, Pictures
+from ddpm.data.stream import Stream
+from ddpm.networks.inputs import NO_LABEL
 
 
 def numbered(n: int) -> Pictures:
@@ -79,6 +86,25 @@ def test_residents_and_workers_give_the_same_batches(
         )
         for a, b in zip(resident, from_workers, strict=True):
             assert_same(a, b)
+
+
+@pytest.mark.parametrize("device_share", [0, 1])
+def test_a_device_without_a_picture_to_validate_on_takes_part_all_the_same(device_share: int):
+    """Another would wait for it."""
+    seen = []
+    for rank in range(9):
+        source = at(0, training=False, rank=rank, world_size=9, device_share=device_share)
+        [batch] = on_device(source, 9)
+        assert batch.x_0.shape[1:] == (3, 2, 4)
+        seen.append(list(batch.places))
+    assert [] in seen
+    assert sorted(place for places in seen for place in places) == list(range(7))
+
+
+def test_without_validation_pictures_nobody_validates():
+    source = at(0, training=False)
+    source.data_set = DataSet(numbered(50), numbered(50).subset(slice(0)), [str(i) for i in range(5)])
+    assert list(source.val_dataloader()) == []
 
 
 def test_residents_hand_over_no_pictures():
@@ -179,21 +205,19 @@ def test_normalizing():
 
 def test_half_are_mirrored_and_which_depends_on_seed_step_and_place():
     images = bytes_(400)
-    flip = Augmentation(horizontal_flip=True, dequantize=False, seed=0)
+    flip = Augmentation(horizontal_flip=True, seed=0)
     x_0 = flip(images, 3, range(400))
     mirrored = (x_0 == normalize(images).flip(-1)).flatten(1).all(1)
     assert torch.equal(x_0[~mirrored], normalize(images)[~mirrored])
     assert 160 < int(mirrored.sum()) < 240
     assert torch.equal(flip(images[37:90], 3, range(37, 90)), x_0[37:90])
     assert not torch.equal(flip(images, 4, range(400)), x_0)
-    assert not torch.equal(
-        Augmentation(horizontal_flip=True, dequantize=False, seed=1)(images, 3, range(400)), x_0
-    )
+    assert not torch.equal(Augmentation(horizontal_flip=True, seed=1)(images, 3, range(400)), x_0)
 
 
 def test_dequantizing_fills_each_level_evenly():
     images = bytes_(300)
-    dequantize = Augmentation(horizontal_flip=False, dequantize=True, seed=0)
+    dequantize = Augmentation(dequantize=True, seed=0)
     x_0 = dequantize(images, 3, range(300))
     assert x_0.dtype == torch.float32
     noise = (x_0 + 1) * 128 - images
@@ -207,14 +231,97 @@ def test_dequantizing_fills_each_level_evenly():
 
 
 def test_only_training_is_changed():
-    settings = {"horizontal_flip": True, "dequantize": True}
+    settings = {"horizontal_flip": True, "dequantize": True, "label_drop": 1.0}
     [batch] = on_device(at(0, training=False, **settings), 8)
+    assert batch.labels.tolist() == numbered(7).labels.tolist()
     assert torch.equal(batch.x_0, normalize(torch.from_numpy(numbered(7).images)))
     plain, changed = (next(on_device(at(0, **s), 1)).x_0 for s in ({}, settings))
     assert not torch.allclose(plain, changed, atol=0.015)  # more than dequantizing alone
 
 
+def withheld(label_drop: float, step: int, places: range, seed: int = 0) -> torch.Tensor:
+    """bool [B]: of which places the label is withheld."""
+    labels = torch.arange(len(places)) % 5
+    shown = Augmentation(label_drop=label_drop, seed=seed).drop_labels(labels, step, places)
+    assert shown.dtype == torch.int64
+    assert torch.equal(shown[shown != NO_LABEL], labels[shown != NO_LABEL])
+    return shown == NO_LABEL
+
+
+def test_a_share_of_the_labels_is_withheld_and_of_which_depends_on_seed_step_and_place():
+    many = torch.stack([withheld(0.1, step, range(96)) for step in range(200)]).float()
+    n, p = many.numel(), 0.1
+    assert abs(float(many.sum()) - n * p) < 4 * (n * p * (1 - p)) ** 0.5
+    assert 0.5 < float(many.sum(1).var()) / (96 * p * (1 - p)) < 1.5  # 96 if a batch were dropped whole
+    assert 0.5 < float(many.sum(0).var()) / (200 * p * (1 - p)) < 1.5
+    assert torch.equal(withheld(0.1, 3, range(37, 90)), many[3, 37:90].bool())
+    assert not torch.equal(withheld(0.1, 3, range(96), seed=1), many[3].bool())
+    assert not withheld(0.0, 3, range(96)).any()
+    assert withheld(1.0, 3, range(96)).all()
+
+
+def test_flips_and_withheld_labels_are_drawn_apart():
+    images = bytes_(2000)
+    mirrored = (
+        (Augmentation(horizontal_flip=True, seed=0)(images, 3, range(2000)) != normalize(images))
+        .flatten(1)
+        .any(1)
+    )
+    both = float((mirrored & withheld(0.5, 3, range(2000))).float().mean())
+    assert abs(both - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize("device_share", [0, 1])
+def test_every_split_of_a_batch_withholds_the_same_labels(device_share: int):
+    def labels(world_size: int, accumulation: int) -> dict[tuple[int, int], int]:
+        parts = {"world_size": world_size, "accumulation": accumulation, "device_share": device_share}
+        return {
+            (batch.step, place): label
+            for rank in range(world_size)
+            for batch in on_device(at(4, rank=rank, label_drop=0.3, **parts), 8 * accumulation)
+            for place, label in zip(batch.places, batch.labels.tolist(), strict=True)
+        }
+
+    whole = labels(1, 1)
+    assert 0 < sum(label == NO_LABEL for label in whole.values()) < len(whole) == 8 * 12
+    assert labels(2, 1) == labels(1, 2) == labels(2, 3) == whole
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        (Digits, ()),
+        (Folder, ("p", 8)),
+        (Archive, ("p", 8)),
+        (Npz, ("p",)),
+        (Hub, ("name",)),
+        (Stream, ("p", 8)),
+    ],
+)
+def test_every_source_hands_its_settings_on(source: type[ImageDataModule], arguments: tuple):
+    plain, changed = source(*arguments), source(*arguments, dequantize=True, label_drop=0.25, num_workers=5)
+    assert (plain.augmentation.dequantize, plain.augmentation.label_drop) == (False, 0.0)
+    assert (changed.augmentation.dequantize, changed.augmentation.label_drop) == (True, 0.25)
+    assert changed.num_workers == 5
+
+
+def test_labels_that_are_not_there_cannot_be_withheld():
+    class Unlabelled(Source):
+        def read(self) -> DataSet:
+            return DataSet(Pictures(numbered(5).images), Pictures(numbered(2).images))
+
+    assert Unlabelled().data_set.classes is None
+    with pytest.raises(ValueError, match=r"data\.label_drop=0\.1.*no labels"):
+        _ = Unlabelled(label_drop=0.1).data_set
+
+
 def test_settings_that_cannot_be_are_refused_at_once():
-    for settings in ({"device_share": 1.1}, {"device_share": -0.1}, {"num_workers": -1}):
+    for settings in (
+        {"device_share": 1.1},
+        {"device_share": -0.1},
+        {"num_workers": -1},
+        {"label_drop": 1.1},
+        {"label_drop": -0.1},
+    ):
         with pytest.raises(ValueError, match=rf"data\.{next(iter(settings))}="):
             Source(**settings)

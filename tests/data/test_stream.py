@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -264,6 +265,33 @@ def test_unreadable_rows_are_replaced_and_listed(tmp_path: Path, caplog: pytest.
         shown(stream(tmp_path, on_error="fail"), range(5))
 
 
+def test_in_the_end_the_list_holds_what_every_device_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    pictures = [{"bytes": b"words" if n % 5 == 0 else png(n), "path": None} for n in range(60)]
+    write_parquet(tmp_path / "a.parquet", range(60), image=pictures)
+    ranks = [stream(tmp_path, batch_size=12, lanes=4, buffer=60) for _ in range(2)]
+    for rank, data in enumerate(ranks):
+        for _ in zip(
+            StreamLoader(data, rank=rank, world_size=2, accumulation=1, step=0), range(5), strict=False
+        ):
+            pass
+    found = [dict(data.skipped) for data in ranks]
+    assert min(map(len, found)) > 0
+    assert found[0].keys() != found[1].keys()
+
+    def gather(everyone: list, mine: dict) -> None:
+        everyone[:] = found
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    ranks[0].teardown("fit")
+    ranks[0].write_skipped(tmp_path)
+    assert len((tmp_path / "skipped.txt").read_text().splitlines()) == len(ranks[0].skipped) == 12
+    assert "skipped 12 pictures in all" in caplog.text
+
+
 def test_what_no_stream_can_be_made_of(tmp_path: Path):
     def refused(message: str, **changed: object) -> None:
         with pytest.raises(ValueError, match=message):
@@ -302,6 +330,16 @@ def test_samples_with_and_without_a_label(tmp_path: Path):
     assert shown(stream(tmp_path), range(1))
     write_tar(tmp_path / "b.tar", range(30, 60))
     with pytest.raises(ValueError, match="some samples of the shards have a label and some have none"):
+        _ = stream(tmp_path).data_set
+
+
+def test_labels_that_are_none_of_the_classes_are_refused(tmp_path: Path):
+    import datasets
+
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
+    rows = {"image": [{"bytes": png(n), "path": None} for n in range(3)], "label": [0, -1, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"data\.label_column=label: some pictures are of none of the 2"):
         _ = stream(tmp_path).data_set
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun
 from ddpm.diffusion.schedules import cosine, jsd, linear
-from ddpm.diffusion.validity import check_combination
+from ddpm.diffusion.validity import check_combination, check_request
 from ddpm.diffusion.variances import FixedLarge, Learned, LearnedRange
 from ddpm.diffusion.weighting import Hybrid, Simple, VariationalBound
 
@@ -15,7 +16,11 @@ GOOD = {
     "variance": FixedLarge(),
     "weighting": Simple(),
     "sampler": Ancestral(),
+    "guidance": NoGuidance(),
+    "num_classes": None,
+    "label_drop": 0.0,
 }
+CONDITIONAL = {"guidance": ClassifierFree(2.0), "num_classes": 10, "label_drop": 0.1}
 ZERO_SNR = {"schedule": linear(100, zero_terminal_snr=True), "objective": V()}
 
 
@@ -29,6 +34,9 @@ ZERO_SNR = {"schedule": linear(100, zero_terminal_snr=True), "objective": V()}
         {**ZERO_SNR, "objective": PosteriorMean()},
         {"variance": LearnedRange(), "weighting": Hybrid()},
         {"variance": Learned(), "weighting": VariationalBound()},
+        CONDITIONAL,
+        {"num_classes": 10},
+        {**CONDITIONAL, "guidance": ClassifierFree(1.0), "label_drop": 0.0},
     ],
 )
 def test_what_makes_sense_is_accepted(parts: dict):
@@ -51,8 +59,60 @@ def test_what_makes_sense_is_accepted(parts: dict):
         ({**ZERO_SNR, "sampler": Heun(10)}, r"sampler=heun .* zero SNR"),
         ({"sampler": DDIM(101)}, r"sampler\.num_steps=101: .* 1 to 100 steps"),
         ({"sampler": Ancestral(timesteps=[5, 100])}, r"sampler\.timesteps=.*0 to 99"),
+        (
+            {"guidance": ClassifierFree(2.0)},
+            r"guidance: there is no class .* guidance=none, or .*conditional=true",
+        ),
+        ({**CONDITIONAL, "label_drop": 0.0}, r"guidance: .* data\.label_drop=0 .* guidance=none"),
+        ({"label_drop": 0.1}, r"data\.label_drop=0\.1: .* conditional=true"),
+        (
+            {**CONDITIONAL, "guidance": ClassifierFree(2.0, interval=[0, 100])},
+            r"guidance\.interval=\[0, 100\]: t is 0 to 99",
+        ),
     ],
 )
 def test_what_does_not_is_refused(parts: dict, message: str):
     with pytest.raises(ValueError, match=message):
         check_combination(**(GOOD | parts))
+
+
+REQUEST = {"schedule": linear(100), "sampler": Ancestral(), "picture_size": (8, 8)}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"start_t": 0},
+        {"start_t": 99},
+        {"labels": [0, 9, -1], "num_classes": 10},
+        {"num_classes": 10},
+        {"mask_size": (8, 8)},
+    ],
+)
+def test_a_request_that_can_be_met_is_accepted(parts: dict):
+    check_request(**(REQUEST | parts))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"start_t": 100}, r"start_t=100: .* t = 0 to 99"),
+        ({"start_t": -1}, r"start_t=-1: "),
+        ({"start_t": 20, "sampler": DDIM(50)}, r"sampler\.num_steps=50: from t = 20 .* 1 to 21 steps"),
+        ({"labels": [3]}, r"labels=\[3\]: .* without classes"),
+        (
+            {"labels": [3, 10], "num_classes": 10},
+            r"labels=\[3, 10\]: there is no class 10; classes are 0 to 9",
+        ),
+        ({"labels": [-2], "num_classes": 10}, r"no class -2"),
+        ({"mask_size": (8, 9)}, r"mask: is 8x9 .* 8x8"),
+        (
+            {"start_t": 99, "sampler": Heun(10), "schedule": linear(100, zero_terminal_snr=True)},
+            r"sampler=heun",
+        ),
+    ],
+)
+def test_a_request_that_cannot_is_refused(parts: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        check_request(**(REQUEST | parts))

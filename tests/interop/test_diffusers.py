@@ -69,12 +69,13 @@ def make_run(tmp_path: Path) -> MakeRun:
         *,
         schedule: dict[str, Any] | None = None,
         model: dict[str, Any] | None = None,
-        num_classes: int | None = None,
+        classes: list[str] | None = None,
         **config: Any,
     ) -> Path:
         model = {**MODEL, **(model or {})}
         options = {name: value for name, value in model.items() if name != "_target_"}
         learned = variance in ("Learned", "LearnedRange")
+        num_classes = None if classes is None else len(classes)
         averaged = awake(UNet(3, 6 if learned else 3, num_classes=num_classes, **options)).state_dict()
         raw = {f"network.{name}": torch.zeros_like(weight) for name, weight in averaged.items()}
         checkpoint = {
@@ -87,14 +88,16 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "weighting": {"_target_": f"ddpm.diffusion.weighting.{'Hybrid' if learned else 'Simple'}"},
                 "timesteps": {"_target_": "ddpm.diffusion.timesteps.Uniform"},
                 "sampler": {"_target_": "ddpm.diffusion.samplers.ancestral.Ancestral"},
+                "guidance": {"_target_": "ddpm.diffusion.guidance.NoGuidance"},
                 "optimizer": {"_target_": "ddpm.training.optimizers.adam", "_partial_": True},
                 "model": model,
                 "clip_x_0": True,
+                "conditional": classes is not None,
                 "ema_decay": 0.99,
                 "seed": 0,
                 **config,
             },
-            "data": {"image_shape": [3, 8, 12], "classes": None},
+            "data": {"image_shape": [3, 8, 12], "classes": classes},
             "global_step": 7,
         }
         run = tmp_path / "run"
@@ -197,6 +200,49 @@ def test_export_and_import_end_where_they_began(make_run: MakeRun, tmp_path: Pat
         assert back.module.image_shape == (3, 8, 12)
         assert back.module.network.dropout == 0.25
         assert back.step == 0
+
+
+def test_a_conditional_run_is_exported_with_the_names_of_its_classes(
+    make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """diffusers keeps them in the network's configuration; a DDPMPipeline does not know them."""
+    run, names = make_run(classes=["cat", "dog", "über"]), {"0": "cat", "1": "dog", "2": "über"}
+    out = export_run(run, tmp_path / "out")
+    assert "cannot choose a class" in caplog.text
+    assert "from 0 to 2 (3 for no class" in caplog.text
+    pipeline = DDPMPipeline.from_pretrained(out)
+    assert pipeline.unet.config["id2label"] == names
+    ours, theirs = load(run).module, pipeline.unet
+    x, t = torch.randn(4, 3, 8, 12), torch.arange(4)
+    with torch.inference_mode(), ours.ema.swapped_in():
+        expected = ours.network(x, t, torch.tensor([0, 1, 2, -1]))
+        answer = theirs(x, t, class_labels=torch.arange(4)).sample
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="class_labels"):
+        pipeline(num_inference_steps=2)
+    theirs.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["id2label"] == names
+
+
+def test_a_conditional_run_goes_there_and_back(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(classes=["cat", "dog", "über"])
+    back = load(import_pipeline(export_run(run, tmp_path / "out"), tmp_path / "back"))
+    before = load(run).module.ema.state_dict()["parameters"]
+    assert back.module.classes == ["cat", "dog", "über"]
+    assert back.config["conditional"] is True
+    for key, weight in back.module.network.state_dict().items():
+        assert torch.equal(before[key], weight), key
+    assert "conditional: true" in (tmp_path / "back" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("names", [{"1": "dog"}, None, ["cat"]])
+def test_classes_without_names_are_called_by_their_numbers(
+    names: Any, make_run: MakeRun, tmp_path: Path
+) -> None:
+    out = export_run(make_run(classes=["cat", "dog"]), tmp_path / "out")
+    edit(out / "unet" / "config.json", id2label=names)
+    known = "dog" if isinstance(names, dict) else "1"
+    assert load(import_pipeline(out, tmp_path / "back")).module.classes == ["0", known]
 
 
 @pytest.fixture
@@ -372,7 +418,6 @@ def test_a_scheduler_that_cannot_be_expressed_is_refused(
     ("change", "says"),
     [
         ({"sample_size": None}, "sample_size"),
-        ({"num_class_embeds": 10}, "num_class_embeds=10"),
         ({"act_fn": "relu"}, "act_fn=relu"),
     ],
 )
@@ -408,7 +453,6 @@ def test_what_is_no_pipeline_is_told(pipeline_dir: Path, tmp_path: Path) -> None
     [
         ({"objective": "PosteriorMean"}, "objective PosteriorMean"),
         ({"variance": "Learned"}, "variance Learned"),
-        ({"num_classes": 4}, "model.num_classes"),
         ({"model": {"multipliers": [2, 2]}}, "model.multipliers"),
         ({"schedule": {"_target_": "mine.linear"}}, "schedule mine.linear"),
         ({"schedule": {"_target_": "pathlib.Path"}}, "schedule pathlib.Path"),

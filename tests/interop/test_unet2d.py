@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
 from ddpm.networks import UNet
+from ddpm.networks.inputs import NO_LABEL
 
 OURS = {
     "paper": {},
@@ -55,6 +56,10 @@ def _small_work() -> Iterator[None]:
 def inputs(height: int, width: int, classes: int | None = None) -> tuple[Tensor, ...]:
     x, t = torch.randn(2, 3, height, width), torch.tensor([3, 999])
     return (x, t) if classes is None else (x, t, torch.tensor([0, classes - 1]))
+
+
+def embeddings(width: int, *rows: float) -> Tensor:
+    return torch.tensor(rows)[:, None].expand(-1, width).clone()
 
 
 @pytest.fixture(params=OURS)
@@ -101,6 +106,33 @@ def test_there_and_back_is_bit_equal(ours: UNet) -> None:
     assert torch.equal(back(*given), network(*given))
     assert unet_to_diffusers(back)[0] == config
     assert all(parameter.requires_grad for parameter in back.parameters())
+
+
+def test_every_class_and_none_are_the_same_there() -> None:
+    network = awake(
+        UNet(3, 3, channels=16, multipliers=(1, 2), norm_groups=4, blocks=1, num_classes=3)
+    ).eval()
+    config, weights = unet_to_diffusers(network)
+    model = UNet2DModel.from_config(config).eval()
+    model.load_state_dict(weights)
+    x, t = torch.randn(1, 3, 8, 8).expand(4, -1, -1, -1), torch.full((4,), 500)
+    with torch.inference_mode():
+        expected = network(x, t, torch.tensor([0, 1, 2, NO_LABEL]))
+        answer = model(x, t, class_labels=torch.tensor([0, 1, 2, 3])).sample
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+    differences = (expected[:, None] - expected).abs().amax((2, 3, 4))
+    assert (differences + torch.eye(4)).min() > 1e-3  # each is told apart
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_classes"), [((1.0, 2.0, 3.0), 3), ((1.0, 0.0, 3.0), 3), ((1.0, 2.0, 0.0), 2), ((0.0,), 1)]
+)
+def test_a_last_class_that_adds_nothing_is_no_class(rows: tuple[float, ...], num_classes: int) -> None:
+    model = theirs({**TRAINING_SCRIPT, "num_class_embeds": len(rows)})
+    weights = {**model.state_dict(), "class_embedding.weight": embeddings(128, *rows)}
+    network = unet_from_diffusers(model.config, weights)
+    assert network.num_classes == num_classes
+    assert network.classes.weight[:, 0].tolist() == list(rows[:num_classes])
 
 
 @pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)

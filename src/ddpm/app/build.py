@@ -1,6 +1,6 @@
 """From a checked configuration to the objects of an experiment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,14 +62,18 @@ def describe(data: ImageDataModule) -> dict[str, Any]:
     }
 
 
-def build_network(config: Config, image_shape: tuple[int, int, int], variance: Variance) -> nn.Module:
-    """The network for pictures of this shape, its weights keyed by the seed.
+def build_network(
+    config: Config, image_shape: tuple[int, int, int], variance: Variance, classes: Sequence[str] | None
+) -> nn.Module:
+    """The network for pictures of this shape and these classes, its weights keyed by the seed.
 
     Raises:
         UsageError: where the pictures do not fit the network.
     """
     channels, height, width = image_shape
     arguments = {"in_channels": channels, "out_channels": channels * (1 + variance.outputs)}
+    if classes is not None:
+        arguments["num_classes"] = len(classes)
     with torch.device("meta"):  # costs nothing, so that a mistake is told before a large network is made
         multiple = getattr(build(config, "model", **arguments), "size_multiple", 1)
     if height % multiple or width % multiple:
@@ -93,15 +97,19 @@ def build_module(config: Config, data: Mapping[str, Any]) -> DDPM:
     schedule: NoiseSchedule = build(config, "schedule")
     variance: Variance = build(config, "variance")
     image_shape = tuple(data["image_shape"])
+    classes = data["classes"] if config["conditional"] else None
+    if config["conditional"] and not classes:
+        raise UsageError("conditional=true: these pictures have no classes; use conditional=false")
     parts = {
-        name: build(config, name) for name in ("objective", "weighting", "timesteps", "sampler", "optimizer")
+        name: build(config, name)
+        for name in ("objective", "weighting", "timesteps", "sampler", "guidance", "optimizer")
     }
     try:
         parts["optimizer"](parameters=[nn.Parameter(torch.zeros(1))])  # it would be made when training begins
     except (TypeError, ValueError) as error:
         message = str(error).splitlines()[0]
         raise UsageError(message if message.startswith("optimizer") else f"optimizer: {message}") from error
-    network = build_network(config, image_shape, variance)
+    network = build_network(config, image_shape, variance, classes)
     try:
         return DDPM(
             network,
@@ -109,6 +117,8 @@ def build_module(config: Config, data: Mapping[str, Any]) -> DDPM:
             variance=variance,
             **parts,
             image_shape=image_shape,
+            classes=classes,
+            label_drop=config.get("data", {}).get("label_drop", 0.0),
             ema_decay=config["ema_decay"],
             clip_x_0=config["clip_x_0"],
             seed=config["seed"],

@@ -242,7 +242,7 @@ def _check(config: DictConfig, reference: DictConfig, allowed: Sequence[str]) ->
         values[absent] = {} if is_group else keys[absent]
     check.check_keys(values, keys, allowed)
     values["allow_targets"] = list(allowed)
-    data = values.get("data", {})
+    data = values.get("data") or {}
     if isinstance(data.get("path"), str):  # so that the run can be repeated from anywhere
         data["path"] = str(Path(data["path"]).expanduser().absolute())
     in_sweep = not OmegaConf.is_missing(config.hydra.job, "num")
@@ -275,7 +275,7 @@ def _claim(directory: Path, config: dict[str, Any], *, named: bool) -> Path:
 
 def _missing_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    options = sorted(error.options or [])
+    options = sorted(error.options or (path.stem for path in (CONF / group).glob("*.yaml")))  # none for lists
     if not group or not options:
         return _first_lines(error)
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)

@@ -1,5 +1,6 @@
 """A finished, or still running, run as an object: what sample.py and notebooks work with."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ from torch import Tensor
 from ddpm.app import check
 from ddpm.app.build import build_module
 from ddpm.app.errors import UsageError
-from ddpm.diffusion.samplers import Sampler
 from ddpm.training import checkpoints
-from ddpm.training.module import DDPM, Weights
+from ddpm.training.module import DDPM
 from ddpm.training.progress import announced_sampling
 
 PARTS = (
-    "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "optimizer",
+    "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "guidance",
+    "optimizer",
 )  # fmt: skip
 """Groups that a model is built from; a run's callbacks, data and loggers are not built again."""
 
@@ -42,17 +43,67 @@ class Run:
         self,
         n: int = 16,
         *,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        weights: Weights = "ema",
+        labels: Sequence[int | str] | None = None,
         batch_size: int = 256,
+        **settings: Any,
     ) -> Tensor:
-        """Draw pictures: float32 [n, C, H, W] in [-1, 1], on the CPU. Image i depends on (seed, i) alone."""
+        """Draw pictures: float32 [n, C, H, W] in [-1, 1], on the CPU. Image i depends on (seed, i) alone.
+
+        Args:
+            n: pictures.
+            labels: classes by number or name, which the pictures take in turn; by default every class.
+            batch_size: pictures drawn at once.
+            settings: `seed`, `sampler`, `weights`, `guidance`, `start` and `known`, as `DDPM.sample` takes
+                them.
+
+        Raises:
+            ValueError: where a class or a start is none of this model's.
+        """
         drawn = announced_sampling(
-            self.module, range(n), seed=seed, sampler=sampler, weights=weights, batch_size=batch_size
+            self.module, range(n), labels=self.numbered(labels), batch_size=batch_size, **settings
         )
         assert drawn is not None  # nobody asked it to stop
         return drawn
+
+    def own(self, config: dict[str, Any], group: str, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
+        """The settings of a group: those of the command line, and where they name no option, the run's own
+        with what was set.
+
+        Raises:
+            UsageError: where the run has none, or its own has no such key.
+        """
+        given, own = config[group] or {}, self.config.get(group) or {}
+        if "_target_" in given:
+            return given
+        if "_target_" not in own:
+            raise UsageError(f"{group}: this run says nothing about it; choose one with {group}=OPTION")
+        settings = {**own, **given}
+        try:
+            check.check_keys({group: settings}, {group: settings}, allow_targets)
+        except UsageError as error:
+            kind = own["_target_"].rpartition(".")[2]
+            raise UsageError(
+                f"{error} ({group} of this run is {kind}; {group}=OPTION chooses another)"
+            ) from error
+        return settings
+
+    def numbered(self, labels: Sequence[int | str] | None) -> list[int] | None:
+        """Classes by name or number as numbers.
+
+        Raises:
+            ValueError: for a name that no class has.
+        """
+        return None if labels is None else [self._number(label) for label in labels]
+
+    def _number(self, label: int | str) -> int:
+        classes = self.module.classes or []
+        if isinstance(label, int):
+            return label
+        if label in classes:
+            return classes.index(label)
+        near = difflib.get_close_matches(label, classes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(classes[:20]) or 'none'}"
+        raise ValueError(f"labels: this run has no class {label}; {hint}")
 
 
 def load(

@@ -44,7 +44,7 @@ class RunRecord:
 
     def _write(self) -> None:
         temporary = self.path.with_name(".run.json.part")
-        temporary.write_text(json.dumps(_without_nan(self.values), indent=2) + "\n")
+        temporary.write_text(json.dumps(without_nan(self.values), indent=2) + "\n")
         os.replace(temporary, self.path)
 
 
@@ -64,10 +64,10 @@ def git_commit() -> dict[str, Any] | None:
         return None
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON knows no NaN and no infinity: null stands for them."""
     if isinstance(value, dict):
-        return {key: _without_nan(child) for key, child in value.items()}
+        return {key: without_nan(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(child) for child in value]
+        return [without_nan(child) for child in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

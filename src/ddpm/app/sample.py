@@ -1,18 +1,26 @@
 """What sample.py does once its configuration is checked."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ddpm.app import terminal
 from ddpm.app.build import build
 from ddpm.app.command_line import Job
 from ddpm.app.errors import UsageError
-from ddpm.app.loading import load
+from ddpm.app.loading import Run, load
 from ddpm.app.run_directory import Place
-from ddpm.training.grids import grid, to_uint8
+from ddpm.data.augmentation import normalize
+from ddpm.data.decoding import decode_or_reason
+from ddpm.diffusion import Known
+from ddpm.diffusion.start import Between, FromNoise, FromPicture, Start
+from ddpm.diffusion.validity import check_combination, check_request
+from ddpm.training.grids import sheet, to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -20,20 +28,38 @@ MOST_IN_A_GRID = 400
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
-    """Load the run that is to be sampled.
+    """Load the run that is to be sampled, and the pictures to start from.
 
     Raises:
-        UsageError: where there is none, or the settings make no sense.
+        UsageError: where there are none, or the settings make no sense.
     """
     terminal.set_up(None, leader=True)
-    if config["sampler"] and "_target_" not in config["sampler"]:
-        raise UsageError(
-            f"sampler.{next(iter(config['sampler']))}: choose a sampler first, such as sampler=ddim"
-        )
     run = load(config["ckpt"], config["device"], config["allow_targets"])
-    sampler = build(config, "sampler") if config["sampler"] else run.module.sampler
+    module = run.module
+    chosen = {group: run.own(config, group, config["allow_targets"]) for group in ("sampler", "guidance")}
+    sampler, guidance = build(chosen, "sampler"), build(chosen, "guidance")
     try:
-        sampler.chain(run.module.schedule)
+        labels = run.numbered(config["labels"])
+        start, known, sources = _start(config, run)
+        check_combination(
+            schedule=module.schedule,
+            objective=module.objective,
+            variance=module.variance,
+            weighting=module.weighting,
+            sampler=sampler,
+            guidance=guidance,
+            num_classes=module.num_classes,
+            label_drop=run.config.get("data", {}).get("label_drop", 0.0),
+        )
+        check_request(
+            schedule=module.schedule,
+            sampler=sampler,
+            start_t=start.t,
+            labels=labels,
+            num_classes=module.num_classes,
+            picture_size=module.image_shape[1:],
+            mask_size=None if known is None else tuple(known.free.shape[1:]),
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     directory = place.directory
@@ -41,18 +67,75 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     def job() -> int:
         terminal.set_up(directory / "sample.log", leader=True)
         log.info("sampling from %s, step %d, %s weights", run.path, run.step, config["weights"])
-        images = to_uint8(
-            run.sample(
-                config["n"],
-                seed=config["seed"],
-                sampler=sampler,
-                weights=config["weights"],
-                batch_size=config["batch_size"],
-            )
+        drawn = run.sample(
+            config["n"],
+            labels=labels,
+            batch_size=config["batch_size"],
+            seed=config["seed"],
+            sampler=sampler,
+            weights=config["weights"],
+            guidance=guidance,
+            start=start,
+            known=known,
         )
-        np.savez(directory / "samples.npz", arr_0=images.permute(0, 2, 3, 1).numpy())
-        Image.fromarray(grid(images[:MOST_IN_A_GRID])).save(directory / "grid.png")
+        np.savez(directory / "samples.npz", **_arrays(run, drawn, labels))
+        Image.fromarray(sheet(module, drawn[:MOST_IN_A_GRID], labels)).save(directory / "grid.png")
+        for name, picture in sources.items():
+            pixels = to_uint8(picture).permute(1, 2, 0).numpy()
+            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(
+                directory / f"{name}.png"
+            )
         terminal.say(str(directory))
         return 0
 
     return job
+
+
+def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[str, Tensor]]:
+    """Where the reverse process starts, the pixels that are known, and the pictures that this comes from."""
+    for key, needed in (("end", "start"), ("mask", "start"), ("start_t", "start")):
+        if config[key] is not None and config[needed] is None:
+            raise UsageError(f"{key}={config[key]}: needs a picture to start from, {needed}=PICTURE")
+    if config["start"] is None:
+        return FromNoise(), None, {}
+    if config["mask"] is not None and config["end"] is not None:
+        raise UsageError("mask and end: give one; mask draws parts anew, end leads to another picture")
+    last = run.module.schedule.num_timesteps - 1
+    if config["start_t"] is None and config["mask"] is None:
+        raise UsageError(
+            f"start_t is missing: t = 0 keeps nearly all of start={config['start']}, t = {last} nearly "
+            f"nothing; try start_t={last // 2}"
+        )
+    sources = {key: _picture(config, key, run) for key in ("start", "end") if config[key] is not None}
+    start_t = last if config["start_t"] is None else config["start_t"]
+    if "end" in sources:
+        return Between(sources["start"], sources["end"], start_t, config["n"]), None, sources
+    known = None
+    if config["mask"] is not None:
+        white = _read("mask", config["mask"], size=None, channels=1) > 127
+        known = Known(sources["start"], white)
+    return FromPicture(sources["start"], start_t), known, sources
+
+
+def _picture(config: dict[str, Any], key: str, run: Run) -> Tensor:
+    """As the network sees it: float32 [C, H, W] in [-1, 1], cropped and resized to the run's shape."""
+    channels, *size = run.module.image_shape
+    return normalize(_read(key, config[key], size=tuple(size), channels=channels))
+
+
+def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -> Tensor:
+    """A picture: uint8 [C, H, W]."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(f"{key}={path}: there is no such file")
+    decoded = decode_or_reason(file, size, channels)
+    if isinstance(decoded, str):
+        raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")
+    return torch.from_numpy(np.array(decoded.pixels))
+
+
+def _arrays(run: Run, drawn: Tensor, labels: list[int] | None) -> dict[str, np.ndarray]:
+    """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches."""
+    arrays = {"arr_0": to_uint8(drawn).permute(0, 2, 3, 1).numpy()}
+    told = run.module.labels_of(range(len(drawn)), labels)
+    return arrays if told is None else {**arrays, "arr_1": np.array(told)}

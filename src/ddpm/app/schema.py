@@ -33,9 +33,10 @@ class TrainerSettings:
 
 @dataclass
 class RootSettings:
-    """The keys of train.py and sample.py that belong to no group."""
+    """The keys of the programs that belong to no group."""
 
     seed: int
+    conditional: bool
     ema_decay: float
     clip_x_0: bool
     ckpt: str | None
@@ -43,6 +44,11 @@ class RootSettings:
     n: int
     batch_size: int
     weights: str
+    labels: list[Any] | None
+    start: str | None
+    end: str | None
+    start_t: int | None
+    mask: str | None
     device: str | None
     out: str
 

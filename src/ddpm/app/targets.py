@@ -14,6 +14,7 @@ from ddpm.app.errors import UsageError
 ALLOWED = (
     "ddpm.data",
     "ddpm.diffusion",
+    "ddpm.evaluation",
     "ddpm.networks",
     "ddpm.training",
     "lightning.pytorch.Trainer",

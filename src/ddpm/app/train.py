@@ -20,6 +20,7 @@ from ddpm.app import terminal
 from ddpm.app.build import build, build_data, build_module, describe
 from ddpm.app.command_line import Job, is_leader
 from ddpm.app.errors import UsageError
+from ddpm.app.inspect import contact_sheet, some_of
 from ddpm.app.run_directory import Place, number_of_processes
 from ddpm.app.run_record import RunRecord
 from ddpm.data.module import ImageDataModule
@@ -35,8 +36,8 @@ from ddpm.training.progress import duration
 log = logging.getLogger(__name__)
 
 CONTINUED = (
-    "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "optimizer",
-    "ema_decay", "trainer.accumulate_grad_batches",
+    "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
+    "optimizer", "ema_decay", "trainer.accumulate_grad_batches",
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 
@@ -66,7 +67,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         _start_from(module, config["init"])
 
     csv = MetricsCSV(directory / "metrics.csv")
-    wandb = _build_wandb(config, place, resume)
+    wandb = _build_wandb(config, description, place, resume)
     trainer = _build_trainer(config, directory, module, [csv, wandb] if wandb else [csv])
     processes = number_of_processes()
     if processes > 1 and trainer.world_size != processes:
@@ -133,6 +134,8 @@ def _fit(
         data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume))
         _announce(trainer, module, data, directory)
+        if wandb is not None and resume is None and len(shown := some_of(data)):
+            wandb.log_image("data/contact_sheet", contact_sheet(shown), step=0)
     status, exit_code = "failed", 1
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
@@ -211,7 +214,9 @@ def _cluster() -> list[SLURMEnvironment]:
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _build_wandb(config: dict[str, Any], place: Place, resume: _Resume | None) -> WandbLogger | None:
+def _build_wandb(
+    config: dict[str, Any], data: dict[str, Any], place: Place, resume: _Resume | None
+) -> WandbLogger | None:
     settings = dict(config["logger"])
     if "_target_" not in settings:
         return None
@@ -220,7 +225,8 @@ def _build_wandb(config: dict[str, Any], place: Place, resume: _Resume | None) -
     if settings.get("group") is None:
         settings["group"] = place.sweep
     run_id = resume.wandb_id if resume else None
-    return build({"logger": settings}, "logger", directory=place.directory, config=config, id=run_id)
+    shown = {**config, "data_set": data}
+    return build({"logger": settings}, "logger", directory=place.directory, config=shown, id=run_id)
 
 
 def _find(key: str, path: str) -> tuple[Path, dict[str, Any]]:

@@ -38,6 +38,7 @@ class Archive(ImageDataModule):
         cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
         horizontal_flip: mirror every other picture, at random, in training.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
+        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
         device_share: the set lives on the device if it takes at most this share of its memory.
         num_workers: processes that prepare batches of a set that does not.
         seed: of the run.
@@ -59,6 +60,7 @@ class Archive(ImageDataModule):
         cache_dir: str | Path | None = None,
         horizontal_flip: bool = True,
         dequantize: bool = False,
+        label_drop: float = 0.0,
         device_share: float = 0.25,
         num_workers: int = 2,
         seed: int = 0,
@@ -67,6 +69,7 @@ class Archive(ImageDataModule):
             batch_size=batch_size,
             horizontal_flip=horizontal_flip,
             dequantize=dequantize,
+            label_drop=label_drop,
             device_share=device_share,
             num_workers=num_workers,
             seed=seed,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ddpm.networks.inputs import NO_LABEL
 from ddpm.training.randomness import Purpose, Stream
 
 
@@ -12,18 +13,23 @@ def normalize(images: Tensor) -> Tensor:
 
 
 class Augmentation:
-    """Random changes to the pictures of a training step, keyed by (seed, step, place in the global batch).
+    """Random changes to the samples of a training step, keyed by (seed, step, place in the global batch).
 
     Args:
         horizontal_flip: mirror every other picture.
         dequantize: add uniform noise as wide as one level of brightness, so that levels fill [-1, 1] without
             gaps: 2 (x + u) / 256 - 1 with u in [0, 1) (Theis et al. 2016).
+        label_drop: share of the labels that are withheld, in [0, 1], so that one network learns with and
+            without them (Ho and Salimans 2022, algorithm 1).
         seed: of the run.
     """
 
-    def __init__(self, *, horizontal_flip: bool, dequantize: bool, seed: int):
+    def __init__(
+        self, *, horizontal_flip: bool = False, dequantize: bool = False, label_drop: float = 0.0, seed: int
+    ):
         self.horizontal_flip = horizontal_flip
         self.dequantize = dequantize
+        self.label_drop = label_drop
         self.seed = seed
 
     def __call__(self, images: Tensor, step: int, places: range) -> Tensor:
@@ -43,6 +49,13 @@ class Augmentation:
             u = self._stream(Purpose.FLIP, images).uniform(step, places)
             x_0 = torch.where((u < 0.5).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
         return x_0
+
+    def drop_labels(self, labels: Tensor, step: int, places: range) -> Tensor:
+        """The labels int64 [B] of these places, `NO_LABEL` in place of those that are withheld."""
+        if not self.label_drop:
+            return labels
+        u = self._stream(Purpose.LABEL_DROP, labels).uniform(step, places)
+        return labels.masked_fill(u < self.label_drop, NO_LABEL)
 
     def _stream(self, purpose: Purpose, like: Tensor) -> Stream:
         return Stream(self.seed, purpose, like.device)

@@ -88,6 +88,8 @@ class Cache:
                 self._remove(path)
                 return self._build(path, build)
         except OSError as error:
+            if error.filename and not str(error.filename).startswith(str(self.directory)):
+                raise  # of what it is prepared from
             raise ValueError(
                 f"data.cache_dir={self.directory}: prepared data could not be written there ({error}); make "
                 "room, or name another folder with data.cache_dir= or DDPM_CACHE"

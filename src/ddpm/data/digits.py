@@ -12,6 +12,7 @@ class Digits(ImageDataModule):
     Args:
         batch_size: pictures an optimizer step, over all devices.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
+        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
         device_share: the set lives on the device if it takes at most this share of its memory.
         num_workers: processes that prepare batches of a set that does not.
         seed: of the run.
@@ -22,6 +23,7 @@ class Digits(ImageDataModule):
         batch_size: int = 64,
         *,
         dequantize: bool = False,
+        label_drop: float = 0.0,
         device_share: float = 0.25,
         num_workers: int = 0,
         seed: int = 0,
@@ -29,6 +31,7 @@ class Digits(ImageDataModule):
         super().__init__(
             batch_size=batch_size,
             dequantize=dequantize,
+            label_drop=label_drop,
             device_share=device_share,
             num_workers=num_workers,
             seed=seed,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class Folder(ImageDataModule):
         cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
         horizontal_flip: mirror every other picture, at random, in training.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
+        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
         device_share: the set lives on the device if it takes at most this share of its memory.
         num_workers: processes that prepare batches of a set that does not.
         seed: of the run.
@@ -56,6 +57,7 @@ class Folder(ImageDataModule):
         cache_dir: str | Path | None = None,
         horizontal_flip: bool = True,
         dequantize: bool = False,
+        label_drop: float = 0.0,
         device_share: float = 0.25,
         num_workers: int = 2,
         seed: int = 0,
@@ -64,6 +66,7 @@ class Folder(ImageDataModule):
             batch_size=batch_size,
             horizontal_flip=horizontal_flip,
             dequantize=dequantize,
+            label_drop=label_drop,
             device_share=device_share,
             num_workers=num_workers,
             seed=seed,
@@ -94,10 +97,11 @@ class Folder(ImageDataModule):
     def _find(self, folder: Path, names: list[str]) -> Found:
         sources = ((str(folder / name), folder / name) for name in names)
         found = f"none of the {len(names)} files in it can be read" if names else "it holds no files"
+        folders = [f"{entry.name}/" for entry in _visible_in(folder) if _true(entry.is_dir)]
         return Found(
             decode_all(sources, self.size, self.channels),
             places=scattered(len(names)),
-            label=lambda kept: labels_of([names[index] for index in kept], names, self.path),
+            label=lambda kept: labels_of([names[index] for index in kept], [*names, *folders], self.path),
             nothing=f"data.path={self.path}: {found}; name a folder with pictures in it or below it",
             channels=self.channels,
         )
@@ -145,7 +149,7 @@ def labels_of(
 
     Args:
         readable: relative paths of the pictures, with `/` between folders.
-        found: relative paths of all files.
+        found: relative paths of all files, and of folders, with a `/` at their end.
         path: what they are relative to, for the warning.
     """
     if any("/" not in name for name in readable):
@@ -154,6 +158,12 @@ def labels_of(
     for name in sorted({name.split("/")[0] for name in found if "/" in name} - set(classes.tolist())):
         logger.warning("%s/%s holds no picture that can be read: it is no class", path, name)
     return labels.astype(np.int64), classes.tolist()
+
+
+def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden."""
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
 
 
 def files_below(folder: Path) -> Iterator[FileState]:
@@ -165,13 +175,19 @@ def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileSta
     real = os.path.realpath(folder)
     if real in above:
         return
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    for entry in visible:
-        if entry.is_dir():
+    for entry in _visible_in(folder):
+        if _true(entry.is_dir):
             yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
-        elif entry.is_file():
+        elif _true(entry.is_file):
             status = entry.stat()
             yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns
         elif entry.is_symlink():
             yield f"{prefix}{entry.name}", 0, 0
+
+
+def _true(question: Callable[[], bool]) -> bool:
+    """What the file system answers; False where a link leads to itself."""
+    try:
+        return question()
+    except OSError:
+        return False

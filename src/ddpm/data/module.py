@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
     Attributes:
         x_0: [B, C, H, W]; uint8 on its way to the device, then float32 in [-1, 1].
-        labels: int64 [B] or None.
+        labels: int64 [B], `NO_LABEL` where one is withheld; None where there are no classes.
         step: the optimizer step that it belongs to, from 0.
         first: place of its first picture in the global batch; index in the validation set.
     """
@@ -73,6 +73,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: pictures an optimizer step, over all devices and micro-batches.
         horizontal_flip: mirror every other picture, at random, in training.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
+        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
         device_share: of the device's memory, in [0, 1]; 0 keeps every set off the device.
         num_workers: processes that prepare batches of a set that does not live on the device; 0 prepares them
             in the training process.
@@ -85,6 +86,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: int,
         horizontal_flip: bool = False,
         dequantize: bool = False,
+        label_drop: float = 0.0,
         device_share: float = 0.25,
         num_workers: int = 0,
         seed: int = 0,
@@ -96,12 +98,17 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"data.device_share={device_share} must be in [0, 1]")
         if num_workers < 0:
             raise ValueError(f"data.num_workers={num_workers} must be at least 0")
+        if not 0 <= label_drop <= 1:
+            raise ValueError(f"data.label_drop={label_drop} must be in [0, 1]")
         self.batch_size = batch_size
         self.horizontal_flip = horizontal_flip
         self.device_share = device_share
         self.num_workers = num_workers
         self.seed = seed
-        self.augmentation = Augmentation(horizontal_flip=horizontal_flip, dequantize=dequantize, seed=seed)
+        self.label_drop = label_drop
+        self.augmentation = Augmentation(
+            horizontal_flip=horizontal_flip, dequantize=dequantize, label_drop=label_drop, seed=seed
+        )
         self._on_device: dict[bool, Resident] = {}
 
     def read(self) -> DataSet:
@@ -111,7 +118,12 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def data_set(self) -> DataSet:
         """The pictures, read on first use."""
-        return self.read()
+        found = self.read()
+        if self.label_drop and found.classes is None:
+            raise ValueError(
+                f"data.label_drop={self.label_drop}: these pictures have no labels; leave it at 0"
+            )
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,7 +174,9 @@ class ImageDataModule(LightningDataModule):
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         mine = range(len(pictures) * rank // world_size, len(pictures) * (rank + 1) // world_size)
         rows = in_order(mine, size=max(1, self.batch_size // world_size))
-        return self._loader(pictures, rows) if len(mine) else []
+        if len(pictures) and not rows:  # a device that took no part would keep the others waiting
+            rows = [Rows(np.arange(0), 0, mine.start)]
+        return self._loader(pictures, rows) if rows else []
 
     def _loader(self, pictures: Pictures, rows: "From | list[Rows]") -> DataLoader:
         resident = self.lives_on_device
@@ -202,9 +216,14 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: bytes to [-1, 1], and the random changes of training."""
-        if self.trainer.training:
-            return batch._replace(x_0=self.augmentation(batch.x_0, batch.step, batch.places))
-        return batch._replace(x_0=normalize(batch.x_0))
+        if not self.trainer.training:
+            return batch._replace(x_0=normalize(batch.x_0))
+        x_0 = self.augmentation(batch.x_0, batch.step, batch.places)
+        if batch.labels is None:
+            return batch._replace(x_0=x_0)
+        return batch._replace(
+            x_0=x_0, labels=self.augmentation.drop_labels(batch.labels, batch.step, batch.places)
+        )
 
     def teardown(self, stage: str) -> None:
         """Free the device's memory."""

@@ -60,7 +60,7 @@ class Pictures:
         Of a map only a little is held meanwhile: the system may bring in megabytes around each picture.
         """
         images = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
-        at_once = HELD_AT_ONCE if isinstance(self.images, np.memmap) else len(indices)
+        at_once = HELD_AT_ONCE if isinstance(self.images, np.memmap) else max(1, len(indices))
         for first in range(0, len(indices), at_once):
             images[first : first + at_once] = self.images[indices[first : first + at_once]]
             self.let_go()
@@ -84,7 +84,7 @@ class DataSet:
         validation: the part that is held out.
         classes: the names of the labels, if there are any.
         skipped: name and reason of everything that could not be read and was left out.
-        facts: what is known about the pictures, in plain containers; see `survey`.
+        known: what was found out about the pictures before, in plain containers; None leaves it to `survey`.
     """
 
     train: Pictures
@@ -95,7 +95,7 @@ class DataSet:
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """What `survey` says of all pictures, and what was found out when they were prepared."""
+        """What is known about the pictures, in plain containers: at least what `survey` says."""
         return self.known or survey([self.train, self.validation])
 
     def fingerprint(self) -> str:

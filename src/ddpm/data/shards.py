@@ -189,6 +189,11 @@ def _index(
     if without or not values:
         values, classes = None, None
     elif classes is not None:
+        if not values <= set(range(len(classes))):  # -1 is how labels that are kept secret are published
+            raise ValueError(
+                f"data.label_column={label_column}: some pictures are of none of the {len(classes)} classes "
+                "that the shards name; choose shards whose labels are known"
+            )
         values = range(len(classes))
     else:
         values = sorted(values, key=lambda value: (str(type(value)), value))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ddpm.data.decoding import (
@@ -71,6 +72,7 @@ class Stream(ImageDataModule):
         cache_dir: where the numbers of rows are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
         horizontal_flip: mirror every other picture, at random, in training.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
+        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
         num_workers: processes that read and decode, on each device.
         seed: of the run.
 
@@ -94,6 +96,7 @@ class Stream(ImageDataModule):
         cache_dir: str | Path | None = None,
         horizontal_flip: bool = True,
         dequantize: bool = False,
+        label_drop: float = 0.0,
         num_workers: int = 2,
         seed: int = 0,
     ):
@@ -101,6 +104,7 @@ class Stream(ImageDataModule):
             batch_size=batch_size,
             horizontal_flip=horizontal_flip,
             dequantize=dequantize,
+            label_drop=label_drop,
             device_share=0,
             num_workers=num_workers,
             seed=seed,
@@ -173,13 +177,26 @@ class Stream(ImageDataModule):
 
     @property
     def skipped(self) -> Sequence[tuple[str, str]]:
-        """Name and reason of everything that could not be read so far, on this device."""
+        """Name and reason of everything that could not be read so far, on this device; once training ends by
+        itself, on all of them.
+        """
         return list(self._skipped.items())
 
     @property
     def lives_on_device(self) -> bool:
         """Never."""
         return False
+
+    def teardown(self, stage: str) -> None:
+        """Share what could not be read on any device, and say how much it was."""
+        super().teardown(stage)
+        if dist.is_initialized():
+            everyone: list[dict[str, str]] = [{}] * dist.get_world_size()
+            dist.all_gather_object(everyone, self._skipped)
+            for found in everyone:
+                self._skipped |= found
+        if self._skipped:
+            logger.warning("skipped %s pictures in all", f"{len(self._skipped):,}")
 
     def check_shared(self, *, world_size: int, accumulation: int) -> None:
         """Refuse, with ValueError, numbers of devices and micro-batches that lanes cannot be shared by."""

@@ -1,6 +1,6 @@
 """The mathematics of denoising diffusion. Imports torch and nothing else of this project."""
 
-from ddpm.diffusion.denoiser import Denoiser, Prediction
+from ddpm.diffusion.denoiser import Denoiser, Known, Prediction
 from ddpm.diffusion.process import (
     NoiseSchedule,
     evenly_spaced,
@@ -12,6 +12,7 @@ from ddpm.diffusion.process import (
 
 __all__ = [
     "Denoiser",
+    "Known",
     "NoiseSchedule",
     "Prediction",
     "evenly_spaced",

@@ -1,5 +1,8 @@
 """Which objects make sense together."""
 
+from collections.abc import Sequence
+
+from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.process import NoiseSchedule
 from ddpm.diffusion.samplers import Sampler
@@ -14,8 +17,16 @@ def check_combination(
     variance: Variance,
     weighting: Weighting,
     sampler: Sampler,
+    guidance: Guidance,
+    num_classes: int | None,
+    label_drop: float,
 ) -> None:
     """Refuse a combination without meaning.
+
+    Args:
+        schedule, objective, variance, weighting, sampler, guidance: the parts.
+        num_classes: that the network is told; None for an unconditional one.
+        label_drop: how often training withholds the class, 0 to 1.
 
     Raises:
         ValueError: naming the two settings that do not go together, and the nearest that do.
@@ -31,6 +42,70 @@ def check_combination(
             "weighting=hybrid or weighting=bound, or variance=fixed_large"
         )
     sampler.chain(schedule)
+    if guidance.compares and num_classes is None:
+        raise ValueError(
+            "guidance: there is no class to guide to in a network that is told none; use guidance=none, or "
+            "train with conditional=true"
+        )
+    if guidance.compares and not label_drop:
+        raise ValueError(
+            "guidance: compares with the answer without a class, which data.label_drop=0 never trains; use "
+            "data.label_drop=0.1, or guidance=none"
+        )
+    if label_drop and num_classes is None:
+        raise ValueError(
+            f"data.label_drop={label_drop}: withholds a class from a network that is told none; use "
+            "data.label_drop=0, or conditional=true"
+        )
+    guidance.check(schedule.num_timesteps)
+
+
+def check_request(
+    *,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    start_t: int | None = None,
+    labels: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    picture_size: tuple[int, int] | None = None,
+    mask_size: tuple[int, int] | None = None,
+) -> None:
+    """Refuse to sample what there is not.
+
+    Args:
+        schedule, sampler: of the reverse process.
+        start_t: the step that it starts at.
+        labels: the classes that are asked for; -1 is none.
+        num_classes: that the network knows; None for an unconditional one.
+        picture_size: (height, width) of what the network draws.
+        mask_size: (height, width) of the mask.
+
+    Raises:
+        ValueError: naming the two settings that do not go together, and the nearest that do.
+    """
+    if start_t is not None and not 0 <= start_t < schedule.num_timesteps:
+        raise ValueError(
+            f"start_t={start_t}: the schedule has t = 0, which changes almost nothing, to "
+            f"{schedule.num_timesteps - 1}"
+        )
+    sampler.chain(schedule, start_t)
+    if labels and num_classes is None:
+        raise ValueError(
+            f"labels={list(labels)}: the network was trained without classes; leave labels out, or train "
+            f"with conditional=true"
+        )
+    for label in labels or ():
+        if num_classes is not None and not -1 <= label < num_classes:
+            raise ValueError(
+                f"labels={list(labels or ())}: there is no class {label}; classes are 0 to "
+                f"{num_classes - 1}, and -1 is none"
+            )
+    if mask_size is not None and mask_size != picture_size:
+        height, width = picture_size or (0, 0)
+        raise ValueError(
+            f"mask: is {mask_size[0]}x{mask_size[1]} (height x width), and pictures of this run are "
+            f"{height}x{width}; it must be as large as they are"
+        )
 
 
 def _name(part: object) -> str:

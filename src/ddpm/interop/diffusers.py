@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ddpm.data.folder import Folder
 from ddpm.diffusion import NoiseSchedule, schedules
+from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, V
 from ddpm.diffusion.samplers import Ancestral
 from ddpm.diffusion.timesteps import Uniform
@@ -21,6 +23,8 @@ from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
 from ddpm.training.optimizers import adam
+
+logger = logging.getLogger(__name__)
 
 WRITTEN_FOR = "0.36.0"
 """The version of diffusers that exported pipelines name as their origin."""
@@ -73,6 +77,10 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     sampler on every step of the schedule. A pipeline takes 1000 steps unless it is called with another
     `num_inference_steps`.
 
+    A DDPMPipeline cannot choose a class. Of a class-conditional run, a loop of one's own uses the pipeline's
+    `unet`, called with `class_labels`, and `scheduler`; a warning says so. The names of the classes are in
+    `unet.config["id2label"]`, and the number after the last stands for no class. Guidance is not exported.
+
     Args:
         run: run directory or checkpoint file.
         out_dir: a directory that is empty or does not exist yet.
@@ -90,10 +98,10 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     config, data = checkpoint["config"], checkpoint["data"]
     network = _network(config["model"], checkpoint["ema"]["parameters"])
     scheduler = _scheduler_config(config)
-    if network.num_classes is not None:
-        raise ValueError("model.num_classes: a DDPMPipeline cannot be told which class to sample")
     _, height, width = data["image_shape"]
     unet, weights = unet_to_diffusers(network, (height, width))
+    if network.num_classes is not None:
+        unet["id2label"] = dict(enumerate(data["classes"] or []))
 
     out_dir = Path(out_dir).expanduser()
     _claim(out_dir)
@@ -103,15 +111,22 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     _write_json(out_dir / "scheduler" / "scheduler_config.json", {**scheduler, **origin})
     save_file(weights, out_dir / "unet" / WEIGHTS[0], metadata={"format": "pt"})
     _write_json(out_dir / "model_index.json", {"_class_name": "DDPMPipeline", **origin, **parts})
+    if network.num_classes is not None:
+        logger.warning(
+            "a DDPMPipeline cannot choose a class, so this one cannot be called: use its scheduler, and its "
+            "unet with class_labels from 0 to %d (%d for no class; names in unet.config['id2label'])",
+            *(network.num_classes - 1, network.num_classes),
+        )
     return out_dir
 
 
 def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     """Make a run directory from a directory of `diffusers.DDPMPipeline`.
 
-    Its checkpoint is at step 0 and knows no data but the shape of the pictures; averaged and raw weights are
-    the same. Its config.yaml is the program's default training recipe around what the pipeline says. Betas
-    that none of our schedules has are listed in a betas.txt, which then has to stay where it is.
+    Its checkpoint is at step 0 and knows no data but the shape and the classes of the pictures; averaged and
+    raw weights are the same. Its config.yaml is the program's default training recipe around what the
+    pipeline says. Betas that none of our schedules has are listed in a betas.txt, which then has to stay
+    where it is.
 
     Args:
         pipeline_dir: with a model_index.json, and network and scheduler in folders of their own or, as in the
@@ -128,18 +143,18 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     pipeline_dir, run_dir = (Path(path).expanduser().absolute() for path in (pipeline_dir, run_dir))
     _check_index(pipeline_dir)
     unet = {**DEFAULTS, **_read_json(_folder(pipeline_dir, "unet") / "config.json")}
+    names = unet.pop("id2label", None)
     scheduler = _read_json(_folder(pipeline_dir, "scheduler") / "scheduler_config.json")
     scheduler = {**SCHEDULER_DEFAULTS, **scheduler}
     settings, betas = _scheduler_settings(scheduler)
     image_shape = _image_shape(unet)
-    if unet["num_class_embeds"] is not None:
-        raise ValueError(f"num_class_embeds={unet['num_class_embeds']}: a DDPMPipeline cannot sample classes")
     if unet["out_channels"] != image_shape[0] * (1 + VARIANCES[scheduler["variance_type"]].outputs):
         raise ValueError(
             f"out_channels={unet['out_channels']}: does not fit in_channels={image_shape[0]} and "
             f"variance_type={scheduler['variance_type']}"
         )
     network = unet_from_diffusers(unet, _read_weights(_folder(pipeline_dir, "unet")))
+    classes = _classes(network.num_classes, names)
 
     _claim(run_dir)
     if settings["schedule"] is None:
@@ -150,7 +165,8 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
         settings["schedule"]["zero_terminal_snr"] = True
     settings["model"] = _model_config(network)
     settings["data"] = _target(Folder, path="???", image_size=list(image_shape[1:]), channels=image_shape[0])
-    _write_checkpoint(run_dir, network, image_shape, settings)
+    settings["conditional"] = classes is not None
+    _write_checkpoint(run_dir, network, image_shape, classes, settings)
     _write_config(run_dir, settings)
     return run_dir
 
@@ -288,14 +304,27 @@ def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
     return unet["in_channels"], height, width
 
 
+def _classes(num_classes: int | None, names: Any) -> list[str] | None:
+    """The name of each class from `id2label`; its number where it has none."""
+    if num_classes is None:
+        return None
+    numbers = [str(number) for number in range(num_classes)]
+    return [str(names.get(n, n)) for n in numbers] if isinstance(names, Mapping) else numbers
+
+
 def _write_checkpoint(
-    run_dir: Path, network: UNet, image_shape: tuple[int, int, int], settings: Mapping[str, Any]
+    run_dir: Path,
+    network: UNet,
+    image_shape: tuple[int, int, int],
+    classes: list[str] | None,
+    settings: Mapping[str, Any],
 ) -> None:
     weights = network.state_dict()
     config = {
         **settings,
         "timesteps": _target(Uniform),
         "sampler": _target(Ancestral),
+        "guidance": _target(NoGuidance),
         "optimizer": _target(adam, _partial_=True),
         "ema_decay": 0.9999,
         "seed": 0,
@@ -306,7 +335,7 @@ def _write_checkpoint(
         "config": config,
         "data": {
             "image_shape": list(image_shape),
-            "classes": None,
+            "classes": classes,
             "num_train": 0,
             "num_validation": 0,
             "fingerprint": None,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm.networks.blocks import ResidualBlock, Stage
@@ -64,6 +65,9 @@ RESIDUAL_BLOCK = {
     "shortcut": "conv_shortcut",
 }
 
+CLASSES = "class_embedding.weight"
+"""[K, D]. To show no class is, in ours, to add nothing to the time: in theirs, a last class that is zero."""
+
 QKV = ("to_q", "to_k", "to_v")
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -80,7 +84,8 @@ def unet_to_diffusers(
         image_size: height and width of the pictures that a pipeline shall sample.
 
     Returns:
-        The configuration, plain containers, and the state dict; its tensors share memory with the network's.
+        The configuration, plain containers, and the state dict. A network of K classes has K + 1 there:
+        number K is no class.
 
     Raises:
         ValueError: for a setting that `UNet2DModel` does not have.
@@ -113,13 +118,15 @@ def unet_to_diffusers(
         "attn_norm_num_groups": network.norm_groups if network.scale_shift else None,
         "norm_eps": network.norm_eps,
         "resnet_time_scale_shift": "scale_shift" if network.scale_shift else "default",
-        "num_class_embeds": network.num_classes,
+        "num_class_embeds": None if network.num_classes is None else network.num_classes + 1,
     }
     ours = network.state_dict()
     weights: dict[str, Tensor] = {}
     for name, theirs in _names(network):
         parts = ours[name].chunk(len(theirs))
         weights.update((key, part.contiguous()) for key, part in zip(theirs, parts, strict=True))
+    if CLASSES in weights:
+        weights[CLASSES] = F.pad(weights[CLASSES], (0, 0, 0, 1))
     return config, weights
 
 
@@ -128,7 +135,8 @@ def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]
 
     Args:
         config: of the `UNet2DModel`.
-        weights: its state dict, of any age and float type.
+        weights: its state dict, of any age and float type. A last class that adds nothing to the time is
+            taken for no class.
 
     Returns:
         The network in float32; it shares no memory with `weights`.
@@ -137,9 +145,12 @@ def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]
         ValueError: for a setting that our U-Net does not have, or weights that are not those of `config`.
     """
     settings = unet_settings(config)
+    theirs = {_modern(name): weight for name, weight in weights.items()}
+    if len(theirs.get(CLASSES, ())) > 1 and not theirs[CLASSES][-1].any():
+        settings["num_classes"] -= 1
+        theirs[CLASSES] = theirs[CLASSES][:-1]
     with torch.device("meta"):
         network = UNet(**settings)
-    theirs = {_modern(name): weight for name, weight in weights.items()}
     ours: dict[str, Tensor] = {}
     for name, keys in _names(network):
         lacking = [key for key in keys if key not in theirs]

@@ -1,6 +1,7 @@
 """The LightningModule: the loss of a training step, and sampling from the network as it is now."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from ddpm.data.module import Batch
 from ddpm.data.order import permutation
-from ddpm.diffusion import Denoiser, NoiseSchedule, q_sample
+from ddpm.diffusion import Denoiser, Known, NoiseSchedule, q_sample
+from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.samplers import OnStep, Sampler
+from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.timesteps import Timesteps, Uniform
-from ddpm.diffusion.validity import check_combination
+from ddpm.diffusion.validity import check_combination, check_request
 from ddpm.diffusion.variances import Variance
 from ddpm.diffusion.weighting import Noised, Weighting
 from ddpm.training.ema import EMA
@@ -37,7 +40,8 @@ class DDPM(LightningModule):
     """A denoising diffusion probabilistic model in training (Ho et al. 2020, algorithms 1 and 2).
 
     Args:
-        network: predicts from (x_t [B, C, H, W], t int64 [B]).
+        network: predicts from (x_t [B, C, H, W], t int64 [B]), and from labels int64 [B] as well where there
+            are classes, -1 for none.
         schedule: the noising steps.
         objective: what the network predicts.
         variance: of the reverse step.
@@ -46,6 +50,9 @@ class DDPM(LightningModule):
         sampler: the reverse process that `sample` runs.
         optimizer: made when training begins.
         image_shape: (C, H, W) of x_0.
+        classes: names of the classes that the network is told; None for an unconditional one.
+        guidance: how the class steers `sample`.
+        label_drop: how often the data withholds the class in training, which guidance cannot do without.
         ema_decay: of the averaged weights.
         clip_x_0: keep predicted pictures within [-1, 1] while sampling.
         seed: of the run; training draws everything from it, the step, and the place in the global batch.
@@ -68,6 +75,9 @@ class DDPM(LightningModule):
         sampler: Sampler,
         optimizer: MakeOptimizer,
         image_shape: tuple[int, int, int],
+        classes: Sequence[str] | None = None,
+        guidance: Guidance | None = None,
+        label_drop: float = 0.0,
         ema_decay: float = 0.9999,
         clip_x_0: bool = True,
         seed: int = 0,
@@ -75,8 +85,17 @@ class DDPM(LightningModule):
         data: dict[str, Any] | None = None,
     ):
         super().__init__()
+        self.classes = None if classes is None else list(classes)
+        self.guidance = guidance or NoGuidance()
         check_combination(
-            schedule=schedule, objective=objective, variance=variance, weighting=weighting, sampler=sampler
+            schedule=schedule,
+            objective=objective,
+            variance=variance,
+            weighting=weighting,
+            sampler=sampler,
+            guidance=self.guidance,
+            num_classes=self.num_classes,
+            label_drop=label_drop,
         )
         self.network = network
         self.schedule = schedule
@@ -98,17 +117,24 @@ class DDPM(LightningModule):
         self.learning_rate = float("nan")  # that of the last optimizer step
         self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
 
-    def losses(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    @property
+    def num_classes(self) -> int | None:
+        """That the network is told; None for an unconditional one."""
+        return None if self.classes is None else len(self.classes)
+
+    def losses(self, x_0: Tensor, t: Tensor, eps: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss of each sample, [B].
 
         Args:
             x_0: clean pictures [B, C, H, W] in [-1, 1].
             t: timesteps int64 [B].
             eps: unit Gaussian noise [B, C, H, W].
+            labels: int64 [B]; an unconditional network is not told them.
         """
         x_t = q_sample(self.schedule, x_0, t, eps)
-        output = self.network(x_t, t).float()
-        denoiser = Denoiser(self.network, self.objective, self.variance, clip=False)
+        told = () if self.classes is None else (labels,)
+        output = self.network(x_t, t, *told).float()
+        denoiser = self.denoiser(clip=False)
         return self.weighting.losses(denoiser, self.schedule, Noised(x_0, t, eps, x_t), output)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -119,7 +145,7 @@ class DDPM(LightningModule):
         num_timesteps = self.schedule.num_timesteps
         t = self.timesteps.draw(u, num_timesteps, batch.places, self.trainer.datamodule.batch_size)
         eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
-        losses = self.losses(batch.x_0, t, eps)
+        losses = self.losses(batch.x_0, t, eps, batch.labels)
         if self.timesteps.adapts:
             self._seen.append(torch.stack([t.float(), losses.detach()]))
         loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
@@ -167,14 +193,39 @@ class DDPM(LightningModule):
         t = Uniform().draw(u, self.schedule.num_timesteps)
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
         with self.ema.swapped_in():
-            self.val_loss.add(self.losses(batch.x_0, t, eps).sum(), count=len(t))
+            losses = self.losses(batch.x_0, t, eps, batch.labels)
+            self.val_loss.add(losses.sum(), count=len(t))
 
     def on_validation_epoch_end(self) -> None:
         log_scalars(self.trainer, reduce({"val/loss": self.val_loss}))
 
-    def denoiser(self) -> Denoiser:
-        """The network as samplers see it."""
-        return Denoiser(self.network, self.objective, self.variance, clip=self.clip_x_0)
+    def denoiser(
+        self,
+        labels: Tensor | None = None,
+        *,
+        guidance: Guidance | None = None,
+        known: Known | None = None,
+        clip: bool | None = None,
+    ) -> Denoiser:
+        """The network as samplers see it; what is None is as the module has it, or absent."""
+        return Denoiser(
+            self.network,
+            self.objective,
+            self.variance,
+            clip=self.clip_x_0 if clip is None else clip,
+            labels=labels,
+            guidance=guidance or self.guidance,
+            known=known,
+        )
+
+    def labels_of(self, images: range, labels: Sequence[int] | None = None) -> list[int] | None:
+        """The class of each image that is sampled: the labels in turn, again and again; by default every
+        class. None where the network knows none.
+        """
+        if self.num_classes is None:
+            return None
+        turn = labels or range(self.num_classes)
+        return [turn[i % len(turn)] for i in images]
 
     @torch.inference_mode()
     def sample(
@@ -184,9 +235,13 @@ class DDPM(LightningModule):
         seed: int = 0,
         sampler: Sampler | None = None,
         weights: Weights = "ema",
+        labels: Sequence[int] | None = None,
+        guidance: Guidance | None = None,
+        start: Start | None = None,
+        known: Known | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Draw pictures from noise.
+        """Draw pictures, by default from noise.
 
         Image i starts from noise keyed by (seed, i), whatever the batch it is drawn in.
 
@@ -195,27 +250,53 @@ class DDPM(LightningModule):
             seed: of the noise.
             sampler: another reverse process than the module's own.
             weights: the averaged ones, or the network's own.
+            labels: the classes that images take in turn, -1 for none; by default every class.
+            guidance: another than the module's own.
+            start: where the reverse process starts; by default from noise.
+            known: pixels that the pictures shall have, [C, H, W] or broadcasting with it.
             on_step: sees (t, x_t, predicted x_0) at every step.
 
         Returns:
             float32 [len(images), C, H, W] in [-1, 1].
+
+        Raises:
+            ValueError: where a label, or the start, is out of range.
         """
-        x_t = Stream(seed, Purpose.SAMPLE_START, self.device).normal(0, images, self.image_shape)
+        start, sampler = start or FromNoise(), sampler or self.sampler
+        check_request(
+            schedule=self.schedule,
+            sampler=sampler,
+            start_t=start.t,
+            labels=labels,
+            num_classes=self.num_classes,
+        )
         stream = Stream(seed, Purpose.SAMPLE_STEP, self.device)
+        first = Stream(seed, Purpose.SAMPLE_START, self.device)
+        x_t = start.x_t(self.schedule, images, lambda places: first.normal(0, places, self.image_shape))
 
         def noise(t: int, like: Tensor) -> Tensor:
             return stream.normal(t, images, tuple(like.shape[1:]))
 
+        asked_for = self.labels_of(images, labels)
+        denoiser = self.denoiser(
+            None if asked_for is None else torch.tensor(asked_for, device=self.device),
+            guidance=guidance,
+            known=None if known is None else Known(*(part.to(self.device) for part in known)),
+        )
+        with self.evaluating(weights):
+            x_0 = sampler(denoiser, self.schedule, x_t, noise=noise, start=start.t, on_step=on_step)
+        return x_0.clamp(-1, 1)
+
+    @contextmanager
+    def evaluating(self, weights: Weights = "ema") -> Iterator[None]:
+        """The network without dropout, and with the averaged weights or its own."""
         was_training = self.network.training
         self.network.eval()
         try:
             with self.ema.swapped_in() if weights == "ema" else nullcontext():
-                x_0 = (sampler or self.sampler)(
-                    self.denoiser(), self.schedule, x_t, noise=noise, on_step=on_step
-                )
+                yield
         finally:
             self.network.train(was_training)
-        return x_0.clamp(-1, 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["ema"] = self.ema.state_dict()

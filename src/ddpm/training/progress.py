@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
 from ddpm.diffusion.samplers import Sampler
+from ddpm.diffusion.start import FromNoise, Start
 
 if TYPE_CHECKING:
-    from ddpm.training.module import DDPM, Weights
+    from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
 
@@ -139,21 +140,28 @@ def announced_sampling(
     module: "DDPM",
     images: range,
     *,
-    seed: int = 0,
     sampler: Sampler | None = None,
-    weights: "Weights" = "ema",
+    start: Start | None = None,
     batch_size: int = 256,
     stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
 ) -> Tensor | None:
     """Sample `images` in batches, after saying how long it will take, and with a countdown.
 
+    Args:
+        module, images, sampler, start, settings: as `DDPM.sample` takes them.
+        batch_size: images drawn at once.
+        stop: asked each step.
+
     Returns:
-        float32 [len(images), C, H, W] in [-1, 1], on the CPU; None where `stop`, asked each step, said so.
+        float32 [len(images), C, H, W] in [-1, 1], on the CPU; None where `stop` said so.
     """
-    sampler = sampler or module.sampler
+    sampler, start = sampler or module.sampler, start or FromNoise()
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    steps = sampler.steps(module.schedule.num_timesteps)
-    seconds = _seconds_a_step(module, len(batches[0])) * steps * len(images) / len(batches[0])
+    steps = sampler.steps(module.schedule.num_timesteps, start.t)
+    guidance = settings.get("guidance") or module.guidance
+    uses = steps * (2 if guidance.compares else 1)
+    seconds = _seconds_a_use(module, len(batches[0])) * uses * len(images) / len(batches[0])
     if seconds > WORTH_A_WORD:
         log.info("drawing %d images in %d steps: about %s", len(images), steps, duration(seconds))
 
@@ -165,7 +173,7 @@ def announced_sampling(
     with Countdown("sampling", steps * len(batches)) as countdown, suppress(_Stopped):
         return torch.cat(
             [
-                module.sample(batch, seed=seed, sampler=sampler, weights=weights, on_step=on_step).cpu()
+                module.sample(batch, sampler=sampler, start=start, on_step=on_step, **settings).cpu()
                 for batch in batches
             ]
         )
@@ -177,16 +185,13 @@ class _Stopped(Exception):  # noqa: N818 - it is no error
 
 
 @torch.inference_mode()
-def _seconds_a_step(module: "DDPM", n: int) -> float:
+def _seconds_a_use(module: "DDPM", n: int) -> float:
+    """Of the network."""
     x_t = torch.zeros(n, *module.image_shape, device=module.device)
     t = torch.zeros(n, dtype=torch.int64, device=module.device)
-    was_training = module.network.training
-    module.network.eval()
-    try:
+    with module.evaluating("raw"):
         module.network(x_t, t)  # the first call also allocates
-        start = time.perf_counter()
+        begin = time.perf_counter()
         for _ in range(2):
             module.network(x_t, t)[0, 0, 0, 0].item()
-        return (time.perf_counter() - start) / 2
-    finally:
-        module.network.train(was_training)
+        return (time.perf_counter() - begin) / 2

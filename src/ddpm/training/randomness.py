@@ -27,7 +27,10 @@ class Purpose(IntEnum):
     VALIDATION = 5
     SAMPLE_START = 6
     SAMPLE_STEP = 7
+    LIKELIHOOD = 8
+    LIKELIHOOD_STEP = 9
     DEQUANTIZATION = 12
+    LABEL_DROP = 13
 
 
 def key64(*key: int) -> int:

@@ -34,8 +34,8 @@ class Ancestral:
     ):
         self.spacing = Spacing(num_steps, spacing, timesteps)
 
-    def steps(self, num_timesteps: int) -> int:
-        return len(self.spacing.steps(num_timesteps))
+    def steps(self, num_timesteps: int, start: int | None = None) -> int:
+        return len(self.spacing.steps(num_timesteps, start))
 
     def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:
         return self.spacing.chain(schedule, start)

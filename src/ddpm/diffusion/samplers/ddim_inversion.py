@@ -40,9 +40,9 @@ class DDIMInversion:
     ):
         self.spacing = Spacing(num_steps, spacing, timesteps)
 
-    def steps(self, num_timesteps: int) -> int:
-        """How often one call uses the network on a chain of `num_timesteps` steps."""
-        return len(self.spacing.steps(num_timesteps))
+    def steps(self, num_timesteps: int, start: int | None = None) -> int:
+        """How often one call that goes up to `start` uses the network, of `num_timesteps` steps."""
+        return len(self.spacing.steps(num_timesteps, start))
 
     @torch.inference_mode()
     def __call__(

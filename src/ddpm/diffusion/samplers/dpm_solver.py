@@ -44,8 +44,8 @@ class DPMSolver:
         self.stochastic = stochastic
         self.to_x_0 = to_x_0
 
-    def steps(self, num_timesteps: int) -> int:
-        return len(self.spacing.steps(num_timesteps)) - (0 if self.to_x_0 else 1)
+    def steps(self, num_timesteps: int, start: int | None = None) -> int:
+        return len(self.spacing.steps(num_timesteps, start)) - (0 if self.to_x_0 else 1)
 
     def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:
         chain = self.spacing.chain(schedule, start)

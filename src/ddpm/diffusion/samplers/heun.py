@@ -40,8 +40,8 @@ class Heun:
         self.spacing = Spacing(num_steps, spacing, timesteps)
         self.to_x_0 = to_x_0
 
-    def steps(self, num_timesteps: int) -> int:
-        return 2 * (len(self.spacing.steps(num_timesteps)) - 1) + (1 if self.to_x_0 else 0)
+    def steps(self, num_timesteps: int, start: int | None = None) -> int:
+        return 2 * (len(self.spacing.steps(num_timesteps, start)) - 1) + (1 if self.to_x_0 else 0)
 
     def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:
         chain = self.spacing.chain(schedule, start)

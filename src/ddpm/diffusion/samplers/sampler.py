@@ -24,8 +24,8 @@ Predict = Callable[[Tensor, int], Prediction]
 class Sampler(Protocol):
     """A reverse process. Settings are in the constructor; a call changes nothing but its own x_t."""
 
-    def steps(self, num_timesteps: int) -> int:
-        """How often one call uses the network on a chain of `num_timesteps` steps."""
+    def steps(self, num_timesteps: int, start: int | None = None) -> int:
+        """How often one call from `start` uses the network on a chain of `num_timesteps` steps."""
         ...
 
     def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:

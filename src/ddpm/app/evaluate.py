@@ -1,0 +1,89 @@
+"""What evaluate.py does once its configuration is checked."""
+
+import json
+import logging
+from typing import Any
+
+from ddpm.app import terminal
+from ddpm.app.build import build, build_data, describe
+from ddpm.app.command_line import Job
+from ddpm.app.errors import UsageError
+from ddpm.app.loading import Run, load
+from ddpm.app.run_directory import Place
+from ddpm.app.run_record import without_nan
+from ddpm.evaluation.metric import Metric
+
+log = logging.getLogger(__name__)
+
+
+def prepare(config: dict[str, Any], place: Place) -> Job:
+    """Load the run that is to be measured, and the pictures to measure it with.
+
+    Raises:
+        UsageError: where there are none, or the settings make no sense.
+    """
+    terminal.set_up(None, leader=True)
+    run = load(config["ckpt"], config["device"], config["allow_targets"])
+    metrics: dict[str, Metric] = {name: build(config["metrics"], name) for name in config["metrics"]}
+    if config["variance"]:
+        _swap_variance(run, config)
+    settings = run.own(config, "data", config["allow_targets"])
+    data = build_data({"data": settings, "seed": run.config["seed"]})
+    if data.image_shape != run.module.image_shape:
+        raise UsageError(
+            f"data: pictures are {list(data.image_shape)} (channels, height, width), and the run draws "
+            f"{list(run.module.image_shape)}"
+        )
+    for metric in metrics.values():
+        try:
+            metric.check(run.module, data)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    directory = place.directory
+
+    def job() -> int:
+        terminal.set_up(directory / "evaluate.log", leader=True)
+        log.info("measuring %s, step %d, %s weights", run.path, run.step, config["weights"])
+        found: dict[str, Any] = {
+            "ckpt": str(run.path),
+            "step": run.step,
+            "weights": config["weights"],
+            "seed": config["seed"],
+            "data": describe(data),
+        }
+        for name, metric in metrics.items():
+            with run.module.evaluating(config["weights"]):
+                found[name] = metric(
+                    run.module,
+                    data,
+                    seed=config["seed"],
+                    batch_size=config["batch_size"],
+                    directory=directory,
+                )
+            terminal.say(summary(name, found[name]))
+        (directory / "metrics.json").write_text(json.dumps(without_nan(found), indent=2) + "\n")
+        terminal.say(str(directory))
+        return 0
+
+    return job
+
+
+def summary(name: str, values: dict[str, Any]) -> str:
+    """A metric's single figures on one line."""
+    figures = (f"{key} {value:.6g}" for key, value in values.items() if isinstance(value, int | float))
+    return f"{name}  " + "  ".join(figures)
+
+
+def _swap_variance(run: Run, config: dict[str, Any]) -> None:
+    """Another fixed variance, which training takes no part in.
+
+    Raises:
+        UsageError: where the network has, or has not, outputs for it.
+    """
+    variance = build(config, "variance")
+    if variance.outputs or run.module.variance.outputs:
+        raise UsageError(
+            "variance: one that is learned belongs to its network; only a fixed variance can stand for "
+            "another fixed one"
+        )
+    run.module.variance = variance

@@ -1,0 +1,85 @@
+"""What a reverse process starts from: noise, a picture, or a point between two pictures."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddpm.diffusion.process import NoiseSchedule, q_sample
+
+Draw = Callable[[range], Tensor]
+"""Indices of images -> unit Gaussian noise [N, C, H, W], each image its own."""
+
+
+class Start(Protocol):
+    """`t` is the step of the schedule that the process starts at; None is its end, T - 1."""
+
+    t: int | None
+
+    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
+        """x_t [N, C, H, W] of these images."""
+        ...
+
+
+class FromNoise:
+    """Every image from noise of its own (Ho et al. 2020, algorithm 2)."""
+
+    t = None
+
+    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
+        return draw(images)
+
+
+class FromPicture:
+    """Every image from the same picture, with noise of its own: variations, the freer the higher t is.
+
+    Args:
+        picture: x_0 [C, H, W] in [-1, 1].
+        t: the step that it is noised to; 0 changes almost nothing, and T - 1 leaves almost nothing of it.
+    """
+
+    def __init__(self, picture: Tensor, t: int):
+        self.picture = picture
+        self.t = t
+
+    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
+        eps = draw(images)
+        return q_sample(schedule, self.picture.to(eps).expand_as(eps), _all(self.t, eps), eps)
+
+
+class Between:
+    """Image i of n from the point i / (n - 1) of the way between two noised pictures (Ho et al. 2020, section
+    4.3 and figure 8).
+
+    Each picture has its noise, the same for all points. A point on the line between them would have less
+    noise than either; it is brought back to unit variance, so that the network sees what it was trained on.
+
+    Args:
+        first: x_0 [C, H, W] in [-1, 1].
+        last: likewise.
+        t: the step that both are noised to.
+        n: points, both ends among them; at least 2.
+
+    Raises:
+        ValueError: where there are fewer.
+    """
+
+    def __init__(self, first: Tensor, last: Tensor, t: int, n: int):
+        if n < 2:
+            raise ValueError(f"n={n}: from one picture to another there are at least 2")
+        self.first = first
+        self.last = last
+        self.t = t
+        self.n = n
+
+    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
+        eps_first, eps_last = draw(range(2))
+        share = torch.tensor([i / (self.n - 1) for i in images], device=eps_first.device)[:, None, None, None]
+        x_0 = (1 - share) * self.first.to(eps_first) + share * self.last.to(eps_first)
+        eps = (1 - share) * eps_first + share * eps_last
+        return q_sample(schedule, x_0, _all(self.t, x_0), eps / ((1 - share) ** 2 + share**2).sqrt())
+
+
+def _all(t: int, like: Tensor) -> Tensor:
+    return torch.full((len(like),), t, device=like.device)

@@ -1,0 +1,32 @@
+"""What every metric answers."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from ddpm.data.module import ImageDataModule
+from ddpm.training.module import DDPM
+
+
+class Metric(Protocol):
+    """A measure of a trained model. Settings are in the constructor, which does nothing else."""
+
+    def check(self, module: DDPM, data: ImageDataModule) -> None:
+        """Refuse, with ValueError, a model or data that the settings do not fit, before anything is done."""
+        ...
+
+    def __call__(
+        self, module: DDPM, data: ImageDataModule, *, seed: int, batch_size: int, directory: Path
+    ) -> dict[str, Any]:
+        """Measure, with the weights that the network has, and leave figures in a directory.
+
+        Args:
+            module: the model, in evaluation mode.
+            data: pictures to compare with.
+            seed: of whatever is drawn.
+            batch_size: pictures at once.
+            directory: for figures.
+
+        Returns:
+            plain containers, for metrics.json.
+        """
+        ...

@@ -1,0 +1,137 @@
+"""The variational bound on the negative log-likelihood of held-out pictures, and where its bits go."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm.data.augmentation import normalize
+from ddpm.data.module import ImageDataModule
+from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
+from ddpm.training.module import DDPM
+from ddpm.training.progress import Countdown
+from ddpm.training.randomness import Purpose, Stream
+
+
+class NLL:
+    """Bits per dimension (Ho et al. 2020, eq. 5), of pictures that were held out.
+
+    Args:
+        num_steps: steps of L_t drawn for each picture, without replacement; None computes every one.
+        n: pictures; None takes all that were held out.
+
+    Raises:
+        ValueError: where a setting is below 1.
+    """
+
+    def __init__(self, num_steps: int | None = None, n: int | None = None):
+        for name, value in (("num_steps", num_steps), ("n", n)):
+            if value is not None and value < 1:
+                raise ValueError(f"metrics.nll.{name}={value} must be null or at least 1")
+        self.num_steps = num_steps
+        self.n = n
+
+    def check(self, module: DDPM, data: ImageDataModule) -> None:
+        held_out, most = len(data.data_set.validation), module.schedule.num_timesteps - 1
+        if held_out < (self.n or 1):
+            raise ValueError(f"metrics.nll.n={self.n}: {held_out} pictures were held out")
+        if (self.num_steps or 0) > most:
+            raise ValueError(
+                f"metrics.nll.num_steps={self.num_steps}: the schedule has {most} steps beside t = 0"
+            )
+
+    def __call__(
+        self, module: DDPM, data: ImageDataModule, *, seed: int, batch_size: int, directory: Path
+    ) -> dict[str, Any]:
+        pictures = data.data_set.validation
+        n = self.n or len(pictures)
+        batches = [range(first, min(first + batch_size, n)) for first in range(0, n, batch_size)]
+        uses = 1 + (self.num_steps or module.schedule.num_timesteps - 1)
+        parts = []
+        with Countdown("likelihood", uses * len(batches)) as countdown:
+            for images in batches:
+                batch = pictures.subset(slice(images.start, images.stop))
+                x_0 = normalize(torch.tensor(batch.images)).to(module.device)
+                labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
+                parts.append(self._bound(module, x_0, labels, images, seed, countdown))
+        found = Bound(*(torch.cat(column, dim=-1).double().cpu() for column in zip(*parts, strict=True)))
+        complete = self.num_steps is None or self.num_steps == module.schedule.num_timesteps - 1
+        if complete:
+            draw(found, directory / "nll.png")
+        return {
+            "bits_per_dim": found.total.mean().item(),
+            "standard_error": _of_mean(found.total),
+            "prior": found.prior.mean().item(),
+            "middle": (found.total - found.prior - found.decoder).mean().item(),
+            "decoder": found.decoder.mean().item(),
+            "pictures": n,
+            "steps_a_picture": uses - 1,
+            "standard_error_of_steps": found.standard_error.square().sum().sqrt().item() / n,
+            "by_t": _by_t(found, module.schedule.num_timesteps),
+        }
+
+    def _bound(
+        self, module: DDPM, x_0: Tensor, labels: Tensor | None, images: range, seed: int, countdown: Countdown
+    ) -> Bound:
+        stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
+
+        def noise(place: int, like: Tensor) -> Tensor:
+            countdown.advance(countdown.done + 1)
+            return stream.normal(place, images, tuple(like.shape[1:]))
+
+        steps = None
+        if self.num_steps is not None:
+            others = (module.schedule.num_timesteps - 1,)
+            u = Stream(seed, Purpose.LIKELIHOOD_STEP, module.device).uniform(0, images, others)
+            steps = some_steps(u.T, self.num_steps)
+        denoiser = module.denoiser(labels if module.num_classes else None)
+        return bound(denoiser, module.schedule, x_0, noise=noise, steps=steps)
+
+
+def _of_mean(values: Tensor) -> float:
+    """Standard error of the mean of what was drawn: pictures, noise and steps alike."""
+    return (values.std() / math.sqrt(len(values))).item()
+
+
+def _by_t(found: Bound, num_timesteps: int) -> dict[str, list[float | None]]:
+    """Mean over the pictures for which t was computed; None for a t that was computed for none.
+
+    `bits` is the term of the bound at each t, `rmse` the error of the x_0 predicted there, on [0, 255].
+    """
+    t = torch.cat([torch.zeros_like(found.steps[:1]), found.steps]).long().flatten()
+    count = torch.bincount(t, minlength=num_timesteps)
+
+    def mean(values: Tensor) -> Tensor:
+        total = torch.zeros(num_timesteps, dtype=values.dtype).index_add(0, t, values.flatten())
+        return total / count
+
+    bits = mean(torch.cat([found.decoder[None], found.terms]))
+    rmse = 127.5 * mean(found.squared_error).sqrt()
+    return {"bits": _or_none(bits), "rmse": _or_none(rmse)}
+
+
+def _or_none(values: Tensor) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def draw(found: Bound, path: Path) -> None:
+    """Where the bits go: L_t by t, and rate and distortion (Ho et al. 2020, figure 5)."""
+    from matplotlib.figure import Figure  # a second that nothing else needs
+
+    rate, distortion = (values.tolist() for values in rate_distortion(found))
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    terms, by_t, curve = figure.subplots(1, 3)
+    steps = range(1, len(rate))
+    terms.plot(steps, found.terms.mean(1).tolist())
+    terms.set(xlabel="t", ylabel="bits / dimension", yscale="log", title="Bits of the step from t to t - 1")
+    by_t.plot(rate, label="rate, bits / dimension")
+    by_t.set(xlabel="t", title="What has been sent when x_t is known")
+    error = by_t.twinx()
+    error.plot(distortion, color="C1", label="distortion, RMSE of 255")
+    by_t.set_ylabel("rate, bits / dimension", color="C0")
+    error.set_ylabel("distortion, RMSE of 255", color="C1")
+    curve.plot(rate, distortion)
+    curve.set(xlabel="rate, bits / dimension", ylabel="distortion, RMSE of 255", title="Distortion by rate")
+    figure.savefig(path, dpi=110)

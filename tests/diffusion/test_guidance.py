@@ -1,0 +1,142 @@
+"""Guidance: what it asks the network, what it makes of the answers, and that no objective matters."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.diffusion import Denoiser, NoiseSchedule, predict_eps
+from ddpm.diffusion.guidance import ClassifierFree, Guidance, NoGuidance
+from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
+from ddpm.diffusion.schedules import linear
+from ddpm.diffusion.variances import FixedSmall, LearnedRange
+
+SCHEDULE = linear(100)
+LABELS = torch.tensor([2, 0, 1])
+X_T = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+T = torch.tensor([10, 50, 99])
+
+
+def x_0_of(labels: Tensor | None) -> Tensor:
+    """What a made-up network takes for x_0, with and without the class."""
+    shift = 0.0 if labels is None else labels.double().view(-1, 1, 1, 1) - 0.7
+    return torch.tanh(X_T + shift)
+
+
+class Asked:
+    """A network of any objective that answers with `x_0_of`, and counts how often it was asked."""
+
+    def __init__(self, schedule: NoiseSchedule, objective: Objective, variance_outputs: int = 0):
+        self.schedule = schedule
+        self.objective = objective
+        self.variance_outputs = variance_outputs
+        self.told: list[Tensor | None] = []
+
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.told.append(labels)
+        x_0 = x_0_of(labels)
+        answer = self.objective.target(self.schedule, x_0, t, predict_eps(self.schedule, x_t, t, x_0))
+        variance = [torch.full_like(x_t, -0.5 if labels is None else 0.25)] * self.variance_outputs
+        return torch.cat([answer, *variance], dim=1)
+
+
+def predicted(guidance: Guidance, objective: Objective | None = None, *, clip: bool = False) -> Tensor:
+    network = Asked(SCHEDULE, objective or Epsilon())
+    denoiser = Denoiser(network, network.objective, FixedSmall(), clip=clip, labels=LABELS, guidance=guidance)
+    return denoiser(SCHEDULE, X_T, T).x_0
+
+
+def test_the_scale_leads_from_no_class_to_beyond_the_class():
+    without, with_ = x_0_of(None), x_0_of(LABELS)
+    for scale in (0.0, 1.0, 3.5):
+        torch.testing.assert_close(predicted(ClassifierFree(scale)), without + scale * (with_ - without))
+    torch.testing.assert_close(predicted(NoGuidance()), with_)
+
+
+@pytest.mark.parametrize("objective", [X0(), V(), PosteriorMean()])
+def test_the_pictures_are_the_same_whatever_the_network_predicts(objective: Objective):
+    torch.testing.assert_close(
+        predicted(ClassifierFree(4.0), objective), predicted(ClassifierFree(4.0)), rtol=0, atol=1e-9
+    )
+
+
+def test_clipping_comes_after_guidance():
+    clipped = predicted(ClassifierFree(6.0), clip=True)
+    torch.testing.assert_close(clipped, predicted(ClassifierFree(6.0)).clamp(-1, 1))
+    assert (predicted(ClassifierFree(6.0)).abs() > 1).any()
+
+
+@pytest.mark.parametrize(
+    ("guidance", "labels", "asked"),
+    [
+        (NoGuidance(), LABELS, 1),
+        (ClassifierFree(1.0), LABELS, 1),
+        (ClassifierFree(2.0), None, 1),
+        (ClassifierFree(2.0), LABELS, 2),
+        (ClassifierFree(2.0, interval=[11, 49]), LABELS, 1),
+        (ClassifierFree(2.0, interval=[11, 50]), LABELS, 2),
+    ],
+)
+def test_the_network_is_asked_no_more_than_needed(guidance: Guidance, labels: Tensor | None, asked: int):
+    network = Asked(SCHEDULE, Epsilon())
+    Denoiser(network, Epsilon(), FixedSmall(), labels=labels, guidance=guidance)(SCHEDULE, X_T, T)
+    assert len(network.told) == asked
+    assert network.told[0] is labels
+
+
+def test_the_interval_holds_for_each_picture_and_both_its_ends():
+    without, with_ = x_0_of(None), x_0_of(LABELS)
+    guided = without + 3 * (with_ - without)
+    found = predicted(ClassifierFree(3.0, interval=[10, 50]))
+    torch.testing.assert_close(found, torch.cat([guided[:2], with_[2:]]))
+
+
+def test_the_interval_is_of_the_timesteps_that_the_network_was_trained_on():
+    chain = SCHEDULE.respaced([10, 50, 99])
+    network = Asked(SCHEDULE, Epsilon())
+    denoiser = Denoiser(
+        network, Epsilon(), FixedSmall(), labels=LABELS, guidance=ClassifierFree(3.0, interval=[60, 99])
+    )
+    denoiser(chain, X_T, torch.full((3,), 1))
+    assert len(network.told) == 1
+    denoiser(chain, X_T, torch.full((3,), 2))
+    assert len(network.told) == 3
+
+
+def test_rescaling_brings_back_the_spread_of_the_answer_with_the_class():
+    def answer(labels: Tensor | None) -> Tensor:
+        return (X_T if labels is None else 2 * X_T.roll(1, -1) + labels.view(-1, 1, 1, 1)).clone()
+
+    def spread(answer: Tensor) -> Tensor:
+        return answer.flatten(1).std(1)
+
+    told = answer(LABELS)
+    plain = ClassifierFree(5.0)(answer, X_T, T, LABELS)
+    whole = ClassifierFree(5.0, rescale=1.0)(answer, X_T, T, LABELS)
+    half = ClassifierFree(5.0, rescale=0.5)(answer, X_T, T, LABELS)
+    assert (spread(plain) > 1.5 * spread(told)).all()
+    torch.testing.assert_close(spread(whole), spread(told))
+    torch.testing.assert_close(half, (plain + whole) / 2)
+
+
+def test_a_learned_variance_is_that_of_the_answer_with_the_class():
+    network = Asked(SCHEDULE, Epsilon(), variance_outputs=1)
+    found = [
+        Denoiser(network, Epsilon(), LearnedRange(), labels=LABELS, guidance=guidance)(SCHEDULE, X_T, T)
+        for guidance in (NoGuidance(), ClassifierFree(3.0))
+    ]
+    assert torch.equal(found[0].log_variance, found[1].log_variance)
+    assert not torch.equal(found[0].x_0, found[1].x_0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": -1.0}, r"guidance\.scale=-1\.0"),
+        ({"rescale": 1.5}, r"guidance\.rescale=1\.5"),
+        ({"interval": [50, 10]}, r"guidance\.interval=\[50, 10\]"),
+        ({"interval": [50]}, r"guidance\.interval=\[50\]"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        ClassifierFree(**settings)
