@@ -72,6 +72,56 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def composed(name: str, *overrides: str) -> dict[str, Any]:
+    """A primary configuration of conf/ with overrides, as plain containers."""
+    from hydra import compose, initialize_config_dir
+
+    from ddpm.app import check, run_directory
+
+    run_directory.register_resolver()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return check.plain(compose(name, list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory as training leaves it, of a very small network that is told the digits' classes.
+
+    It was never trained: what begins at zero is random, so that classes, noise and steps all show.
+    """
+    from ddpm.app.build import build_data, build_module, describe
+    from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
+
+    config = composed(
+        "train",
+        "experiment=smoke",
+        "conditional=true",
+        "+data.label_drop=0.1",
+        "guidance=classifier_free",
+        "sampler=ddim",
+        "sampler.num_steps=4",
+        "schedule.num_timesteps=50",
+    )
+    module = build_module(config, describe(build_data(config)))
+    torch.manual_seed(0)
+    for parameter in module.network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    module.ema.update()
+    directory = tmp_path_factory.mktemp("conditional")
+    checkpoint = {
+        "state_dict": module.state_dict(),
+        "ema": module.ema.state_dict(),
+        "config": module.config,
+        "data": module.data,
+        "global_step": 0,
+        "wandb_id": None,
+    }
+    (directory / "checkpoints").mkdir()
+    AtomicCheckpointIO().save_checkpoint(checkpoint, directory / "checkpoints" / LAST)
+    return directory
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the prepared data of the person who runs it."""

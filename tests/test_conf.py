@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ddpm.app import check, run_directory
+from ddpm.app import check
 
 CONF = ROOT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
@@ -22,17 +21,21 @@ GIVEN = {
 """What options that cannot do without a person's word are told here."""
 
 
-def composed(*overrides: str) -> dict:
-    run_directory.register_resolver()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", list(overrides))
-    return check.plain(config)
+PRIMARY = {"metrics": ("evaluate", ["ckpt=somewhere"])}
+"""The configuration that has a group, and what it cannot do without, where it is not that of training."""
+
+
+def with_option(group: str, option: str) -> tuple[dict, dict]:
+    """The configuration with an option of a group, and without."""
+    primary, needed = PRIMARY.get(group, ("train", []))
+    given = GIVEN.get((group, option), [])
+    return composed(primary, f"{group}={option}", *needed, *given), composed(primary, *needed)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_and_checked(group: str, option: str):
-    config = composed(f"{group}={option}", *GIVEN.get((group, option), []))
-    check.check_keys(config, composed())
+    config, reference = with_option(group, option)
+    check.check_keys(config, reference)
     check.check_foreign_targets(config)
 
 
@@ -40,7 +43,8 @@ def test_every_option_is_composed_and_checked(group: str, option: str):
     ("group", "option"), [(g, o) for g, o in OPTIONS if g not in ("experiment", "trainer", "callbacks")]
 )
 def test_every_option_is_built(group: str, option: str):
-    node = composed(f"{group}={option}", *GIVEN.get((group, option), []))[group]
+    node = with_option(group, option)[0][group]
+    node = node[option] if group == "metrics" else node
     if "_target_" not in node:
         assert (group, option) == ("logger", "none")
         return
@@ -56,7 +60,7 @@ def test_every_yaml_says_what_it_is_for(path: Path):
 
 
 def test_the_papers_run_is_stated_whole():
-    config = composed("experiment=ddpm_cifar10")
+    config = composed("train", "experiment=ddpm_cifar10")
     assert config["model"] == {
         "_target_": "ddpm.networks.unet.UNet",
         "channels": 128,

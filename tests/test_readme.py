@@ -20,7 +20,7 @@ def commands() -> list[str]:
         for block in BLOCK.findall(page.read_text()):
             for line in block.splitlines():
                 for command in line.split(" && "):
-                    found += [command] if re.search(r"\b(train|sample)\.py\b", command) else []
+                    found += [command] if re.search(r"\b(train|sample|evaluate)\.py\b", command) else []
     return sorted(set(found))
 
 

@@ -4,10 +4,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import sample
 from ddpm.app import command_line
+from ddpm.training.grids import CAPTION
 
 MISTAKES = {
     "n=0": r"n=0: must be at least 1",
@@ -16,7 +19,20 @@ MISTAKES = {
     "seed=-1": r"seed=-1: must be at least 0",
     "weights=best": r"weights=best: must be ema or raw",
     "sampler=ddim sampler.num_steps=5000": r"sampler\.num_steps=5000",
-    "sampler.num_steps=5": r"sampler\.num_steps: choose a sampler first",
+    "sampler.eta=0.5": r"sampler\.eta: there is no such key.*this run is Ancestral; sampler=OPTION",
+    "guidance.scale=2": r"guidance\.scale: there is no such key.*guidance of this run is NoGuidance",
+    "guidance=classifier_free": r"guidance: there is no class to guide to",
+    "labels=[1]": r"labels=\[1\]: the network was trained without classes",
+    "start=nowhere start_t=5": r"start=nowhere: there is no such file",
+    "start=samples.npz start_t=5": r"start=samples\.npz: cannot be read as a picture: it is empty",
+    "start_t=5": r"start_t=5: needs a picture to start from, start=PICTURE",
+    "mask=mask.png": r"mask=mask\.png: needs a picture to start from",
+    "start=first.png": r"start_t is missing: .* try start_t=499",
+    "start=first.png start_t=1000": r"start_t=1000: the schedule has t = 0, .* to 999",
+    "start=first.png start_t=few": r"start_t=few: must be int or null",
+    "start=first.png start_t=5 end=first.png n=1": r"n=1: .* at least 2",
+    "start=first.png mask=first.png": r"mask: is 20x30 .* 8x8",
+    "start=first.png mask=first.png end=first.png": r"mask and end: give one",
     "sampler=dddim": r"sampler=dddim: there is no such option; did you mean ddim",
     "device=toaster": r"device=toaster: ",
     "number=3": r"number: there is no such key",
@@ -35,13 +51,103 @@ def test_a_mistake_is_told(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "samples.npz").touch()
+    Image.new("RGB", (30, 20)).save(tmp_path / "first.png")
     monkeypatch.setattr(sys, "argv", ["sample.py", f"ckpt={smoke_run}", *arguments.split()])
     with pytest.raises(SystemExit) as exit_:
         command_line.run(sample.prepare, "sample")
     said = capsys.readouterr().err
     assert exit_.value.code == 2, said
     assert re.search(MISTAKES[arguments], said), said
-    assert [path.name for path in tmp_path.iterdir()] == ["samples.npz"]
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.npz", "first.png"}
+
+
+def sampled(directory: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, np.ndarray]:
+    """What sample.py leaves, and the samples, uint8 [N, H, W, C]."""
+    monkeypatch.setattr(sys, "argv", ["sample.py", *arguments, f"out={directory}"])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.run(sample.prepare, "sample")
+    assert exit_.value.code == 0
+    return directory, np.load(directory / "samples.npz")["arr_0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("labels=[1,10]", r"labels=\[1, 10\]: there is no class 10; classes are 0 to 9"),
+        ("labels=[cat]", r"labels: this run has no class cat; they are 0, 1, 2"),
+        ("labels=3", r"labels=3: must be "),
+        ("guidance.interval=[0,50]", r"guidance\.interval=\[0, 50\]: t is 0 to 49"),
+        ("guidance.scale=much", r"guidance"),
+    ],
+)
+def test_a_class_that_there_is_not_is_told(
+    arguments: str,
+    message: str,
+    conditional_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.setattr(sys, "argv", ["sample.py", f"ckpt={conditional_run}", arguments])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.run(sample.prepare, "sample")
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2, said
+    assert re.search(message, said), said
+
+
+def test_classes_and_guidance_are_chosen_on_the_command_line(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    ckpt = f"ckpt={conditional_run}"
+    directory, every = sampled(tmp_path / "every", ckpt, "n=20", monkeypatch=monkeypatch)
+    assert np.load(directory / "samples.npz")["arr_1"].tolist() == [*range(10), *range(10)]
+    columns, rows = 10, 2
+    assert Image.open(directory / "grid.png").size == (2 + columns * 66, 2 + rows * (66 + CAPTION))
+    _, named = sampled(tmp_path / "named", ckpt, "n=4", 'labels=["2",3]', monkeypatch=monkeypatch)
+    assert np.array_equal(named[2:], every[2:4])  # the same noise and the same class
+    assert not np.array_equal(named[0], every[0])
+    assert not np.array_equal(named[1], every[1])
+    _, guided = sampled(
+        tmp_path / "guided", ckpt, "n=4", "labels=[2,3]", "guidance.scale=5", monkeypatch=monkeypatch
+    )
+    assert not np.array_equal(guided, named)
+    _, plain = sampled(tmp_path / "one", ckpt, "n=4", "guidance.scale=1", monkeypatch=monkeypatch)
+    _, none = sampled(tmp_path / "none", ckpt, "n=4", "guidance=none", monkeypatch=monkeypatch)
+    assert np.array_equal(plain, none)
+
+
+def test_pictures_are_what_sampling_starts_from(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    levels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(levels).save("first.png")
+    Image.fromarray(255 - levels).save("last.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, 4:] = 255
+    Image.fromarray(mask).save("mask.png")
+    ckpt = f"ckpt={conditional_run}"
+
+    directory, near = sampled(
+        tmp_path / "near", ckpt, "n=3", "start=first.png", "start_t=3", monkeypatch=monkeypatch
+    )
+    _, far = sampled(tmp_path / "far", ckpt, "n=3", "start=first.png", "start_t=49", monkeypatch=monkeypatch)
+    distance = [np.abs(x[..., 0].astype(int) - levels).mean() for x in (near, far)]
+    assert distance[0] < distance[1]
+    assert np.array_equal(np.asarray(Image.open(directory / "start.png")), levels)
+
+    _, drawn = sampled(
+        tmp_path / "drawn", ckpt, "n=2", "start=first.png", "mask=mask.png", monkeypatch=monkeypatch
+    )
+    assert (drawn[:, :, :4, 0] == levels[:, :4]).all()
+    assert not np.array_equal(drawn[0, :, 4:, 0], levels[:, 4:])
+
+    arguments = (ckpt, "n=3", "labels=[4]", "start=first.png", "start_t=10")
+    _, ends = sampled(tmp_path / "way", *arguments, "end=last.png", monkeypatch=monkeypatch)
+    _, first = sampled(tmp_path / "same", *arguments, monkeypatch=monkeypatch)
+    assert np.array_equal(ends[0], first[0])  # the same noise and the same picture
+    assert not np.array_equal(ends[1], first[1])
 
 
 def test_a_missing_checkpoint_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

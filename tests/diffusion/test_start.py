@@ -104,9 +104,11 @@ def test_known_pixels_are_drawn_from_the_posterior_on_the_way():
     variance = {t: 0.0 for t in range(99)}
     for source in range(99, 0, -1):  # a unit of noise in one step only, its share seen in all later ones
         path = Path()
-        Ancestral()(
-            denoiser, SCHEDULE, zero, noise=lambda t, like, s=source: torch.ones_like(like) * (t == s), on_step=path
-        )  # fmt: skip
+
+        def noise(t: int, like: Tensor, source: int = source) -> Tensor:
+            return torch.ones_like(like) * (t == source)
+
+        Ancestral()(denoiser, SCHEDULE, zero, noise=noise, on_step=path)
         for t in range(source):
             variance[t] += float(path.x_t[t].mean()) ** 2
     path = Path()

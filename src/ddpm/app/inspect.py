@@ -10,6 +10,7 @@ from PIL import Image
 
 from ddpm.app.build import build_data
 from ddpm.data.module import ImageDataModule
+from ddpm.data.pictures import Pictures
 from ddpm.training.grids import grid
 
 SHOWN = 64
@@ -36,12 +37,13 @@ def inspect(config: Mapping[str, Any], directory: Path) -> int:
     data = build_data(config)
     directory.mkdir(parents=True, exist_ok=True)
     data.write_skipped(directory)
-    sheet = directory / "contact_sheet.png"
-    Image.fromarray(contact_sheet(data)).save(sheet)
     rows = described(data)
     if data.skipped:
         rows["left out"] = f"{len(data.skipped):,} that cannot be read: {directory / 'skipped.txt'}"
-    rows["contact sheet"] = str(sheet)
+    shown = some_of(data)
+    if len(shown):
+        Image.fromarray(contact_sheet(shown)).save(directory / "contact_sheet.png")
+    rows["contact sheet"] = str(directory / "contact_sheet.png") if len(shown) else "no pictures are held out"
     for title, text in rows.items():
         print(f"{title:<15}{text}")
     return 0
@@ -63,26 +65,32 @@ def described(data: ImageDataModule) -> dict[str, str]:
         rows["deviation"] = " ".join(f"{value:.4f}" for value in facts["std"])
         rows["duplicates"] = f"{facts['duplicates']:,}"
     if "shards" in facts:
-        rows["shards"] = f"{facts['shards']:,}; the figures above are those of {facts['of']}"
+        of = f"; the figures above are those of {facts['of']}" if "mean" in facts else ""
+        rows["shards"] = f"{facts['shards']:,}{of}"
     if data_set.classes is None:
         rows["classes"] = "none"
     else:
-        parts = (part.labels for part in (data_set.train, data_set.validation) if hasattr(part, "labels"))
-        counts = np.bincount(np.concatenate(list(parts)), minlength=len(data_set.classes))
+        parts = [data_set.train, data_set.validation]
+        labels = [part.labels for part in parts if isinstance(part, Pictures)]
+        counts = np.bincount(np.concatenate(labels), minlength=len(data_set.classes))
         named = dict(zip(data_set.classes, counts.tolist(), strict=True))
         rows["classes"] = f"{len(named)}: {_counts(named)}"
     rows["identity"] = data.fingerprint
     return rows
 
 
-def contact_sheet(data: ImageDataModule, n: int = SHOWN) -> np.ndarray:
-    """Some pictures, those of a class side by side: uint8 [height, width, 3]."""
+def some_of(data: ImageDataModule, n: int = SHOWN) -> Pictures:
+    """Pictures from all over a set, those of a class side by side; of a stream, of those held out."""
     train, validation = data.data_set.train, data.data_set.validation
-    pictures = (train if hasattr(train, "images") else validation).subset(slice(0, n))
-    order = (
-        np.arange(len(pictures)) if pictures.labels is None else np.argsort(pictures.labels, kind="stable")
-    )
-    return grid(torch.from_numpy(np.array(pictures.images[order])))
+    pictures = train if isinstance(train, Pictures) else validation
+    n = min(n, len(pictures))
+    shown = pictures.copy(np.arange(n) * len(pictures) // max(1, n))
+    return shown if shown.labels is None else shown.subset(np.argsort(shown.labels, kind="stable"))
+
+
+def contact_sheet(pictures: Pictures) -> np.ndarray:
+    """All of some pictures in one: uint8 [height, width, 3]."""
+    return grid(torch.from_numpy(pictures.images))
 
 
 def _counts(counts: Mapping[str, int], others: int = 0) -> str:

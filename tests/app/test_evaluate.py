@@ -1,0 +1,73 @@
+"""evaluate.py: figures in metrics.json, and one message for what it cannot do."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import evaluate
+from ddpm.app import command_line
+
+MISTAKES = {
+    "metrics=[nl]": r"metrics=nl: there is no such option; did you mean nll",
+    "metrics=[]": r"metrics: cannot be left out",
+    "metrics.nl.n=3": r"metrics\.nl: there is no such key; did you mean metrics\.nll",
+    "metrics.nll.n=0": r"metrics\.nll\.n=0 must be null or at least 1",
+    "metrics.nll.n=361": r"metrics\.nll\.n=361: 360 pictures were held out",
+    "metrics.nll.num_steps=50": r"metrics\.nll\.num_steps=50: the schedule has 49 steps beside t = 0",
+    "variance=learned": r"variance: one that is learned belongs to its network",
+    "data.pat=x": r"data\.pat: there is no such key",
+    "data=folder": r"data\.path is missing",
+    "weights=best": r"weights=best: must be ema or raw",
+}
+
+
+def evaluated(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.run(evaluate.prepare, "evaluate")
+    return exit_.value.code
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_is_told(
+    arguments: str,
+    conditional_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    assert evaluated(f"ckpt={conditional_run}", arguments, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert re.search(MISTAKES[arguments], said), said
+    assert not any(tmp_path.iterdir())
+
+
+def test_figures_are_left_in_metrics_json(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for name, settings in {
+        "own": [],
+        "small": ["variance=fixed_small"],
+        "raw": ["weights=raw"],
+        "drawn": ["metrics.nll.num_steps=7"],
+    }.items():
+        directory = tmp_path / name
+        arguments = (f"ckpt={conditional_run}", "metrics.nll.n=20", f"hydra.run.dir={directory}", *settings)
+        assert evaluated(*arguments, monkeypatch=monkeypatch) == 0
+        found[name] = json.loads((directory / "metrics.json").read_text())
+        assert (directory / "nll.png").exists() == (name != "drawn")
+    assert found["own"]["step"] == 0
+    assert found["own"]["data"]["num_validation"] == 360
+    bits = {name: values["nll"]["bits_per_dim"] for name, values in found.items()}
+    assert len(set(bits.values())) == 4  # the output layer is random, so variances and weights show
+    own = found["own"]["nll"]
+    assert own["bits_per_dim"] == pytest.approx(own["prior"] + own["middle"] + own["decoder"])
+    assert own["standard_error_of_steps"] == 0
+    assert found["drawn"]["nll"]["standard_error_of_steps"] > 0
+    assert abs(bits["drawn"] - bits["own"]) < 5 * found["drawn"]["nll"]["standard_error_of_steps"]

@@ -1,0 +1,79 @@
+"""Bits per dimension of a data set: sums and means over pictures and steps, whatever the batches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import ddpm
+from ddpm.app.loading import Run
+from ddpm.data.augmentation import normalize
+from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.diffusion.likelihood import bound
+from ddpm.evaluation.nll import NLL
+from ddpm.training.randomness import Purpose, Stream
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def run(conditional_run: Path) -> Run:
+    return ddpm.load(conditional_run, "cpu")
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageDataModule:
+    return Digits()
+
+
+def test_it_is_the_bound_of_each_picture_with_its_label(run: Run, data: ImageDataModule, tmp_path: Path):
+    found = NLL(n=N)(run.module, data, seed=3, batch_size=N, directory=tmp_path)
+    held_out = data.data_set.validation.copy(range(N))
+    stream = Stream(3, Purpose.LIKELIHOOD)
+    expected = bound(
+        run.module.denoiser(torch.tensor(held_out.labels)),
+        run.module.schedule,
+        normalize(torch.tensor(held_out.images)),
+        noise=lambda place, like: stream.normal(place, range(N), tuple(like.shape[1:])),
+    )
+    assert found["bits_per_dim"] == pytest.approx(float(expected.total.mean()), rel=1e-6)
+    assert found["decoder"] == pytest.approx(float(expected.decoder.mean()), rel=1e-6)
+    assert found["by_t"]["bits"] == pytest.approx(
+        [float(expected.decoder.mean()), *expected.terms.mean(1).tolist()], rel=1e-5
+    )
+    spread = float(expected.total.std()) / N**0.5
+    assert found["standard_error"] == pytest.approx(spread, rel=1e-5)
+    assert Image.open(tmp_path / "nll.png").size[0] > 800
+
+
+def test_it_does_not_depend_on_the_batch_size(run: Run, data: ImageDataModule, tmp_path: Path):
+    for metric in (NLL(n=N), NLL(n=N, num_steps=5)):
+        whole, parts = (
+            metric(run.module, data, seed=0, batch_size=size, directory=tmp_path) for size in (N, 5)
+        )
+        assert whole["bits_per_dim"] == pytest.approx(parts["bits_per_dim"], rel=1e-5)
+        assert whole["standard_error_of_steps"] == pytest.approx(parts["standard_error_of_steps"], rel=1e-5)
+
+
+def test_labels_matter_to_a_network_that_knows_them(run: Run, data: ImageDataModule, tmp_path: Path):
+    mistaken = Digits()
+    held_out = mistaken.data_set.validation
+    mistaken.data_set = replace(
+        mistaken.data_set, validation=replace(held_out, labels=(held_out.labels + 1) % 10)
+    )
+    right, wrong = (
+        NLL(n=N)(run.module, source, seed=0, batch_size=N, directory=tmp_path)["bits_per_dim"]
+        for source in (data, mistaken)
+    )
+    assert right != wrong
+
+
+def test_a_drawing_of_steps_leaves_out_what_it_did_not_draw(run: Run, data: ImageDataModule, tmp_path: Path):
+    found = NLL(n=2, num_steps=3)(run.module, data, seed=0, batch_size=8, directory=tmp_path)
+    computed = [bits for bits in found["by_t"]["bits"] if bits is not None]
+    assert 1 + 3 <= len(computed) <= 1 + 6
+    assert found["by_t"]["bits"][0] == pytest.approx(found["decoder"])
+    assert not (tmp_path / "nll.png").exists()
