@@ -78,12 +78,20 @@ def test_the_loss_falls(smoke_run: Path):
 
 
 def test_weights_and_biases_holds_the_same_run(smoke_run: Path):
-    history = [record["item"] for record in wandb_records(smoke_run, "history")]
+    first, *history = [record["item"] for record in wandb_records(smoke_run, "history")]
+    assert first["_step"] == 0
+    [sheet] = smoke_run.glob("wandb/offline-run-*/files/media/images/data/contact_sheet_0_*.png")
+    assert Image.open(sheet).size == (2 + 8 * 66, 2 + 8 * 66)
     ours = {int(row["step"]): float(row["train/loss"]) for row in rows(smoke_run)}
     assert {item["_step"]: item["train/loss"] for item in history} == pytest.approx(ours)
     grids = list(smoke_run.glob("wandb/offline-run-*/files/media/images/samples/*.png"))
     kept = {np.asarray(Image.open(path).convert("RGB")).tobytes() for path in grids}
     assert kept == {np.asarray(Image.open(path)).tobytes() for path in (smoke_run / "samples").iterdir()}
+    [run] = wandb_records(smoke_run, "run")
+    config = find(smoke_run)[1]["config"]
+    data = json.loads((smoke_run / "run.json").read_text())["data"]
+    assert run["config"]["update"] == {**config, "data_set": data, "_wandb": {}}
+    assert data["facts"].keys() >= {"mean", "std", "duplicates"}
 
 
 def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: Path):

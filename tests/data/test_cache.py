@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
             try:
                 data_set = prepared(
-                    None, "x", "ab" * 32, lambda: found, on_error="skip", validation_fraction=0
+                    None, "x", "ab" * 32, lambda _: found, on_error="skip", validation_fraction=0
                 )
                 print(len(data_set.train))
             except ValueError as error:

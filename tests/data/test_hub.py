@@ -106,6 +106,18 @@ def test_every_layout_on_disk_is_read_alike(layout: str, tmp_path: Path):
         np.testing.assert_array_equal(found.images[:, 1:, 3, 3], [[1, 2]] * len(found))
 
 
+@pytest.mark.parametrize("layout", ["data", "pictures"])
+def test_reading_from_disk_leaves_nothing_but_the_prepared_pictures(
+    layout: str, tmp_path: Path, own_cache: Path
+):
+    path = write(tmp_path / "set", layout)
+    before = sorted(tmp_path.rglob("*"))
+    _ = Hub("any/name", path=path).data_set
+    assert sorted(tmp_path.rglob("*")) == before
+    [entry] = own_cache.glob("any-name-*")
+    assert sorted(file.name for file in entry.iterdir()) == ["about.json", "images.u8", "labels.npy"]
+
+
 def test_rows_keep_their_order(tmp_path: Path):
     data_set = Hub("any/name", path=write(tmp_path / "set", "data")).data_set
     assert reds(data_set.train.images) == [10, 11, 12, 13, 14, 15]

@@ -48,7 +48,9 @@ def store(
         channels,
     )
     key = cache.key({"test": repr((list(sources), size, channels, places, cut))}, [])
-    return prepared(None, "x", key, lambda: found, on_error=on_error, validation_fraction=validation_fraction)
+    return prepared(
+        None, "x", key, lambda _: found, on_error=on_error, validation_fraction=validation_fraction
+    )
 
 
 def reds(images: np.ndarray) -> list[int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ddpm.training.grids import grid, to_uint8
+from ddpm.training.grids import CAPTION, grid, to_uint8
 
 
 def test_bytes_are_rounded_and_clipped():
@@ -22,6 +22,19 @@ def test_small_pictures_are_enlarged_by_whole_pixels():
         cell = canvas[top : top + 64, left : left + 64]
         expected = image[0].numpy().repeat(8, 0).repeat(8, 1)
         assert all(np.array_equal(cell[..., channel], expected) for channel in range(3))
+
+
+def test_captions_stand_above_their_pictures():
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    canvas = grid(images, captions=["cat", "", "a name that is far too long to fit above it"], columns=2)
+    pitch = CAPTION + 64 + 2
+    assert canvas.shape == (2 + 2 * pitch, 2 + 2 * 66, 3)
+    for i, image in enumerate(images):
+        top, left = 2 + i // 2 * pitch, 2 + i % 2 * 66
+        above = canvas[top : top + CAPTION, left : left + 64]
+        assert (above.max() > 200) == (i != 1)  # white text, or none
+        cell = canvas[top + CAPTION : top + CAPTION + 64, left : left + 64]
+        assert np.array_equal(cell[..., 0], image[0].numpy().repeat(8, 0).repeat(8, 1))
 
 
 def test_large_colour_pictures_stay_as_they_are():

@@ -37,6 +37,7 @@ def make_module(
     timesteps: Timesteps | None = None,
     variance: Variance | None = None,
     weighting: Weighting | None = None,
+    classes: list[str] | None = None,
 ) -> DDPM:
     torch.manual_seed(0)
     return DDPM(
@@ -49,6 +50,7 @@ def make_module(
         sampler=DDIM(5),
         optimizer=lambda parameters: adam(parameters, lr=2e-3, warmup_steps=3),
         image_shape=(1, 8, 8),
+        classes=classes,
         ema_decay=0.9,
         seed=seed,
         config={"seed": seed},
@@ -307,3 +309,63 @@ def test_a_signal_saves_the_step_and_the_run_continues_bit_equal(tmp_path: Path,
     assert find(saved)[1]["global_step"] == 5
     rest = trained(tmp_path / "rest", 12, ckpt=saved)
     assert_equal(trained(tmp_path / "whole", 12)["state_dict"], rest["state_dict"])
+
+
+CLASSES = ["cat", "dog", "owl"]
+
+
+class Told(nn.Module):
+    """Answers with the label of each picture, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.labels: list[Tensor | None] = []
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.labels.append(labels)
+        told = torch.full_like(t, -1) if labels is None else labels
+        return self.weight * told.view(-1, 1, 1, 1) * torch.ones_like(x)
+
+
+def test_the_network_is_told_the_labels_of_training():
+    module = make_module(Told(), classes=CLASSES)
+    labels = torch.tensor([2, -1])
+    zero = torch.zeros(2, 1, 8, 8)
+    losses = module.losses(zero, torch.tensor([3, 4]), zero, labels)
+    assert module.network.labels[-1] is labels
+    assert losses.tolist() == [4, 1]  # the target is a noise of 0
+
+
+def test_an_unconditional_network_is_told_nothing():
+    module = make_module(Told())
+    zero = torch.zeros(2, 1, 8, 8)
+    module.losses(zero, torch.tensor([3, 4]), zero, torch.tensor([2, 1]))
+    module.sample(range(2))
+    assert set(module.network.labels) == {None}
+
+
+def test_images_take_the_classes_in_turn_whatever_the_batch():
+    module = make_module(Told(), classes=CLASSES)
+    module.sample(range(2, 6))
+    assert module.network.labels[-1].tolist() == [2, 0, 1, 2]
+    module.sample(range(1, 4), labels=[1, -1])
+    assert module.network.labels[-1].tolist() == [-1, 1, -1]
+    with pytest.raises(ValueError, match=r"no class 3; classes are 0 to 2"):
+        module.sample(range(2), labels=[3])
+    with pytest.raises(ValueError, match="without classes"):
+        make_module().sample(range(2), labels=[0])
+
+
+def test_validation_and_training_tell_the_labels_of_the_data(tmp_path: Path):
+    digits = [str(digit) for digit in range(10)]
+    module = make_module(Told(), classes=digits)
+    trainer = make_trainer(tmp_path, 3)
+    trainer.fit(module, datamodule=Digits(batch_size=32, label_drop=0.5, seed=0))
+    told = torch.cat(module.network.labels)
+    assert len(told) == 96
+    assert 20 < int((told == -1).sum()) < 76
+    assert len(told.unique()) == 11
+    module.network.labels.clear()
+    trainer.validate(module, datamodule=Digits(batch_size=32, label_drop=0.5, seed=0), verbose=False)
+    assert torch.cat(module.network.labels).tolist() == Digits().data_set.validation.labels.tolist()

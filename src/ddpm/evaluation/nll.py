@@ -121,7 +121,7 @@ def draw(found: Bound, path: Path) -> None:
     from matplotlib.figure import Figure  # a second that nothing else needs
 
     rate, distortion = (values.tolist() for values in rate_distortion(found))
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     terms, by_t, curve = figure.subplots(1, 3)
     steps = range(1, len(rate))
     terms.plot(steps, found.terms.mean(1).tolist())
@@ -134,4 +134,9 @@ def draw(found: Bound, path: Path) -> None:
     error.set_ylabel("distortion, RMSE of 255", color="C1")
     curve.plot(rate, distortion)
     curve.set(xlabel="rate, bits / dimension", ylabel="distortion, RMSE of 255", title="Distortion by rate")
+    total, prior, decoder = (part.mean().item() for part in (found.total, found.prior, found.decoder))
+    figure.suptitle(
+        f"{total:.3f} bits / dimension = {prior:.2g} prior + {total - prior - decoder:.3f} steps + "
+        f"{decoder:.3f} decoder, mean of {len(found.total)} pictures"
+    )
     figure.savefig(path, dpi=110)
