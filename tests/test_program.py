@@ -125,6 +125,21 @@ def test_the_comparison_of_devices_sees_what_is_broken(broken: list[str], smoke_
     assert difference > 100 * 1e-4
 
 
+def test_a_run_that_fails_says_so_once_and_ends_with_1(tmp_path: Path):
+    arguments = ("experiment=smoke", "trainer.devices=1", "logger=none", "callbacks.samples=null")
+    outcome = run_program(
+        "train.py", *arguments, "callbacks.broken._target_=sabotage.Raises", "allow_targets=[sabotage]",
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "tests" / "extensions")},
+    )  # fmt: skip
+    assert outcome.returncode == 1
+    assert outcome.said.count("Traceback") == 1
+    assert "training failed at step 3" in outcome.said
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["exit_code"] == 1
+    assert len(rows(only_run(tmp_path))) == 3
+
+
 def test_ranks_draw_different_things_that_together_are_one_devices():
     pictures = Digits().data_set.train
 
@@ -141,6 +156,28 @@ def test_ranks_draw_different_things_that_together_are_one_devices():
     for one, a, b in zip(whole, first, second, strict=True):
         assert torch.equal(one, torch.cat([a, b]))
         assert not torch.equal(a, b)
+
+
+def test_importance_weights_are_those_of_the_global_batch_on_every_device(tmp_path: Path):
+    """A chain so short that its timesteps are drawn by importance after a few steps of the run."""
+    arguments = (
+        "experiment=smoke", "timesteps=importance", "schedule=cosine", "schedule.num_timesteps=10",
+        "callbacks.samples=null", "logger=none",
+    )  # fmt: skip
+    runs = []
+    for devices in (1, 2):
+        directory = tmp_path / str(devices)
+        outcome = run_program(
+            "train.py", *arguments, f"trainer.devices={devices}", f"hydra.run.dir={directory}", cwd=tmp_path
+        )
+        assert outcome.returncode == 0, outcome.said
+        runs.append(directory)
+    np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=1e-4)
+    one, two = (find(directory)[1]["timesteps"] for directory in runs)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
+    assert bool((one["counts"] >= 10).all()), "no timestep was drawn by importance"
 
 
 def test_four_devices_as_typed(tmp_path: Path):

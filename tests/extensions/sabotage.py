@@ -52,3 +52,11 @@ class NoiseOfRankZero(Callback):
             return found
 
         module._stream = stream
+
+
+class Raises(Callback):
+    """Fails in the middle of the run."""
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        if trainer.global_step == 3:
+            raise RuntimeError("on purpose")

@@ -20,6 +20,7 @@ from ddpm.diffusion.variances import FixedLarge, LearnedRange, Variance
 from ddpm.diffusion.weighting import Hybrid, Simple, Weighting
 from ddpm.networks.unet import UNet
 from ddpm.training.checkpoints import AtomicCheckpointIO, Checkpoints, find
+from ddpm.training.grids import SampleGrids
 from ddpm.training.interruption import Interrupted, Interruption
 from ddpm.training.metrics import TrainingRows
 from ddpm.training.module import DDPM
@@ -369,3 +370,24 @@ def test_validation_and_training_tell_the_labels_of_the_data(tmp_path: Path):
     module.network.labels.clear()
     trainer.validate(module, datamodule=Digits(batch_size=32, label_drop=0.5, seed=0), verbose=False)
     assert torch.cat(module.network.labels).tolist() == Digits().data_set.validation.labels.tolist()
+
+
+class Struck(DDIM):
+    """A sampler during which somebody presses Ctrl-C."""
+
+    def __call__(self, *arguments: Any, on_step: Any = None, **settings: Any) -> Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().__call__(*arguments, on_step=on_step, **settings)
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_grid_is_given_up_where_the_run_is_asked_to_end(tmp_path: Path, final: bool):
+    module = make_module()
+    module.sampler = Struck(5)
+    grids = SampleGrids(Struck(5), every_n_steps=2 if not final else 1000, n=4, final=final)
+    saved = Checkpoints(every_n_steps=100)
+    trainer = make_trainer(tmp_path, 3, saved, grids, Interruption())
+    with pytest.raises(Interrupted):
+        trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+    assert not list(tmp_path.rglob("*.png"))
+    assert find(tmp_path)[1]["global_step"] == (3 if final else 2)
