@@ -21,6 +21,9 @@ def main() -> None:
     cache = commands.add_parser("cache", help="list or clear the prepared data sets of this machine")
     cache.add_argument("action", choices=["list", "clear"])
     cache.add_argument("--dir", type=Path, help="of the cache; $DDPM_CACHE or ~/.cache/ddpm by default")
+    doctor = commands.add_parser("doctor", help="examine this installation: mathematics, devices")
+    doctor.add_argument("--config-dir", type=Path, metavar="DIR", help="of your own options")
+    doctor.add_argument("--allow-targets", nargs="+", default=[], metavar="PACKAGE", help="of your own")
     if sys.argv[1:2] == ["inspect"]:
         _inspect()  # its arguments are Hydra's
     arguments = parser.parse_args()
@@ -29,6 +32,12 @@ def main() -> None:
             from ddpm.app.cache import clear, list_entries
 
             sys.exit((list_entries if arguments.action == "list" else clear)(arguments.dir))
+        if arguments.command == "doctor":
+            if arguments.config_dir is not None and not arguments.config_dir.is_dir():
+                parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")
+            from ddpm.app.doctor.examination import doctor as examine
+
+            sys.exit(examine(arguments.config_dir, arguments.allow_targets))
         from ddpm.interop.diffusers import export_run, import_pipeline
 
         if arguments.command == "export":
