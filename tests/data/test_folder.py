@@ -104,6 +104,17 @@ def test_what_is_no_picture_is_listed(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "skipped 4 of 5 files" in caplog.text
 
 
+def test_a_picture_too_large_to_unpack_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path / "a.png", 1)
+    save(tmp_path / "bomb.png", 2, (100, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # refused at twice as many
+    folder = Folder(tmp_path, 8)
+    assert levels(folder) == [1]
+    [(path, reason)] = folder.skipped
+    assert path == str(tmp_path / "bomb.png")
+    assert "exceeds limit" in reason
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     save(tmp_path / "elsewhere" / "a.png", 4)
     save(tmp_path / "pictures" / "one" / "b.png", 5)

@@ -92,7 +92,7 @@ class Archive(ImageDataModule):
                 self.cache_dir,
                 file.stem,
                 cache.key(settings, [cache.state(file)]),
-                lambda: self._find(file, stack),
+                lambda _: self._find(file, stack),
                 on_error=self.on_error,
                 validation_fraction=self.validation_fraction,
             )

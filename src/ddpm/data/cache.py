@@ -168,7 +168,7 @@ class Cache:
         freed = 0
         for folder in [path, *self._half_built(path.name)]:
             if folder.is_dir():
-                freed += sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+                freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
                 shutil.rmtree(folder)
         return freed
 

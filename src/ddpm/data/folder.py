@@ -89,7 +89,7 @@ class Folder(ImageDataModule):
             self.cache_dir,
             folder.resolve().name,
             cache.key(settings, files),
-            lambda: self._find(folder, [name for name, _, _ in files]),
+            lambda _: self._find(folder, [name for name, _, _ in files]),
             on_error=self.on_error,
             validation_fraction=self.validation_fraction,
         )

@@ -128,7 +128,7 @@ class Hub(ImageDataModule):
             self.cache_dir,
             self.name,
             key,
-            lambda: self._find(parts or self._parts(self._from_disk(self.path))),
+            lambda scratch: self._find(parts or self._parts(self._from_disk(self.path, scratch))),
             on_error=self.on_error,
             validation_fraction=self.validation_fraction,
         )
@@ -201,7 +201,7 @@ class Hub(ImageDataModule):
         finally:
             datasets.config.HF_HUB_OFFLINE = offline
 
-    def _from_disk(self, path: str | Path) -> "datasets.DatasetDict":
+    def _from_disk(self, path: str | Path, scratch: Path) -> "datasets.DatasetDict":
         # Absolute: `datasets` takes a bare "csv" or "parquet" for a format, even where a folder is so called.
         folder = existing_folder(path).absolute()
         import datasets
@@ -212,7 +212,8 @@ class Hub(ImageDataModule):
                 if isinstance(saved, datasets.DatasetDict):
                     return saved
                 return datasets.DatasetDict({self.train_split: saved})
-            return datasets.load_dataset(str(folder), self.subset)
+            # It writes all rows out again, in a format of its own.
+            return datasets.load_dataset(str(folder), self.subset, cache_dir=str(scratch))
         except Exception as error:
             reason = short(error.__cause__ or error)
             hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""

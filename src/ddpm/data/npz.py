@@ -76,7 +76,7 @@ class Npz(ImageDataModule):
             self.cache_dir,
             file.stem,
             cache.key({"npz": [self.image_key, self.label_key]}, [cache.state(file)]),
-            lambda: self._find(file),
+            lambda _: self._find(file),
             on_error="fail",
             validation_fraction=self.validation_fraction,
         )

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +54,7 @@ def prepared(
     cache_dir: str | Path | None,
     name: str,
     key: str,
-    find: Callable[[], Found],
+    find: Callable[[Path], Found],
     *,
     on_error: str,
     validation_fraction: float,
@@ -64,14 +65,19 @@ def prepared(
         cache_dir: see `Cache`.
         name: of the entry, for people.
         key: of the entry; see `ddpm.data.cache.key`.
-        find: called only where there is something to store.
+        find: called only where there is something to store, with a folder for what is needed meanwhile.
         on_error: `skip` leaves out what cannot be read, `fail` refuses it.
         validation_fraction: share that is held out, in [0, 1), where the source has no part for it.
 
     Raises:
         ValueError: where nothing can be read, sizes differ, the cache cannot be written, or by `fail`.
     """
-    entry = Cache(cache_dir).get(name, key, lambda directory: _store(find(), directory, on_error))
+
+    def build(directory: Path) -> Mapping[str, Any]:
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            return _store(find(Path(scratch)), directory, on_error)
+
+    entry = Cache(cache_dir).get(name, key, build)
     about = entry.about
     skipped = [(name, reason) for name, reason in about["skipped"]]
     if skipped:

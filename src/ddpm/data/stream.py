@@ -190,7 +190,7 @@ class Stream(ImageDataModule):
     def teardown(self, stage: str) -> None:
         """Share what could not be read on any device, and say how much it was."""
         super().teardown(stage)
-        if dist.is_initialized():
+        if dist.is_available() and dist.is_initialized():
             everyone: list[dict[str, str]] = [{}] * dist.get_world_size()
             dist.all_gather_object(everyone, self._skipped)
             for found in everyone:
