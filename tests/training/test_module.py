@@ -236,7 +236,7 @@ def test_stratified_steps_fill_the_chain_over_all_micro_batches(tmp_path: Path):
 
     module = make_module(Listening(), num_timesteps=64, timesteps=Stratified())
     make_trainer(tmp_path, 1, accumulation=4).fit(module, datamodule=Digits(batch_size=64, seed=0))
-    assert told == list(range(64))
+    assert told[:64] == list(range(64))  # then its arithmetic is counted
 
 
 def test_validation_depends_on_the_weights_alone(tmp_path: Path):
@@ -363,7 +363,7 @@ def test_validation_and_training_tell_the_labels_of_the_data(tmp_path: Path):
     module = make_module(Told(), classes=digits)
     trainer = make_trainer(tmp_path, 3)
     trainer.fit(module, datamodule=Digits(batch_size=32, label_drop=0.5, seed=0))
-    told = torch.cat(module.network.labels)
+    told = torch.cat([labels for labels in module.network.labels if labels is not None])  # None: counted only
     assert len(told) == 96
     assert 20 < int((told == -1).sum()) < 76
     assert len(told.unique()) == 11
@@ -391,3 +391,18 @@ def test_a_grid_is_given_up_where_the_run_is_asked_to_end(tmp_path: Path, final:
         trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
     assert not list(tmp_path.rglob("*.png"))
     assert find(tmp_path)[1]["global_step"] == (3 if final else 2)
+
+
+@pytest.mark.parametrize("limit", [None, 0.5, 1e6])
+def test_gradients_are_clipped_by_their_global_norm(limit: float | None):
+    module, same = make_module(), make_module()
+    for each in (module, same):
+        torch.manual_seed(1)
+        for parameter in each.network.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        next(each.network.parameters()).grad = None  # one that took no part
+    module.configure_gradient_clipping(None, limit)
+    norm = nn.utils.clip_grad_norm_(same.network.parameters(), float("inf") if limit is None else limit)
+    assert float(module.gradient_norm.total) == pytest.approx(float(norm))
+    for a, b in zip(module.network.parameters(), same.network.parameters(), strict=True):
+        assert_equal(a.grad, b.grad)

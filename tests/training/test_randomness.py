@@ -65,7 +65,7 @@ def test_the_numbers_are_gaussian_and_uniform():
 
 def test_dropout_differs_by_step_micro_batch_and_rank_and_by_nothing_else():
     def drawn(*key: int) -> tuple:
-        seed_dropout(*key)
+        seed_dropout(*key, torch.device("cpu"))
         return tuple(torch.rand(3).tolist())
 
     keys = [(0, step, micro_batch, rank) for step in (0, 1) for micro_batch in (0, 1) for rank in (0, 1)]

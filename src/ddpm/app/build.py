@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from ddpm.app.check import SWITCHES
 from ddpm.app.errors import UsageError
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion import NoiseSchedule
@@ -24,7 +25,8 @@ def build(config: Config, group: str, /, **arguments: Any) -> Any:
     Raises:
         UsageError: where the constructor refuses its arguments.
     """
-    settings = dict(config[group])
+    switches = SWITCHES.get(group, ())
+    settings = {name: value for name, value in config[group].items() if name not in switches}
     waits = settings.pop("_partial_", False)
     try:
         # a partial first, so that Hydra leaves the further arguments as they are

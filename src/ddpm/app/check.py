@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ddpm.app import targets
 from ddpm.app.errors import UsageError
-from ddpm.app.schema import RANGES, RootSettings, TrainerSettings
+from ddpm.app.schema import RANGES, ModelSwitches, RootSettings, TrainerSettings
 
 PROVIDED = {
     "data": ("seed",),
@@ -19,6 +19,9 @@ PROVIDED = {
     "logger": ("directory", "id", "config"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
+
+SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
+"""Keys of a group that are for the program, not for what the group builds."""
 
 OPTIONAL = ("logger", "callbacks")
 """Groups that can be left out: logger=null."""
@@ -56,6 +59,7 @@ def check_keys(config: Mapping[str, Any], reference: Mapping[str, Any], allowed:
     """
     _check_node("", config, reference, allowed)
     check_values("", config, RootSettings)
+    check_values("model.", config.get("model", {}), ModelSwitches)
     trainer = config.get("trainer", {})
     known = [field.name for field in fields(TrainerSettings)]
     for name in trainer:
@@ -134,15 +138,15 @@ def _check_node(path: str, node: Any, reference: Any, allowed: Sequence[str]) ->
 
 def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
     takes = targets.parameters(path, node["_target_"])
-    provided = PROVIDED.get(path, ())
-    given = [name for name in node if name not in INSTANTIATE_KEYS]
+    provided, switches = PROVIDED.get(path, ()), SWITCHES.get(path, ())
+    given = [name for name in node if name not in (*INSTANTIATE_KEYS, *switches)]
     for name in given:
         if name in provided:
             raise UsageError(
                 f"{path}.{name}: is not yours to set, it follows from the rest of the configuration"
             )
         if name not in takes.names and not takes.any:
-            raise UsageError(unknown(_join(path, name), set(takes.names) - set(provided)))
+            raise UsageError(unknown(_join(path, name), {*takes.names, *switches} - set(provided)))
     lacking = takes.required - set(given) - set(provided)
     if lacking and not node.get("_partial_"):
         name = min(lacking)

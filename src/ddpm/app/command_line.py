@@ -79,11 +79,16 @@ def _run(prepare: Prepare, config_name: str) -> int:
         return 0
 
     jobs, multirun = checked(config_name)
+    if multirun and any(config.get("preflight") for config, _ in jobs):
+        raise UsageError("preflight=true: looks at one run; leave -m out")
     if multirun:
         _hand_to_hydra(lambda _: None, config_name)
         return 0
 
     config, place = jobs[0]
+    if config.get("preflight"):
+        check.check_foreign_targets(config)
+        return prepare(config, place)()
     named = any(re.match(r"\+*(hydra\.run\.dir|out)=", value) for value in arguments.overrides)
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     try:

@@ -32,10 +32,22 @@ class TrainerSettings:
 
 
 @dataclass
+class ModelSwitches:
+    """How a network is computed, which its constructor does not know: see `ddpm.training.computing`.
+
+    None chooses what is fastest on the device.
+    """
+
+    compile: bool | None
+    channels_last: bool | None
+
+
+@dataclass
 class RootSettings:
     """The keys of the programs that belong to no group."""
 
     seed: int
+    preflight: bool
     conditional: bool
     ema_decay: float
     clip_x_0: bool
@@ -84,7 +96,7 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.gradient_clip_val": _at_least(0),
     "trainer.deterministic": _one_of(True, False, "warn"),
     # gradients are clipped as they are, which under 16-mixed would be times the loss scale
-    "trainer.precision": _one_of("32-true", "bf16-mixed"),
+    "trainer.precision": _one_of("auto", "32-true", "bf16-mixed"),
     "seed": _at_least(0),
     "n": _at_least(1),
     "batch_size": _at_least(1),

@@ -5,7 +5,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,26 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm.app import terminal
 from ddpm.app.build import build, build_data, build_module, describe
+from ddpm.app.check import SWITCHES
 from ddpm.app.command_line import Job, is_leader
 from ddpm.app.errors import UsageError
 from ddpm.app.inspect import contact_sheet, some_of
+from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, number_of_processes
 from ddpm.app.run_record import RunRecord
+from ddpm.data.cache import Cache
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion import NoiseSchedule
 from ddpm.training import checkpoints
+from ddpm.training.allocation import keep_freed_memory
+from ddpm.training.computing import Compilation, Computing, choose, trains_on
+from ddpm.training.ema import EMA
 from ddpm.training.grids import SampleGrids
 from ddpm.training.interruption import Interrupted, Interruption
 from ddpm.training.loggers import MetricsCSV, WandbLogger
 from ddpm.training.metrics import TrainingRows
 from ddpm.training.module import DDPM
+from ddpm.training.performance import DataWait, Unprofiled
 from ddpm.training.progress import duration
 
 log = logging.getLogger(__name__)
@@ -41,7 +48,10 @@ CONTINUED = (
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 
-FREE = ("data.path", "data.cache_dir", "data.device_share", "data.num_workers")
+FREE = (
+    "data.path", "data.cache_dir", "data.device_share", "data.num_workers",
+    "model.compile", "model.channels_last",
+)  # fmt: skip
 """Keys of them that may differ all the same: the pictures are compared by their contents."""
 
 
@@ -63,12 +73,13 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     if config["ckpt"]:
         resume = _resume(config, description)
     module = build_module(config, description)
+    computing = _choose_computing(config, module)
     if config["init"]:
         _start_from(module, config["init"])
 
     csv = MetricsCSV(directory / "metrics.csv")
     wandb = _build_wandb(config, description, place, resume)
-    trainer = _build_trainer(config, directory, module, [csv, wandb] if wandb else [csv])
+    trainer = _build_trainer(config, directory, module, [csv, wandb] if wandb else [csv], computing)
     processes = number_of_processes()
     if processes > 1 and trainer.world_size != processes:
         raise UsageError(
@@ -84,10 +95,18 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     except ValueError as error:
         raise UsageError(str(error)) from error
 
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+
+    if config["preflight"]:
+        return lambda: (
+            preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
+        )
+
     def job() -> int:
         if trainer.is_global_zero and resume:
             resume.take_over_history(csv)
-        return _fit(trainer, module, data, place, wandb, resume)
+        return _fit(trainer, module, data, place, wandb, resume, computing)
 
     return job
 
@@ -124,6 +143,7 @@ def _fit(
     place: Place,
     wandb: WandbLogger | None,
     resume: _Resume | None,
+    computing: Computing,
 ) -> int:
     leader, directory = trainer.is_global_zero, place.directory
     terminal.set_up(directory / "train.log", leader=leader)
@@ -132,8 +152,8 @@ def _fit(
     if leader:
         _write_config(directory, module.config)
         data.write_skipped(directory)
-        record = RunRecord(directory, _known(trainer, module, place, resume))
-        _announce(trainer, module, data, directory)
+        record = RunRecord(directory, _known(trainer, module, place, resume, computing))
+        _announce(trainer, module, data, directory, computing)
         if wandb is not None and resume is None and len(shown := some_of(data)):
             wandb.log_image("data/contact_sheet", contact_sheet(shown), step=0)
     status, exit_code = "failed", 1
@@ -165,20 +185,42 @@ def _fit(
     return exit_code
 
 
-def _build_trainer(config: dict[str, Any], directory: Path, module: DDPM, loggers: list) -> Trainer:
-    settings = dict(config["trainer"])
+def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
+    """How the network shall be computed; its memory layout is changed here, as nothing refers to it yet."""
+    computing = choose(
+        trains_on(config["trainer"]["accelerator"]),
+        sum(parameter.numel() for parameter in module.network.parameters()),
+        config["trainer"]["max_steps"],
+        precision=config["trainer"]["precision"],
+        **{name: config["model"].get(name) for name in SWITCHES["model"]},
+    )
+    if computing.channels_last:
+        module.network.to(memory_format=torch.channels_last)
+        module.ema = EMA(module.network, config["ema_decay"])
+    return computing
+
+
+def _build_trainer(
+    config: dict[str, Any], directory: Path, module: DDPM, loggers: list, computing: Computing
+) -> Trainer:
+    profiler = config["trainer"]["profiler"] or Unprofiled()
+    settings = {**config["trainer"], "precision": computing.precision}
     interval, max_steps = settings["val_check_interval"], settings["max_steps"]
     # Lightning counts batches; and a run shorter than the interval is measured at its end
     batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
     settings["val_check_interval"] = batches
-    callbacks = _build_callbacks(config, module.schedule)
+    waiting = DataWait()
+    callbacks = [TrainingRows(waiting), *_build_callbacks(config, module.schedule), Interruption(), waiting]
+    if computing.compile:
+        callbacks.insert(0, Compilation(Cache().directory / "compiled"))
     try:
         return build(
             {"trainer": settings},
             "trainer",
+            profiler=profiler,
             strategy=build(config, "strategy"),
             logger=loggers,
-            callbacks=[TrainingRows(), *callbacks, Interruption()],
+            callbacks=callbacks,
             plugins=[checkpoints.AtomicCheckpointIO(), *_cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
@@ -315,7 +357,9 @@ def _write_config(directory: Path, config: dict[str, Any] | None) -> None:
     (directory / "config.yaml").write_text(head + body)
 
 
-def _known(trainer: Trainer, module: DDPM, place: Place, resume: _Resume | None) -> dict[str, Any]:
+def _known(
+    trainer: Trainer, module: DDPM, place: Place, resume: _Resume | None, computing: Computing
+) -> dict[str, Any]:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
@@ -323,13 +367,15 @@ def _known(trainer: Trainer, module: DDPM, place: Place, resume: _Resume | None)
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "data": module.data,
         "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
-        "precision": trainer.precision,
+        **asdict(computing),
         "continued_from": str(resume.path) if resume else None,
         "overrides": list(HydraConfig.get().overrides.task),
     }
 
 
-def _announce(trainer: Trainer, module: DDPM, data: ImageDataModule, directory: Path) -> None:
+def _announce(
+    trainer: Trainer, module: DDPM, data: ImageDataModule, directory: Path, computing: Computing
+) -> None:
     parameters = sum(parameter.numel() for parameter in module.network.parameters())
     channels, height, width = data.image_shape
     on = trainer.strategy.root_device.type.upper()
@@ -338,7 +384,7 @@ def _announce(trainer: Trainer, module: DDPM, data: ImageDataModule, directory: 
         "data           %d pictures of %dx%dx%d to train on, %d held out",
         len(data.data_set.train), height, width, channels, len(data.data_set.validation),
     )  # fmt: skip
-    log.info("network        %s parameters", f"{parameters:,}")
+    log.info("network        %s parameters, computed in %s", f"{parameters:,}", computing)
     log.info(
         "training       %d steps of %d pictures on %d %s%s",
         trainer.max_steps, data.batch_size, trainer.world_size, on, "s" * (trainer.world_size > 1),
@@ -364,6 +410,7 @@ def _last_screen(
     if wandb is not None and wandb.mode == "offline":
         lines.append(f"  dashboard     wandb sync {shown}/wandb/offline-run-*")
     lines.append(f"  sample it     python sample.py ckpt={shown}")
+    lines.append(f"  measure it    python evaluate.py ckpt={shown}")
     if status != "finished" and not 0 <= max_steps <= values["step"]:
         lines.append(
             f"  continue it   python train.py --config-dir {shown} --config-name config ckpt={shown}"

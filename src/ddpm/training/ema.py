@@ -36,7 +36,7 @@ class EMA:
         """Move the average towards the parameters as they are now."""
         self._follow_device()
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
+        torch._foreach_lerp_(self._average, self._parameters, 1 - decay)
         self.num_updates += 1
 
     @contextmanager

@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from ddpm.training.performance import GIB, STEP, DataWait, matmul_peak, peak_memory
+
 
 class RunningMean:
     """A mean over steps and ranks that waits for no device until it is reduced."""
@@ -19,7 +21,7 @@ class RunningMean:
         self.total: Tensor | float = 0.0
         self.count = 0
 
-    def add(self, total: Tensor, count: int = 1) -> None:
+    def add(self, total: Tensor | float, count: int = 1) -> None:
         """Add the sum of `count` values."""
         self.total = self.total + total
         self.count += count
@@ -55,13 +57,21 @@ def log_scalars(trainer: Trainer, metrics: Mapping[str, float]) -> None:
 class TrainingRows(Callback):
     """Logs the training loss, its gradient's norm, the learning rate and the speed, every
     `log_every_n_steps`.
+
+    Speed is over all the time since the last row, with whatever else happened in it.
+
+    Args:
+        waiting: for data; None leaves its share out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: DataWait | None = None) -> None:
+        self.waiting = waiting
         self._last_step = 0
         self._last_time = 0.0
+        self._peak = math.nan
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._peak = matmul_peak(module.device, str(trainer.precision)) * trainer.world_size
         self._last_step, self._last_time = trainer.global_step, time.perf_counter()
 
     def on_train_batch_end(
@@ -77,9 +87,29 @@ class TrainingRows(Callback):
         step = trainer.global_step
         if step == self._last_step:
             return
-        row = reduce({"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm})
-        row["train/learning_rate"] = module.learning_rate
         now = time.perf_counter()
-        row["perf/steps_per_second"] = (step - self._last_step) / (now - self._last_time)
+        elapsed = now - self._last_time
+        means = {"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm}
+        if self.waiting is not None:
+            share = RunningMean()
+            share.add(self.waiting.taken() / elapsed)
+            means["perf/data_wait"] = share
+        row = reduce(means)
+        row["train/learning_rate"] = module.learning_rate
+        steps_per_second = (step - self._last_step) / elapsed
+        flops = steps_per_second * trainer.datamodule.batch_size * STEP * module.flops_an_image
+        row |= {
+            "perf/steps_per_second": steps_per_second,
+            "perf/images_per_second": steps_per_second * trainer.datamodule.batch_size,
+            "perf/flops_per_second": flops,
+            "perf/mfu": flops / self._peak,
+            "perf/peak_memory_gib": self._peak_memory(trainer, module),
+        }
         self._last_step, self._last_time = step, now
         log_scalars(trainer, row)
+
+    @staticmethod
+    def _peak_memory(trainer: Trainer, module: LightningModule) -> float:
+        """Of the rank that holds most."""
+        most = torch.tensor(peak_memory(module.device) / GIB, device=module.device)
+        return float(trainer.strategy.reduce(most, reduce_op="max"))

@@ -1,7 +1,8 @@
 """The LightningModule: the loss of a training step, and sampling from the network as it is now."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from ddpm.diffusion.weighting import Noised, Weighting
 from ddpm.training.ema import EMA
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
+from ddpm.training.performance import flops_an_image
 from ddpm.training.randomness import Purpose, Stream, seed_dropout
 
 Weights = Literal["ema", "raw"]
@@ -116,6 +118,21 @@ class DDPM(LightningModule):
         self.val_loss = RunningMean()
         self.learning_rate = float("nan")  # that of the last optimizer step
         self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
+        self._compiled = False
+        self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
+        self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
+
+    @cached_property
+    def flops_an_image(self) -> int:
+        """See `ddpm.training.performance.flops_an_image`."""
+        return flops_an_image(self.network, self.image_shape)
+
+    def compile_network(self) -> None:
+        """Compile the training step's use of the network. Samples and validation, whose batches have other
+        sizes, use it as it is; so do checkpoints.
+        """
+        self.network.compile()
+        self._compiled = True
 
     @property
     def num_classes(self) -> int | None:
@@ -140,7 +157,7 @@ class DDPM(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Algorithm 1 on this device's part of the global batch."""
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        seed_dropout(self.seed, batch.step, micro_batch, self.global_rank)
+        seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
         u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
         num_timesteps = self.schedule.num_timesteps
         t = self.timesteps.draw(u, num_timesteps, batch.places, self.trainer.datamodule.batch_size)
@@ -155,22 +172,47 @@ class DDPM(LightningModule):
     def configure_optimizers(self) -> Any:
         return self.optimizer(self.network.parameters())
 
+    def on_train_start(self) -> None:
+        """Moments that a checkpoint brought lie in memory as the weights did then; a fused step needs them to
+        lie as the weights do now.
+        """
+        for parameter, state in self.optimizers(use_pl_optimizer=False).state.items():
+            for name, value in state.items():
+                if (
+                    isinstance(value, Tensor)
+                    and value.shape == parameter.shape != ()
+                    and (value.stride() != parameter.stride())
+                ):
+                    state[name] = torch.empty_like(parameter).copy_(value)
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the global norm, and keep the norm. Lightning's own refuses fused optimizers under bf16."""
-        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        self.gradient_norm.add(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        """Clip by the global norm, and keep the norm.
+
+        Lightning's own refuses fused optimizers under bf16; torch's sorts all gradients by device and type
+        each time, which takes as long as the clipping.
+        """
+        gradients = [p.grad for p in self._parameters_of_network if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self.gradient_norm.add(norm)
+        if gradient_clip_val is not None:
+            torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp(max=1))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.learning_rate = self.optimizers().param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
+        for parameter in self._parameters_of_network:
+            parameter.grad = None  # at once, so that the next forward pass has their memory
         self.ema.update()
         if self.timesteps.adapts:
             self._observe()
+
+    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `optimizer_step` has freed the gradients."""
 
     def _observe(self) -> None:
         """Show the losses of the global batch to the timesteps, on every rank the same and in the same
@@ -192,7 +234,7 @@ class DDPM(LightningModule):
         u = ((strata + 0.5) / total).to(self.device)
         t = Uniform().draw(u, self.schedule.num_timesteps)
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
-        with self.ema.swapped_in():
+        with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
             self.val_loss.add(losses.sum(), count=len(t))
 
@@ -293,7 +335,11 @@ class DDPM(LightningModule):
         was_training = self.network.training
         self.network.eval()
         try:
-            with self.ema.swapped_in() if weights == "ema" else nullcontext():
+            with ExitStack() as stack:
+                if weights == "ema":
+                    stack.enter_context(self.ema.swapped_in())
+                if self._compiled:
+                    stack.enter_context(torch.compiler.set_stance("force_eager"))
                 yield
         finally:
             self.network.train(was_training)
@@ -312,4 +358,7 @@ class DDPM(LightningModule):
         self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
 
     def _stream(self, purpose: Purpose) -> Stream:
-        return Stream(self.seed, purpose, self.device)
+        key = purpose, self.device
+        if key not in self._streams:
+            self._streams[key] = Stream(self.seed, purpose, self.device)
+        return self._streams[key]

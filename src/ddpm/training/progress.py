@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
+from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.samplers import Sampler
 from ddpm.diffusion.start import FromNoise, Start
 
@@ -159,9 +160,8 @@ def announced_sampling(
     sampler, start = sampler or module.sampler, start or FromNoise()
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     steps = sampler.steps(module.schedule.num_timesteps, start.t)
-    guidance = settings.get("guidance") or module.guidance
-    uses = steps * (2 if guidance.compares else 1)
-    seconds = _seconds_a_use(module, len(batches[0])) * uses * len(images) / len(batches[0])
+    guidance = settings.get("guidance")
+    seconds = seconds_to_sample(module, images, sampler, start, batch_size=batch_size, guidance=guidance)
     if seconds > WORTH_A_WORD:
         log.info("drawing %d images in %d steps: about %s", len(images), steps, duration(seconds))
 
@@ -178,6 +178,22 @@ def announced_sampling(
             ]
         )
     return None
+
+
+def seconds_to_sample(
+    module: "DDPM",
+    images: range,
+    sampler: Sampler,
+    start: Start | None = None,
+    *,
+    batch_size: int = 256,
+    guidance: Guidance | None = None,
+) -> float:
+    """How long it will take to sample these images, from a few uses of the network."""
+    steps = sampler.steps(module.schedule.num_timesteps, (start or FromNoise()).t)
+    uses = steps * (2 if (guidance or module.guidance).compares else 1)
+    at_once = min(batch_size, len(images))
+    return _seconds_a_use(module, at_once) * uses * len(images) / at_once
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error

@@ -51,6 +51,15 @@ class Stream:
         self.seed = seed
         self.purpose = purpose
         self.device = torch.device(device)
+        # one generator, set anew for each block: to make one takes ten times as long
+        if self.device.type == "cpu":
+            # torch seeds its CPU generator with 32 bits only, so that streams of a long run would collide;
+            # numpy's counter-based generator takes the whole key
+            self._philox = np.random.Philox(key=seed)
+            self._fresh = self._philox.state
+            self._numpy = np.random.Generator(self._philox)
+        else:
+            self._torch = torch.Generator(self.device)
 
     def normal(self, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
         """Unit Gaussian numbers for each place: float32 [len(places), *shape]."""
@@ -71,21 +80,25 @@ class Stream:
 
     def _fill(self, distribution: str, block: Tensor, step: int, index: int) -> None:
         if self.device.type == "cpu":
-            # torch seeds its CPU generator with 32 bits only, so that streams of a long run would collide;
-            # numpy's counter-based generator takes the whole key
-            generator = np.random.Generator(
-                np.random.Philox(key=self.seed, counter=[0, index, step, self.purpose])
-            )
-            draw = generator.standard_normal if distribution == "normal" else generator.random
+            self._fresh["state"]["counter"][:] = 0, index, step, self.purpose
+            self._philox.state = self._fresh
+            draw = self._numpy.standard_normal if distribution == "normal" else self._numpy.random
             draw(dtype=np.float32, out=block.numpy())
             return
-        generator = torch.Generator(self.device).manual_seed(key64(self.seed, self.purpose, step, index))
+        self._torch.manual_seed(key64(self.seed, self.purpose, step, index))
         if distribution == "normal":
-            block.normal_(generator=generator)
+            block.normal_(generator=self._torch)
         else:
-            block.uniform_(generator=generator)
+            block.uniform_(generator=self._torch)
 
 
-def seed_dropout(seed: int, step: int, micro_batch: int, rank: int) -> None:
-    """Key torch's global generators, which dropout draws from, by what must differ between ranks."""
-    torch.manual_seed(key64(seed, Purpose.DROPOUT, step, micro_batch, rank))
+def seed_dropout(seed: int, step: int, micro_batch: int, rank: int, device: torch.device) -> None:
+    """Key torch's global generators, which dropout draws from, by what must differ between ranks.
+
+    Only those that dropout on this device draws from: `torch.manual_seed` looks at every kind of device,
+    which takes longer than the rest of what a step adds to the network's own work.
+    """
+    key = key64(seed, Purpose.DROPOUT, step, micro_batch, rank)
+    torch.default_generator.manual_seed(key)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(key)

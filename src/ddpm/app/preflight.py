@@ -1,0 +1,123 @@
+"""What `python train.py preflight=true` does: says what a run would take, by a few real steps."""
+
+import time
+from contextlib import nullcontext
+
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+
+from ddpm.app.inspect import described
+from ddpm.app.terminal import say
+from ddpm.data.module import ImageDataModule
+from ddpm.training.computing import Computing
+from ddpm.training.grids import SampleGrids
+from ddpm.training.module import DDPM
+from ddpm.training.performance import GIB, STEP, matmul_peak, peak_memory, wait
+from ddpm.training.progress import duration, seconds_to_sample
+
+MEASURED_STEPS = 3
+MEASURED_SECONDS = 10.0
+"""Steps are measured until there are as many as this, or as long."""
+
+
+def preflight(
+    trainer: Trainer, module: DDPM, data: ImageDataModule, computing: Computing, first_step: int = 0
+) -> int:
+    """Print parameters, arithmetic, memory, times and data statistics.
+
+    Args:
+        trainer: of the run; says which device, how many, and how long.
+        module: of the run; its weights move by a few steps.
+        data: of the run.
+        computing: how the network is computed. It is not compiled here.
+        first_step: that the run starts from.
+
+    Returns:
+        the exit code: 1 where a step does not fit into the device's memory.
+    """
+    device = trainer.strategy.root_device
+    for title, text in described(data).items():
+        _row(title, text)
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    module.to(device).train()
+    forward = module.flops_an_image
+    peak = matmul_peak(device, computing.precision)
+    micro_batch = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+    number = f"{trainer.world_size} x {device.type.upper()}"
+    _row("parameters", f"{parameters:,}")
+    _row("FLOPs an image", f"{forward / 1e9:.4g} G forward, {STEP * forward / 1e9:.4g} G a training step")
+    _row("computed in", f"{computing}, on {number}; a large matrix product runs at {peak / 1e12:.3g} TFLOP/s")
+    _row("batch", f"{data.batch_size:,} pictures a step, {micro_batch:,} at once on a device")
+    try:
+        seconds = _seconds_a_step(trainer, module, micro_batch, computing.precision)
+    except torch.OutOfMemoryError:
+        more = 2 * trainer.accumulate_grad_batches
+        _row(
+            "memory",
+            f"{micro_batch:,} pictures at once do not fit; use trainer.accumulate_grad_batches={more}",
+        )
+        return 1
+    of = "of the GPU" if device.type == "cuda" else "of the process"
+    _row("memory", f"{peak_memory(device) / GIB:.2f} GiB {of}, at its peak")
+    mfu = STEP * forward * data.batch_size / trainer.world_size / seconds / peak
+    _row(
+        "a step", f"{seconds * 1e3:.1f} ms, {data.batch_size / seconds:,.0f} images/s, {mfu:.0%} of the peak"
+    )
+    total, grids = (trainer.max_steps - first_step) * seconds, 0.0
+    for callback in trainer.callbacks:
+        if isinstance(callback, SampleGrids):
+            grid = seconds_to_sample(module, range(callback.n), callback.sampler)
+            _row(
+                "a sample grid",
+                f"{callback.n} pictures every {callback.every_n_steps:,} steps: {_short(grid)}",
+            )
+            grids += grid * ((trainer.max_steps - first_step) // callback.every_n_steps)
+            if callback.final:
+                last = seconds_to_sample(module, range(callback.n), module.sampler)
+                _row("the last grid", f"by the run's own sampler: {_short(last)}")
+                grids += last - grid * (trainer.max_steps % callback.every_n_steps == 0)
+    if trainer.max_steps < 0:
+        _row("the run", "has no end")
+    else:
+        steps = f"{trainer.max_steps - first_step:,} steps"
+        _row("the run", f"{steps}: {duration(total)}, and {duration(grids)} for grids, without validation")
+    return 0
+
+
+def _row(title: str, text: str) -> None:
+    say(f"{title:<15}{text}")
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, precision: str) -> float:
+    """The median time of an optimizer step on one device, on random pictures; the first is not counted."""
+    device = trainer.strategy.root_device
+    made = module.configure_optimizers()
+    optimizer = made["optimizer"] if isinstance(made, dict) else made
+    x_0 = torch.rand(micro_batch, *module.image_shape, device=device) * 2 - 1
+    labels = None
+    if module.num_classes is not None:
+        labels = torch.randint(module.num_classes, (micro_batch,), device=device)
+    limit = trainer.gradient_clip_val or float("inf")
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) <= MEASURED_STEPS and (len(times) < 2 or time.perf_counter() - begin < MEASURED_SECONDS):
+        wait(device)
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        for _ in range(trainer.accumulate_grad_batches):
+            t = torch.randint(module.schedule.num_timesteps, (micro_batch,), device=device)
+            mixed = precision == "bf16-mixed"
+            with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
+                loss = module.losses(x_0, t, torch.randn_like(x_0), labels).mean()
+            loss.backward()
+        nn.utils.clip_grad_norm_(module.network.parameters(), limit)
+        optimizer.step()
+        module.ema.update()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[(len(times) - 1) // 2]

@@ -1,0 +1,74 @@
+"""preflight=true says what a run would take, and leaves nothing behind."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from ddpm.app import command_line, preflight
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
+    """Exit code and words of a preflight, in this process."""
+    given = ("experiment=smoke", "trainer.accelerator=cpu", "trainer.devices=1", "preflight=true")
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *given])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.run(train.prepare, "train")
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out + captured.err
+
+
+def test_it_says_what_a_run_would_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.chdir(tmp_path)
+    code, words = said(monkeypatch, capsys, "trainer.accumulate_grad_batches=4")
+    assert code == 0
+    lines = dict(re.findall(r"^(.{15})(.*)$", words, re.MULTILINE))
+    lines = {title.strip(): text for title, text in lines.items()}
+    assert lines["parameters"] == "176,849"
+    assert lines["pictures"].startswith("1,437 to train on, 360 held out")
+    forward, step = re.findall(r"[\d.]+", lines["FLOPs an image"])
+    assert float(step) == pytest.approx(3 * float(forward), rel=1e-3)
+    assert lines["batch"].startswith("64 pictures a step, 16 at once")
+    assert "32-true, on 1 x CPU" in lines["computed in"]
+    assert lines["memory"].endswith("GiB of the process, at its peak")
+    assert re.match(r"[\d.]+ ms, [\d,]+ images/s", lines["a step"])
+    assert lines["a sample grid"].startswith("16 pictures every 10 steps: ")
+    assert lines["the run"].startswith("20 steps: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_does_not_fit_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def full(*arguments: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "_seconds_a_step", full)
+    code, words = said(monkeypatch, capsys)
+    assert code == 1
+    assert "64 pictures at once do not fit; use trainer.accumulate_grad_batches=2" in words
+
+
+def test_a_sweep_has_no_preflight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.chdir(tmp_path)
+    code, words = said(monkeypatch, capsys, "-m", "seed=0,1")
+    assert code == 2
+    assert "preflight=true: looks at one run; leave -m out" in words
+
+
+def test_a_mistake_is_told_as_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.chdir(tmp_path)
+    code, words = said(monkeypatch, capsys, "data.batch_size=0")
+    assert code == 2
+    assert "data.batch_size=0 must be at least 1" in words
+    assert list(tmp_path.iterdir()) == []

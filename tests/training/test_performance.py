@@ -1,0 +1,92 @@
+"""Arithmetic is counted as it is published; waiting is what it says; rows agree with themselves."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from test_module import make_module, make_trainer
+
+from ddpm.data.digits import Digits
+from ddpm.networks.unet import UNet
+from ddpm.training import performance
+from ddpm.training.loggers import MetricsCSV
+from ddpm.training.metrics import TrainingRows
+from ddpm.training.performance import STEP, DataWait, flops_an_image, matmul_peak, peak_memory
+
+
+def test_the_papers_network_takes_the_published_arithmetic():
+    network = UNet(3, 3, channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention_levels=(1,), dropout=0.1)
+    forward = flops_an_image(network, (3, 32, 32))
+    assert forward == pytest.approx(12.11e9, rel=1e-3)
+    assert STEP * forward == pytest.approx(36.3e9, rel=2e-3)
+    assert network.training
+
+
+def test_counting_changes_no_random_numbers():
+    network = UNet(1, 1, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4, dropout=0.5)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    flops_an_image(network, (1, 8, 8))
+    matmul_peak(torch.device("cpu"), "32-true")
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_the_peak_is_that_of_products_in_the_precision_of_the_run(
+    precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    """Products take 0.2, 0.1, 0.4, ... s of a clock that is made up: the best counts."""
+    asked = []
+    times = iter([0, 0.2, 1, 1.1, 2, 2.4, 3, 3.4, 4, 4.4])
+    monkeypatch.setattr(performance.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(torch, "mm", lambda a, b: asked.append((a.dtype, a.shape)))
+    assert matmul_peak(torch.device("cpu"), precision) == pytest.approx(2 * 1024**3 / 0.1)
+    assert set(asked) == {(dtype, (1024, 1024))}
+
+
+def test_waiting_is_from_the_end_of_a_step_to_the_next_batch_without_validation():
+    now = [0.0]
+    waiting = DataWait(clock=lambda: now[0])
+
+    def at(time: float, hook: str, *arguments: object) -> None:
+        now[0] = time
+        getattr(waiting, hook)(None, None, *arguments)
+
+    at(5, "on_train_batch_start", None, 0)  # before the first step nothing is known
+    at(10, "on_train_batch_end", None, None, 0)
+    at(12, "on_train_batch_start", None, 1)
+    at(20, "on_train_batch_end", None, None, 1)
+    at(21, "on_validation_start")
+    at(40, "on_validation_end")
+    at(44, "on_train_batch_start", None, 2)
+    assert waiting.taken() == 2 + 1 + 4
+    assert waiting.taken() == 0
+
+
+def test_rows_agree_with_themselves(tmp_path: Path):
+    module, waiting, file = make_module(), DataWait(), MetricsCSV(tmp_path / "metrics.csv")
+    trainer = make_trainer(tmp_path, 4, waiting)
+    trainer.callbacks[0] = TrainingRows(waiting)
+    trainer.loggers = [file]
+    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+    with file.path.open(newline="") as lines:
+        (row,) = ({name: float(value) for name, value in row.items()} for row in csv.DictReader(lines))
+    assert row["perf/images_per_second"] == pytest.approx(32 * row["perf/steps_per_second"])
+    per_image = row["perf/flops_per_second"] / row["perf/images_per_second"]
+    assert per_image == pytest.approx(3 * flops_an_image(module.network, (1, 8, 8)))
+    assert row["perf/mfu"] > 0
+    assert 0 < row["perf/data_wait"] < 1
+    assert row["perf/peak_memory_gib"] == pytest.approx(peak_memory(torch.device("cpu")) / 2**30, rel=0.2)
+
+
+def test_peak_memory_has_seen_what_was_held():
+    held = torch.ones(2**26)  # 256 MiB
+    assert peak_memory(held.device) > held.nbytes
+
+
+def test_a_network_in_evaluation_stays_there():
+    network = UNet(1, 1, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4).eval()
+    flops_an_image(network, (1, 8, 8))
+    assert not network.training
