@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage
+from ddpm.networks.blocks import Downsample, Dropout, ResidualBlock, SelfAttention, Stage
 from ddpm.networks.inputs import sinusoids
 from ddpm.networks.unet import UNet
 
@@ -304,11 +304,34 @@ def test_channels_last_gives_the_same_and_keeps_the_format(options: dict) -> Non
 
 def test_attention_reshapes_are_views_in_channels_last() -> None:
     attention = awake(SelfAttention(8, heads=2, norm_groups=4, norm_eps=1e-6))
-    x = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 8, 40, 40).to(memory_format=torch.channels_last)  # too many tokens for plain products
     seen = []
     attention.to_qkv.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
     attention(x)
     assert seen == [True]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_attention_by_plain_products_is_the_same(memory_format: torch.memory_format) -> None:
+    attention = awake(SelfAttention(8, heads=2, norm_groups=4, norm_eps=1e-6))
+    x = torch.randn(2, 8, 4, 6).to(memory_format=memory_format)
+    torch.testing.assert_close(attention._attend_by_matmul(x), attention._attend(x), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_keeps_its_share_at_every_place_and_the_mean() -> None:
+    dropout = Dropout(0.1)
+    x = torch.ones(4, 8, 64, 62).to(memory_format=torch.channels_last).requires_grad_()
+    y = dropout(x)
+    assert y.stride() == x.stride()
+    torch.testing.assert_close(y.unique(), torch.tensor([0.0, 1 / 0.9]), rtol=1e-4, atol=0)
+    drawn_together = y.detach().permute(0, 2, 3, 1).reshape(-1, 4)  # four values share one drawn number
+    torch.testing.assert_close(
+        (drawn_together == 0).float().mean(0), torch.full((4,), 0.1), rtol=0, atol=0.01
+    )
+    y.sum().backward()
+    assert torch.equal(x.grad, y)
+    assert not torch.equal(y, dropout(x))
+    assert dropout.eval()(x) is x
 
 
 def test_state_dict_of_the_paper_network() -> None:

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     glibc asks the system for every block of more than a few megabytes, and returns it when it is freed; each
     of its pages is then cleared at the first touch. In a training step on a CPU that is 40,000 to 150,000
-    pages and 5 to 25 % of the time. The highest memory stays what it was.
+    pages and of the order of a tenth of the time.
 
     Returns:
         Whether this process has glibc's allocator, and it agreed.
