@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import evaluate
 from ddpm.app import command_line
@@ -20,6 +21,9 @@ MISTAKES = {
     "variance=learned": r"variance: one that is learned belongs to its network",
     "data.pat=x": r"data\.pat: there is no such key",
     "data=folder": r"data\.path is missing",
+    "data=folder data.path=others data.image_size=8 data.channels=1": (
+        r"data: its classes are cat, dog, and .* conditional=true on 0, 1, 2, 3, 4 \.\.\."
+    ),
     "weights=best": r"weights=best: must be ema or raw",
 }
 
@@ -40,10 +44,13 @@ def test_a_mistake_is_told(
     capsys: pytest.CaptureFixture,
 ):
     monkeypatch.chdir(tmp_path)
-    assert evaluated(f"ckpt={conditional_run}", arguments, monkeypatch=monkeypatch) == 2
+    for name in ("cat", "dog"):
+        (tmp_path / "others" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "others" / name / "1.png")
+    assert evaluated(f"ckpt={conditional_run}", *arguments.split(), monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert re.search(MISTAKES[arguments], said), said
-    assert not any(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["others"]
 
 
 def test_figures_are_left_in_metrics_json(
@@ -63,6 +70,9 @@ def test_figures_are_left_in_metrics_json(
         found[name] = json.loads((directory / "metrics.json").read_text())
         assert (directory / "nll.png").exists() == (name != "drawn")
     assert found["own"]["step"] == 0
+    assert found["own"]["settings"]["variance"]["_target_"].endswith("FixedLarge")
+    assert found["small"]["settings"]["variance"]["_target_"].endswith("FixedSmall")
+    assert found["drawn"]["settings"]["metrics"]["nll"]["num_steps"] == 7
     assert found["own"]["data"]["num_validation"] == 360
     bits = {name: values["nll"]["bits_per_dim"] for name, values in found.items()}
     assert len(set(bits.values())) == 4  # the output layer is random, so variances and weights show

@@ -118,6 +118,13 @@ def test_rescaling_brings_back_the_spread_of_the_answer_with_the_class():
     torch.testing.assert_close(half, (plain + whole) / 2)
 
 
+def test_an_answer_without_spread_is_not_rescaled():
+    def answer(labels: Tensor | None) -> Tensor:
+        return torch.zeros_like(X_T)
+
+    assert torch.equal(ClassifierFree(5.0, rescale=0.7)(answer, X_T, T, LABELS), torch.zeros_like(X_T))
+
+
 def test_a_learned_variance_is_that_of_the_answer_with_the_class():
     network = Asked(SCHEDULE, Epsilon(), variance_outputs=1)
     found = [
@@ -132,6 +139,9 @@ def test_a_learned_variance_is_that_of_the_answer_with_the_class():
     ("settings", "message"),
     [
         ({"scale": -1.0}, r"guidance\.scale=-1\.0"),
+        ({"scale": float("nan")}, r"guidance\.scale=nan"),
+        ({"scale": "two"}, r"guidance\.scale=two"),
+        ({"interval": [0.2, 0.8]}, r"guidance\.interval=\[0\.2, 0\.8\]"),
         ({"rescale": 1.5}, r"guidance\.rescale=1\.5"),
         ({"interval": [50, 10]}, r"guidance\.interval=\[50, 10\]"),
         ({"interval": [50]}, r"guidance\.interval=\[50\]"),

@@ -63,6 +63,11 @@ def test_points_do_not_depend_on_the_batch():
     torch.testing.assert_close(torch.cat(parts), between.x_t(SCHEDULE, range(6), draw))
 
 
+def test_beyond_the_ends_there_is_nothing():
+    with pytest.raises(ValueError, match="n=5: there is no image 5"):
+        Between(FIRST, LAST, 40, 5).x_t(SCHEDULE, range(6), draw)
+
+
 def test_a_way_needs_two_ends():
     with pytest.raises(ValueError, match="n=1: "):
         Between(FIRST, LAST, 40, 1)

@@ -6,9 +6,9 @@ from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun
 from ddpm.diffusion.schedules import cosine, jsd, linear
-from ddpm.diffusion.validity import check_combination, check_request
+from ddpm.diffusion.validity import check_combination, check_request, check_weights
 from ddpm.diffusion.variances import FixedLarge, Learned, LearnedRange
-from ddpm.diffusion.weighting import Hybrid, Simple, VariationalBound
+from ddpm.diffusion.weighting import SNR, Hybrid, Simple, VariationalBound
 
 GOOD = {
     "schedule": linear(100),
@@ -51,6 +51,7 @@ def test_what_makes_sense_is_accepted(parts: dict):
             r"objective: Epsilon .* zero SNR; use objective=v",
         ),
         ({"schedule": jsd(100)}, r"objective: Epsilon .* zero SNR"),
+        ({**ZERO_SNR, "weighting": SNR()}, r"weighting: SNR gives no weight to zero SNR.* weighting=simple"),
         (
             {"variance": LearnedRange()},
             r"weighting: Simple does not train .* LearnedRange .* weighting=hybrid",
@@ -76,7 +77,12 @@ def test_what_does_not_is_refused(parts: dict, message: str):
         check_combination(**(GOOD | parts))
 
 
-REQUEST = {"schedule": linear(100), "sampler": Ancestral(), "picture_size": (8, 8)}
+REQUEST = {
+    "schedule": linear(100),
+    "sampler": Ancestral(),
+    "guidance": NoGuidance(),
+    "picture_size": (8, 8),
+}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,8 @@ REQUEST = {"schedule": linear(100), "sampler": Ancestral(), "picture_size": (8, 
         {"labels": [0, 9, -1], "num_classes": 10},
         {"num_classes": 10},
         {"mask_size": (8, 8)},
+        {"sampler": Ancestral(timesteps=[0, 50, 99])},
+        {"sampler": Ancestral(timesteps=[0, 10, 50]), "start_t": 50},
     ],
 )
 def test_a_request_that_can_be_met_is_accepted(parts: dict):
@@ -97,7 +105,7 @@ def test_a_request_that_can_be_met_is_accepted(parts: dict):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"start_t": 100}, r"start_t=100: .* t = 0, .* to 99"),
+        ({"start_t": 100}, r"start_t=100: .* to 99 with schedule\.num_timesteps=100"),
         ({"start_t": -1}, r"start_t=-1: "),
         ({"start_t": 20, "sampler": DDIM(50)}, r"sampler\.num_steps=50: from t = 20 .* 1 to 21 steps"),
         ({"labels": [3]}, r"labels=\[3\]: .* without classes"),
@@ -106,6 +114,8 @@ def test_a_request_that_can_be_met_is_accepted(parts: dict):
             r"labels=\[3, 10\]: there is no class 10; classes are 0 to 9",
         ),
         ({"labels": [-2], "num_classes": 10}, r"no class -2"),
+        ({"sampler": Ancestral(timesteps=[0, 50])}, r"sampler\.timesteps ends at 50, .* t = 99"),
+        ({"guidance": ClassifierFree(2.0)}, r"guidance: there is no class"),
         ({"mask_size": (8, 9)}, r"mask: is 8x9 .* 8x8"),
         (
             {"start_t": 99, "sampler": Heun(10), "schedule": linear(100, zero_terminal_snr=True)},
@@ -116,3 +126,12 @@ def test_a_request_that_can_be_met_is_accepted(parts: dict):
 def test_a_request_that_cannot_is_refused(parts: dict, message: str):
     with pytest.raises(ValueError, match=message):
         check_request(**(REQUEST | parts))
+
+
+def test_weights_fit_a_network_of_the_same_outputs_and_classes():
+    own = {"variance": LearnedRange(), "num_classes": 10}
+    check_weights(**own, their_variance=Learned(), their_num_classes=10)
+    with pytest.raises(ValueError, match=r"variance: LearnedRange needs 1 outputs .* FixedLarge, has 0; .*"):
+        check_weights(**own, their_variance=FixedLarge(), their_num_classes=10)
+    with pytest.raises(ValueError, match=r"conditional: .* told 10 classes, .* none; use conditional=false"):
+        check_weights(**own, their_variance=LearnedRange(), their_num_classes=None)

@@ -12,6 +12,7 @@ from ddpm.app.loading import Run
 from ddpm.data.augmentation import normalize
 from ddpm.data.digits import Digits
 from ddpm.data.module import ImageDataModule
+from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import bound
 from ddpm.evaluation.nll import NLL
 from ddpm.training.randomness import Purpose, Stream
@@ -34,7 +35,7 @@ def test_it_is_the_bound_of_each_picture_with_its_label(run: Run, data: ImageDat
     held_out = data.data_set.validation.copy(range(N))
     stream = Stream(3, Purpose.LIKELIHOOD)
     expected = bound(
-        run.module.denoiser(torch.tensor(held_out.labels)),
+        run.module.denoiser(torch.tensor(held_out.labels), guidance=NoGuidance()),
         run.module.schedule,
         normalize(torch.tensor(held_out.images)),
         noise=lambda place, like: stream.normal(place, range(N), tuple(like.shape[1:])),
@@ -44,6 +45,8 @@ def test_it_is_the_bound_of_each_picture_with_its_label(run: Run, data: ImageDat
     assert found["by_t"]["bits"] == pytest.approx(
         [float(expected.decoder.mean()), *expected.terms.mean(1).tolist()], rel=1e-5
     )
+    rmse = 127.5 * expected.squared_error.mean(1).sqrt()
+    assert found["by_t"]["rmse"] == pytest.approx(rmse.tolist(), rel=1e-5)
     spread = float(expected.total.std()) / N**0.5
     assert found["standard_error"] == pytest.approx(spread, rel=1e-5)
     assert Image.open(tmp_path / "nll.png").size[0] > 800
@@ -69,6 +72,40 @@ def test_labels_matter_to_a_network_that_knows_them(run: Run, data: ImageDataMod
         for source in (data, mistaken)
     )
     assert right != wrong
+
+
+def test_the_network_is_asked_without_guidance(
+    run: Run, data: ImageDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert run.module.guidance.compares
+    guided = NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path)
+    monkeypatch.setattr(run.module, "guidance", NoGuidance())
+    assert NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path) == guided
+
+
+def test_all_steps_by_number_are_all_steps(run: Run, data: ImageDataModule, tmp_path: Path):
+    most = run.module.schedule.num_timesteps - 1
+    whole, counted = (
+        metric(run.module, data, seed=0, batch_size=N, directory=tmp_path)
+        for metric in (NLL(n=2), NLL(n=2, num_steps=most))
+    )
+    assert whole == counted
+
+
+def test_the_standard_error_of_steps_is_that_of_a_mean_of_pictures(
+    run: Run, data: ImageDataModule, tmp_path: Path
+):
+    """Over many draws of the steps, the figure moves as much as it says."""
+    metric = NLL(n=4, num_steps=12)
+    found = [metric(run.module, data, seed=seed, batch_size=4, directory=tmp_path) for seed in range(24)]
+    bits = torch.tensor([values["bits_per_dim"] for values in found])
+    said = torch.tensor([values["standard_error_of_steps"] for values in found]).square().mean().sqrt()
+    assert 0.6 < float(bits.std() / said) < 1.6
+
+
+def test_one_picture_has_no_standard_error(run: Run, data: ImageDataModule, tmp_path: Path):
+    found = NLL(n=1, num_steps=3)(run.module, data, seed=0, batch_size=1, directory=tmp_path)
+    assert found["standard_error"] is None
 
 
 def test_a_drawing_of_steps_leaves_out_what_it_did_not_draw(run: Run, data: ImageDataModule, tmp_path: Path):

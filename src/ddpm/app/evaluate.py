@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from ddpm.app import terminal
@@ -34,6 +35,12 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             f"data: pictures are {list(data.image_shape)} (channels, height, width), and the run draws "
             f"{list(run.module.image_shape)}"
         )
+    theirs = data.data_set.classes
+    if run.module.classes is not None and list(theirs or ()) != run.module.classes:
+        raise UsageError(
+            f"data: its classes are {_some(theirs)}, and this run was trained with conditional=true on "
+            f"{_some(run.module.classes)}"
+        )
     for metric in metrics.values():
         try:
             metric.check(run.module, data)
@@ -50,6 +57,11 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             "weights": config["weights"],
             "seed": config["seed"],
             "data": describe(data),
+            "settings": {
+                **{group: run.config[group] for group in ("schedule", "objective", "conditional")},
+                "variance": config["variance"] or run.config["variance"],
+                "metrics": config["metrics"],
+            },
         }
         for name, metric in metrics.items():
             with run.module.evaluating(config["weights"]):
@@ -66,6 +78,11 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         return 0
 
     return job
+
+
+def _some(classes: Sequence[str] | None) -> str:
+    named = ", ".join((classes or ())[:5])
+    return f"{named} ..." if len(classes or ()) > 5 else named or "none"
 
 
 def summary(name: str, values: dict[str, Any]) -> str:

@@ -93,16 +93,18 @@ class Run:
         Raises:
             ValueError: for a name that no class has.
         """
-        return None if labels is None else [self._number(label) for label in labels]
+        if labels is None or self.module.classes is None:
+            return labels if labels is None else list(labels)  # refused by number and by name alike
+        return [self._number(label) for label in labels]
 
     def _number(self, label: int | str) -> int:
-        classes = self.module.classes or []
-        if isinstance(label, int):
+        classes = self.module.classes
+        if isinstance(label, int) and not isinstance(label, bool):
             return label
         if label in classes:
             return classes.index(label)
-        near = difflib.get_close_matches(label, classes, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(classes[:20]) or 'none'}"
+        near = difflib.get_close_matches(str(label), classes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(classes[:20])}"
         raise ValueError(f"labels: this run has no class {label}; {hint}")
 
 

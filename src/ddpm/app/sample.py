@@ -36,11 +36,18 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     terminal.set_up(None, leader=True)
     run = load(config["ckpt"], config["device"], config["allow_targets"])
     module = run.module
+    if module.num_classes is None and config["guidance"]:
+        raise UsageError(
+            "guidance: this run was trained without classes; leave it out, or train with conditional=true"
+        )
+    label_drop = run.config.get("data", {}).get("label_drop", 0.0)
     chosen = {group: run.own(config, group, config["allow_targets"]) for group in ("sampler", "guidance")}
     sampler, guidance = build(chosen, "sampler"), build(chosen, "guidance")
     try:
-        labels = run.numbered(config["labels"])
         start, known, sources = _start(config, run)
+        labels = run.numbered(config["labels"])
+        if labels is None and sources and label_drop and module.num_classes is not None:
+            labels = [-1]  # the picture says what to draw
         check_combination(
             schedule=module.schedule,
             objective=module.objective,
@@ -49,11 +56,12 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             sampler=sampler,
             guidance=guidance,
             num_classes=module.num_classes,
-            label_drop=run.config.get("data", {}).get("label_drop", 0.0),
+            label_drop=label_drop,
         )
         check_request(
             schedule=module.schedule,
             sampler=sampler,
+            guidance=guidance,
             start_t=start.t,
             labels=labels,
             num_classes=module.num_classes,

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ddpm.app import terminal
+from ddpm.app import check, terminal
 from ddpm.app.build import build, build_data, build_module, describe
 from ddpm.app.check import SWITCHES
 from ddpm.app.command_line import Job, is_leader
@@ -27,7 +27,7 @@ from ddpm.app.run_directory import Place, number_of_processes
 from ddpm.app.run_record import RunRecord
 from ddpm.data.cache import Cache
 from ddpm.data.module import ImageDataModule
-from ddpm.diffusion import NoiseSchedule
+from ddpm.diffusion.validity import check_request, check_weights
 from ddpm.training import checkpoints
 from ddpm.training.allocation import keep_freed_memory
 from ddpm.training.computing import Compilation, Computing, choose, trains_on
@@ -210,7 +210,7 @@ def _build_trainer(
     batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
     settings["val_check_interval"] = batches
     waiting = DataWait()
-    callbacks = [TrainingRows(waiting), *_build_callbacks(config, module.schedule), Interruption(), waiting]
+    callbacks = [TrainingRows(waiting), *_build_callbacks(config, module), Interruption(), waiting]
     if computing.compile:
         callbacks.insert(0, Compilation(Cache().directory / "compiled"))
     try:
@@ -234,7 +234,7 @@ def _build_trainer(
         raise UsageError(f"trainer: {error}") from error
 
 
-def _build_callbacks(config: dict[str, Any], schedule: NoiseSchedule) -> list[Callback]:
+def _build_callbacks(config: dict[str, Any], module: DDPM) -> list[Callback]:
     built = []
     for name, settings in config["callbacks"].items():
         if not settings:
@@ -244,7 +244,12 @@ def _build_callbacks(config: dict[str, Any], schedule: NoiseSchedule) -> list[Ca
             raise UsageError(f"callbacks.{name}: {settings['_target_']} is no Lightning callback")
         if isinstance(callback, SampleGrids):
             try:
-                callback.sampler.chain(schedule)
+                check_request(
+                    schedule=module.schedule,
+                    sampler=callback.sampler,
+                    guidance=module.guidance,
+                    num_classes=module.num_classes,
+                )
             except ValueError as error:
                 raise UsageError(f"callbacks.{name}.{error}") from error
         built.append(callback)
@@ -333,6 +338,18 @@ def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
 def _start_from(module: DDPM, init: str) -> None:
     """Take over the averaged weights of a checkpoint, for the network and its average alike."""
     path, checkpoint = _find("init", init)
+    config, data = checkpoint["config"], checkpoint["data"]
+    variance = {"variance": config["variance"]}
+    check.check_keys(variance, variance)
+    try:
+        check_weights(
+            variance=module.variance,
+            num_classes=module.num_classes,
+            their_variance=build(variance, "variance"),
+            their_num_classes=len(data["classes"]) if config["conditional"] else None,
+        )
+    except ValueError as error:
+        raise UsageError(f"init={path}: {error}") from error
     own = dict(module.network.named_parameters())
     theirs = checkpoint["ema"]["parameters"]
     for name in sorted({*own, *theirs}):

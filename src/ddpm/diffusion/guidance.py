@@ -1,5 +1,6 @@
 """How the class that is asked for steers the network's answer, while sampling."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -48,7 +49,8 @@ class ClassifierFree:
     eq. 6).
 
     Epsilon, x_0, v and the posterior mean are lines in each other at a given x_t, so the same pictures come
-    out whichever the network predicts. A learned variance is that of the answer with the class.
+    out whichever the network predicts; but not with `rescale`, which is of the answer itself. A learned
+    variance is that of the answer with the class.
 
     Args:
         scale: 0 is the answer without the class, 1 the one with it; the paper's w is scale - 1.
@@ -62,12 +64,18 @@ class ClassifierFree:
     """
 
     def __init__(self, scale: float = 2.0, *, interval: Sequence[int] | None = None, rescale: float = 0.0):
-        if scale < 0:
-            raise ValueError(f"guidance.scale={scale} must be at least 0; 1 is no guidance")
-        if not 0 <= rescale <= 1:
-            raise ValueError(f"guidance.rescale={rescale} must lie between 0 and 1")
-        if interval is not None and not (len(interval) == 2 and 0 <= interval[0] <= interval[1]):
-            raise ValueError(f"guidance.interval={list(interval)} must be [lowest t, highest t], or null")
+        if not (isinstance(scale, int | float) and 0 <= scale < math.inf):
+            raise ValueError(f"guidance.scale={scale} must be a number of at least 0; 1 is no guidance")
+        if not (isinstance(rescale, int | float) and 0 <= rescale <= 1):
+            raise ValueError(f"guidance.rescale={rescale} must be a number between 0 and 1")
+        if interval is not None and not (
+            len(interval) == 2
+            and all(isinstance(t, int) for t in interval)
+            and 0 <= interval[0] <= interval[1]
+        ):
+            raise ValueError(
+                f"guidance.interval={interval} must be [lowest t, highest t] in whole numbers, or null"
+            )
         self.scale = scale
         self.interval = None if interval is None else tuple(interval)
         self.rescale = rescale
@@ -79,7 +87,8 @@ class ClassifierFree:
     def check(self, num_timesteps: int) -> None:
         if self.interval is not None and self.interval[1] >= num_timesteps:
             raise ValueError(
-                f"guidance.interval={list(self.interval)}: t is 0 to {num_timesteps - 1} on this schedule"
+                f"guidance.interval={list(self.interval)}: t is 0 to {num_timesteps - 1} with "
+                f"schedule.num_timesteps={num_timesteps}"
             )
 
     def __call__(self, answer: Answer, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
@@ -96,8 +105,9 @@ class ClassifierFree:
         towards, away = told[:, :channels], answer(None)[:, :channels]
         guided = away + self.scale * (towards - away)
         if self.rescale:
-            spread = _spread(towards) / _spread(guided)
-            guided = guided * (self.rescale * spread + 1 - self.rescale)
+            own = _spread(guided)
+            ratio = torch.where(own > 0, _spread(towards) / own, 1)
+            guided = guided * (self.rescale * ratio + 1 - self.rescale)
         if inside is not None:
             guided = torch.where(inside.view(-1, 1, 1, 1), guided, towards)
         return torch.cat([guided, told[:, channels:]], dim=1)
@@ -105,4 +115,4 @@ class ClassifierFree:
 
 def _spread(answer: Tensor) -> Tensor:
     """Standard deviation within each picture: [B, 1, 1, 1]."""
-    return answer.flatten(1).std(1).view(-1, 1, 1, 1)
+    return answer.flatten(1).std(1, correction=0).view(-1, 1, 1, 1)

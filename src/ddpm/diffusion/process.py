@@ -95,8 +95,6 @@ class NoiseSchedule:
         """The shortened chain that visits only some steps of this one, with the same marginals q(x_t | x_0)
         there.
 
-        Its betas are 1 - alpha-bar(step) / alpha-bar(step before) (Nichol and Dhariwal 2021, eq. 19).
-
         Args:
             steps: rising steps of this chain, each in [0, T).
 
@@ -107,9 +105,15 @@ class NoiseSchedule:
         rising = len(steps) > 0 and bool((steps.diff() > 0).all())
         if not rising or steps[0] < 0 or steps[-1] >= self.num_timesteps:
             raise ValueError(f"steps must rise within 0 to {self.num_timesteps - 1}, got {steps.tolist()}")
-        kept = self.alphas_cumprod[steps]
-        before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        return NoiseSchedule(1 - kept / before, timesteps=self.timesteps[steps], whole=self.whole)
+        kept = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[steps]])
+        return NoiseSchedule(betas_between(kept), timesteps=self.timesteps[steps], whole=self.whole)
+
+
+def betas_between(alphas_cumprod: Tensor) -> Tensor:
+    """The betas [T] of a chain with these alpha-bars [T + 1], before its first step and after each: 1 -
+    alpha-bar(step) / alpha-bar(step before) (Nichol and Dhariwal 2021, eq. 19).
+    """
+    return 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
 
 
 def evenly_spaced(num_steps: int, start: int) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.process import NoiseSchedule
+from ddpm.diffusion.process import NoiseSchedule, betas_between
 
 
 def linear(
@@ -109,7 +109,7 @@ def cosine(
     """
     u = _times(num_timesteps)
     alphas_cumprod = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
-    return _chain(_betas(alphas_cumprod, max_beta), zero_terminal_snr)
+    return _chain(betas_between(alphas_cumprod).clamp(max=max_beta), zero_terminal_snr)
 
 
 def sigmoid(
@@ -139,7 +139,7 @@ def sigmoid(
         )
     values = torch.sigmoid((start + (end - start) * _times(num_timesteps)) / temperature)
     alphas_cumprod = (values[-1] - values) / (values[-1] - values[0])
-    return _chain(_betas(alphas_cumprod, max_beta), zero_terminal_snr)
+    return _chain(betas_between(alphas_cumprod).clamp(max=max_beta), zero_terminal_snr)
 
 
 def laplace(
@@ -166,7 +166,7 @@ def laplace(
         raise ValueError(f"schedule.scale={scale} must be above 0")
     u = _times(num_timesteps)
     log_snr = location - scale * torch.sign(0.5 - u) * torch.log1p(-2 * (0.5 - u).abs())
-    return _chain(_betas(torch.sigmoid(log_snr), max_beta), zero_terminal_snr)
+    return _chain(betas_between(torch.sigmoid(log_snr)).clamp(max=max_beta), zero_terminal_snr)
 
 
 def from_file(path: str, zero_terminal_snr: bool = False) -> NoiseSchedule:
@@ -209,17 +209,12 @@ def _with_zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     roots = schedule.alphas_cumprod.sqrt()
     roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
     alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), roots**2])
-    return NoiseSchedule(_betas(alphas_cumprod))
+    return NoiseSchedule(betas_between(alphas_cumprod).clamp(max=1))
 
 
 def _times(num_timesteps: int) -> Tensor:
     """How far the chain has come before its first step and after each: [T + 1], from 0 to 1."""
     return torch.linspace(0, 1, num_timesteps + 1, dtype=torch.float64)
-
-
-def _betas(alphas_cumprod: Tensor, max_beta: float = 1.0) -> Tensor:
-    """[T] from alpha-bar before the first step and after each, [T + 1]."""
-    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=max_beta)
 
 
 def _scale(num_timesteps: int, **betas: float) -> float:

@@ -74,6 +74,8 @@ class Between:
         self.n = n
 
     def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
+        if images.stop > self.n:
+            raise ValueError(f"n={self.n}: there is no image {images.stop - 1} between the two pictures")
         eps_first, eps_last = draw(range(2))
         share = torch.tensor([i / (self.n - 1) for i in images], device=eps_first.device)[:, None, None, None]
         x_0 = (1 - share) * self.first.to(eps_first) + share * self.last.to(eps_first)

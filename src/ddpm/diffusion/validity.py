@@ -36,17 +36,17 @@ def check_combination(
             f"objective: {_name(objective)} says nothing about x_0 where the schedule ends at zero SNR; use "
             "objective=v or objective=x_0, or a schedule with schedule.zero_terminal_snr=false"
         )
+    if not weighting.trains_zero_snr and float(schedule.alphas_cumprod[-1]) == 0:
+        raise ValueError(
+            f"weighting: {_name(weighting)} gives no weight to zero SNR, where the schedule ends and "
+            "sampling starts; use weighting=simple, or a schedule with schedule.zero_terminal_snr=false"
+        )
     if variance.outputs and not weighting.trains_variance:
         raise ValueError(
             f"weighting: {_name(weighting)} does not train the variance that {_name(variance)} learns; use "
             "weighting=hybrid or weighting=bound, or variance=fixed_large"
         )
-    sampler.chain(schedule)
-    if guidance.compares and num_classes is None:
-        raise ValueError(
-            "guidance: there is no class to guide to in a network that is told none; use guidance=none, or "
-            "train with conditional=true"
-        )
+    check_request(schedule=schedule, sampler=sampler, guidance=guidance, num_classes=num_classes)
     if guidance.compares and not label_drop:
         raise ValueError(
             "guidance: compares with the answer without a class, which data.label_drop=0 never trains; use "
@@ -57,13 +57,13 @@ def check_combination(
             f"data.label_drop={label_drop}: withholds a class from a network that is told none; use "
             "data.label_drop=0, or conditional=true"
         )
-    guidance.check(schedule.num_timesteps)
 
 
 def check_request(
     *,
     schedule: NoiseSchedule,
     sampler: Sampler,
+    guidance: Guidance,
     start_t: int | None = None,
     labels: Sequence[int] | None = None,
     num_classes: int | None = None,
@@ -73,7 +73,7 @@ def check_request(
     """Refuse to sample what there is not.
 
     Args:
-        schedule, sampler: of the reverse process.
+        schedule, sampler, guidance: of the reverse process.
         start_t: the step that it starts at.
         labels: the classes that are asked for; -1 is none.
         num_classes: that the network knows; None for an unconditional one.
@@ -85,10 +85,21 @@ def check_request(
     """
     if start_t is not None and not 0 <= start_t < schedule.num_timesteps:
         raise ValueError(
-            f"start_t={start_t}: the schedule has t = 0, which changes almost nothing, to "
-            f"{schedule.num_timesteps - 1}"
+            f"start_t={start_t}: t is 0, which changes almost nothing, to {schedule.num_timesteps - 1} with "
+            f"schedule.num_timesteps={schedule.num_timesteps}"
         )
-    sampler.chain(schedule, start_t)
+    chain = sampler.chain(schedule, start_t)
+    if int(chain.timesteps[-1]) != (schedule.num_timesteps - 1 if start_t is None else start_t):
+        raise ValueError(
+            f"sampler.timesteps ends at {int(chain.timesteps[-1])}, and noise is x_t at "
+            f"t = {schedule.num_timesteps - 1}; end the list there, or start from a picture"
+        )
+    guidance.check(schedule.num_timesteps)
+    if guidance.compares and num_classes is None:
+        raise ValueError(
+            "guidance: there is no class to guide to in a network that is told none; use guidance=none, or "
+            "train with conditional=true"
+        )
     if labels and num_classes is None:
         raise ValueError(
             f"labels={list(labels)}: the network was trained without classes; leave labels out, or train "
@@ -105,6 +116,33 @@ def check_request(
         raise ValueError(
             f"mask: is {mask_size[0]}x{mask_size[1]} (height x width), and pictures of this run are "
             f"{height}x{width}; it must be as large as they are"
+        )
+
+
+def check_weights(
+    *, variance: Variance, num_classes: int | None, their_variance: Variance, their_num_classes: int | None
+) -> None:
+    """Refuse to start from the weights of a network with other outputs or inputs.
+
+    Args:
+        variance, num_classes: of the network that is to be trained.
+        their_variance, their_num_classes: of the network that the weights belong to.
+
+    Raises:
+        ValueError: naming the setting, and the one that fits.
+    """
+    if variance.outputs != their_variance.outputs:
+        fitting = "hybrid" if their_variance.outputs else "simple"
+        raise ValueError(
+            f"variance: {_name(variance)} needs {variance.outputs} outputs of the network beside the "
+            f"prediction, and the checkpoint's, trained with {_name(their_variance)}, has "
+            f"{their_variance.outputs}; use the checkpoint's variance, with weighting={fitting}"
+        )
+    if num_classes != their_num_classes:
+        raise ValueError(
+            f"conditional: this network is told {num_classes or 'no'} classes, and the checkpoint's "
+            f"{their_num_classes or 'none'}; use conditional={str(their_num_classes is not None).lower()}, "
+            f"with data of as many classes"
         )
 
 

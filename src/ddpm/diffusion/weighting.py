@@ -20,9 +20,12 @@ class Noised(NamedTuple):
 
 
 class Weighting(Protocol):
-    """A loss. `trains_variance` says whether it teaches the network a variance of the reverse step."""
+    """A loss. `trains_variance` says whether it teaches the network a variance of the reverse step, and
+    `trains_zero_snr` whether it teaches it anything where nothing of x_0 is left in x_t.
+    """
 
     trains_variance: bool
+    trains_zero_snr: bool
 
     def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
         """The loss of each picture, [B].
@@ -48,15 +51,19 @@ class Simple:
     """
 
     trains_variance = False
+    trains_zero_snr = True
 
     def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
         return squared_error(denoiser, schedule, noised, output)
 
 
 class OnX0:
-    """A weight on the squared error of x_0, whatever the network predicts. Subclasses state the weight."""
+    """A weight on the squared error of x_0, whatever the network predicts. Subclasses state the weight, which
+    is 0 where the SNR is.
+    """
 
     trains_variance = False
+    trains_zero_snr = False
 
     def weight(self, snr: Tensor) -> Tensor:
         """Of the squared error of x_0 at this signal-to-noise ratio. Both [B]."""
@@ -121,6 +128,7 @@ class VariationalBound:
     """
 
     trains_variance = True
+    trains_zero_snr = True
 
     def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
         prediction = denoiser.read(schedule, noised.x_t, noised.t, output)
@@ -139,6 +147,7 @@ class Hybrid:
     """
 
     trains_variance = True
+    trains_zero_snr = True
 
     def __init__(self, bound_share: float = 0.001):
         if bound_share <= 0:

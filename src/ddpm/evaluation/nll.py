@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddpm.data.augmentation import normalize
 from ddpm.data.module import ImageDataModule
+from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
 from ddpm.training.module import DDPM
 from ddpm.training.progress import Countdown
@@ -57,8 +58,7 @@ class NLL:
                 labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
                 parts.append(self._bound(module, x_0, labels, images, seed, countdown))
         found = Bound(*(torch.cat(column, dim=-1).double().cpu() for column in zip(*parts, strict=True)))
-        complete = self.num_steps is None or self.num_steps == module.schedule.num_timesteps - 1
-        if complete:
+        if uses == module.schedule.num_timesteps:
             draw(found, directory / "nll.png")
         return {
             "bits_per_dim": found.total.mean().item(),
@@ -81,18 +81,18 @@ class NLL:
             countdown.advance(countdown.done + 1)
             return stream.normal(place, images, tuple(like.shape[1:]))
 
-        steps = None
-        if self.num_steps is not None:
-            others = (module.schedule.num_timesteps - 1,)
-            u = Stream(seed, Purpose.LIKELIHOOD_STEP, module.device).uniform(0, images, others)
+        steps, most = None, module.schedule.num_timesteps - 1
+        if self.num_steps is not None and self.num_steps < most:
+            u = Stream(seed, Purpose.LIKELIHOOD_STEP, module.device).uniform(0, images, (most,))
             steps = some_steps(u.T, self.num_steps)
-        denoiser = module.denoiser(labels if module.num_classes else None)
+        # guidance serves the look of samples; the likelihood is that of the network's own answer
+        denoiser = module.denoiser(labels if module.num_classes else None, guidance=NoGuidance())
         return bound(denoiser, module.schedule, x_0, noise=noise, steps=steps)
 
 
-def _of_mean(values: Tensor) -> float:
-    """Standard error of the mean of what was drawn: pictures, noise and steps alike."""
-    return (values.std() / math.sqrt(len(values))).item()
+def _of_mean(values: Tensor) -> float | None:
+    """Standard error of the mean of what was drawn: pictures, noise and steps alike. None for one picture."""
+    return None if len(values) < 2 else (values.std() / math.sqrt(len(values))).item()
 
 
 def _by_t(found: Bound, num_timesteps: int) -> dict[str, list[float | None]]:

@@ -23,14 +23,16 @@ log = logging.getLogger(__name__)
 CELL = 64
 """Pictures smaller than this many pixels are enlarged in grids, by a whole factor."""
 
+CAPTION = 14
+"""Height in pixels of what stands above a picture."""
+
+MOST_COLUMNS = 16
+"""Pictures a row in which each column shows a class of its own."""
+
 
 def to_uint8(x_0: Tensor) -> Tensor:
     """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded."""
     return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-CAPTION = 14
-"""Height in pixels of what stands above a picture."""
 
 
 def grid(
@@ -78,10 +80,6 @@ def _caption(text: str, width: int, background: int) -> np.ndarray:
     strip = Image.new("RGB", (width, CAPTION), (background,) * 3)
     ImageDraw.Draw(strip).text((width / 2, CAPTION / 2), text, fill="white", font=font, anchor="mm")
     return np.asarray(strip)
-
-
-MOST_COLUMNS = 16
-"""Pictures a row in which each column shows a class of its own."""
 
 
 def sheet(module: DDPM, drawn: Tensor, labels: Sequence[int] | None = None) -> np.ndarray:

@@ -302,15 +302,18 @@ class DDPM(LightningModule):
             float32 [len(images), C, H, W] in [-1, 1].
 
         Raises:
-            ValueError: where a label, or the start, is out of range.
+            ValueError: where a label, the start or the mask does not fit.
         """
         start, sampler = start or FromNoise(), sampler or self.sampler
         check_request(
             schedule=self.schedule,
             sampler=sampler,
+            guidance=guidance or self.guidance,
             start_t=start.t,
             labels=labels,
             num_classes=self.num_classes,
+            picture_size=self.image_shape[1:],
+            mask_size=None if known is None else tuple(known.free.shape[-2:]),
         )
         stream = Stream(seed, Purpose.SAMPLE_STEP, self.device)
         first = Stream(seed, Purpose.SAMPLE_START, self.device)

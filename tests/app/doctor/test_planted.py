@@ -66,7 +66,7 @@ ERRORS = {
     ),
     "betas of the whole chain after respacing": Error(
         NoiseSchedule.respaced,
-        [("1 - kept / before", "self.betas[steps]")],
+        [("betas_between(kept)", "self.betas[steps]")],
         "forward process",
         {"noising", "respacing"},
         {"respacing"},

@@ -1,6 +1,5 @@
 """DDIM run backwards: from a picture to the noise that DDIM turns into it."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import NoiseSchedule
+from ddpm.diffusion.samplers.flow import euler
 from ddpm.diffusion.samplers.sampler import OnStep, observed
 from ddpm.diffusion.samplers.spacing import Shape, Spacing
 
@@ -74,9 +74,7 @@ class DDIMInversion:
         predict = observed(denoiser, chain, on_step)
         x_t, eps, alpha_bar_s = x_0, torch.zeros_like(x_0), 1.0
         for i, alpha_bar_t in enumerate(chain.alphas_cumprod.tolist()):
-            # from s, where x_t is, to t, the step above: eq. 13 in terms of x_t = sqrt(alpha-bar) x
-            ratio = math.sqrt(alpha_bar_t / alpha_bar_s)
-            stride = math.sqrt(1 - alpha_bar_t) - ratio * math.sqrt(1 - alpha_bar_s)
+            ratio, stride = euler(alpha_bar_s, alpha_bar_t)  # from s, where x_t is, to t, the step above
             eps = predict(ratio * x_t + stride * eps, i).eps
             x_t = ratio * x_t + stride * eps
             alpha_bar_s = alpha_bar_t

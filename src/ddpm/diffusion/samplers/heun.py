@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import NoiseSchedule
+from ddpm.diffusion.samplers.flow import euler
 from ddpm.diffusion.samplers.sampler import Noise, OnStep, observed
 from ddpm.diffusion.samplers.spacing import Shape, Spacing, refuse_zero_snr
 
@@ -61,12 +62,9 @@ class Heun:
     ) -> Tensor:
         chain = self.chain(schedule, start)
         predict = observed(denoiser, chain, on_step)
-        signals = chain.alphas_cumprod.sqrt().tolist()
-        sigmas = chain.snr.rsqrt().tolist()
+        alpha_bars = chain.alphas_cumprod.tolist()
         for i in reversed(range(1, chain.num_timesteps)):
-            # a step of x is this, in terms of x_t = signal x
-            ratio = signals[i - 1] / signals[i]
-            stride = signals[i - 1] * (sigmas[i - 1] - sigmas[i])
+            ratio, stride = euler(alpha_bars[i], alpha_bars[i - 1])
             slope = predict(x_t, i).eps
             slope_below = predict(ratio * x_t + stride * slope, i - 1).eps
             x_t = ratio * x_t + stride * (slope + slope_below) / 2

@@ -65,11 +65,13 @@ class Spacing:
             if start is None:
                 return torch.tensor(self.timesteps)
             return torch.tensor([*(t for t in self.timesteps if t < start), start])
+        higher = "schedule.num_timesteps" if start is None else "start_t"
         start = last if start is None else start
         num_steps = start + 1 if self.num_steps is None else self.num_steps
         if num_steps > start + 1:
             raise ValueError(
-                f"sampler.num_steps={num_steps}: from t = {start} down to 0 there are 1 to {start + 1} steps"
+                f"sampler.num_steps={num_steps}: from t = {start} down to 0 there are 1 to {start + 1} "
+                f"steps; use sampler.num_steps={start + 1}, or a higher {higher}"
             )
         return {"uniform": evenly_spaced, "quadratic": quadratically_spaced}[self.spacing](num_steps, start)
 
