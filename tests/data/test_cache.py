@@ -54,9 +54,8 @@ def program(code: str, *, cache_dir: Path) -> subprocess.Popen:
         """
     command = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)]
     environment = {**os.environ, "DDPM_CACHE": str(cache_dir)}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, env=environment, text=True, **pipes)
 
 
 def test_an_entry_is_built_once(own_cache: Path):
