@@ -36,7 +36,7 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(to_file)
     logging.captureWarnings(True)
-    warnings.formatwarning = lambda message, *args, **kwargs: str(message)  # type: ignore[assignment]
+    warnings.formatwarning = lambda message, *args, **kwargs: str(message)
     for talkative in ("lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib"):
         logger = logging.getLogger(talkative)
         logger.handlers.clear()
