@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.networks.blocks import Downsample, Dropout, ResidualBlock, SelfAttention, Stage
+from ddpm.networks.blocks import Downsample, Dropout, ResidualBlock, SelfAttention, Stage, Upsample
 from ddpm.networks.inputs import sinusoids
 from ddpm.networks.unet import UNet
 
@@ -312,10 +312,34 @@ def test_attention_reshapes_are_views_in_channels_last() -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_attention_by_plain_products_is_the_same(memory_format: torch.memory_format) -> None:
-    attention = awake(SelfAttention(8, heads=2, norm_groups=4, norm_eps=1e-6))
-    x = torch.randn(2, 8, 4, 6).to(memory_format=memory_format)
-    torch.testing.assert_close(attention._attend_by_matmul(x), attention._attend(x), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (3, 5), (1, 2)])
+def test_upsampling_is_repetition_and_a_convolution(
+    memory_format: torch.memory_format, height: int, width: int
+) -> None:
+    """Also for pictures smaller than the kernel, and going back."""
+    layer = awake(Upsample(8)).to(memory_format=memory_format)
+    x = torch.randn(2, 8, height, width).to(memory_format=memory_format).requires_grad_()
+    to = torch.randn(2, 8, 2 * height, 2 * width)
+    repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    given = (x, layer.conv.weight, layer.conv.bias)
+    expected = F.conv2d(repeated, layer.conv.weight, layer.conv.bias, padding=1)
+    answer = layer(x, torch.empty(0))
+    torch.testing.assert_close(answer, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(answer, given, to), torch.autograd.grad(expected, given, to), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_upsampling_in_bfloat16_is_as_exact_as_a_convolution() -> None:
+    """Its kernel is a sum of rounded weights, and rounded again."""
+    layer, x = awake(Upsample(64)), torch.randn(4, 64, 8, 8)
+    with torch.inference_mode():
+        exact = layer(x, torch.empty(0))
+        with torch.autocast("cpu", torch.bfloat16):
+            ours = layer(x, torch.empty(0)).float()
+            plain = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")).float()
+    assert (ours - exact).std() < 1.2 * (plain - exact).std()
 
 
 def test_dropout_keeps_its_share_at_every_place_and_the_mean() -> None:

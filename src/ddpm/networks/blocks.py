@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MATMUL_TOKENS = 1024
-"""The longest row of tokens whose attention weights a CPU may hold as one matrix."""
+from ddpm.networks.attention import attend
 
 
 class Dropout(nn.Dropout):
@@ -23,8 +22,8 @@ class Dropout(nn.Dropout):
         drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         # in the order in which x lies in memory
         bits = drawn.view(torch.int16).as_strided(x.shape, torch.empty_like(x).stride())
-        kept = (bits >= dropped - 2**15).to(x.dtype)
-        return x * kept.mul_(2**16 / (2**16 - dropped))
+        grown = x.new_tensor(2**16 / (2**16 - dropped))
+        return x * torch.where(bits >= dropped - 2**15, grown, torch.zeros_like(grown))
 
 
 class ResidualBlock(nn.Module):
@@ -91,30 +90,13 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] to the same shape."""
-        if x.device.type == "cpu" and x.shape[2] * x.shape[3] <= MATMUL_TOKENS:
-            return x + self._attend_by_matmul(self.norm(x))
-        return x + self._attend(self.norm(x))
-
-    def _attend(self, x: Tensor) -> Tensor:
-        """Without ever holding the attention weights. In channels_last every reshape is a view."""
+        """x [B, C, H, W] to the same shape. In channels_last every reshape is a view."""
         b, c, height, width = x.shape
-        tokens = x.flatten(2).transpose(1, 2)  # [B, HW, C]
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
         qkv = self.to_qkv(tokens).view(b, height * width, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, HW, C / heads]
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, height * width, c)
-        return self.to_out(attended).transpose(1, 2).view(b, c, height, width)
-
-    def _attend_by_matmul(self, x: Tensor) -> Tensor:
-        """The same by plain products, which CPUs compute twice as fast in bfloat16, or for few tokens. Linear
-        layers are 1x1 convolutions here: no reshape copies, and in float32 these come from a quicker library
-        than matrix products do.
-        """
-        qkv = F.conv2d(x, self.to_qkv.weight[:, :, None, None], self.to_qkv.bias)
-        q, k, v = qkv.flatten(2).unflatten(1, (3, self.heads, -1)).unbind(1)  # each [B, heads, C / heads, HW]
-        weights = ((q * q.shape[2] ** -0.5).transpose(2, 3) @ k).softmax(dim=3)  # [B, heads, HW, HW]
-        attended = (v @ weights.transpose(2, 3)).reshape(x.shape)
-        return F.conv2d(attended, self.to_out.weight[:, :, None, None], self.to_out.bias)
+        attended = attend(q, k, v).transpose(1, 2).reshape(b, height * width, c)
+        return x + self.to_out(attended).transpose(1, 2).view(b, c, height, width)
 
 
 class Stage(nn.Module):
@@ -152,7 +134,12 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width by repeating pixels, then a 3x3 convolution."""
+    """Doubles height and width by repeating pixels, then a 3x3 convolution.
+
+    Of a window of 3x3 repeated pixels, at most four differ. Adding up the weights that meet the same one
+    makes both steps a transposed convolution of stride 2 by a 4x4 kernel: 16 products a pixel and channel in
+    place of 36, and in training up to twice the speed on a CPU.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -160,4 +147,16 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x [B, C, H, W] to [B, C, 2H, 2W], whatever the time."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        if x.device.type != "cpu":  # other kernels, which nobody has timed
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        weight = self.conv.weight
+        kernel = (weight.flatten(2) @ SHARES.to(weight.dtype)).unflatten(2, (4, 4)).transpose(0, 1)
+        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+
+
+# on the CPU even where somebody who makes a network on another device is the first to import this
+_SHARES_OF_A_ROW = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]], device="cpu")
+SHARES = torch.kron(_SHARES_OF_A_ROW, _SHARES_OF_A_ROW)
+"""[9, 16]: which weights of a 3x3 kernel add up to each of the 4x4 that serve `Upsample`. A transposed
+convolution turns its kernel around.
+"""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ddpm.networks.attention import attend
 from ddpm.networks.inputs import check_size, known_labels, sinusoids
 
 TIME_FREQUENCIES = 256
@@ -57,7 +58,7 @@ class Block(nn.Module):
         b, n, width = x.shape
         qkv = self.to_qkv(x).view(b, n, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
-        return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, width))
+        return self.to_out(attend(q, k, v).transpose(1, 2).reshape(b, n, width))
 
 
 class DiT(nn.Module):
