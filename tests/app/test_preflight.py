@@ -34,7 +34,7 @@ def test_it_says_what_a_run_would_take(
     forward, step = re.findall(r"[\d.]+", lines["FLOPs an image"])
     assert float(step) == pytest.approx(3 * float(forward), rel=1e-3)
     assert lines["batch"].startswith("64 pictures a step, 16 at once")
-    assert "32-true, on 1 x CPU" in lines["computed in"]
+    assert "32-true, channels last, on 1 x CPU" in lines["computed in"]
     assert lines["memory"].endswith("GiB of the process, at its peak")
     assert re.match(r"[\d.]+ ms, [\d,]+ images/s", lines["a step"])
     assert lines["a sample grid"].startswith("16 pictures every 10 steps: ")

@@ -3,10 +3,13 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import sample
 from ddpm.app import command_line
@@ -18,6 +21,9 @@ MISTAKES = {
     "n=true": r"n=True: must be int",
     "seed=-1": r"seed=-1: must be at least 0",
     "weights=best": r"weights=best: must be ema or raw",
+    "batch_size=0": r"batch_size=0: must be at least 1",
+    "precision=16-mixed": r"precision=16-mixed: must be auto or 32-true or bf16-mixed",
+    "compile=often": r"compile=often: must be bool or null",
     "sampler=ddim sampler.num_steps=5000": r"sampler\.num_steps=5000",
     "sampler.eta=0.5": r"sampler\.eta: there is no such key.*this run is Ancestral; sampler=OPTION",
     "guidance.scale=2": r"guidance: this run was trained without classes; .* conditional=true",
@@ -154,6 +160,35 @@ def test_pictures_are_what_sampling_starts_from(
     _, first = sampled(tmp_path / "same", *arguments, monkeypatch=monkeypatch)
     assert np.array_equal(ends[0], first[0])  # the same noise and the same picture
     assert not np.array_equal(ends[1], first[1])
+
+
+def test_precision_layout_and_compilation_are_chosen_on_the_command_line(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """And none of them changes the pictures by more than rounding."""
+    ran: list[int] = []
+    plain_compile = nn.Module.compile
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        return lambda *arguments: (ran.append(1), graph(*arguments))[1]
+
+    monkeypatch.setattr(nn.Module, "compile", lambda self: plain_compile(self, backend=backend))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    arguments = (f"ckpt={conditional_run}", "n=4", "batch_size=2")
+    _, plain = sampled(
+        tmp_path / "plain", *arguments, "precision=32-true", "channels_last=false", monkeypatch=monkeypatch
+    )
+    assert not ran
+    for setting, said, within in (
+        ("channels_last=true", "2 images at once, computed in 32-true, channels last on cpu", 1),
+        ("precision=bf16-mixed", "computed in bf16-mixed on cpu", 40),
+        ("compile=true", "computed in 32-true, channels last, compiled on cpu", 1),
+    ):
+        name = setting.partition("=")[0]
+        _, pictures = sampled(tmp_path / name, *arguments, setting, monkeypatch=monkeypatch)
+        assert said in capsys.readouterr().err
+        assert np.abs(pictures.astype(int) - plain).max() <= within
+    assert len(ran) >= 4 * 2  # every use of the network
 
 
 def test_a_missing_checkpoint_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -16,22 +16,24 @@ from ddpm.training.ema import EMA
 from ddpm.training.module import DDPM
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-LARGE, SMALL = 35_000_000, 700_000
+LARGE, SMALL, TINY = 35_000_000, 700_000, 170_000
 
 
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """What the hardware is said to have."""
-    has = {"bfloat16": True, "triton": True}
+    has = {"bfloat16": True, "triton": True, "onednn": True}
     monkeypatch.setattr(computing, "has_bfloat16", lambda device: has["bfloat16"])
     monkeypatch.setattr(computing, "_has_triton", lambda: has["triton"])
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has["onednn"])
     return has
 
 
 @pytest.mark.parametrize(
     ("device", "parameters", "steps", "chosen"),
     [
-        (CPU, SMALL, 4500, Computing("32-true", False, False)),
+        (CPU, TINY, 4500, Computing("32-true", True, False)),
+        (CPU, SMALL, 4500, Computing("bf16-mixed", False, False)),
         (CPU, LARGE, 800_000, Computing("bf16-mixed", False, False)),
         (GPU, SMALL, 800_000, Computing("32-true", False, False)),
         (GPU, LARGE, 800_000, Computing("bf16-mixed", True, True)),
@@ -48,7 +50,14 @@ def test_what_is_chosen(
 def test_older_hardware_computes_in_float32(units: dict[str, bool]):
     units.update(bfloat16=False, triton=False)
     assert choose(GPU, LARGE, 800_000) == Computing("32-true", False, False)
+    assert choose(CPU, LARGE, 800_000) == Computing("32-true", True, False)
+    units.update(onednn=False)
     assert choose(CPU, LARGE, 800_000) == Computing("32-true", False, False)
+
+
+def test_channels_last_is_for_float32_on_a_cpu(units: dict[str, bool]):
+    assert choose(CPU, LARGE, 800_000, precision="32-true") == Computing("32-true", True, False)
+    assert choose(CPU, TINY, 800_000, precision="bf16-mixed") == Computing("bf16-mixed", False, False)
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
@@ -73,8 +82,7 @@ def test_the_accelerator_says_which_device(monkeypatch: pytest.MonkeyPatch):
 
 def lay(module: DDPM) -> DDPM:
     """Channels last, as the program does it."""
-    module.network.to(memory_format=torch.channels_last)
-    module.ema = EMA(module.network, 0.9)
+    module.compute_as(Computing("32-true", channels_last=True, compile=False))
     return module
 
 
@@ -97,6 +105,55 @@ def test_a_run_goes_on_in_another_memory_layout(tmp_path: Path):
             torch.testing.assert_close(rest.state_dict()[name], weights, atol=1e-4, rtol=1e-3)
         for a, b in zip(rest.ema._average, whole.ema._average, strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_the_average_follows_another_memory_layout():
+    module = make_module()
+    for average in module.ema._average:
+        average.normal_()
+    before = [average.clone() for average in module.ema._average]
+    lay(module)
+    for parameter, average, value in zip(
+        module.network.parameters(), module.ema._average, before, strict=True
+    ):
+        assert average.stride() == parameter.stride()
+        assert torch.equal(average, value)
+
+
+def test_samples_are_drawn_in_the_precision_that_was_chosen():
+    """With weights that are awake, since a fresh network answers zero in every precision."""
+    module = make_module()
+    for parameter in module.network.parameters():
+        parameter.data.normal_(std=0.1)
+    module.ema = EMA(module.network, 0.9)
+    exact = module.sample(range(2))
+    asked: list[torch.dtype] = []
+    module.network.conv_in.register_forward_hook(lambda *args: asked.append(args[2].dtype))
+    module.compute_as(Computing("bf16-mixed", channels_last=False, compile=False))
+    halves = module.sample(range(2))
+    assert set(asked) == {torch.bfloat16}
+    assert halves.dtype == torch.float32
+    assert 0 < (halves - exact).abs().max() < 0.2
+
+
+def test_autocast_never_mixes_up_the_average_and_the_network():
+    """Within an outer autocast, as in validation, each answers as it does alone."""
+    module = make_module()
+    for parameter, average in zip(module.network.parameters(), module.ema._average, strict=True):
+        parameter.data.normal_(std=0.1)
+        average.normal_(std=0.1)
+    module.compute_as(Computing("bf16-mixed", channels_last=False, compile=False))
+    x, t = torch.randn(2, *module.image_shape), torch.tensor([3, 700])
+
+    def answer(weights: str) -> torch.Tensor:
+        with module.evaluating(weights):
+            return module.network(x, t)
+
+    alone = [answer(weights) for weights in ("raw", "ema")]
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(2):
+            assert torch.equal(answer("raw"), alone[0])
+            assert torch.equal(answer("ema"), alone[1])
 
 
 def compiled(directory: Path) -> DDPM:

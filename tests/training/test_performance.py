@@ -6,13 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 from test_module import make_module, make_trainer
+from torch import Tensor, nn
 
 from ddpm.data.digits import Digits
-from ddpm.networks.unet import UNet
+from ddpm.networks import DiT, UNet
 from ddpm.training import performance
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.metrics import TrainingRows
-from ddpm.training.performance import STEP, DataWait, flops_an_image, matmul_peak, peak_memory
+from ddpm.training.performance import (
+    STEP,
+    DataWait,
+    activation_bytes,
+    flops_an_image,
+    matmul_peak,
+    peak_memory,
+)
 
 
 def test_the_papers_network_takes_the_published_arithmetic():
@@ -21,6 +29,54 @@ def test_the_papers_network_takes_the_published_arithmetic():
     assert forward == pytest.approx(12.11e9, rel=1e-3)
     assert STEP * forward == pytest.approx(36.3e9, rel=2e-3)
     assert network.training
+
+
+def test_a_transformers_arithmetic_is_that_of_its_weights():
+    """A multiplication and an addition for each weight and token, but those that the whole picture shares."""
+    network = DiT(4, 8, width=32, depth=2, heads=2)
+    tokens, vectors = 16, {"time", "modulation", "modulation_out"}
+    expected = sum(
+        2 * weight.numel() * (1 if vectors & set(name.split(".")) else tokens)
+        for name, weight in network.named_parameters()
+        if weight.ndim == 2
+    )
+    assert flops_an_image(network, (4, 8, 8)) == expected
+
+
+class OfValues(nn.Module):
+    """A network that cannot be run on shapes alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.out = nn.Conv2d(5, 3, 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.out(self.conv(x)) if t.max().item() < 1000 else x
+
+
+def test_a_network_that_needs_values_is_given_them():
+    network = OfValues()
+    assert flops_an_image(network, (3, 8, 8)) == 2 * 64 * (5 * 3 * 9 + 3 * 5)
+    assert network.training
+
+
+def test_activations_are_what_lives_at_once():
+    """Two feature maps at a time, wherever they are computed; a view takes nothing."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(2), nn.Unflatten(2, (16, 16)), nn.Conv2d(8, 4, 1))
+    network.forward = lambda x, t: nn.Sequential.forward(network, x)
+    assert activation_bytes(network, (3, 16, 16)) == (8 + 4) * 256 * 4
+    assert activation_bytes(OfValues(), (3, 8, 8)) >= (5 + 3) * 64 * 4
+
+
+def test_activations_of_the_papers_network_hold_the_skips():
+    """Twelve maps wait for the decoder; what is computed on top of them is a few of the largest."""
+    with torch.device("meta"):
+        network = UNet(3, 3)
+    waiting = 128 * (3 * 32**2 + 16**2) + 256 * (2 * 16**2 + 8**2 + 2 * 8**2 + 4**2 + 2 * 4**2)
+    largest = 256 * 32**2
+    found = activation_bytes(network, (3, 32, 32)) / 4
+    assert waiting + largest < found < waiting + 6 * largest
 
 
 def test_counting_changes_no_random_numbers():

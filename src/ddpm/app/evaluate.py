@@ -13,6 +13,8 @@ from ddpm.app.loading import Run, load
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
 from ddpm.evaluation.metric import Metric
+from ddpm.training.allocation import keep_freed_memory
+from ddpm.training.sampling import images_at_once
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     """
     terminal.set_up(None, leader=True)
     run = load(config["ckpt"], config["device"], config["allow_targets"])
+    if run.module.device.type == "cpu":
+        keep_freed_memory()
     metrics: dict[str, Metric] = {name: build(config["metrics"], name) for name in config["metrics"]}
     if config["variance"]:
         _swap_variance(run, config)
@@ -69,7 +73,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
                     run.module,
                     data,
                     seed=config["seed"],
-                    batch_size=config["batch_size"],
+                    batch_size=config["batch_size"] or images_at_once(run.module),
                     directory=directory,
                 )
             terminal.say(summary(name, found[name]))

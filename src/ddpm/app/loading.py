@@ -14,7 +14,7 @@ from ddpm.app.build import build_module
 from ddpm.app.errors import UsageError
 from ddpm.training import checkpoints
 from ddpm.training.module import DDPM
-from ddpm.training.progress import announced_sampling
+from ddpm.training.sampling import announced_sampling
 
 PARTS = (
     "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "guidance",
@@ -44,7 +44,7 @@ class Run:
         n: int = 16,
         *,
         labels: Sequence[int | str] | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         **settings: Any,
     ) -> Tensor:
         """Draw pictures: float32 [n, C, H, W] in [-1, 1], on the CPU. Image i depends on (seed, i) alone.
@@ -52,7 +52,7 @@ class Run:
         Args:
             n: pictures.
             labels: classes by number or name, which the pictures take in turn; by default every class.
-            batch_size: pictures drawn at once.
+            batch_size: pictures drawn at once; by default as many as fit into memory, up to 256.
             settings: `seed`, `sampler`, `weights`, `guidance`, `start` and `known`, as `DDPM.sample` takes
                 them.
 

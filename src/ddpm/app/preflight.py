@@ -14,7 +14,8 @@ from ddpm.training.computing import Computing
 from ddpm.training.grids import SampleGrids
 from ddpm.training.module import DDPM
 from ddpm.training.performance import GIB, STEP, matmul_peak, peak_memory, wait
-from ddpm.training.progress import duration, seconds_to_sample
+from ddpm.training.progress import duration
+from ddpm.training.sampling import seconds_to_sample
 
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 10.0

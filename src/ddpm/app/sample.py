@@ -1,6 +1,7 @@
 """What sample.py does once its configuration is checked."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from ddpm.app.errors import UsageError
 from ddpm.app.loading import Run, load
 from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
+from ddpm.data.cache import Cache
 from ddpm.data.decoding import decode_or_reason
 from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromNoise, FromPicture, Start
 from ddpm.diffusion.validity import check_combination, check_request
+from ddpm.training.allocation import keep_freed_memory
+from ddpm.training.computing import COMPILING, choose, keep_compiled
 from ddpm.training.grids import sheet, to_uint8
+from ddpm.training.sampling import images_at_once, uses_of_network
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +39,11 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         UsageError: where there are none, or the settings make no sense.
     """
     terminal.set_up(None, leader=True)
+    torch.set_float32_matmul_precision("high")  # as in training: TF32 on GPUs
     run = load(config["ckpt"], config["device"], config["allow_targets"])
     module = run.module
+    if module.device.type == "cpu":
+        keep_freed_memory()
     if module.num_classes is None and config["guidance"]:
         raise UsageError(
             "guidance: this run was trained without classes; leave it out, or train with conditional=true"
@@ -70,15 +78,29 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    batch_size = min(config["batch_size"] or images_at_once(module), config["n"])
+    batches = math.ceil(config["n"] / batch_size)
+    computing = choose(
+        module.device,
+        sum(parameter.numel() for parameter in module.network.parameters()),
+        uses_of_network(module, sampler, start, guidance) * batches,
+        **{name: config[name] for name in ("precision", "channels_last", "compile")},
+    )
+    module.compute_as(computing)
     directory = place.directory
 
     def job() -> int:
         terminal.set_up(directory / "sample.log", leader=True)
         log.info("sampling from %s, step %d, %s weights", run.path, run.step, config["weights"])
+        log.info("%d images at once, computed in %s on %s", batch_size, computing, module.device)
+        if computing.compile:
+            log.info(COMPILING)
+            keep_compiled(Cache().directory / "compiled")
+            module.network.compile()
         drawn = run.sample(
             config["n"],
             labels=labels,
-            batch_size=config["batch_size"],
+            batch_size=batch_size,
             seed=config["seed"],
             sampler=sampler,
             weights=config["weights"],

@@ -54,7 +54,10 @@ class RootSettings:
     ckpt: str | None
     init: str | None
     n: int
-    batch_size: int
+    batch_size: int | None
+    precision: str
+    channels_last: bool | None
+    compile: bool | None
     weights: str
     labels: list[Any] | None
     start: str | None
@@ -97,6 +100,7 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.deterministic": _one_of(True, False, "warn"),
     # gradients are clipped as they are, which under 16-mixed would be times the loss scale
     "trainer.precision": _one_of("auto", "32-true", "bf16-mixed"),
+    "precision": _one_of("auto", "32-true", "bf16-mixed"),
     "seed": _at_least(0),
     "n": _at_least(1),
     "batch_size": _at_least(1),

@@ -31,7 +31,6 @@ from ddpm.diffusion.validity import check_request, check_weights
 from ddpm.training import checkpoints
 from ddpm.training.allocation import keep_freed_memory
 from ddpm.training.computing import Compilation, Computing, choose, trains_on
-from ddpm.training.ema import EMA
 from ddpm.training.grids import SampleGrids
 from ddpm.training.interruption import Interrupted, Interruption
 from ddpm.training.loggers import MetricsCSV, WandbLogger
@@ -186,7 +185,7 @@ def _fit(
 
 
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
-    """How the network shall be computed; its memory layout is changed here, as nothing refers to it yet."""
+    """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
     computing = choose(
         trains_on(config["trainer"]["accelerator"]),
         sum(parameter.numel() for parameter in module.network.parameters()),
@@ -194,9 +193,7 @@ def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
         precision=config["trainer"]["precision"],
         **{name: config["model"].get(name) for name in SWITCHES["model"]},
     )
-    if computing.channels_last:
-        module.network.to(memory_format=torch.channels_last)
-        module.ema = EMA(module.network, config["ema_decay"])
+    module.compute_as(computing)
     return computing
 
 

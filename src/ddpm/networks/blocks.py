@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] to the same shape. In channels_last every reshape is a view."""
         b, c, height, width = x.shape
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
+        tokens = self.norm(x).flatten(2).transpose(1, 2).contiguous()  # [B, HW, C]
         qkv = self.to_qkv(tokens).view(b, height * width, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, HW, C / heads]
         attended = attend(q, k, v).transpose(1, 2).reshape(b, height * width, c)

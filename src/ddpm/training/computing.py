@@ -16,21 +16,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 log = logging.getLogger(__name__)
 
-LARGE = 2_000_000
+LARGE = {"cpu": 500_000, "cuda": 2_000_000}
 """Parameters from which on bfloat16 is faster: the layers of a smaller network are so short that the
-conversions cost more than they save. Measured in docs/benchmarks.md.
+conversions cost more than they save. Measured in docs/benchmarks.md for CPUs.
 """
 
 CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable: where torch.compile keeps what it made."""
 
 WORTH_COMPILING = 10_000
-"""Optimizer steps from which on a run on a GPU outweighs the minute or two that compiling takes."""
+"""Uses of the network from which on a GPU makes up for the minute or two that compiling takes."""
 
 
 @dataclass(frozen=True)
 class Computing:
-    """The choices for one run.
+    """The choices for one run, or one sampling.
 
     Attributes:
         precision: "32-true", or "bf16-mixed": convolutions and matrix products in bfloat16, all else in
@@ -48,10 +48,13 @@ class Computing:
         return ", ".join([self.precision, *(name for name, is_on in names.items() if is_on)])
 
 
+AS_IT_IS = Computing("32-true", channels_last=False, compile=False)
+
+
 def choose(
     device: torch.device,
     parameters: int,
-    max_steps: int,
+    uses: int,
     *,
     precision: str = "auto",
     channels_last: bool | None = None,
@@ -59,24 +62,25 @@ def choose(
 ) -> Computing:
     """What a person said, and for the rest what is fastest on this device.
 
-    A GPU with bfloat16 units: bf16-mixed and channels last for a large network, compiled for a long run. A
-    CPU with them: bf16-mixed for a large network. Everything else: float32 as it is.
+    With bfloat16 units bf16-mixed for a large network, on a GPU in channels last, and compiled where that is
+    worth the wait. float32 for the rest, in channels last where oneDNN convolves on a CPU.
 
     Args:
-        device: that trains.
+        device: that computes.
         parameters: of the network.
-        max_steps: length of the run; -1 for no end.
+        uses: how often the network will be asked, or a step will be taken; -1 for no end.
         precision: "auto" leaves it to this function, as None does for the others.
     """
-    large = parameters >= LARGE
+    halves = parameters >= LARGE.get(device.type, 0) and has_bfloat16(device)
     on_gpu = device.type == "cuda"
-    long = not 0 <= max_steps < WORTH_COMPILING
+    long = not 0 <= uses < WORTH_COMPILING
     if precision == "auto":
-        precision = "bf16-mixed" if large and has_bfloat16(device) else "32-true"
+        precision = "bf16-mixed" if halves else "32-true"
     if channels_last is None:
-        channels_last = on_gpu and large and has_bfloat16(device)
+        onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
+        channels_last = halves if on_gpu else onednn and precision == "32-true"
     if compile is None:
-        compile = on_gpu and large and long and _has_triton()
+        compile = on_gpu and parameters >= LARGE["cuda"] and long and _has_triton()
     return Computing(precision, channels_last, compile)
 
 
@@ -104,6 +108,23 @@ def trains_on(accelerator: str) -> torch.device:
     return torch.device("cpu")
 
 
+COMPILING = "compiling the network: the first step waits for it, a minute or two if it is large"
+
+
+def keep_compiled(cache: Path) -> str:
+    """Let torch.compile keep what it makes in a directory of its own, unless $TORCHINDUCTOR_CACHE_DIR names
+    another.
+
+    Returns:
+        The directory in use.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get(CACHE_DIR) in (None, default_cache_dir()):  # torch's own is emptied by the system
+        os.environ[CACHE_DIR] = str(cache)
+    return os.environ[CACHE_DIR]
+
+
 class Compilation(Callback):
     """Compiles the network before the first step, and says so, and how long that step took.
 
@@ -112,15 +133,11 @@ class Compilation(Callback):
     """
 
     def __init__(self, cache: Path):
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-        if os.environ.get(CACHE_DIR) in (None, default_cache_dir()):  # torch's own is emptied by the system
-            os.environ[CACHE_DIR] = str(cache)
-        self.cache = os.environ[CACHE_DIR]
+        self.cache = keep_compiled(cache)
         self._since: float | None = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        log.info("compiling the network: the first step waits for it, a minute or two if it is large")
+        log.info(COMPILING)
         module.compile_network()
         self._since = time.monotonic()
 

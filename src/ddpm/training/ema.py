@@ -65,7 +65,14 @@ class EMA:
         for name, average in zip(self._names, self._average, strict=True):
             average.copy_(state["parameters"][name])
 
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Put the average where the parameters are, in the memory layout that they have."""
+        self._average = [
+            torch.empty_like(parameter, requires_grad=False).copy_(average)
+            for parameter, average in zip(self._parameters, self._average, strict=True)
+        ]
+
     def _follow_device(self) -> None:
         if self._average[0].device != self._parameters[0].device:
-            device = self._parameters[0].device
-            self._average = [average.to(device) for average in self._average]
+            self.follow()

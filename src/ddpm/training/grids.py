@@ -16,7 +16,7 @@ from ddpm.diffusion.samplers import Sampler
 from ddpm.training.interruption import Interrupted, Interruption
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.module import DDPM
-from ddpm.training.progress import announced_sampling
+from ddpm.training.sampling import announced_sampling
 
 log = logging.getLogger(__name__)
 

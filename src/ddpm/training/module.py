@@ -21,10 +21,11 @@ from ddpm.diffusion.timesteps import Timesteps, Uniform
 from ddpm.diffusion.validity import check_combination, check_request
 from ddpm.diffusion.variances import Variance
 from ddpm.diffusion.weighting import Noised, Weighting
+from ddpm.training.computing import AS_IT_IS, Computing
 from ddpm.training.ema import EMA
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
-from ddpm.training.performance import flops_an_image
+from ddpm.training.performance import activation_bytes, flops_an_image
 from ddpm.training.randomness import Purpose, Stream, seed_dropout
 
 Weights = Literal["ema", "raw"]
@@ -118,6 +119,7 @@ class DDPM(LightningModule):
         self.val_loss = RunningMean()
         self.learning_rate = float("nan")  # that of the last optimizer step
         self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
+        self.computing = AS_IT_IS
         self._compiled = False
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
@@ -126,6 +128,20 @@ class DDPM(LightningModule):
     def flops_an_image(self) -> int:
         """See `ddpm.training.performance.flops_an_image`."""
         return flops_an_image(self.network, self.image_shape)
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """See `ddpm.training.performance.activation_bytes`."""
+        return activation_bytes(self.network, self.image_shape)
+
+    def compute_as(self, computing: Computing) -> None:
+        """Lay out the weights and the average as said, and sample in this precision; that of training is the
+        trainer's. Nothing is compiled here.
+        """
+        self.computing = computing
+        if computing.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+            self.ema.follow()
 
     def compile_network(self) -> None:
         """Compile the training step's use of the network. Samples and validation, whose batches have other
@@ -334,13 +350,20 @@ class DDPM(LightningModule):
 
     @contextmanager
     def evaluating(self, weights: Weights = "ema") -> Iterator[None]:
-        """The network without dropout, and with the averaged weights or its own."""
+        """The network without dropout, with the averaged weights or its own, as `compute_as` said.
+
+        Autocast forgets what it has converted of some weights before others take their place.
+        """
         was_training = self.network.training
         self.network.eval()
         try:
             with ExitStack() as stack:
                 if weights == "ema":
+                    stack.callback(torch.clear_autocast_cache)
                     stack.enter_context(self.ema.swapped_in())
+                    torch.clear_autocast_cache()
+                if self.computing.precision == "bf16-mixed":
+                    stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
                 if self._compiled:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
                 yield

@@ -1,7 +1,9 @@
 """How fast training is, and how much of the device that uses: the `perf/` metrics."""
 
+import copy
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,6 +12,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 GIB = 1 << 30
 
@@ -20,30 +24,83 @@ STEP = 3
 twice, for its input and for its weights."""
 
 
-@torch.no_grad()
 def flops_an_image(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Floating-point operations of a forward pass for one picture; a multiplication and an addition are two.
 
-    Counted is what is multiplied with weights, in convolutions and matrix products; batched products, which
-    attention makes of features alone, are not. So the paper's network for CIFAR-10 takes its usual 12.11e9.
+    Counted is what is multiplied with weights, in convolutions and matrix products, by the layers as they are
+    written; a device may know a shorter way. Batched products, which attention makes of features alone, are
+    left out. So the paper's network for CIFAR-10 takes its usual 12.11e9.
 
     Args:
-        network: run once, on the device it is on; as it is, not compiled.
+        network: as it is, not compiled.
         image_shape: (C, H, W).
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    device = next(network.parameters()).device
-    x, t = torch.zeros(1, *image_shape, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-    was_training = network.training
-    network.eval()
-    try:
-        with FlopCounterMode(display=False) as counter:
-            network.forward(x, t)
-    finally:
-        network.train(was_training)
+    counter = _observed(network, image_shape, lambda: FlopCounterMode(display=False))
     counts = counter.get_flop_counts().get("Global", {})
     return sum(n for op, n in counts.items() if "attention" not in str(op) and "bmm" not in str(op))
+
+
+def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Most bytes that a forward pass for one picture holds at once beside the weights, in float32, where
+    nothing is kept for a backward pass.
+
+    Args:
+        network: as it is, not compiled.
+        image_shape: (C, H, W).
+    """
+    return _observed(network, image_shape, _LiveBytes).most
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made under it and not yet freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._live: dict[weakref.ref, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {weakref.ref(storage) for storage in _storages((args, kwargs))}
+        for storage in _storages(out):  # a view has that of what it views
+            if (reference := weakref.ref(storage, self._live.pop)) not in given:
+                self._live[reference] = storage.nbytes()
+        self.most = max(self.most, sum(self._live.values()))
+        return out
+
+
+def _storages(tensors: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor)]
+
+
+@torch.inference_mode()
+def _observed(network: nn.Module, image_shape: tuple[int, int, int], make: Callable[[], Any]) -> Any:
+    """The context that `make` makes, after a forward pass for one picture went by in it.
+
+    The pass has shapes in place of values, so it takes neither time nor memory; for a network that needs
+    values it is run with them, on its device.
+    """
+    values = [*network.parameters(), *network.buffers()]
+    shapes = copy.deepcopy(network, {id(value): value.detach().to("meta") for value in values})
+    was_training = network.training
+    try:
+        return _answered(shapes, image_shape, torch.device("meta"), make())
+    except RuntimeError:
+        return _answered(network, image_shape, values[0].device, make())
+    finally:
+        network.train(was_training)
+
+
+def _answered(
+    network: nn.Module, image_shape: tuple[int, int, int], device: torch.device, context: Any
+) -> Any:
+    x, t = torch.zeros(1, *image_shape, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+    network.eval()
+    with context:
+        network.forward(x, t)
+    return context
 
 
 def matmul_peak(device: torch.device, precision: str) -> float:

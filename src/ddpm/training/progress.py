@@ -2,22 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from torch import Tensor
-
-from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import Sampler
-from ddpm.diffusion.start import FromNoise, Start
-
-if TYPE_CHECKING:
-    from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +16,6 @@ other.
 """
 
 SECONDS_BETWEEN_LINES = 15.0
-WORTH_A_WORD = 3.0
-"""Seconds; a sampling shorter than this is not announced."""
 
 
 def duration(seconds: float) -> str:
@@ -135,79 +122,3 @@ class TrainingProgress(Callback):
         if self._countdown is not None:
             self._countdown.__exit__()
             self._countdown = None
-
-
-def announced_sampling(
-    module: "DDPM",
-    images: range,
-    *,
-    sampler: Sampler | None = None,
-    start: Start | None = None,
-    batch_size: int = 256,
-    stop: Callable[[], bool] = lambda: False,
-    **settings: Any,
-) -> Tensor | None:
-    """Sample `images` in batches, after saying how long it will take, and with a countdown.
-
-    Args:
-        module, images, sampler, start, settings: as `DDPM.sample` takes them.
-        batch_size: images drawn at once.
-        stop: asked each step.
-
-    Returns:
-        float32 [len(images), C, H, W] in [-1, 1], on the CPU; None where `stop` said so.
-    """
-    sampler, start = sampler or module.sampler, start or FromNoise()
-    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    steps = sampler.steps(module.schedule.num_timesteps, start.t)
-    guidance = settings.get("guidance")
-    seconds = seconds_to_sample(module, images, sampler, start, batch_size=batch_size, guidance=guidance)
-    if seconds > WORTH_A_WORD:
-        log.info("drawing %d images in %d steps: about %s", len(images), steps, duration(seconds))
-
-    def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
-        if stop():
-            raise _Stopped
-        countdown.advance(countdown.done + 1)
-
-    with Countdown("sampling", steps * len(batches)) as countdown, suppress(_Stopped):
-        return torch.cat(
-            [
-                module.sample(batch, sampler=sampler, start=start, on_step=on_step, **settings).cpu()
-                for batch in batches
-            ]
-        )
-    return None
-
-
-def seconds_to_sample(
-    module: "DDPM",
-    images: range,
-    sampler: Sampler,
-    start: Start | None = None,
-    *,
-    batch_size: int = 256,
-    guidance: Guidance | None = None,
-) -> float:
-    """How long it will take to sample these images, from a few uses of the network."""
-    steps = sampler.steps(module.schedule.num_timesteps, (start or FromNoise()).t)
-    uses = steps * (2 if (guidance or module.guidance).compares else 1)
-    at_once = min(batch_size, len(images))
-    return _seconds_a_use(module, at_once) * uses * len(images) / at_once
-
-
-class _Stopped(Exception):  # noqa: N818 - it is no error
-    """Leaves a sampler in the middle."""
-
-
-@torch.inference_mode()
-def _seconds_a_use(module: "DDPM", n: int) -> float:
-    """Of the network."""
-    x_t = torch.zeros(n, *module.image_shape, device=module.device)
-    t = torch.zeros(n, dtype=torch.int64, device=module.device)
-    with module.evaluating("raw"):
-        module.network(x_t, t)  # the first call also allocates
-        begin = time.perf_counter()
-        for _ in range(2):
-            module.network(x_t, t)[0, 0, 0, 0].item()
-        return (time.perf_counter() - begin) / 2
