@@ -24,13 +24,14 @@ from typing import Any
 import torch
 from peers import (
     Setting,
+    ddpm_plain_loop,
     ddpm_sampling,
     ddpm_training,
     denoising_diffusion_sampling,
     denoising_diffusion_training,
+    diffusers_plain_loop,
     diffusers_sampling,
     diffusers_training,
-    plain_training,
     unet,
 )
 
@@ -40,8 +41,9 @@ RUNS = {
     "training": {
         "diffusers": diffusers_training,
         "denoising_diffusion_pytorch": denoising_diffusion_training,
-        "plain loop": plain_training,
         "ddpm": ddpm_training,
+        "diffusers in a plain loop": diffusers_plain_loop,
+        "ddpm in a plain loop": ddpm_plain_loop,
     },
     "sampling": {
         "diffusers": diffusers_sampling,
@@ -55,14 +57,19 @@ CPU: list[tuple[str, dict[str, bool]]] = [
     ("diffusers", {"channels_last": True}),
     ("diffusers", {"bf16": True}),
     ("diffusers", {"keep_memory": True}),
+    ("diffusers", {"bf16": True, "keep_memory": True}),
     ("denoising_diffusion_pytorch", {}),
-    ("plain loop", {}),
-    ("ddpm", {"keep_memory": True}),
     ("ddpm", {"keep_memory": True, "channels_last": True}),
     ("ddpm", {"keep_memory": True, "bf16": True}),
+    ("diffusers in a plain loop", {"keep_memory": True}),
+    ("diffusers in a plain loop", {"keep_memory": True, "channels_last": True}),
+    ("diffusers in a plain loop", {"keep_memory": True, "bf16": True}),
+    ("ddpm in a plain loop", {"keep_memory": True, "channels_last": True}),
+    ("ddpm in a plain loop", {"keep_memory": True, "bf16": True}),
 ]
 """What is measured on a CPU. `keep_memory` is this project's own; for the others it is shown, not their
-default."""
+default. The plain loop is the same for both and leaves the networks alone to compare.
+"""
 
 CUDA: list[tuple[str, dict[str, bool]]] = [
     ("diffusers", {}),
@@ -70,7 +77,8 @@ CUDA: list[tuple[str, dict[str, bool]]] = [
     ("diffusers", {"bf16": True, "channels_last": True}),
     ("denoising_diffusion_pytorch", {}),
     ("denoising_diffusion_pytorch", {"bf16": True}),
-    ("plain loop", {"bf16": True}),
+    ("diffusers in a plain loop", {"bf16": True, "channels_last": True}),
+    ("ddpm in a plain loop", {"bf16": True, "channels_last": True}),
     ("ddpm", {"bf16": True}),
     ("ddpm", {"bf16": True, "channels_last": True}),
     ("ddpm", {"bf16": True, "compiled": True}),
@@ -89,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of measuring, a line and round")
     parser.add_argument("--steps", type=int, default=1000, help="of sampling")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="lines whose name has one of these words")
+    parser.add_argument("--only", nargs="+", metavar="WORDS", help="lines whose name has one of these in it")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
