@@ -182,12 +182,12 @@ def test_scale_shift_of_zero_is_the_additive_block_without_time() -> None:
     nn.init.zeros_(film.time.weight)
     nn.init.zeros_(film.time.bias)
     x, time = torch.randn(2, 8, 4, 4), torch.randn(2, 10)
-    torch.testing.assert_close(film(x, time), plain(x, time))
+    torch.testing.assert_close(film(x, film.time(time)), plain(x, plain.time(time)))
     # scale 2 and shift 3 of a normalisation are another weight and bias of it
     film.time.bias.data = torch.tensor([2.0, 3.0]).repeat_interleave(16)
     plain.norm_out.weight.data *= 3
     plain.norm_out.bias.data = 3 * plain.norm_out.bias.data + 3
-    torch.testing.assert_close(film(x, time), plain(x, time))
+    torch.testing.assert_close(film(x, film.time(time)), plain(x, plain.time(time)))
 
 
 def test_residual_resampling_halves_and_doubles_both_paths() -> None:
@@ -200,7 +200,7 @@ def test_residual_resampling_halves_and_doubles_both_paths() -> None:
         block = awake(ResidualBlock(8, 8, 10, resample=resample, **shape))
         h = block.conv_in(by_hand(F.silu(block.norm_in(x)))) + block.time(time)[:, :, None, None]
         h = block.conv_out(F.silu(block.norm_out(h)))
-        torch.testing.assert_close(block(x, time), by_hand(x) + h)
+        torch.testing.assert_close(block(x, block.time(time)), by_hand(x) + h)
 
 
 def test_downsampling_pads_as_tensorflow_or_on_all_sides() -> None:
@@ -210,7 +210,7 @@ def test_downsampling_pads_as_tensorflow_or_on_all_sides() -> None:
         layer = Downsample(1, symmetric_padding=symmetric)
         layer.conv.weight.data = torch.arange(9.0).view(1, 1, 3, 3)
         layer.conv.bias.data.zero_()
-        out = layer(x, torch.empty(0))
+        out = layer(x)
         assert out.shape == (1, 1, 2, 2)
         assert out[0, 0, 0, 0] == layer.conv.weight[0, 0, seen, seen]
 
@@ -232,6 +232,22 @@ def test_the_network_is_told_the_sinusoids_of_t(freq_shift: int) -> None:
     x, t = inputs()
     network(x, t)
     assert torch.equal(told[0], sinusoids(t, 16, freq_shift=freq_shift))
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_each_block_is_told_what_its_own_layer_makes_of_the_time(options: dict) -> None:
+    """In every place, and also after the network was copied and its weights changed."""
+    network = awake(copy.deepcopy(unet(**options)), seed=1)
+    activated: list[Tensor] = []
+    network.time.register_forward_hook(lambda *args: activated.append(F.silu(args[2])))
+    told: dict[ResidualBlock, Tensor] = {}
+    blocks = [module for module in network.modules() if isinstance(module, ResidualBlock)]
+    for block in blocks:
+        block.register_forward_hook(lambda block, args, _: told.update({block: args[1]}))
+    network(*inputs())
+    assert len(told) == len(blocks)
+    for block in blocks:
+        torch.testing.assert_close(told[block], block.time(activated[0]))
 
 
 def test_no_label_is_an_unconditional_network() -> None:
@@ -323,7 +339,7 @@ def test_upsampling_is_repetition_and_a_convolution(
     repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     given = (x, layer.conv.weight, layer.conv.bias)
     expected = F.conv2d(repeated, layer.conv.weight, layer.conv.bias, padding=1)
-    answer = layer(x, torch.empty(0))
+    answer = layer(x)
     torch.testing.assert_close(answer, expected)
     for ours, theirs in zip(
         torch.autograd.grad(answer, given, to), torch.autograd.grad(expected, given, to), strict=True
@@ -335,9 +351,9 @@ def test_upsampling_in_bfloat16_is_as_exact_as_a_convolution() -> None:
     """Its kernel is a sum of rounded weights, and rounded again."""
     layer, x = awake(Upsample(64)), torch.randn(4, 64, 8, 8)
     with torch.inference_mode():
-        exact = layer(x, torch.empty(0))
+        exact = layer(x)
         with torch.autocast("cpu", torch.bfloat16):
-            ours = layer(x, torch.empty(0)).float()
+            ours = layer(x).float()
             plain = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")).float()
     assert (ours - exact).std() < 1.2 * (plain - exact).std()
 

@@ -1,4 +1,4 @@
-"""What a U-Net is built from. Every layer maps (x [B, C, H, W], time features [B, D]) to [B, C', H', W']."""
+"""What a U-Net is built from. Every layer maps x [B, C, H, W] to [B, C', H', W']."""
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ class Dropout(nn.Dropout):
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut, told the time between them.
+
+    The layer `time` is the block's own, but the network applies those of all blocks in one product.
 
     Args:
         in_channels: features of the input.
@@ -66,10 +68,12 @@ class ResidualBlock(nn.Module):
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, C_in, H, W] and the activated time features [B, D] to [B, C_out, H', W']."""
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """x [B, C_in, H, W] and what `time` makes of the time features [B, C_out or 2 C_out] to
+        [B, C_out, H', W'].
+        """
         h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
-        features = self.time(time)[:, :, None, None]
+        features = told[:, :, None, None]
         if self.scale_shift:
             scale, shift = features.chunk(2, dim=1)
             h = self.norm_out(h) * (1 + scale) + shift
@@ -107,11 +111,13 @@ class Stage(nn.Module):
         self.block = block
         self.attention = nn.Identity() if attention is None else attention
 
-    def forward(self, x: Tensor, time: Tensor, skip: Tensor | None = None) -> Tensor:
-        """x [B, C, H, W], in the decoder with what the encoder left beside it, to [B, C_out, H, W]."""
+    def forward(self, x: Tensor, told: Tensor, skip: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W], in the decoder with what the encoder left beside it, to [B, C_out, H, W]; `told` is
+        for the block.
+        """
         if skip is not None:
             x = torch.cat([x, skip], dim=1)
-        return self.attention(self.block(x, time))
+        return self.attention(self.block(x, told))
 
 
 class Downsample(nn.Module):
@@ -128,8 +134,8 @@ class Downsample(nn.Module):
         self.padding = (1, 1, 1, 1) if symmetric_padding else (0, 1, 0, 1)
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, C, H, W] to [B, C, H / 2, W / 2], whatever the time."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] to [B, C, H / 2, W / 2]."""
         return self.conv(F.pad(x, self.padding))
 
 
@@ -145,8 +151,8 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, C, H, W] to [B, C, 2H, 2W], whatever the time."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] to [B, C, 2H, 2W]."""
         if x.device.type != "cpu":  # other kernels, which nobody has timed
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         weight = self.conv.weight

@@ -2,7 +2,7 @@
 conditioned on the timestep in every residual block, with self-attention on chosen levels. What Improved DDPM
 (Nichol and Dhariwal 2021) and ADM (Dhariwal and Nichol 2021) changed in it is there as options."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +153,8 @@ class UNet(nn.Module):
 
         self.norm_out = nn.GroupNorm(norm_groups, width, eps=norm_eps)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+        # modules are walked in the order in which they were made, which is that in which they run
+        self._time_layers = [module.time for module in self.modules() if isinstance(module, ResidualBlock)]
         self._initialise()
 
     def _check(self, widths: Sequence[int]) -> None:
@@ -206,27 +208,35 @@ class UNet(nn.Module):
                 is given labels.
         """
         check_size(x, self.size_multiple)
-        time = self._time_features(t, known_labels(labels, t, self.num_classes), x.dtype)
+        told = self._told(t, known_labels(labels, t, self.num_classes), x.dtype)
         h = self.conv_in(x)
         skips = [h]
         for layer in self.encoder:
-            h = self._run(layer, h, time)
+            h = self._run(layer, told, h)
             skips.append(h)
         for layer in self.middle:
-            h = self._run(layer, h, time)
+            h = self._run(layer, told, h)
         for layer in self.decoder:
             skip = [skips.pop()] if isinstance(layer, Stage) else []
-            h = self._run(layer, h, time, *skip)
+            h = self._run(layer, told, h, *skip)
         return self.conv_out(F.silu(self.norm_out(h)))
 
-    def _time_features(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """What every residual block is told, activated: [B, 4 * channels]."""
+    def _told(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Iterator[Tensor]:
+        """What each residual block is told of the time and the class, in the order in which they run:
+        [B, C_out], or [B, 2 C_out] with `scale_shift`.
+
+        In one product: in a small network the calls would take longer than the arithmetic.
+        """
         time = self.time(sinusoids(t, self.channels, freq_shift=self.freq_shift).to(dtype))
         if self.classes is not None:
             time = time + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
-        return F.silu(time)
+        weight = torch.cat([layer.weight for layer in self._time_layers])
+        bias = torch.cat([layer.bias for layer in self._time_layers])
+        widths = [layer.out_features for layer in self._time_layers]
+        return iter(F.linear(F.silu(time), weight, bias).split(widths, dim=1))
 
-    def _run(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
+    def _run(self, layer: nn.Module, told: Iterator[Tensor], h: Tensor, *skip: Tensor) -> Tensor:
+        inputs = (h, next(told), *skip) if isinstance(layer, Stage | ResidualBlock) else (h,)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)

@@ -43,14 +43,15 @@ def flops_an_image(network: nn.Module, image_shape: tuple[int, int, int]) -> int
 
 
 def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Most bytes that a forward pass for one picture holds at once beside the weights, in float32, where
-    nothing is kept for a backward pass.
+    """Most bytes that a forward pass holds at once beside the weights, for each picture of a batch, in
+    float32, where nothing is kept for a backward pass.
 
     Args:
         network: as it is, not compiled.
         image_shape: (C, H, W).
     """
-    return _observed(network, image_shape, _LiveBytes).most
+    images = 16  # what does not grow with the batch is shared by so many
+    return _observed(network, image_shape, _LiveBytes, images).most // images
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -76,8 +77,10 @@ def _storages(tensors: Any) -> list[torch.UntypedStorage]:
 
 
 @torch.inference_mode()
-def _observed(network: nn.Module, image_shape: tuple[int, int, int], make: Callable[[], Any]) -> Any:
-    """The context that `make` makes, after a forward pass for one picture went by in it.
+def _observed(
+    network: nn.Module, image_shape: tuple[int, int, int], make: Callable[[], Any], images: int = 1
+) -> Any:
+    """The context that `make` makes, after a forward pass went by in it.
 
     The pass has shapes in place of values, so it takes neither time nor memory; for a network that needs
     values it is run with them, on its device.
@@ -85,22 +88,21 @@ def _observed(network: nn.Module, image_shape: tuple[int, int, int], make: Calla
     values = [*network.parameters(), *network.buffers()]
     shapes = copy.deepcopy(network, {id(value): value.detach().to("meta") for value in values})
     was_training = network.training
+
+    def answered(network: nn.Module, device: torch.device) -> Any:
+        x = torch.zeros(images, *image_shape, device=device)
+        t = torch.zeros(images, dtype=torch.int64, device=device)
+        network.eval()
+        with make() as context:
+            network.forward(x, t)
+        return context
+
     try:
-        return _answered(shapes, image_shape, torch.device("meta"), make())
+        return answered(shapes, torch.device("meta"))
     except RuntimeError:
-        return _answered(network, image_shape, values[0].device, make())
+        return answered(network, values[0].device)
     finally:
         network.train(was_training)
-
-
-def _answered(
-    network: nn.Module, image_shape: tuple[int, int, int], device: torch.device, context: Any
-) -> Any:
-    x, t = torch.zeros(1, *image_shape, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-    network.eval()
-    with context:
-        network.forward(x, t)
-    return context
 
 
 def matmul_peak(device: torch.device, precision: str) -> float:
