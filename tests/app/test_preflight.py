@@ -9,6 +9,7 @@ import torch
 
 import train
 from ddpm.app import command_line, preflight
+from ddpm.networks import UNet
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
@@ -34,12 +35,32 @@ def test_it_says_what_a_run_would_take(
     forward, step = re.findall(r"[\d.]+", lines["FLOPs an image"])
     assert float(step) == pytest.approx(3 * float(forward), rel=1e-3)
     assert lines["batch"].startswith("64 pictures a step, 16 at once")
-    assert "32-true, channels last, on 1 x CPU" in lines["computed in"]
+    assert "32-true, on 1 x CPU" in lines["computed in"]
     assert lines["memory"].endswith("GiB of the process, at its peak")
     assert re.match(r"[\d.]+ ms, [\d,]+ images/s", lines["a step"])
     assert lines["a sample grid"].startswith("16 pictures every 10 steps: ")
     assert lines["the run"].startswith("20 steps: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_network_is_laid_out_as_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """And samples are drawn in the precision of the run."""
+    monkeypatch.chdir(tmp_path)
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    def look(self: UNet, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "meta" and not torch.is_grad_enabled():  # grids are timed
+            seen.append((self.conv_in(x).dtype, self.conv_out.weight.is_contiguous()))
+        return forward(self, x, t)
+
+    forward = UNet.forward
+    monkeypatch.setattr(UNet, "forward", look)
+    code, words = said(monkeypatch, capsys, "model.channels_last=true")
+    assert "computed in    32-true, channels last, on 1 x CPU" in words
+    assert code == 0
+    assert set(seen) == {(torch.float32, False)}
 
 
 def test_a_batch_that_does_not_fit_is_told_with_the_way_out(

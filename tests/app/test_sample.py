@@ -13,6 +13,8 @@ from torch import nn
 
 import sample
 from ddpm.app import command_line
+from ddpm.app import sample as app_sample
+from ddpm.networks import UNet
 from ddpm.training.grids import CAPTION
 
 MISTAKES = {
@@ -174,21 +176,46 @@ def test_precision_layout_and_compilation_are_chosen_on_the_command_line(
 
     monkeypatch.setattr(nn.Module, "compile", lambda self: plain_compile(self, backend=backend))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    seen: list[tuple[torch.dtype, bool]] = []
+    plain_forward = UNet.forward
+
+    def forward(self: UNet, *inputs: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            with torch.no_grad():
+                dtype = self.conv_in(inputs[0]).dtype
+            seen.append((dtype, self.middle[0].block.conv_in.weight.is_contiguous()))
+        return plain_forward(self, *inputs)
+
+    monkeypatch.setattr(UNet, "forward", forward)
     arguments = (f"ckpt={conditional_run}", "n=4", "batch_size=2")
-    _, plain = sampled(
-        tmp_path / "plain", *arguments, "precision=32-true", "channels_last=false", monkeypatch=monkeypatch
-    )
+    _, plain = sampled(tmp_path / "plain", *arguments, monkeypatch=monkeypatch)
+    assert set(seen) == {(torch.float32, True)}
     assert not ran
-    for setting, said, within in (
-        ("channels_last=true", "2 images at once, computed in 32-true, channels last on cpu", 1),
-        ("precision=bf16-mixed", "computed in bf16-mixed on cpu", 40),
-        ("compile=true", "computed in 32-true, channels last, compiled on cpu", 1),
-    ):
+    for setting, said, within, computed in (
+        ("channels_last=true", "2 images at once, computed in 32-true, channels last on cpu", 1,
+         {(torch.float32, False)}),
+        ("precision=bf16-mixed", "computed in bf16-mixed on cpu", 40, {(torch.bfloat16, True)}),
+        ("compile=true", "computed in 32-true, compiled on cpu", 1, set()),
+    ):  # fmt: skip
+        seen.clear()
         name = setting.partition("=")[0]
         _, pictures = sampled(tmp_path / name, *arguments, setting, monkeypatch=monkeypatch)
         assert said in capsys.readouterr().err
         assert np.abs(pictures.astype(int) - plain).max() <= within
+        assert set(seen) == computed
     assert len(ran) >= 4 * 2  # every use of the network
+
+
+def test_what_is_worth_compiling_follows_from_how_often_the_network_is_asked(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[int] = []
+    choose = app_sample.choose
+    monkeypatch.setattr(
+        app_sample, "choose", lambda *args, **kwargs: asked.append(args[2]) or choose(*args, **kwargs)
+    )
+    sampled(tmp_path / "a", f"ckpt={conditional_run}", "n=5", "batch_size=2", monkeypatch=monkeypatch)
+    assert asked == [4 * 2 * 3]  # steps, with and without the class, batches
 
 
 def test_a_missing_checkpoint_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

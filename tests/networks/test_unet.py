@@ -235,19 +235,32 @@ def test_the_network_is_told_the_sinusoids_of_t(freq_shift: int) -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_each_block_is_told_what_its_own_layer_makes_of_the_time(options: dict) -> None:
-    """In every place, and also after the network was copied and its weights changed."""
+@pytest.mark.parametrize("how", ["in one product", "each its own", "layers replaced"])
+def test_each_block_is_told_what_its_own_layer_makes_of_the_time(
+    options: dict, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after the network was copied and its weights changed, or its layers, as adapters do."""
     network = awake(copy.deepcopy(unet(**options)), seed=1)
     activated: list[Tensor] = []
     network.time.register_forward_hook(lambda *args: activated.append(F.silu(args[2])))
-    told: dict[ResidualBlock, Tensor] = {}
-    blocks = [module for module in network.modules() if isinstance(module, ResidualBlock)]
-    for block in blocks:
-        block.register_forward_hook(lambda block, args, _: told.update({block: args[1]}))
+    residual = [module for module in network.modules() if isinstance(module, ResidualBlock)]
+    if how == "each its own":
+        monkeypatch.setattr("ddpm.networks.unet.ONE_PRODUCT", 0)
+    if how == "layers replaced":
+        for block in residual:
+            block.time = nn.Sequential(block.time, nn.Tanh())
+    given: dict[ResidualBlock, Tensor] = {}
+    for block in residual:
+        block.register_forward_hook(lambda block, args, _: given.update({block: args[1]}))
+    products = []
+    monkeypatch.setattr(
+        torch, "cat", lambda parts, dim=0, cat=torch.cat: products.append(dim) or cat(parts, dim)
+    )
     network(*inputs())
-    assert len(told) == len(blocks)
-    for block in blocks:
-        torch.testing.assert_close(told[block], block.time(activated[0]))
+    assert (products.count(0) == 2) == (how == "in one product")  # of weights and of biases
+    assert len(given) == len(residual)
+    for block in residual:
+        torch.testing.assert_close(given[block], block.time(activated[0]))
 
 
 def test_no_label_is_an_unconditional_network() -> None:
@@ -318,24 +331,15 @@ def test_channels_last_gives_the_same_and_keeps_the_format(options: dict) -> Non
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_attention_reshapes_are_views_in_channels_last() -> None:
-    attention = awake(SelfAttention(8, heads=2, norm_groups=4, norm_eps=1e-6))
-    x = torch.randn(2, 8, 40, 40).to(memory_format=torch.channels_last)  # too many tokens for plain products
-    seen = []
-    attention.to_qkv.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
-    attention(x)
-    assert seen == [True]
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("height", "width"), [(4, 4), (3, 5), (1, 2)])
+@pytest.mark.parametrize(("batch", "height", "width"), [(16, 4, 4), (20, 3, 5), (128, 1, 2), (2, 4, 4)])
 def test_upsampling_is_repetition_and_a_convolution(
-    memory_format: torch.memory_format, height: int, width: int
+    memory_format: torch.memory_format, batch: int, height: int, width: int
 ) -> None:
-    """Also for pictures smaller than the kernel, and going back."""
+    """Also for pictures smaller than the kernel, for few of them, and going back."""
     layer = awake(Upsample(8)).to(memory_format=memory_format)
-    x = torch.randn(2, 8, height, width).to(memory_format=memory_format).requires_grad_()
-    to = torch.randn(2, 8, 2 * height, 2 * width)
+    x = torch.randn(batch, 8, height, width).to(memory_format=memory_format).requires_grad_()
+    to = torch.randn(batch, 8, 2 * height, 2 * width)
     repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     given = (x, layer.conv.weight, layer.conv.bias)
     expected = F.conv2d(repeated, layer.conv.weight, layer.conv.bias, padding=1)
@@ -345,6 +349,24 @@ def test_upsampling_is_repetition_and_a_convolution(
         torch.autograd.grad(answer, given, to), torch.autograd.grad(expected, given, to), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("batch", "transposed"), [(15, False), (16, True)])
+def test_upsampling_goes_the_short_way_where_that_pays(
+    batch: int, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = []
+    plain = F.conv_transpose2d
+    monkeypatch.setattr(
+        F, "conv_transpose2d", lambda *args, **kwargs: ways.append(1) or plain(*args, **kwargs)
+    )
+    monkeypatch.setattr("ddpm.networks.blocks.HAS_ONEDNN", True)
+    Upsample(8)(torch.randn(batch, 8, 4, 4))
+    assert bool(ways) == transposed
+    monkeypatch.setattr("ddpm.networks.blocks.HAS_ONEDNN", False)
+    ways.clear()
+    Upsample(8)(torch.randn(batch, 8, 4, 4))
+    assert not ways
 
 
 def test_upsampling_in_bfloat16_is_as_exact_as_a_convolution() -> None:

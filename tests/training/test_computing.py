@@ -11,7 +11,7 @@ from torch import nn
 from ddpm.data.digits import Digits
 from ddpm.training import computing
 from ddpm.training.checkpoints import Checkpoints, find
-from ddpm.training.computing import Compilation, Computing, choose, trains_on
+from ddpm.training.computing import AS_IT_IS, Compilation, Computing, choose, trains_on
 from ddpm.training.ema import EMA
 from ddpm.training.module import DDPM
 
@@ -22,17 +22,16 @@ LARGE, SMALL, TINY = 35_000_000, 700_000, 170_000
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """What the hardware is said to have."""
-    has = {"bfloat16": True, "triton": True, "onednn": True}
+    has = {"bfloat16": True, "triton": True}
     monkeypatch.setattr(computing, "has_bfloat16", lambda device: has["bfloat16"])
     monkeypatch.setattr(computing, "_has_triton", lambda: has["triton"])
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has["onednn"])
     return has
 
 
 @pytest.mark.parametrize(
     ("device", "parameters", "steps", "chosen"),
     [
-        (CPU, TINY, 4500, Computing("32-true", True, False)),
+        (CPU, TINY, 4500, Computing("32-true", False, False)),
         (CPU, SMALL, 4500, Computing("bf16-mixed", False, False)),
         (CPU, LARGE, 800_000, Computing("bf16-mixed", False, False)),
         (GPU, SMALL, 800_000, Computing("32-true", False, False)),
@@ -50,14 +49,7 @@ def test_what_is_chosen(
 def test_older_hardware_computes_in_float32(units: dict[str, bool]):
     units.update(bfloat16=False, triton=False)
     assert choose(GPU, LARGE, 800_000) == Computing("32-true", False, False)
-    assert choose(CPU, LARGE, 800_000) == Computing("32-true", True, False)
-    units.update(onednn=False)
     assert choose(CPU, LARGE, 800_000) == Computing("32-true", False, False)
-
-
-def test_channels_last_is_for_float32_on_a_cpu(units: dict[str, bool]):
-    assert choose(CPU, LARGE, 800_000, precision="32-true") == Computing("32-true", True, False)
-    assert choose(CPU, TINY, 800_000, precision="bf16-mixed") == Computing("bf16-mixed", False, False)
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
@@ -118,6 +110,10 @@ def test_the_average_follows_another_memory_layout():
     ):
         assert average.stride() == parameter.stride()
         assert torch.equal(average, value)
+    module.compute_as(AS_IT_IS)
+    for parameter, average in zip(module.network.parameters(), module.ema._average, strict=True):
+        assert parameter.is_contiguous()
+        assert average.is_contiguous()
 
 
 def test_samples_are_drawn_in_the_precision_that_was_chosen():

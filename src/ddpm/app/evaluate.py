@@ -5,6 +5,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from ddpm.app import terminal
 from ddpm.app.build import build, build_data, describe
 from ddpm.app.command_line import Job
@@ -29,6 +31,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     run = load(config["ckpt"], config["device"], config["allow_targets"])
     if run.module.device.type == "cpu":
         keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
     metrics: dict[str, Metric] = {name: build(config["metrics"], name) for name in config["metrics"]}
     if config["variance"]:
         _swap_variance(run, config)

@@ -78,8 +78,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    batch_size = min(config["batch_size"] or images_at_once(module), config["n"])
-    batches = math.ceil(config["n"] / batch_size)
+    batches = math.ceil(config["n"] / (config["batch_size"] or images_at_once(module)))
+    batch_size = math.ceil(config["n"] / batches)  # equal ones, each size being compiled by itself
     computing = choose(
         module.device,
         sum(parameter.numel() for parameter in module.network.parameters()),

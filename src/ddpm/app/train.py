@@ -61,7 +61,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         UsageError: where the configuration cannot be trained.
     """
     terminal.set_up(None, leader=is_leader())
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs; the CPU computes in float32 regardless
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs
     if config["ckpt"] and config["init"]:
         raise UsageError(
             "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"

@@ -12,6 +12,11 @@ from torch.utils.checkpoint import checkpoint
 from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage, Upsample
 from ddpm.networks.inputs import check_size, known_labels, sinusoids
 
+ONE_PRODUCT = 500_000
+"""Weights of the blocks' time layers up to which they are applied in one product: in a small network the
+calls take longer than the arithmetic, in a large one putting the weights side by side would.
+"""
+
 
 def _xavier(layer: nn.Module) -> None:
     """Uniform initialisation by the mean of fan-in and fan-out, biases zero, as in the paper's code."""
@@ -153,8 +158,6 @@ class UNet(nn.Module):
 
         self.norm_out = nn.GroupNorm(norm_groups, width, eps=norm_eps)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
-        # modules are walked in the order in which they were made, which is that in which they run
-        self._time_layers = [module.time for module in self.modules() if isinstance(module, ResidualBlock)]
         self._initialise()
 
     def _check(self, widths: Sequence[int]) -> None:
@@ -208,35 +211,42 @@ class UNet(nn.Module):
                 is given labels.
         """
         check_size(x, self.size_multiple)
-        told = self._told(t, known_labels(labels, t, self.num_classes), x.dtype)
+        embs = iter(self._time_embeddings(t, known_labels(labels, t, self.num_classes), x.dtype))
         h = self.conv_in(x)
         skips = [h]
         for layer in self.encoder:
-            h = self._run(layer, told, h)
+            h = self._run(layer, embs, h)
             skips.append(h)
         for layer in self.middle:
-            h = self._run(layer, told, h)
+            h = self._run(layer, embs, h)
         for layer in self.decoder:
             skip = [skips.pop()] if isinstance(layer, Stage) else []
-            h = self._run(layer, told, h, *skip)
+            h = self._run(layer, embs, h, *skip)
         return self.conv_out(F.silu(self.norm_out(h)))
 
-    def _told(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Iterator[Tensor]:
+    def _time_embeddings(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Sequence[Tensor]:
         """What each residual block is told of the time and the class, in the order in which they run:
         [B, C_out], or [B, 2 C_out] with `scale_shift`.
-
-        In one product: in a small network the calls would take longer than the arithmetic.
         """
         time = self.time(sinusoids(t, self.channels, freq_shift=self.freq_shift).to(dtype))
         if self.classes is not None:
             time = time + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
-        weight = torch.cat([layer.weight for layer in self._time_layers])
-        bias = torch.cat([layer.bias for layer in self._time_layers])
-        widths = [layer.out_features for layer in self._time_layers]
-        return iter(F.linear(F.silu(time), weight, bias).split(widths, dim=1))
+        time = F.silu(time)
+        blocks = [
+            layer.block if isinstance(layer, Stage) else layer
+            for layer in [*self.encoder, *self.middle, *self.decoder]
+            if isinstance(layer, Stage | ResidualBlock)
+        ]
+        layers = [block.time for block in blocks]
+        plain = [layer for layer in layers if type(layer) is nn.Linear]
+        if len(plain) < len(layers) or sum(layer.weight.numel() for layer in plain) > ONE_PRODUCT:
+            return [layer(time) for layer in layers]
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
+        return F.linear(time, weight, bias).split([layer.out_features for layer in layers], dim=1)
 
-    def _run(self, layer: nn.Module, told: Iterator[Tensor], h: Tensor, *skip: Tensor) -> Tensor:
-        inputs = (h, next(told), *skip) if isinstance(layer, Stage | ResidualBlock) else (h,)
+    def _run(self, layer: nn.Module, embs: Iterator[Tensor], h: Tensor, *skip: Tensor) -> Tensor:
+        inputs = (h, next(embs), *skip) if isinstance(layer, Stage | ResidualBlock) else (h,)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)

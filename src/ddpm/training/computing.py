@@ -63,7 +63,7 @@ def choose(
     """What a person said, and for the rest what is fastest on this device.
 
     With bfloat16 units bf16-mixed for a large network, on a GPU in channels last, and compiled where that is
-    worth the wait. float32 for the rest, in channels last where oneDNN convolves on a CPU.
+    worth the wait. Everything else: float32 as it is.
 
     Args:
         device: that computes.
@@ -71,16 +71,15 @@ def choose(
         uses: how often the network will be asked, or a step will be taken; -1 for no end.
         precision: "auto" leaves it to this function, as None does for the others.
     """
-    halves = parameters >= LARGE.get(device.type, 0) and has_bfloat16(device)
     on_gpu = device.type == "cuda"
+    large = device.type in LARGE and parameters >= LARGE[device.type]
     long = not 0 <= uses < WORTH_COMPILING
     if precision == "auto":
-        precision = "bf16-mixed" if halves else "32-true"
+        precision = "bf16-mixed" if large and has_bfloat16(device) else "32-true"
     if channels_last is None:
-        onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
-        channels_last = halves if on_gpu else onednn and precision == "32-true"
+        channels_last = on_gpu and large and has_bfloat16(device)
     if compile is None:
-        compile = on_gpu and parameters >= LARGE["cuda"] and long and _has_triton()
+        compile = on_gpu and large and long and _has_triton()
     return Computing(precision, channels_last, compile)
 
 

@@ -125,12 +125,12 @@ class DDPM(LightningModule):
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
 
     @cached_property
-    def flops_an_image(self) -> int:
+    def flops_an_image(self) -> float:
         """See `ddpm.training.performance.flops_an_image`."""
         return flops_an_image(self.network, self.image_shape)
 
     @cached_property
-    def activation_bytes(self) -> int:
+    def activation_bytes(self) -> float:
         """See `ddpm.training.performance.activation_bytes`."""
         return activation_bytes(self.network, self.image_shape)
 
@@ -139,9 +139,11 @@ class DDPM(LightningModule):
         trainer's. Nothing is compiled here.
         """
         self.computing = computing
-        if computing.channels_last:
-            self.network.to(memory_format=torch.channels_last)
-            self.ema.follow()
+        layout = torch.channels_last if computing.channels_last else torch.contiguous_format
+        for parameter in self.network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+        self.ema.follow()
 
     def compile_network(self) -> None:
         """Compile the training step's use of the network. Samples and validation, whose batches have other

@@ -1,6 +1,8 @@
 """How fast training is, and how much of the device that uses: the `perf/` metrics."""
 
 import copy
+import logging
+import math
 import sys
 import time
 import weakref
@@ -15,6 +17,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+log = logging.getLogger(__name__)
+
 GIB = 1 << 30
 
 NOTHING = nullcontext()
@@ -24,7 +28,7 @@ STEP = 3
 twice, for its input and for its weights."""
 
 
-def flops_an_image(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def flops_an_image(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
     """Floating-point operations of a forward pass for one picture; a multiplication and an addition are two.
 
     Counted is what is multiplied with weights, in convolutions and matrix products, by the layers as they are
@@ -34,24 +38,32 @@ def flops_an_image(network: nn.Module, image_shape: tuple[int, int, int]) -> int
     Args:
         network: as it is, not compiled.
         image_shape: (C, H, W).
+
+    Returns:
+        NaN for a network that cannot be run without values.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = _observed(network, image_shape, lambda: FlopCounterMode(display=False))
+    counter = FlopCounterMode(display=False)
+    if not _run_on_shapes(network, image_shape, 1, counter):
+        return math.nan
     counts = counter.get_flop_counts().get("Global", {})
     return sum(n for op, n in counts.items() if "attention" not in str(op) and "bmm" not in str(op))
 
 
-def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
     """Most bytes that a forward pass holds at once beside the weights, for each picture of a batch, in
     float32, where nothing is kept for a backward pass.
 
     Args:
         network: as it is, not compiled.
         image_shape: (C, H, W).
+
+    Returns:
+        NaN for a network that cannot be run without values.
     """
-    images = 16  # what does not grow with the batch is shared by so many
-    return _observed(network, image_shape, _LiveBytes, images).most // images
+    live, images = _LiveBytes(), 16  # what does not grow with the batch is shared by so many
+    return live.most / images if _run_on_shapes(network, image_shape, images, live) else math.nan
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -76,33 +88,26 @@ def _storages(tensors: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor)]
 
 
-@torch.inference_mode()
-def _observed(
-    network: nn.Module, image_shape: tuple[int, int, int], make: Callable[[], Any], images: int = 1
-) -> Any:
-    """The context that `make` makes, after a forward pass went by in it.
+@torch.no_grad()
+def _run_on_shapes(
+    network: nn.Module, image_shape: tuple[int, int, int], images: int, context: AbstractContextManager
+) -> bool:
+    """Run a copy of a network that has shapes in place of values, within `context`: no time, no memory.
 
-    The pass has shapes in place of values, so it takes neither time nor memory; for a network that needs
-    values it is run with them, on its device.
+    Returns:
+        Whether it can be copied and run so. Nothing that it raises matters to what asks for a measurement.
     """
     values = [*network.parameters(), *network.buffers()]
-    shapes = copy.deepcopy(network, {id(value): value.detach().to("meta") for value in values})
-    was_training = network.training
-
-    def answered(network: nn.Module, device: torch.device) -> Any:
-        x = torch.zeros(images, *image_shape, device=device)
-        t = torch.zeros(images, dtype=torch.int64, device=device)
-        network.eval()
-        with make() as context:
-            network.forward(x, t)
-        return context
-
     try:
-        return answered(shapes, torch.device("meta"))
-    except RuntimeError:
-        return answered(network, values[0].device)
-    finally:
-        network.train(was_training)
+        shapes = copy.deepcopy(network, {id(value): value.detach().to("meta") for value in values}).eval()
+        x = torch.zeros(images, *image_shape, device="meta")
+        t = torch.zeros(images, dtype=torch.int64, device="meta")
+        with context:
+            shapes.forward(x, t)
+    except Exception as error:
+        log.debug("not run on shapes alone: %s", error)
+        return False
+    return True
 
 
 def matmul_peak(device: torch.device, precision: str) -> float:

@@ -1,6 +1,7 @@
 """Drawing many pictures: in batches that fit, after saying how long it will take, with a countdown."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,7 @@ WORTH_A_WORD = 3.0
 """Seconds; a sampling shorter than this is not announced."""
 
 MOST_AT_ONCE = 256
-"""Images; more are no faster, and the countdown would seldom move."""
+"""Images; of more the countdown would seldom move."""
 
 SHARE_OF_MEMORY = 0.25
 """Of the device, that what a network computes for a batch may take."""
@@ -34,10 +35,10 @@ def images_at_once(module: DDPM) -> int:
 
     Whole blocks of random numbers where there are any, so that none are drawn twice.
     """
-    room = SHARE_OF_MEMORY * memory_of(module.device)
-    if not room:  # unknown
+    fitting = SHARE_OF_MEMORY * memory_of(module.device) / module.activation_bytes
+    if not fitting or math.isnan(fitting):  # one of the two is unknown
         return MOST_AT_ONCE
-    fitting = min(MOST_AT_ONCE, int(room / module.activation_bytes))
+    fitting = min(MOST_AT_ONCE, int(fitting))
     return max(1, fitting // BLOCK * BLOCK or fitting)
 
 
@@ -117,9 +118,10 @@ def _seconds_a_use(module: DDPM, n: int) -> float:
     """Of the network."""
     x_t = torch.zeros(n, *module.image_shape, device=module.device)
     t = torch.zeros(n, dtype=torch.int64, device=module.device)
+    labels = () if module.num_classes is None else (t,)
     with module.evaluating("raw"):
-        module.network(x_t, t)  # the first call also allocates
+        module.network(x_t, t, *labels)  # the first call also allocates
         begin = time.perf_counter()
         for _ in range(2):
-            module.network(x_t, t)[0, 0, 0, 0].item()
+            module.network(x_t, t, *labels)[0, 0, 0, 0].item()
         return (time.perf_counter() - begin) / 2
