@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of measuring, a line and round")
     parser.add_argument("--steps", type=int, default=1000, help="of sampling")
-    parser.add_argument("--only", nargs="+", metavar="WORDS", help="lines whose name has one of these in it")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="lines of the table, such as 'ddpm*'")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -108,7 +109,7 @@ def main() -> None:
         for batch in arguments.batch
         for name, options in (CPU if arguments.device == "cpu" else CUDA)
         if name in RUNS[arguments.what]
-        and (arguments.only is None or any(word in said(name, options) for word in arguments.only))
+        and (arguments.only is None or any(fnmatch(said(name, options), only) for only in arguments.only))
     ]
     results: dict[int, list[dict[str, float]]] = {}
     left_out: dict[int, str] = {}
@@ -131,8 +132,11 @@ def main() -> None:
     table(lines, results, left_out)
 
 
+OPTIONS = ("bf16", "channels_last", "compiled", "keep_memory")
+
+
 def said(name: str, options: dict[str, bool]) -> str:
-    return ", ".join([name, *(option for option, on in options.items() if on)])
+    return ", ".join([name, *(option for option in OPTIONS if options.get(option))])
 
 
 def measure(what: str, name: str, setting: dict[str, Any], seconds: float) -> dict[str, float]:
@@ -174,7 +178,7 @@ def table(
     print("|---|---|---|---|---|---|")
     first: dict[int, float] = {}
     for i, (name, setting) in enumerate(lines):
-        options = {key: getattr(setting, key) for key in ("bf16", "channels_last", "compiled", "keep_memory")}
+        options = {option: getattr(setting, option) for option in OPTIONS}
         if i not in results:
             print(f"| {said(name, options)} | {setting.batch} | left out: {left_out[i]} | | | |")
             continue
