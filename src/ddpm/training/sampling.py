@@ -35,7 +35,7 @@ def images_at_once(module: DDPM) -> int:
 
     Whole blocks of random numbers where there are any, so that none are drawn twice.
     """
-    fitting = SHARE_OF_MEMORY * memory_of(module.device) / module.activation_bytes
+    fitting = SHARE_OF_MEMORY * memory_of(module.device) / max(module.activation_bytes, 1)
     if not fitting or math.isnan(fitting):  # one of the two is unknown
         return MOST_AT_ONCE
     fitting = min(MOST_AT_ONCE, int(fitting))
