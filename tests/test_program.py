@@ -106,11 +106,12 @@ def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: P
 @pytest.mark.parametrize(
     "broken",
     [
-        ["callbacks.broken._target_=sabotage.NoAveraging"],
-        ["data._target_=sabotage.SameShard"],
-        ["callbacks.broken._target_=sabotage.NoiseOfRankZero"],
+        pytest.param(["callbacks.broken._target_=sabotage.NoAveraging"], id="gradients"),
+        pytest.param(["data._target_=sabotage.SameShard"], id="shards", marks=pytest.mark.slow),
+        pytest.param(
+            ["callbacks.broken._target_=sabotage.NoiseOfRankZero"], id="noise", marks=pytest.mark.slow
+        ),
     ],
-    ids=["gradients", "shards", "noise"],
 )
 def test_the_comparison_of_devices_sees_what_is_broken(broken: list[str], smoke_run: Path, tmp_path: Path):
     arguments = [
