@@ -29,7 +29,7 @@ from ddpm.data.augmentation import normalize
 from ddpm.data.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.samplers import DDIM, DDIMInversion
-from ddpm.training.grids import to_uint8
+from ddpm.sampling.figures import to_uint8
 
 Pixels = NDArray[np.float64]
 """[N, 64], each from 0 to 16."""

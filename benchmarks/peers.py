@@ -21,10 +21,10 @@ from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.variances import FixedLarge
 from ddpm.interop.unet2d import unet_to_diffusers
 from ddpm.networks import UNet
-from ddpm.training.allocation import keep_freed_memory
+from ddpm.random import Purpose, Stream
+from ddpm.runtime.memory import keep_freed_memory
 from ddpm.training.ema import EMA
 from ddpm.training.optimizers import adam
-from ddpm.training.randomness import Purpose, Stream
 
 Run = Callable[[], Any]
 

@@ -36,7 +36,9 @@ from peers import (
     unet,
 )
 
-from ddpm.training.performance import STEP, flops_an_image, matmul_peak, peak_memory, wait
+from ddpm.runtime.arithmetic import STEP, flops_per_image, matmul_peak
+from ddpm.runtime.device import wait
+from ddpm.runtime.memory import peak_memory
 
 RUNS = {
     "training": {
@@ -158,7 +160,7 @@ def measure(what: str, name: str, setting: dict[str, Any], seconds: float) -> di
         wait(device)
         times.append(time.perf_counter() - start)
     # of the same network for all but denoising_diffusion_pytorch, whose own is a little different
-    flops = flops_an_image(unet(chosen), chosen.shape) * (STEP if what == "training" else chosen.steps)
+    flops = flops_per_image(unet(chosen), chosen.shape) * (STEP if what == "training" else chosen.steps)
     return {
         "images": chosen.batch / statistics.median(times),
         "share": chosen.batch / statistics.median(times) * flops / peak,

@@ -9,14 +9,55 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "ddpm"
-MAY_IMPORT = {
+LAYERS = (
+    {"errors", "random", "diffusion", "networks"},
+    {"targets", "data", "runtime", "doctor"},
+    {"sampling"},
+    {"training"},
+    {"run"},
+    {"evaluation", "interop"},
+    {"app"},
+)
+"""A room imports from the layers above its own in this list, that is, from below, and within itself."""
+
+ALONE = {
     "diffusion": {"diffusion"},
     "networks": {"networks"},
-    "data": {"data", "networks.inputs", "training.randomness"},
-    "training": {"training", "data", "diffusion", "networks"},
-    "interop": {"interop", "training", "data", "diffusion", "networks"},
-    "evaluation": {"evaluation", "training", "data", "diffusion", "networks"},
+    "random": set(),
+    "doctor": {"doctor", "diffusion", "random"},
 }
+"""What some rooms import is less than their layer would let them."""
+
+
+def room_of(module: str) -> str:
+    return module.removeprefix("ddpm.").split(".")[0]
+
+
+def allowed_for(room: str) -> set[str]:
+    if room in ALONE:
+        return ALONE[room]
+    depth = next(i for i, layer in enumerate(LAYERS) if room in layer)
+    return {room, *(name for layer in LAYERS[:depth] for name in layer), *_beside(room, depth)}
+
+
+def _beside(room: str, depth: int) -> set[str]:
+    """Data stands on what is said about devices."""
+    return {"runtime"} if room == "data" else set()
+
+
+def imported(path: Path) -> list[str]:
+    """Every module that a file names in an import, wherever it stands in the file."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found += [
+                f"{node.module}.{alias.name}" if node.module == "ddpm" else node.module
+                for alias in node.names
+            ]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return found
 
 
 @pytest.mark.parametrize("module", ["ddpm", "ddpm.diffusion", "ddpm.diffusion.samplers", "ddpm.networks"])
@@ -27,18 +68,27 @@ def test_mathematics_and_networks_need_torch_only(module: str):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_room_imports_only_the_rooms_below_it(room: str):
-    for path in sorted((PACKAGE / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                assert not name.startswith("hydra"), f"{path.name} imports {name}"
-                if name.startswith("ddpm."):
-                    inner = name.removeprefix("ddpm.")
-                    allowed = any(inner == a or inner.startswith(f"{a}.") for a in MAY_IMPORT[room])
-                    assert allowed, f"{path.relative_to(PACKAGE)} imports {name}"
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path):
+    inner = path.relative_to(PACKAGE).with_suffix("").parts
+    room = inner[0]
+    for name in imported(path):
+        if name == "hydra" or name.startswith(("hydra.", "hydra_plugins")):
+            assert room == "app", f"{name}: only app imports Hydra"
+        if not name.startswith("ddpm."):
+            continue
+        if room == "__init__":
+            assert room_of(name) != "app"
+        else:
+            assert room_of(name) in allowed_for(room), f"{room} imports {name}"
+
+
+def test_every_room_has_its_layer():
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
+    assert rooms == set().union(*LAYERS)
 
 
 def test_no_module_is_a_grab_bag():

@@ -19,8 +19,8 @@ from PIL import Image
 from ddpm.data.digits import Digits
 from ddpm.data.module import MicroBatches
 from ddpm.diffusion.timesteps import Uniform
+from ddpm.random import Purpose, Stream
 from ddpm.training.checkpoints import find
-from ddpm.training.randomness import Purpose, Stream
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -258,7 +258,7 @@ def test_sampling_writes_pictures_and_says_where(smoke_run: Path, tmp_path: Path
 def test_a_loaded_run_samples_what_the_program_samples(smoke_run: Path, tmp_path: Path):
     import ddpm
     from ddpm.diffusion.samplers import DDIM
-    from ddpm.training.grids import to_uint8
+    from ddpm.sampling.figures import to_uint8
 
     run = ddpm.load(smoke_run)
     assert run.step == 20

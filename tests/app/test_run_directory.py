@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.app import run_directory
-from ddpm.app.errors import UsageError
+from ddpm.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from conftest import composed
 
-from ddpm.app.errors import UsageError
 from ddpm.app.train import _Resume, _resume
+from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV
 

@@ -28,7 +28,7 @@ def curve(settings: Settings, steps: int) -> list[float]:
 
     from ddpm.app import check, run_directory
     from ddpm.app.build import build_data, build_module, describe
-    from ddpm.training.metrics import TrainingRows
+    from ddpm.training.callbacks.scalars import TrainingRows
 
     class Losses(Callback):
         def __init__(self) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ddpm.app import cache, inspect
 from ddpm.app.build import build_data
-from ddpm.app.errors import UsageError
+from ddpm.errors import UsageError
 
 
 def folder(path: Path) -> Path:

@@ -226,7 +226,7 @@ def test_the_prior_of_a_chain_that_ends_in_noise_is_nothing():
 def pictures_and_bound(schedule: NoiseSchedule, steps: Tensor | None = None, batch: int = 6) -> Bound:
     generator = torch.Generator().manual_seed(3)
     x_0 = torch.randn(batch, 1, 2, 2, generator=generator, dtype=torch.float64) * DEVIATION + MEAN
-    network = network_for(schedule.whole, Epsilon(), FixedLarge())
+    network = network_for(schedule.original, Epsilon(), FixedLarge())
 
     def noise(place: int, like: Tensor) -> Tensor:
         """The same at every step, so that a term is a function of its step alone."""

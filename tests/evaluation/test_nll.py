@@ -15,7 +15,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import bound, some_steps
 from ddpm.evaluation.nll import NLL
-from ddpm.training.randomness import Purpose, Stream
+from ddpm.random import Purpose, Stream
 
 N = 12
 
@@ -77,7 +77,7 @@ def test_labels_matter_to_a_network_that_knows_them(run: Run, data: ImageDataMod
 def test_the_network_is_asked_without_guidance(
     run: Run, data: ImageDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert run.module.guidance.compares
+    assert run.module.guidance.needs_unconditional
     guided = NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path)
     monkeypatch.setattr(run.module, "guidance", NoGuidance())
     assert NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path) == guided

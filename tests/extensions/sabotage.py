@@ -8,7 +8,7 @@ from torch.distributed import GradBucket
 
 from ddpm.data.digits import Digits
 from ddpm.data.module import Batch, MicroBatches
-from ddpm.training.randomness import Purpose, Stream
+from ddpm.random import Purpose, Stream
 
 
 def _keep_own_gradient(state: Any, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:

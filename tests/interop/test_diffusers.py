@@ -21,8 +21,8 @@ from ddpm.diffusion.variances import FixedLarge, FixedSmall
 from ddpm.diffusion.weighting import Hybrid, Simple
 from ddpm.interop.diffusers import SCHEDULER_DEFAULTS, export_run, import_pipeline
 from ddpm.networks import UNet
+from ddpm.sampling.figures import to_uint8
 from ddpm.training.checkpoints import AtomicCheckpointIO
-from ddpm.training.grids import to_uint8
 
 MakeRun = Callable[..., Path]
 Publish = Callable[..., Path]

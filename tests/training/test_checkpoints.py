@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, Checkpoints, find, load
+from ddpm.training.callbacks.checkpoints import Checkpoints
+from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, find, load
 
 
 def content(step: int) -> dict:

@@ -8,75 +8,20 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from models import make_module, make_trainer, small_unet
 from torch import Tensor, nn
 
 from ddpm.data.digits import Digits
 from ddpm.data.module import Batch
-from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import DDIM
-from ddpm.diffusion.schedules import linear
-from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Timesteps, Uniform
-from ddpm.diffusion.variances import FixedLarge, LearnedRange, Variance
-from ddpm.diffusion.weighting import Hybrid, Simple, Weighting
-from ddpm.networks.unet import UNet
-from ddpm.training.checkpoints import AtomicCheckpointIO, Checkpoints, find
-from ddpm.training.grids import SampleGrids
-from ddpm.training.interruption import Interrupted, Interruption
-from ddpm.training.metrics import TrainingRows
+from ddpm.diffusion.timesteps import LossSecondMoment, Stratified
+from ddpm.diffusion.variances import LearnedRange
+from ddpm.diffusion.weighting import Hybrid
+from ddpm.training.callbacks.checkpoints import Checkpoints
+from ddpm.training.callbacks.interruption import Interrupted, Interruption
+from ddpm.training.callbacks.samples import SampleGrids
+from ddpm.training.checkpoints import find
 from ddpm.training.module import DDPM
-from ddpm.training.optimizers import adam
-
-
-def small_unet(dropout: float = 0.0) -> UNet:
-    return UNet(1, 1, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4, dropout=dropout)
-
-
-def make_module(
-    network: nn.Module | None = None,
-    seed: int = 0,
-    num_timesteps: int = 100,
-    timesteps: Timesteps | None = None,
-    variance: Variance | None = None,
-    weighting: Weighting | None = None,
-    classes: list[str] | None = None,
-) -> DDPM:
-    torch.manual_seed(0)
-    return DDPM(
-        small_unet() if network is None else network,
-        linear(num_timesteps),
-        objective=Epsilon(),
-        variance=variance or FixedLarge(),
-        weighting=weighting or Simple(),
-        timesteps=timesteps or Uniform(),
-        sampler=DDIM(5),
-        optimizer=lambda parameters: adam(parameters, lr=2e-3, warmup_steps=3),
-        image_shape=(1, 8, 8),
-        classes=classes,
-        ema_decay=0.9,
-        seed=seed,
-        config={"seed": seed},
-        data={"image_shape": [1, 8, 8]},
-    )
-
-
-def make_trainer(directory: Path, max_steps: int, *callbacks: Callback, accumulation: int = 1) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=max_steps,
-        accumulate_grad_batches=accumulation,
-        gradient_clip_val=1.0,
-        default_root_dir=directory,
-        callbacks=[TrainingRows(), *callbacks],
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=None,
-        val_check_interval=1000,
-    )
 
 
 def trained(

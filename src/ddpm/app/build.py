@@ -10,10 +10,10 @@ from hydra.utils import instantiate
 from torch import nn
 
 from ddpm.app.check import SWITCHES
-from ddpm.app.errors import UsageError
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion import NoiseSchedule
 from ddpm.diffusion.variances import Variance
+from ddpm.errors import UsageError
 from ddpm.training.module import DDPM
 
 Config = Mapping[str, Any]

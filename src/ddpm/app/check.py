@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from ddpm.app import targets
-from ddpm.app.errors import UsageError
+from ddpm import targets
 from ddpm.app.schema import RANGES, ModelSwitches, RootSettings, TrainerSettings
+from ddpm.errors import UsageError
 
 PROVIDED = {
     "data": ("seed",),

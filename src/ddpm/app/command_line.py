@@ -31,8 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ddpm.app import check, run_directory
-from ddpm.app.errors import UsageError
 from ddpm.app.run_directory import Place
+from ddpm.errors import UsageError
 from hydra_plugins.fresh_process_launcher import quoted
 
 CONF = Path(__file__).parents[3] / "conf"

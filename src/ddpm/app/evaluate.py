@@ -10,13 +10,13 @@ import torch
 from ddpm.app import terminal
 from ddpm.app.build import build, build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.errors import UsageError
 from ddpm.app.loading import Run, load
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
+from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
-from ddpm.training.allocation import keep_freed_memory
-from ddpm.training.sampling import images_at_once
+from ddpm.runtime.memory import keep_freed_memory
+from ddpm.sampling.batches import images_at_once
 
 log = logging.getLogger(__name__)
 

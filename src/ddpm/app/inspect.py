@@ -11,7 +11,7 @@ from PIL import Image
 from ddpm.app.build import build_data
 from ddpm.data.module import ImageDataModule
 from ddpm.data.pictures import Pictures
-from ddpm.training.grids import grid
+from ddpm.sampling.figures import grid
 
 SHOWN = 64
 """Pictures of the contact sheet."""

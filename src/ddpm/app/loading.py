@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ddpm.app import check
 from ddpm.app.build import build_module
-from ddpm.app.errors import UsageError
+from ddpm.errors import UsageError
+from ddpm.sampling.batches import announced_sampling
 from ddpm.training import checkpoints
 from ddpm.training.module import DDPM
-from ddpm.training.sampling import announced_sampling
 
 PARTS = (
     "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "guidance",

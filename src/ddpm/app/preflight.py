@@ -10,12 +10,14 @@ from torch import nn
 from ddpm.app.inspect import described
 from ddpm.app.terminal import say
 from ddpm.data.module import ImageDataModule
-from ddpm.training.computing import Computing
-from ddpm.training.grids import SampleGrids
+from ddpm.runtime.arithmetic import STEP, matmul_peak
+from ddpm.runtime.computing import Computing
+from ddpm.runtime.device import wait
+from ddpm.runtime.memory import GIB, peak_memory
+from ddpm.runtime.progress import duration
+from ddpm.sampling.batches import seconds_to_sample
+from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.module import DDPM
-from ddpm.training.performance import GIB, STEP, matmul_peak, peak_memory, wait
-from ddpm.training.progress import duration
-from ddpm.training.sampling import seconds_to_sample
 
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 10.0
@@ -42,7 +44,7 @@ def preflight(
         _row(title, text)
     parameters = sum(parameter.numel() for parameter in module.network.parameters())
     module.to(device).train()
-    forward = module.flops_an_image
+    forward = module.flops_per_image
     peak = matmul_peak(device, computing.precision)
     micro_batch = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
     number = f"{trainer.world_size} x {device.type.upper()}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ddpm.app.errors import UsageError
+from ddpm.errors import UsageError
 
 
 @dataclass(frozen=True)

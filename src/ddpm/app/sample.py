@@ -13,7 +13,6 @@ from torch import Tensor
 from ddpm.app import terminal
 from ddpm.app.build import build
 from ddpm.app.command_line import Job
-from ddpm.app.errors import UsageError
 from ddpm.app.loading import Run, load
 from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
@@ -22,10 +21,12 @@ from ddpm.data.decoding import decode_or_reason
 from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromNoise, FromPicture, Start
 from ddpm.diffusion.validity import check_combination, check_request
-from ddpm.training.allocation import keep_freed_memory
-from ddpm.training.computing import COMPILING, choose, keep_compiled
-from ddpm.training.grids import sheet, to_uint8
-from ddpm.training.sampling import images_at_once, uses_of_network
+from ddpm.errors import UsageError
+from ddpm.runtime.compilation import COMPILING, keep_compiled
+from ddpm.runtime.computing import choose
+from ddpm.runtime.memory import keep_freed_memory
+from ddpm.sampling.batches import images_at_once, nfe
+from ddpm.sampling.figures import sheet, to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     computing = choose(
         module.device,
         sum(parameter.numel() for parameter in module.network.parameters()),
-        uses_of_network(module, sampler, start, guidance) * batches,
+        nfe(module, sampler, start, guidance) * batches,
         **{name: config[name] for name in ("precision", "channels_last", "compile")},
     )
     module.compute_as(computing)

@@ -33,7 +33,7 @@ class TrainerSettings:
 
 @dataclass
 class ModelSwitches:
-    """How a network is computed, which its constructor does not know: see `ddpm.training.computing`.
+    """How a network is computed, which its constructor does not know: see `ddpm.runtime.computing`.
 
     None chooses what is fastest on the device.
     """

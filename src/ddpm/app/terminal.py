@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from ddpm.training.progress import console
+from ddpm.runtime.progress import console
 
 
 class _ToConsole(logging.Handler):

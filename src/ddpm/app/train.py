@@ -20,7 +20,6 @@ from ddpm.app import check, terminal
 from ddpm.app.build import build, build_data, build_module, describe
 from ddpm.app.check import SWITCHES
 from ddpm.app.command_line import Job, is_leader
-from ddpm.app.errors import UsageError
 from ddpm.app.inspect import contact_sheet, some_of
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, number_of_processes
@@ -28,16 +27,20 @@ from ddpm.app.run_record import RunRecord
 from ddpm.data.cache import Cache
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.validity import check_request, check_weights
+from ddpm.errors import UsageError
+from ddpm.runtime.computing import Computing, choose
+from ddpm.runtime.device import trains_on
+from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.progress import duration
 from ddpm.training import checkpoints
-from ddpm.training.allocation import keep_freed_memory
-from ddpm.training.computing import Compilation, Computing, choose, trains_on
-from ddpm.training.grids import SampleGrids
-from ddpm.training.interruption import Interrupted, Interruption
+from ddpm.training.callbacks.compilation import Compilation
+from ddpm.training.callbacks.data_wait import DataWait
+from ddpm.training.callbacks.interruption import Interrupted, Interruption
+from ddpm.training.callbacks.samples import SampleGrids
+from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.loggers import MetricsCSV, WandbLogger
-from ddpm.training.metrics import TrainingRows
 from ddpm.training.module import DDPM
-from ddpm.training.performance import DataWait, Unprofiled
-from ddpm.training.progress import duration
+from ddpm.training.profiling import Unprofiled
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ddpm.networks.inputs import NO_LABEL
-from ddpm.training.randomness import Purpose, Stream
+from ddpm.random import Purpose, Stream
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The LightningDataModule: how a global batch is made of a data set, for any number of devices."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ddpm.data.augmentation import Augmentation, normalize
 from ddpm.data.decoding import printable
-from ddpm.data.order import draws_at
 from ddpm.data.pictures import DataSet, Pictures
+from ddpm.random import draws_at
+from ddpm.runtime.memory import memory_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class ImageDataModule(LightningDataModule):
     """Base of all data sources. A source says in `read` where its pictures come from; the rest is the same.
 
     The stream of pictures depends on the seed and the step alone: place i of step s is draw
-    s * batch_size + i (see `ddpm.data.order`), whichever device shows it.
+    s * batch_size + i (see `ddpm.random`), whichever device shows it.
 
     A set that takes at most `device_share` of the device's memory lives there as bytes, and its batches are
     gathered there. The batches of a larger one are read by worker processes, ahead of time and into pinned
@@ -334,17 +334,6 @@ def read(pictures: Pictures, rows: Rows) -> Batch:
     chosen = pictures.copy(np.asarray(rows.indices))
     labels = None if chosen.labels is None else torch.from_numpy(chosen.labels)
     return Batch(torch.from_numpy(chosen.images), labels, rows.step, rows.first)
-
-
-def memory_of(device: torch.device) -> int:
-    """Bytes of memory of a device; 0 where that is not known."""
-    if device.type == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory()
-    return 0
 
 
 def _as_it_is(batch: Batch | Rows) -> Batch | Rows:

@@ -22,9 +22,9 @@ from ddpm.data.decoding import (
     printable,
 )
 from ddpm.data.module import Batch, ImageDataModule
-from ddpm.data.order import permutation
 from ddpm.data.pictures import DataSet, Pictures, survey
 from ddpm.data.shards import Sample, Shards, find_shards
+from ddpm.random import permutation
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ Answer = Callable[[Tensor | None], Tensor]
 
 
 class Guidance(Protocol):
-    """`compares` says whether the answer without a class is asked for as well."""
+    """`needs_unconditional` says whether the answer without a class is asked for as well."""
 
-    compares: bool
+    needs_unconditional: bool
 
     def check(self, num_timesteps: int) -> None:
         """Refuse, with ValueError, a chain of this many steps that the settings do not fit."""
@@ -35,7 +35,7 @@ class Guidance(Protocol):
 class NoGuidance:
     """The network's answer as it is, with the class where there is one."""
 
-    compares = False
+    needs_unconditional = False
 
     def check(self, num_timesteps: int) -> None:
         """There is nothing that could not fit."""
@@ -81,7 +81,7 @@ class ClassifierFree:
         self.rescale = rescale
 
     @property
-    def compares(self) -> bool:
+    def needs_unconditional(self) -> bool:
         return self.scale != 1
 
     def check(self, num_timesteps: int) -> None:
@@ -93,7 +93,7 @@ class ClassifierFree:
 
     def __call__(self, answer: Answer, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         told = answer(labels)
-        if labels is None or not self.compares:
+        if labels is None or not self.needs_unconditional:
             return told
         inside = None
         if self.interval is not None:

@@ -94,12 +94,12 @@ class PosteriorMean:
 
     def target(self, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         x_t = q_sample(schedule, x_0, t, eps)
-        return q_posterior_mean(schedule.whole, x_0, x_t, schedule.timestep(t))
+        return q_posterior_mean(schedule.original, x_0, x_t, schedule.timestep(t))
 
     def x_0(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         step = schedule.timestep(t)
-        share_of_x_t = q_posterior_mean(schedule.whole, torch.zeros_like(x_t), x_t, step)
-        return (output - share_of_x_t) / schedule.whole.lookup("posterior_mean_x_0", step, x_t)
+        share_of_x_t = q_posterior_mean(schedule.original, torch.zeros_like(x_t), x_t, step)
+        return (output - share_of_x_t) / schedule.original.lookup("posterior_mean_x_0", step, x_t)
 
     def x_0_error(self, schedule: NoiseSchedule, t: Tensor, error: Tensor) -> Tensor:
-        return error / schedule.whole.lookup("posterior_mean_x_0", schedule.timestep(t), error) ** 2
+        return error / schedule.original.lookup("posterior_mean_x_0", schedule.timestep(t), error) ** 2

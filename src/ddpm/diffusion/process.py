@@ -20,8 +20,8 @@ class NoiseSchedule:
         betas: variance of each noising step, float [T], each in (0, 1]; 1 is allowed in the last step only.
         timesteps: int64 [T], rising: the timestep that a network is told at each step of this chain. By
             default 0 ... T-1; a sub-sequence of another chain (see `respaced`) keeps that chain's.
-        whole: the chain that `timesteps` count the steps of, which a network was trained on; by default this
-            chain itself.
+        original: the chain that `timesteps` count the steps of, which a network was trained on; by default
+            this chain itself.
 
     Attributes:
         betas, alphas, alphas_cumprod, snr: as in the paper; `alphas_cumprod` is written alpha-bar there.
@@ -35,7 +35,7 @@ class NoiseSchedule:
     """
 
     def __init__(
-        self, betas: Tensor, *, timesteps: Tensor | None = None, whole: "NoiseSchedule | None" = None
+        self, betas: Tensor, *, timesteps: Tensor | None = None, original: "NoiseSchedule | None" = None
     ):
         betas = betas.detach().to("cpu", torch.float64)
         if betas.ndim != 1 or len(betas) < 1:
@@ -47,7 +47,7 @@ class NoiseSchedule:
             raise ValueError(f"beta is {betas[t]:.6g} at t = {t}; it must lie between 0 and 1")
         self.betas = betas
         self.timesteps = torch.arange(len(betas)) if timesteps is None else timesteps.cpu().to(torch.int64)
-        self.whole = self if whole is None else whole
+        self.original = self if original is None else original
         self.alphas = 1 - betas
         self.alphas_cumprod = self.alphas.cumprod(0)
         self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
@@ -106,7 +106,7 @@ class NoiseSchedule:
         if not rising or steps[0] < 0 or steps[-1] >= self.num_timesteps:
             raise ValueError(f"steps must rise within 0 to {self.num_timesteps - 1}, got {steps.tolist()}")
         kept = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[steps]])
-        return NoiseSchedule(betas_between(kept), timesteps=self.timesteps[steps], whole=self.whole)
+        return NoiseSchedule(betas_between(kept), timesteps=self.timesteps[steps], original=self.original)
 
 
 def betas_between(alphas_cumprod: Tensor) -> Tensor:

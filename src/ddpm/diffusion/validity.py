@@ -47,7 +47,7 @@ def check_combination(
             "weighting=hybrid or weighting=bound, or variance=fixed_large"
         )
     check_request(schedule=schedule, sampler=sampler, guidance=guidance, num_classes=num_classes)
-    if guidance.compares and not label_drop:
+    if guidance.needs_unconditional and not label_drop:
         raise ValueError(
             "guidance: compares with the answer without a class, which data.label_drop=0 never trains; use "
             "data.label_drop=0.1, or guidance=none"
@@ -95,7 +95,7 @@ def check_request(
             f"t = {schedule.num_timesteps - 1}; end the list there, or start from a picture"
         )
     guidance.check(schedule.num_timesteps)
-    if guidance.compares and num_classes is None:
+    if guidance.needs_unconditional and num_classes is None:
         raise ValueError(
             "guidance: there is no class to guide to in a network that is told none; use guidance=none, or "
             "train with conditional=true"

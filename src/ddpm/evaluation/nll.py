@@ -11,9 +11,9 @@ from ddpm.data.augmentation import normalize
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
+from ddpm.random import Purpose, Stream
+from ddpm.runtime.progress import Countdown
 from ddpm.training.module import DDPM
-from ddpm.training.progress import Countdown
-from ddpm.training.randomness import Purpose, Stream
 
 
 class NLL:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 log = logging.getLogger(__name__)
@@ -97,75 +96,3 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
             log.warning("falling back to %s, step %d", candidate, checkpoint["global_step"])
         return candidate, checkpoint
     raise failures[0]
-
-
-class Checkpoints(Callback):
-    """Saves `checkpoints/step_XXXXXXXX.ckpt` as the run goes, and `last.ckpt`, which always is the newest.
-
-    Args:
-        every_n_steps: optimizer steps between checkpoints; the end of the run is saved in any case.
-        keep: how many of the newest stay; None keeps all. Two or more, so that a damaged one has a
-            predecessor.
-        milestones_every_n_steps: checkpoints that stay forever; must be a multiple of `every_n_steps`.
-    """
-
-    def __init__(
-        self, every_n_steps: int = 10_000, keep: int | None = 3, milestones_every_n_steps: int | None = None
-    ):
-        if every_n_steps < 1:
-            raise ValueError(f"callbacks.checkpoints.every_n_steps={every_n_steps} must be at least 1")
-        if keep is not None and keep < 2:
-            raise ValueError(f"callbacks.checkpoints.keep={keep} must be at least 2, or null to keep all")
-        if milestones_every_n_steps is not None and milestones_every_n_steps % every_n_steps:
-            raise ValueError(
-                f"callbacks.checkpoints.milestones_every_n_steps={milestones_every_n_steps} must be a "
-                f"multiple of "
-                f"every_n_steps={every_n_steps}"
-            )
-        self.every_n_steps = every_n_steps
-        self.keep = keep
-        self.milestones_every_n_steps = milestones_every_n_steps
-        self._saved_step = -1
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        at_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if at_boundary and trainer.global_step % self.every_n_steps == 0:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        """Save the run as it is now, unless this step is saved already. Every rank must call it."""
-        step = trainer.global_step
-        if step == self._saved_step:
-            return
-        self._saved_step = step
-        directory = Path(trainer.default_root_dir) / "checkpoints"
-        path = directory / f"step_{step:08d}.ckpt"
-        trainer.save_checkpoint(path)
-        if trainer.is_global_zero:
-            _link(path, directory / LAST)
-            self._prune(directory)
-
-    def _prune(self, directory: Path) -> None:
-        saved = sorted(directory.glob("step_*.ckpt"))
-        for path in saved[: -self.keep] if self.keep else []:
-            step = int(path.stem.removeprefix("step_"))
-            if not self.milestones_every_n_steps or step % self.milestones_every_n_steps:
-                path.unlink()
-
-
-def _link(path: Path, name: Path) -> None:
-    """Make `name` another name of the file, or a copy where the file system has no hard links."""
-    temporary = name.with_name(f".{name.name}.part")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        import shutil
-
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, name)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from ddpm.data.module import Batch
-from ddpm.data.order import permutation
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Objective
@@ -21,14 +20,13 @@ from ddpm.diffusion.timesteps import Timesteps, Uniform
 from ddpm.diffusion.validity import check_combination, check_request
 from ddpm.diffusion.variances import Variance
 from ddpm.diffusion.weighting import Noised, Weighting
-from ddpm.training.computing import AS_IT_IS, Computing
+from ddpm.random import Purpose, Stream, permutation, seed_dropout
+from ddpm.runtime.arithmetic import activation_bytes, flops_per_image
+from ddpm.runtime.computing import AS_IT_IS, Computing
+from ddpm.sampling.model import Weights
 from ddpm.training.ema import EMA
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
-from ddpm.training.performance import activation_bytes, flops_an_image
-from ddpm.training.randomness import Purpose, Stream, seed_dropout
-
-Weights = Literal["ema", "raw"]
 
 
 class MakeOptimizer(Protocol):
@@ -125,13 +123,13 @@ class DDPM(LightningModule):
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
 
     @cached_property
-    def flops_an_image(self) -> float:
-        """See `ddpm.training.performance.flops_an_image`."""
-        return flops_an_image(self.network, self.image_shape)
+    def flops_per_image(self) -> float:
+        """See `ddpm.runtime.arithmetic.flops_per_image`."""
+        return flops_per_image(self.network, self.image_shape)
 
     @cached_property
     def activation_bytes(self) -> float:
-        """See `ddpm.training.performance.activation_bytes`."""
+        """See `ddpm.runtime.arithmetic.activation_bytes`."""
         return activation_bytes(self.network, self.image_shape)
 
     def compute_as(self, computing: Computing) -> None:

@@ -1,0 +1,225 @@
+"""What a network's answer is taken to mean: objectives, variances, clipping and guidance."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm.diffusion import Denoiser, NoiseSchedule
+from ddpm.diffusion.objectives import Objective
+from ddpm.diffusion.variances import FixedSmall, Variance
+from ddpm.doctor.case import Case, distance
+from ddpm.doctor.combinations import BETAS, Catalogue, Option
+from ddpm.doctor.process_checks import EXACT, short_steps
+from ddpm.doctor.reference import (
+    SHAPE,
+    SIZE,
+    VARIANCE_OUTPUT,
+    Exact,
+    GaussianNetwork,
+    answer,
+    as_pictures,
+    exact,
+    log_variance,
+)
+
+
+def cases(catalogue: Catalogue) -> Iterator[Case]:
+    for option, place in product(catalogue["objective"], catalogue["schedule"]):
+        objective, schedule = option.small(), place.small()
+        if float(schedule.alphas_cumprod[-1]) == 0 and not objective.defined_at_zero_snr:
+            continue
+        for name, measure in (("target", target_error), ("x_0", x_0_error), ("clipping", clipping_error)):
+
+            def measured(measure=measure, objective=objective, schedule=schedule) -> tuple[float, float]:
+                return measure(objective, schedule), EXACT
+
+            compared = {
+                "target": "what the network learns with what the name means",
+                "x_0": "x_0 and its error from the answer, whole and shortened chain",
+                "clipping": "an x_0 that overshoots, and its eps",
+            }[name]
+            yield Case(name, str(option), compared, f"{option} {place}", measured)
+    for option, place in product(catalogue["variance"], catalogue["schedule"]):
+
+        def measured(option: Option = option, place: Option = place) -> tuple[float, float]:
+            return variance_error(option.small(), place.small()), EXACT
+
+        compared = "log-variance with conditioning, whole and shortened chain"
+        yield Case("variance", str(option), compared, f"{option} {place}", measured)
+    for option, other in product(catalogue["guidance"], catalogue["objective"]):
+        subject = f"{option} {other}"
+
+        def measured(option: Option = option, other: Option = other) -> tuple[float, float]:
+            return guided_error(option, other.small()), EXACT
+
+        yield Case("guidance", str(option), "x_0 with the class, without, and beyond", subject, measured)
+    for option in catalogue["guidance"]:
+        for setting, measure in (("interval", interval_error), ("rescale", rescale_error)):
+            if setting in option.takes:
+
+                def measured(option: Option = option, measure=measure) -> tuple[float, float]:
+                    return measure(option), EXACT
+
+                yield Case("guidance", str(option), "", f"{option} guidance.{setting}", measured)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    """Unit Gaussian noise, float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def noised(chain: Exact) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """i [K], x_0, eps and x_t [K, D]: one picture at each visited step."""
+    i = torch.arange(len(chain.steps))
+    x_0, eps = 0.4 * drawn(1, len(i), SIZE), drawn(2, len(i), SIZE)
+    return i, x_0, eps, chain.x_t(i, x_0, eps)
+
+
+def whole_and_short(schedule: NoiseSchedule) -> Iterator[tuple[NoiseSchedule, Exact]]:
+    """The chain and a shortened one, with what is known of Gaussian data on each."""
+    betas = tuple(schedule.betas.tolist())
+    yield schedule, exact(None, betas)
+    steps = short_steps(schedule)
+    yield schedule.respaced(steps), exact(None, betas, tuple(steps))
+
+
+def target_error(objective: Objective, schedule: NoiseSchedule) -> float:
+    chain = exact(None, tuple(schedule.betas.tolist()))
+    i, x_0, eps, x_t = noised(chain)
+    found = objective.target(schedule, as_pictures(x_0), i, as_pictures(eps)).flatten(1)
+    return distance(found, answer(objective, schedule, chain, i, x_t, x_0))
+
+
+def x_0_error(objective: Objective, schedule: NoiseSchedule) -> float:
+    """Of x_0, and of the conversion of squared errors; on the shortened chain the network still answers for
+    the whole one.
+    """
+    whole = exact(None, tuple(schedule.betas.tolist()))
+    errors = []
+    for chain_in_use, chain in whole_and_short(schedule):
+        i, x_0, _, x_t = noised(chain)
+        told = torch.tensor(chain.steps)
+        right = as_pictures(answer(objective, schedule, whole, told, x_t, x_0))
+        x_t = as_pictures(x_t)
+        found = objective.x_0(chain_in_use, x_t, i, right).flatten(1)
+        # relative to how far x_0 can be told from the answer at all
+        off = objective.x_0(chain_in_use, x_t, i, right + 1).flatten(1) - found
+        digits = off.abs().clamp(min=1)
+        squared = objective.x_0_error(chain_in_use, i, torch.ones(len(i), dtype=torch.float64))
+        errors += [
+            distance(found / digits, x_0 / digits),
+            distance(squared / off[:, 0] ** 2, torch.ones_like(squared)),
+        ]
+    return max(errors)
+
+
+def overshooting(objective: Objective, schedule: NoiseSchedule, variance: Variance):
+    """A network that is sure of an x_0 beyond [-1, 1], and that x_0 [D]."""
+    x_0 = torch.tensor([1.7, -0.4, -2.5, 0.9], dtype=torch.float64)
+    chain = exact(None, tuple(schedule.betas.tolist()))
+
+    def network(x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        said = answer(objective, schedule, chain, t, x_t.flatten(1), x_0.expand(len(x_t), -1))
+        parts = [as_pictures(said)]
+        if variance.outputs:
+            parts.append(as_pictures(VARIANCE_OUTPUT.expand(len(x_t), -1)))
+        return torch.cat(parts, dim=1)
+
+    return network, x_0
+
+
+def clipping_error(objective: Objective, schedule: NoiseSchedule) -> float:
+    errors = []
+    for chain_in_use, chain in whole_and_short(schedule):
+        network, x_0 = overshooting(objective, schedule, FixedSmall())
+        i, _, _, x_t = noised(chain)
+        for clip, expected in ((True, x_0.clamp(-1, 1)), (False, x_0)):
+            expected = expected.expand(len(i), -1)
+            denoiser = Denoiser(network, objective, FixedSmall(), clip=clip)
+            found = denoiser(chain_in_use, as_pictures(x_t), i)
+            digits = 1 / chain.signal[:, None].clamp(1e-6, 1)
+            errors += [
+                distance(found.x_0.flatten(1) / digits, expected / digits),
+                distance(found.eps.flatten(1), chain.eps(i, x_t, expected)),
+            ]
+    return max(errors)
+
+
+def variance_error(variance: Variance, schedule: NoiseSchedule) -> float:
+    errors = []
+    for chain_in_use, chain in whole_and_short(schedule):
+        i = torch.arange(len(chain.steps))
+        output = as_pictures(VARIANCE_OUTPUT.expand(len(i), -1))[:, : SHAPE[0] * variance.outputs]
+        x_t = torch.zeros(len(i), *SHAPE, dtype=torch.float64)
+        found = variance.log_variance(chain_in_use, x_t, i, output).expand_as(x_t).flatten(1)
+        errors.append(distance(found, log_variance(variance, chain, chain_in_use)))
+    return max(errors)
+
+
+def guided(option: Option, objective: Objective, label: int | None, **settings: Any) -> tuple[Tensor, Tensor]:
+    """The x_0 predicted at each step, and the best with that class: [T, D] each."""
+    schedule = NoiseSchedule(BETAS)
+    chain = exact(label, tuple(BETAS.tolist()))
+    i, _, _, x_t = noised(chain)
+    denoiser = Denoiser(
+        GaussianNetwork(objective, schedule, FixedSmall()),
+        objective,
+        FixedSmall(),
+        clip=False,
+        labels=None if label is None else torch.full((len(i),), label),
+        guidance=option.small(**settings),
+    )
+    return denoiser(schedule, as_pictures(x_t), i).x_0.flatten(1), chain.best_x_0(i, x_t)
+
+
+def guided_error(option: Option, objective: Objective) -> float:
+    """Guided pictures lie on the line through those with the class and without it: scale is the place."""
+    _, without = guided(option, objective, None)
+    found, expected = guided(option, objective, None)
+    errors = [distance(found, expected)]
+    if "scale" in option.takes:
+        for scale in (0.0, 1.0, 3.5):
+            found, told = guided(option, objective, 1, scale=scale)
+            errors.append(distance(found, without + scale * (told - without)))
+    found, told = guided(option, objective, 1)
+    built = option.small()
+    if not built.needs_unconditional:
+        errors.append(distance(found, told))
+    elif "scale" in option.takes:
+        errors.append(distance(found, without + built.scale * (told - without)))
+    return max(errors)
+
+
+def _raw(option: Option, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Guided answers at t = 0 ... 39 with a part for the variance; those with the class and without it."""
+    told, without = drawn(3, 40, 4, 1, 2), drawn(4, 40, 4, 1, 2)
+    x_t, t, labels = drawn(5, 40, 2, 1, 2), torch.arange(40), torch.zeros(40, dtype=torch.int64)
+    guidance = option.small(**settings)
+    return guidance(lambda told_of: without if told_of is None else told, x_t, t, labels), told, without
+
+
+def interval_error(option: Option) -> float:
+    guided_everywhere, told, _ = _raw(option)
+    found, _, _ = _raw(option, interval=[9, 20])
+    expected = told.clone()
+    expected[9:21] = guided_everywhere[9:21]
+    return distance(found, expected)
+
+
+def rescale_error(option: Option) -> float:
+    """Fully rescaled, a guided answer has the spread of the one with the class; half, it lies halfway. The
+    answer about the variance is the one with the class.
+    """
+    plain, told, _ = _raw(option)
+    full, half = _raw(option, rescale=1.0)[0], _raw(option, rescale=0.5)[0]
+    spread = [value[:, :2].flatten(1).std(1) for value in (full, told)]
+    ratio = full[:, :2] / plain[:, :2]
+    return max(
+        distance(*spread),
+        distance(ratio.flatten(1).std(1), torch.zeros(40, dtype=torch.float64)),
+        distance(half, (full + plain) / 2),
+        distance(full[:, 2:], told[:, 2:]),
+    )

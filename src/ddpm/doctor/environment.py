@@ -1,0 +1,170 @@
+"""What surrounds the mathematics: versions, devices, packages that cannot be imported, W&B, files."""
+
+import json
+import netrc
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from ddpm.doctor.case import Line
+
+ENOUGH_DISK = 2 * 2**30
+"""Bytes: room for three checkpoints of the paper's CIFAR-10 network, with its average and optimizer."""
+
+IMPORTED = ("torchvision", "lightning.pytorch", "wandb")
+"""Imported in a process of their own, for an installed torchvision of another build than torch's ends the one
+that imports it, or whatever imports it in turn.
+"""
+
+TRY = """
+import importlib, json, sys
+said = {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        said[name] = ""
+    except BaseException as error:
+        said[name] = f"{type(error).__name__}: {error}"
+    print(json.dumps(said), flush=True)
+"""
+
+
+def lines(importing: subprocess.Popen[str]) -> Iterator[Line]:
+    """Everything there is to say, a line each; waits for what `start_importing` began."""
+    yield from versions()
+    yield from devices()
+    yield weights_and_biases()
+    yield logs(Path.cwd())
+    yield disk(Path.cwd())
+    yield from imports(importing)
+
+
+def versions() -> Iterator[Line]:
+    """Of Python and every package that this one requires, against what it requires."""
+    try:
+        about = metadata.metadata("ddpm")
+        needs = [Requirement(text) for text in metadata.requires("ddpm") or ()]
+    except metadata.PackageNotFoundError:
+        yield Line("ddpm", "", "", "", False, "is not installed: pip install -e . in its directory")
+        return
+    python = SpecifierSet(about["Requires-Python"])
+    yield _version("python", platform.python_version(), python)
+    for need in needs:
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            yield _version(need.name, metadata.version(need.name), need.specifier)
+        except metadata.PackageNotFoundError:
+            yield Line(need.name, "", "", str(need.specifier), False, "is not installed")
+
+
+def _version(name: str, found: str, needed: SpecifierSet) -> Line:
+    right = needed.contains(found, prereleases=True)
+    return Line(name, "version", found, str(needed), right, "" if right else "another version is needed")
+
+
+def devices() -> Iterator[Line]:
+    """Each device, with a product of matrices against the CPU's in double precision."""
+    found = {"cpu": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        found[f"cuda:{index}"] = f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(256, 256, generator=generator, dtype=torch.float64) for _ in range(2))
+    for name, described in found.items():
+        try:
+            product = (a.float().to(name) @ b.float().to(name)).cpu().double()
+            error = float((product - a @ b).abs().max() / (a @ b).abs().max())
+            passed = error < 1e-2  # of TF32
+            said = "" if passed else "a product of matrices comes out wrong"
+            yield Line(f"device {name}", described, f"{error:.1e}", "1e-02", passed, said)
+        except RuntimeError as problem:
+            yield Line(f"device {name}", described, "", "", False, str(problem).splitlines()[0])
+
+
+def start_importing() -> subprocess.Popen[str]:
+    """Begin to import what could end a process, in one of its own."""
+    there = []
+    for name in IMPORTED:
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(name.split(".")[0])
+            there.append(name)
+    return subprocess.Popen(
+        [sys.executable, "-c", TRY, *there],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def imports(importing: subprocess.Popen[str]) -> Iterator[Line]:
+    """What `start_importing` found out; waits for it."""
+    printed, _ = importing.communicate()
+    said = json.loads(printed.splitlines()[-1]) if printed.strip() else {}
+    for name in IMPORTED:
+        asked_for = name in importing.args
+        compared = f"import {name}"
+        if not asked_for:
+            needless = name == "torchvision"
+            what = "not installed, and not needed" if needless else compared
+            yield Line(name, what, "", "", needless, "" if needless else "is not installed")
+            continue
+        problem = said.get(name, f"ends the process that imports it (exit code {importing.returncode})")
+        if problem and name == "torchvision":
+            theirs, ours = metadata.version("torchvision"), metadata.version("torch")
+            problem += (
+                f"; torchvision {theirs} does not match torch {ours}: uninstall it, or install its match"
+            )
+        yield Line(name, compared, "", "", not problem, problem)
+
+
+def weights_and_biases() -> Line:
+    """Whether runs could be sent; asks no network, and reads no more of a key than that there is one."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    file = os.environ.get("NETRC", str(Path.home() / ".netrc"))
+    key = bool(os.environ.get("WANDB_API_KEY"))
+    with suppress(OSError, netrc.NetrcParseError):
+        key = key or netrc.netrc(file).authenticators(host) is not None
+    way = "logger.mode=online sends them" if key else "wandb login, then logger.mode=online, sends them"
+    stated = os.environ.get("WANDB_MODE")
+    said = f"runs are kept offline; {'an' if key else 'no'} API key; {way}"
+    return Line("W&B", said + (f"; WANDB_MODE={stated}" if stated else ""), "", "", True)
+
+
+def logs(directory: Path) -> Line:
+    """Whether runs can write `logs/` there; leaves nothing behind."""
+    place = directory / "logs"
+    there = place if place.exists() else directory
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as made:
+            (Path(made) / "written").write_text("whole\n")
+    except OSError as error:
+        why = (
+            f"cannot be written: {error.strerror}; start from a directory of your own, or name hydra.run.dir"
+        )
+        return Line("logs/", f"write access to {place}", "", "", False, why)
+    return Line("logs/", f"write access to {place}", "", "", True)
+
+
+def disk(directory: Path) -> Line:
+    """Room for checkpoints."""
+    free = shutil.disk_usage(directory).free
+    enough = free >= ENOUGH_DISK
+    allowed = f"{ENOUGH_DISK / 2**30:.0f} GiB"
+    why = "" if enough else "less than three checkpoints of the paper's network need"
+    return Line("disk", "free space", f"{free / 2**30:.1f} GiB", allowed, enough, why)

@@ -1,0 +1,207 @@
+"""Training: the loss of every combination, and how timesteps are drawn."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ddpm.diffusion import Denoiser
+from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Timesteps, Uniform
+from ddpm.diffusion.weighting import Noised
+from ddpm.doctor.case import Case, distance
+from ddpm.doctor.combinations import Catalogue, Combination, Option
+from ddpm.doctor.denoiser_checks import drawn, noised
+from ddpm.doctor.gaussian import CLEAN
+from ddpm.doctor.reference import (
+    SIZE,
+    VARIANCE_OUTPUT,
+    VARIANCES,
+    WEIGHTINGS,
+    Errors,
+    GaussianNetwork,
+    answer,
+    as_pictures,
+    exact,
+)
+
+CLOSE = 1e-6
+"""Allowed where logarithms of small probabilities or squares of large ratios are compared."""
+
+DRAWS = 100_000
+"""Evenly spaced uniform numbers, which are turned into timesteps."""
+
+PROBABILITIES: dict[type, Callable[[Timesteps, Tensor], Tensor]] = {
+    Uniform: lambda timesteps, losses: torch.ones_like(losses),
+    Stratified: lambda timesteps, losses: torch.ones_like(losses),
+    LossSecondMoment: lambda timesteps, losses: (
+        (1 - timesteps.uniform_share) * losses / losses.mean() + timesteps.uniform_share
+    ),
+}
+"""(how timesteps are drawn, losses [T] that were seen again and again) -> T p(t)."""
+
+
+def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator[Case]:
+    for parts in combinations:
+        weighting = str(parts["weighting"])
+        subject = " ".join(str(parts[g]) for g in ("schedule", "objective", "variance", "weighting"))
+
+        def values(parts: Combination = parts) -> tuple[float, float]:
+            return loss_error(parts), CLOSE
+
+        def minimum(parts: Combination = parts) -> tuple[float, float]:
+            return minimum_error(parts), CLOSE
+
+        if type(parts["weighting"].small()) in WEIGHTINGS and type(parts["variance"].small()) in VARIANCES:
+            yield Case("loss", weighting, "value and gradient with errors and KL", subject, values)
+        yield Case("minimum", weighting, "gradient at the best answer", subject, minimum)
+        subject = " ".join(str(parts[g]) for g in ("timesteps", "schedule", "objective", "weighting"))
+
+        def expected(parts: Combination = parts) -> tuple[float, float]:
+            return expectation_error(parts), 1e-3
+
+        compared = "the loss over draws with its mean over t"
+        yield Case("mean loss", str(parts["timesteps"]), compared, subject, expected)
+    for option in catalogue["timesteps"]:
+        for seen in (False, True):
+
+            def measured(option: Option = option, seen: bool = seen) -> tuple[float, float]:
+                return drawn_error(option.small(), seen), 4 * 40 / DRAWS
+
+            subject = f"{option} {'after' if seen else 'before'} it has seen losses"
+            yield Case("timesteps", str(option), "how often t is drawn with its weight", subject, measured)
+
+        def parts_of_a_batch(option: Option = option) -> tuple[float, float]:
+            return share_error(option.small()), 1e-12
+
+        subject = f"{option} on several devices"
+        yield Case("timesteps", str(option), "", subject, parts_of_a_batch)
+
+
+def _built(parts: Combination) -> tuple:
+    return tuple(parts[group].small() for group in ("schedule", "objective", "variance", "weighting"))
+
+
+def _loss(parts: Combination) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The project's loss of a wrong answer at each t, [T]; the answer's two parts; and its error [T, D]."""
+    schedule, objective, variance, weighting = _built(parts)
+    chain = exact(None, tuple(schedule.betas.tolist()))
+    i, x_0, eps, x_t = noised(chain)
+    error = 0.05 * drawn(6, len(i), SIZE)
+    mean = (answer(objective, schedule, chain, i, x_t, x_0) + error).requires_grad_()
+    spread = VARIANCE_OUTPUT.repeat(len(i), 1).requires_grad_()
+    output = torch.cat([as_pictures(mean), as_pictures(spread)[:, : variance.outputs * 2]], dim=1)
+    denoiser = Denoiser(_no_network, objective, variance, clip=False)
+    shown = Noised(as_pictures(x_0), i, as_pictures(eps), as_pictures(x_t))
+    return weighting.losses(denoiser, schedule, shown, output), mean, spread, error
+
+
+def _no_network(x_t: Tensor, t: Tensor) -> Tensor:
+    raise AssertionError("a loss reads an answer and asks for none")
+
+
+def loss_error(parts: Combination) -> float:
+    schedule, objective, variance, weighting = _built(parts)
+    found, mean, spread, _ = _loss(parts)
+    gradients = torch.autograd.grad(found.sum(), (mean, spread), allow_unused=True)
+    chain = exact(None, tuple(schedule.betas.tolist()))
+    i, x_0, eps, x_t = noised(chain)
+    right = answer(objective, schedule, chain, i, x_t, x_0)
+    slope = (answer(objective, schedule, chain, i, x_t, x_0 + 1) - right).mean(1, keepdim=True)
+    x_0_found = x_0 + (mean - right) / slope
+    log_variance = VARIANCES[type(variance)](chain, spread).expand_as(x_0)
+    t = schedule.num_timesteps
+    errors = Errors(
+        answer=(mean - right).square().mean(1),
+        x_0=(x_0_found - x_0).square().mean(1),
+        eps=(chain.eps(i, x_t, x_0_found) - eps).square().mean(1),
+        bound=t * chain.bits(i, x_0, x_t, x_0_found, log_variance),
+        bound_of_variance=t * chain.bits(i, x_0, x_t, x_0_found.detach(), log_variance),
+    )
+    expected = WEIGHTINGS[type(weighting)](weighting, errors)
+    expected_gradients = torch.autograd.grad(expected.sum(), (mean, spread), allow_unused=True)
+    compared = [distance(found, expected)]
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        nothing = torch.zeros_like(mean)
+        compared.append(distance(nothing if ours is None else ours, nothing if theirs is None else theirs))
+    return max(compared)
+
+
+def minimum_error(parts: Combination) -> float:
+    """Averaged over x_0 given x_t, the loss falls in no direction from the best answer: true of any weighting
+    from which a network learns what it is asked for. At t = 0 the bound is of another kind.
+    """
+    schedule, objective, variance, weighting = _built(parts)
+    chain = exact(None, tuple(schedule.betas.tolist()))
+    _, _, _, x_t = noised(chain)
+    network = GaussianNetwork(objective, schedule, variance)
+    denoiser = Denoiser(_no_network, objective, variance, clip=False)
+    worst = 0.0
+    count = 2 * SIZE
+    for step in range(1, schedule.num_timesteps, 5):
+        t = torch.full((count,), step)
+        law = chain.noising.given(CLEAN, step)
+        values, axes = torch.linalg.eigh(law.covariance)
+        offsets = (axes * (SIZE * values.clamp(min=0)).sqrt()).T  # points with the law's mean and covariance
+        seen = x_t[step].expand(count, -1)
+        x_0 = law.mean(seen) + torch.cat([offsets, -offsets])
+        output = network(as_pictures(seen), t).requires_grad_()
+        shown = Noised(as_pictures(x_0), t, as_pictures(chain.eps(t, seen, x_0)), as_pictures(seen))
+        losses = weighting.losses(denoiser, schedule, shown, output)
+        (gradient,) = torch.autograd.grad(losses.sum(), output)
+        gradient = gradient[:, : as_pictures(seen).shape[1]]
+        worst = max(worst, float(gradient.mean(0).abs().max() / gradient.abs().max().clamp(min=1e-300)))
+    return worst
+
+
+def expectation_error(parts: Combination) -> float:
+    """Relative error of the mean over many draws, once the losses are known to whoever adapts to them."""
+    losses = _loss(parts)[0].detach()
+    count = len(losses)
+    timesteps = parts["timesteps"].small()
+    _show(timesteps, losses)
+    t = timesteps.draw((torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS, count)
+    found = (timesteps.weight(t, count) * losses[t]).mean()
+    return float((found - losses.mean()).abs() / losses.abs().mean())
+
+
+def _show(timesteps: Timesteps, losses: Tensor) -> None:
+    for _ in range(getattr(timesteps, "history", 1)):
+        timesteps.observe(torch.arange(len(losses)), losses, len(losses))
+
+
+def drawn_error(timesteps: Timesteps, seen: bool) -> float:
+    """Total variation: between how often a step is drawn and 1 / (T weight), and between that and what the
+    option's name means.
+    """
+    count = 40
+    losses = 0.2 + torch.arange(count, dtype=torch.float64).sin() ** 2
+    if seen:
+        _show(timesteps, losses)
+    t = timesteps.draw((torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS, count)
+    often = torch.bincount(t, minlength=count).double() / DRAWS  # raises where t is below 0
+    if len(often) > count:
+        return float("inf")
+    weight = timesteps.weight(torch.arange(count), count).double()
+    error = float((often - 1 / (count * weight)).abs().sum())
+    meaning = PROBABILITIES.get(type(timesteps))
+    if meaning is not None:
+        expected = meaning(timesteps, losses if seen else torch.ones_like(losses)) / count
+        error = max(error, float((often - expected).abs().sum()))
+    return error
+
+
+def share_error(timesteps: Timesteps) -> float:
+    """Two devices draw for their places what one draws for all; and what is stratified takes every step once
+    in a batch as long as the chain.
+    """
+    count = 40
+    u = torch.rand(count, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    whole = timesteps.draw(u, count)
+    halves = [
+        timesteps.draw(u[part.start : part.stop], count, part, count) for part in (range(25), range(25, 40))
+    ]
+    error = distance(torch.cat(halves).double(), whole.double())
+    if type(timesteps) is Stratified:
+        error = max(error, distance(whole.double(), torch.arange(count, dtype=torch.float64)))
+    edges = timesteps.draw(torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), count)
+    return max(error, 0.0 if bool(((edges >= 0) & (edges < count)).all()) else 1.0)

@@ -1,0 +1,125 @@
+"""The forward process: every table of a schedule against single noising steps."""
+
+from collections.abc import Iterator
+
+import torch
+
+from ddpm.diffusion import NoiseSchedule, predict_eps, predict_x_0, q_posterior_mean, q_sample
+from ddpm.doctor.case import Case, distance
+from ddpm.doctor.combinations import Catalogue, Option
+from ddpm.doctor.gaussian import CLEAN, Noising, standard
+
+SHORT = (0, 1, 4, 9, 10, 22, 31, 39)
+"""Steps of a chain of 40, unevenly spaced, with which shortened chains are examined."""
+
+EXACT = 1e-8
+"""Allowed between numbers that differ by rounding alone."""
+
+
+def short_steps(schedule: NoiseSchedule) -> list[int]:
+    """`SHORT` at the length of this schedule."""
+    scale = (schedule.num_timesteps - 1) / SHORT[-1]
+    return sorted({round(t * scale) for t in SHORT})
+
+
+def cases(catalogue: Catalogue) -> Iterator[Case]:
+    for option in catalogue["schedule"]:
+        variants = {"": {}, " zero_terminal_snr=true": {"zero_terminal_snr": True}}
+        for text, changes in variants.items():
+            if not changes.keys() <= option.takes:
+                continue
+            schedule = option.small(**changes)
+
+            def noising(schedule: NoiseSchedule = schedule) -> tuple[float, float]:
+                return noising_error(schedule, range(schedule.num_timesteps)), EXACT
+
+            def posterior(schedule: NoiseSchedule = schedule) -> tuple[float, float]:
+                return posterior_error(schedule, range(schedule.num_timesteps)), EXACT
+
+            def respaced(schedule: NoiseSchedule = schedule) -> tuple[float, float]:
+                return respaced_error(schedule), EXACT
+
+            name, subject = str(option), f"{option}{text}"
+            yield Case("noising", name, "q(x_t | x_0) with single noising steps", subject, noising)
+            yield Case("posterior", name, "q(x_t-1 | x_t, x_0) with conditioning", subject, posterior)
+            yield Case("respacing", name, "the shortened chain with conditioning", subject, respaced)
+
+        def noising_of_all(option: Option = option) -> tuple[float, float]:
+            return noising_error(schedule := option.build(), some_steps(schedule)), EXACT
+
+        def posterior_of_all(option: Option = option) -> tuple[float, float]:
+            return posterior_error(schedule := option.build(), some_steps(schedule)), EXACT
+
+        yield Case("noising", str(option), "", f"{option} at its own length", noising_of_all)
+        yield Case("posterior", str(option), "", f"{option} at its own length", posterior_of_all)
+
+
+def some_steps(schedule: NoiseSchedule) -> range:
+    """About 25 of a schedule's steps."""
+    return range(0, schedule.num_timesteps, max(1, schedule.num_timesteps // 25))
+
+
+def noising_error(schedule: NoiseSchedule, steps: range) -> float:
+    """Of q_sample, its two inverses and the signal-to-noise ratio."""
+    noising = Noising(standard(1), schedule.betas.tolist())
+    t = torch.tensor(steps)
+    signal, noise = (
+        torch.tensor([part(step) for step in steps], dtype=torch.float64)[:, None]
+        for part in (noising.signal, noising.noise)
+    )
+    one = torch.ones_like(signal)
+    x_t = 0.7 * signal - 1.3 * noise
+    found = [
+        distance(q_sample(schedule, one, t, 0 * one), signal),
+        distance(q_sample(schedule, 0 * one, t, one), noise),
+        distance(predict_eps(schedule, x_t, t, 0.7 * one), -1.3 * one),
+        distance(schedule.lookup("snr", t, one), (signal / noise) ** 2),
+    ]
+    left = signal[:, 0] > 0
+    x_0 = predict_x_0(schedule, x_t, t, -1.3 * one)
+    # relative to how far x_0 can be told from x_t at all
+    return max(*found, distance((x_0 * signal)[left], (0.7 * signal)[left]))
+
+
+def posterior_error(schedule: NoiseSchedule, steps: range) -> float:
+    """Of q_posterior_mean and the variances."""
+    noising = Noising(standard(1), schedule.betas.tolist())
+    errors = []
+    for step in steps:
+        t, one = torch.tensor([step]), torch.ones(1, 1, dtype=torch.float64)
+        from_x_0 = q_posterior_mean(schedule, one, 0 * one, t)
+        from_x_t = q_posterior_mean(schedule, 0 * one, one, t)
+        if step == 0:
+            law = noising.given(0, CLEAN) if schedule.num_timesteps == 1 else noising.given(0, CLEAN, 1)
+            found = torch.cat([from_x_0, from_x_t, schedule.posterior_variance[:1, None]])
+            expected = torch.tensor([[1.0], [0.0], [0.0]], dtype=torch.float64)
+        else:
+            law = noising.given(step - 1, CLEAN, step)
+            found = torch.cat([from_x_0, from_x_t, schedule.posterior_variance[t, None]])
+            expected = torch.cat([*law.gains, law.covariance])
+        positive = schedule.lookup("posterior_variance_positive", t, one)
+        errors += [distance(found, expected), distance(positive, law.covariance)]
+    return max(errors)
+
+
+def respaced_error(schedule: NoiseSchedule) -> float:
+    """Of the chain that visits only some steps: its betas, marginals and posterior."""
+    noising = Noising(standard(1), schedule.betas.tolist())
+    steps = short_steps(schedule)
+    chain = schedule.respaced(steps)
+    if chain.timesteps.tolist() != steps:
+        return float("inf")
+    errors = []
+    for i, (before, step) in enumerate(zip([CLEAN, *steps[:-1]], steps, strict=True)):
+        t, one = torch.tensor([i]), torch.ones(1, 1, dtype=torch.float64)
+        step_law = noising.given(step, before)
+        found = [chain.lookup("betas", t, one), q_sample(chain, one, t, 0 * one)]
+        expected = [step_law.covariance, noising.given(step, CLEAN).gains[0]]
+        if i:
+            law = noising.given(before, CLEAN, step)
+            found += [q_posterior_mean(chain, one, 0 * one, t), q_posterior_mean(chain, 0 * one, one, t)]
+            expected += law.gains
+            found.append(chain.lookup("posterior_variance", t, one))
+            expected.append(law.covariance)
+        errors.append(distance(torch.cat(found), torch.cat(expected)))
+    return max(errors)

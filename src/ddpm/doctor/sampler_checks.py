@@ -1,0 +1,404 @@
+"""Reverse processes on Gaussian data, where each is affine: its exact moments, without drawing anything.
+
+Fed with zero, the unit vectors as x_T, and unit vectors as each noise it asks for, a sampler shows the whole
+map from these to every x_t on its way. Its orders of accuracy are measured against the probability-flow ODE.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddpm.diffusion import Denoiser, NoiseSchedule
+from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
+from ddpm.doctor.case import Case, distance
+from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
+from ddpm.doctor.denoiser_checks import drawn, overshooting
+from ddpm.doctor.gaussian import CLEAN, Gaussian, probability_flow, standard
+from ddpm.doctor.process_checks import EXACT
+from ddpm.doctor.reference import (
+    DATA,
+    SHAPE,
+    SIZE,
+    VARIANCE_OUTPUT,
+    Exact,
+    GaussianNetwork,
+    ReferenceDenoiser,
+    as_pictures,
+    exact,
+    log_variance,
+)
+
+ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2}
+"""Order of accuracy in the number of steps. These samplers also keep q(x_t | x_0) exactly where x_0 is known.
+Someone else's has to be of first order.
+"""
+
+LONG = torch.linspace(1e-4, 0.06, 298, dtype=torch.float64)
+"""Betas of a chain with room for coarse and fine steps: 27, 99 and 297 of 11, 3 and 1."""
+
+NUM_STEPS = (28, 100, 298)
+
+
+class Moved(NamedTuple):
+    """Where a reverse process is, as an affine function of x_T and of all noise: offset [D], response to x_T
+    [D, D], and to the noises it has asked for so far [D, D * number].
+    """
+
+    offset: Tensor
+    start: Tensor
+    noise: Tensor
+
+    def law(self, x_t: Gaussian) -> Gaussian:
+        """Its moments where it starts with those."""
+        covariance = self.start @ x_t.covariance @ self.start.T + self.noise @ self.noise.T
+        return Gaussian(self.offset + self.start @ x_t.mean, covariance)
+
+
+def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator[Case]:
+    for option in catalogue["sampler"]:
+        for name, sampler in _variants(option):
+            yield from _exact_cases(option, name, sampler, catalogue["schedule"])
+    for option in catalogue["sampler"]:
+        if "num_steps" in option.takes:
+
+            def order(option: Option = option) -> tuple[float, float]:
+                return order_error(option), 0.2
+
+            compared = "how fast the error falls with the steps"
+            yield Case("order", str(option), compared, f"{option} at {NUM_STEPS} steps", order)
+        if "eta" in option.takes:
+            for text, part, allowed in (
+                ("distance of x_0 after a round trip", 0, 1e-3),
+                ("order of the round trip", 1, 0.2),
+                ("distance of x_t from the ODE", 2, 0.05),
+            ):
+
+                def inverted(option: Option = option, part=part, allowed=allowed) -> tuple[float, float]:
+                    return inversion_errors(option)[part], allowed
+
+                compared = "x_0 encoded and decoded; x_t with the ODE; both with the reference denoiser"
+                yield Case("inversion", str(option), compared, f"{option} {text}", inverted)
+    for parts in combinations:
+        groups = ("sampler", "schedule", "objective", "variance", "guidance")
+        for num_steps in (None, 13):
+            text = " ".join(str(parts[group]) for group in groups)
+            text += f" sampler.num_steps={num_steps}" if num_steps else ""
+            for check, compared, measure in (
+                ("reverse process", "the affine map with that of a reference denoiser", combined_error),
+                ("clipped process", "every x_t, where x_0 overshoots", clipped_error),
+            ):
+
+                def measured(measure=measure, parts=parts, num_steps=num_steps) -> tuple[float, float]:
+                    return measure(parts, num_steps), EXACT
+
+                yield Case(check, str(parts["sampler"]), compared, text, measured)
+        if "eta" in parts["sampler"].takes:
+
+            def encoded(parts: Combination = parts) -> tuple[float, float]:
+                return encoded_error(parts), EXACT
+
+            yield Case("inversion", str(parts["sampler"]), "", " ".join(map(str, parts.values())), encoded)
+
+
+def _exact_cases(option: Option, name: str, sampler: Sampler, schedules: Sequence[Option]) -> Iterator[Case]:
+    """What is known of this sampler beyond its order, on every schedule that it runs on."""
+    if type(sampler) not in ORDERS:
+        return
+    checks = [("known x_0", "every x_t with q(x_t | x_0)", known_x_0_error)]
+    if expected_noise(sampler) is not None:
+        checks.append(("fresh noise", "its variance with the one it should have", fresh_noise_error))
+    if draws_from_posterior(sampler):
+        checks.append(("moments", "of every x_t with what the chain predicts", moments_error))
+    if obeys_variance(sampler):
+        checks.append(("moments", "", unit_gaussian_error))
+    for place in schedules:
+        schedule = place.small()
+        if not _runs(sampler, schedule):
+            continue
+        for check, compared, measure in checks:
+
+            def measured(measure=measure, schedule=schedule) -> tuple[float, float]:
+                return measure(sampler, schedule), EXACT
+
+            yield Case(check, str(option), compared, f"{name} {place}", measured)
+
+
+def _variants(option: Option) -> Iterator[tuple[str, Sampler]]:
+    """On all steps and on fewer, and with the settings of randomness that change the formula."""
+    settings = [{}, {"num_steps": 13}]
+    if "eta" in option.takes:
+        settings += [{"eta": 0.5}, {"eta": 1.0, "num_steps": 13}, {"eta": 1.0}]
+    for changes in settings:
+        if changes.keys() <= option.takes:
+            text = "".join(f" sampler.{key}={value}" for key, value in changes.items())
+            yield f"{option}{text}", option.small(**changes)
+
+
+def _runs(sampler: Sampler, schedule: NoiseSchedule) -> bool:
+    try:
+        sampler.chain(schedule)
+    except ValueError:
+        return False
+    return True
+
+
+def visited(sampler: Sampler, schedule: NoiseSchedule) -> tuple[int, ...]:
+    return tuple(sampler.chain(schedule).timesteps.tolist())
+
+
+def moved(
+    sampler: Sampler, denoiser: Denoiser, schedule: NoiseSchedule, shape: Sequence[int] = SHAPE
+) -> dict[int, Moved]:
+    """The map from x_T and all noise to x_t at each step that is visited, and to x_0 (at CLEAN)."""
+    size = math.prod(shape)
+    most = 2 * len(visited(sampler, schedule))
+    x_t = torch.zeros(1 + size + size * most, size, dtype=torch.float64)
+    x_t[1 : 1 + size] = torch.eye(size, dtype=torch.float64)
+    asked = 0
+
+    def noise(t: int, like: Tensor) -> Tensor:
+        nonlocal asked
+        rows = torch.zeros_like(x_t)
+        rows[1 + size * (1 + asked) : 1 + size * (2 + asked)] = torch.eye(size, dtype=torch.float64)
+        asked += 1
+        return as_pictures(rows, shape)
+
+    path = Path()
+    result = sampler(denoiser, schedule, as_pictures(x_t, shape), noise=noise, on_step=path)
+
+    def parts(pictures: Tensor) -> Moved:
+        rows = pictures.flatten(1)
+        responses = (rows[1:] - rows[0]).T
+        return Moved(rows[0], responses[:, :size], responses[:, size : size * (1 + asked)])
+
+    return {**{t: parts(at) for t, at in path.x_t.items()}, CLEAN: parts(result)}
+
+
+def law_distance(found: Gaussian, expected: Gaussian) -> float:
+    return max(distance(found.mean, expected.mean), distance(found.covariance, expected.covariance))
+
+
+def map_distance(found: dict[int, Moved], expected: dict[int, Moved]) -> float:
+    if found.keys() != expected.keys():
+        return math.inf
+    return max(
+        distance(ours, theirs) if ours.shape == theirs.shape else math.inf
+        for t in found
+        for ours, theirs in zip(found[t], expected[t], strict=True)
+    )
+
+
+def _chain(sampler: Sampler, schedule: NoiseSchedule, label: int | None = None) -> Exact:
+    return exact(label, tuple(schedule.betas.tolist()), visited(sampler, schedule))
+
+
+def _small(chain: Exact) -> Tensor:
+    return chain.small.log()[:, None].expand(-1, chain.noising.size)
+
+
+@cache
+def obeys_variance(sampler: Sampler) -> bool:
+    """Whether the predicted log-variance makes a difference."""
+    schedule = NoiseSchedule(BETAS)
+    chain = _chain(sampler, schedule)
+    one, other = (
+        moved(sampler, ReferenceDenoiser(chain, log_variance=_small(chain) + more), schedule)
+        for more in (0.0, 1.0)
+    )
+    return map_distance(one, other) > EXACT
+
+
+def expected_noise(sampler: Sampler) -> Callable[[Exact, Tensor], Tensor] | None:
+    """(chain in use, predicted log-variance [K, D]) -> variance [K, D] of each step's noise; None where the
+    sampler is free to choose.
+    """
+    if hasattr(sampler, "eta"):
+        return lambda chain, predicted: (sampler.eta**2 * chain.small)[:, None].expand_as(predicted)
+    if obeys_variance(sampler):
+        return lambda chain, predicted: predicted.exp()
+    return None
+
+
+def draws_from_posterior(sampler: Sampler) -> bool:
+    """Whether each step, with the small variance, is a draw from q(x before | x_t, the predicted x_0)."""
+    return sampler.eta == 1 if hasattr(sampler, "eta") else obeys_variance(sampler)
+
+
+def known_x_0_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
+    """Where the denoiser knows x_0, every x_t has the moments of q(x_t | x_0)."""
+    chain = _chain(sampler, schedule)
+    x_0 = torch.tensor([0.4, -0.3, 0.7, 0.1], dtype=torch.float64)
+
+    def told(i: Tensor, x_t: Tensor) -> Tensor:
+        return x_0.expand_as(x_t)
+
+    found = moved(sampler, ReferenceDenoiser(chain, told, _small(chain)), schedule)
+    expected = {
+        t: Gaussian(law.mean(x_0[None])[0], law.covariance)
+        for t in chain.steps
+        for law in [chain.noising.given(t, CLEAN)]
+    }
+    begin = expected[chain.steps[-1]]
+    return max(law_distance(found[t].law(begin), expected[t]) for t in chain.steps)
+
+
+def fresh_noise_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
+    """Each noise that is asked for has the variance it should have; the last step has none."""
+    chain = _chain(sampler, schedule)
+    predicted = _small(chain) + VARIANCE_OUTPUT
+    expected = expected_noise(sampler)(chain, predicted)
+    found = moved(sampler, ReferenceDenoiser(chain, log_variance=predicted), schedule)
+    errors = []
+    for i in reversed(range(1, len(chain.steps))):
+        above, here = found[chain.steps[i]].noise, found[chain.steps[i - 1]].noise
+        # what came in at this step: columns that did not matter before
+        new = here[:, (above == 0).all(0)] if above.shape[1] else here
+        errors.append(distance(new @ new.T, expected[i].diag()))
+    first, last = found[chain.steps[0]].noise, found[CLEAN].noise
+    errors.append(distance((first != 0).any(0).double().sum(), (last != 0).any(0).double().sum()))
+    return max(errors)
+
+
+def moments_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
+    """Of Gaussian data all along a reverse process, each of whose steps draws from q(x before | x_t, x_0) at
+    the predicted x_0, which conditioning gives.
+    """
+    chain = _chain(sampler, schedule)
+    found = moved(sampler, ReferenceDenoiser(chain, log_variance=_small(chain)), schedule)
+    begin = law = standard(SIZE)
+    identity = torch.eye(SIZE, dtype=torch.float64)
+    rows = torch.cat([torch.zeros(1, SIZE, dtype=torch.float64), identity])
+    errors = []
+    for i in reversed(range(len(chain.steps))):
+        errors.append(law_distance(found[chain.steps[i]].law(begin), law))
+        step = torch.full((len(rows),), i)
+        means = chain.mean_before(step, rows, chain.best_x_0(step, rows))
+        matrix = (means[1:] - means[0]).T
+        fresh = chain.small[i] * identity if i else torch.zeros_like(identity)
+        law = Gaussian(means[0] + matrix @ law.mean, matrix @ law.covariance @ matrix.T + fresh)
+    return max(*errors, law_distance(found[CLEAN].law(begin), law))
+
+
+def unit_gaussian_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
+    """Data of unit variance stay what they are, all along, if the noise has the large variance."""
+    data = standard(SIZE)
+    chain = Exact(data, schedule.betas.tolist(), visited(sampler, schedule))
+    large = chain.large.log()[:, None].expand(-1, SIZE)
+    found = moved(sampler, ReferenceDenoiser(chain, log_variance=large), schedule)
+    return max(law_distance(found[t].law(data), data) for t in chain.steps)
+
+
+def slope(errors: Sequence[float]) -> float:
+    """Order of accuracy that the two finest of `NUM_STEPS` show."""
+    return math.log(errors[-2] / errors[-1]) / math.log((NUM_STEPS[-1] - 1) / (NUM_STEPS[-2] - 1))
+
+
+def order_error(option: Option) -> float:
+    """How far the order falls short, measured at t = 0: of the path, for a deterministic sampler, against the
+    probability-flow ODE; otherwise of the moments, against the data's.
+    """
+    schedule = NoiseSchedule(LONG)
+    two = slice(0, 2)
+    data = Gaussian(DATA[None].mean[two], DATA[None].covariance[two, two])
+    errors = []
+    for num_steps in NUM_STEPS:
+        sampler = option.small(num_steps=num_steps)
+        chain = Exact(data, LONG.tolist(), visited(sampler, schedule))
+        denoiser = ReferenceDenoiser(chain, log_variance=_small(chain))
+        found = moved(sampler, denoiser, schedule, (2, 1, 1))[chain.steps[0]]
+        begin, end = (chain.noising.marginal(chain.steps[i]) for i in (-1, 0))
+        if found.noise.shape[1]:
+            errors.append(law_distance(found.law(begin), end))
+        else:
+            x_t = begin.mean + torch.tensor([[1.0, -0.6], [-0.3, 1.4]], dtype=torch.float64)
+            arrived = x_t @ found.start.T + found.offset
+            errors.append(distance(arrived, probability_flow(begin, end, x_t)))
+    return max(0.0, ORDERS.get(type(sampler), 1) - slope(errors))
+
+
+def inversion_errors(option: Option) -> tuple[float, float, float]:
+    """Of the finest round trip x_0 -> x_t -> x_0; how far its order falls short of 2; and how far x_t is from
+    where the ODE leads.
+    """
+    schedule = NoiseSchedule(LONG)
+    betas = tuple(LONG.tolist())
+    label = 1  # whose spread is nowhere as small as the first steps' noise
+    pictures = as_pictures(DATA[label].mean + 0.3 * drawn(9, 5, SIZE))
+    errors = []
+    for num_steps in NUM_STEPS:
+        decoder = option.small(num_steps=num_steps, eta=0.0)
+        denoiser = ReferenceDenoiser(exact(label, betas, visited(decoder, schedule)))
+        x_t = DDIMInversion(num_steps)(denoiser, schedule, pictures)
+        errors.append(distance(decoder(denoiser, schedule, x_t, noise=_no_noise), pictures))
+    end = denoiser.chain.noising.marginal(len(betas) - 1)
+    flow = probability_flow(DATA[label], end, pictures.flatten(1))
+    return errors[-1], max(0.0, 2 - slope(errors)), distance(x_t.flatten(1), flow)
+
+
+def _no_noise(t: int, like: Tensor) -> Tensor:
+    return torch.zeros_like(like)
+
+
+def _denoisers(
+    parts: Combination, sampler: Sampler, schedule: NoiseSchedule, batch: int, clip: bool
+) -> tuple[Denoiser, ReferenceDenoiser]:
+    """The project's denoiser of a combination, and what it should say."""
+    objective, variance, guidance = (parts[g].small() for g in ("objective", "variance", "guidance"))
+    label = 1 if guidance.needs_unconditional else None
+    labels = None if label is None else torch.full((batch,), label)
+    chain = _chain(sampler, schedule)
+    if clip:
+        network, x_0 = overshooting(objective, schedule, variance)
+
+        def predicted(i: Tensor, x_t: Tensor) -> Tensor:
+            return x_0.clamp(-1, 1).expand_as(x_t)
+    else:
+        network = GaussianNetwork(objective, schedule, variance)
+
+        def predicted(i: Tensor, x_t: Tensor) -> Tensor:
+            def best(told: Tensor | None) -> Tensor:
+                return as_pictures(
+                    _chain(sampler, schedule, None if told is None else label).best_x_0(i, x_t)
+                )
+
+            told = labels if labels is None else labels[: len(x_t)]
+            return guidance(best, as_pictures(x_t), torch.tensor(chain.steps)[i], told).flatten(1)
+
+    ours = Denoiser(network, objective, variance, clip=clip, labels=labels, guidance=guidance)
+    spread = log_variance(variance, chain, schedule.respaced(chain.steps))
+    return ours, ReferenceDenoiser(chain, predicted, spread)
+
+
+def combined_error(parts: Combination, num_steps: int | None) -> float:
+    """The sampler with the project's denoiser goes where it goes with the right answers."""
+    schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
+    batch = 1 + SIZE + 2 * SIZE * len(visited(sampler, schedule))
+    ours, reference = _denoisers(parts, sampler, schedule, batch, clip=False)
+    return map_distance(moved(sampler, ours, schedule), moved(sampler, reference, schedule))
+
+
+def clipped_error(parts: Combination, num_steps: int | None) -> float:
+    """An x_0 beyond [-1, 1] is brought back before any step is made of it."""
+    schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
+    x_t = as_pictures(drawn(10, 3, SIZE))
+    paths = []
+    for denoiser in _denoisers(parts, sampler, schedule, len(x_t), clip=True):
+        path = Path()
+        result = sampler(denoiser, schedule, x_t, noise=lambda t, like: drawn(t, *like.shape), on_step=path)
+        paths.append(torch.stack([*path.x_t.values(), result]))
+    return distance(*paths)
+
+
+def encoded_error(parts: Combination) -> float:
+    """A picture is encoded as the right answers say."""
+    schedule, sampler = parts["schedule"].small(), parts["sampler"].small()
+    pictures = as_pictures(DATA[None].mean + 0.3 * drawn(9, 5, SIZE))
+    ours, reference = (
+        DDIMInversion(None)(denoiser, schedule, pictures)
+        for denoiser in _denoisers(parts, sampler, schedule, len(pictures), clip=False)
+    )
+    return distance(ours, reference)

@@ -1,0 +1,127 @@
+"""Arithmetic and memory of a network, counted on shapes alone, and what a device reaches."""
+
+import copy
+import logging
+import math
+import time
+import weakref
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ddpm.runtime.device import wait
+
+log = logging.getLogger(__name__)
+
+STEP = 3
+"""A training step takes this many times the arithmetic of the forward pass: going back, each layer multiplies
+twice, for its input and for its weights."""
+
+
+def flops_per_image(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Floating-point operations of a forward pass for one picture; a multiplication and an addition are two.
+
+    Counted is what is multiplied with weights, in convolutions and matrix products, by the layers as they are
+    written; a device may know a shorter way. Batched products, which attention makes of features alone, are
+    left out. So the paper's network for CIFAR-10 takes its usual 12.11e9.
+
+    Args:
+        network: as it is, not compiled.
+        image_shape: (C, H, W).
+
+    Returns:
+        NaN for a network that cannot be run without values.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    if not _run_on_shapes(network, image_shape, 1, counter):
+        return math.nan
+    counts = counter.get_flop_counts().get("Global", {})
+    return sum(n for op, n in counts.items() if "attention" not in str(op) and "bmm" not in str(op))
+
+
+def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Most bytes that a forward pass holds at once beside the weights, for each picture of a batch, in
+    float32, where nothing is kept for a backward pass.
+
+    Args:
+        network: as it is, not compiled.
+        image_shape: (C, H, W).
+
+    Returns:
+        NaN for a network that cannot be run without values.
+    """
+    live, images = _LiveBytes(), 16  # what does not grow with the batch is shared by so many
+    return live.most / images if _run_on_shapes(network, image_shape, images, live) else math.nan
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made under it and not yet freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._live: dict[weakref.ref, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {weakref.ref(storage) for storage in _storages((args, kwargs))}
+        for storage in _storages(out):  # a view has that of what it views
+            if (reference := weakref.ref(storage, self._live.pop)) not in given:
+                self._live[reference] = storage.nbytes()
+        self.most = max(self.most, sum(self._live.values()))
+        return out
+
+
+def _storages(tensors: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor)]
+
+
+@torch.no_grad()
+def _run_on_shapes(
+    network: nn.Module, image_shape: tuple[int, int, int], images: int, context: AbstractContextManager
+) -> bool:
+    """Run a copy of a network that has shapes in place of values, within `context`: no time, no memory.
+
+    Returns:
+        Whether it can be copied and run so. Nothing that it raises matters to what asks for a measurement.
+    """
+    values = [*network.parameters(), *network.buffers()]
+    try:
+        shapes = copy.deepcopy(network, {id(value): value.detach().to("meta") for value in values}).eval()
+        x = torch.zeros(images, *image_shape, device="meta")
+        t = torch.zeros(images, dtype=torch.int64, device="meta")
+        with context:
+            shapes.forward(x, t)
+    except Exception as error:
+        log.debug("not run on shapes alone: %s", error)
+        return False
+    return True
+
+
+def matmul_peak(device: torch.device, precision: str) -> float:
+    """Floating-point operations a second of a large matrix product, measured: the best of a few.
+
+    Takes well under a tenth of a second.
+
+    Args:
+        device: to measure.
+        precision: "32-true" or "bf16-mixed", whose products are of bfloat16.
+    """
+    size = 1024 if device.type == "cpu" else 8192
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    best = float("inf")
+    with torch.autocast(device.type, enabled=False):
+        for _ in range(5):  # the first one allocates and chooses a kernel
+            wait(device)
+            start = time.perf_counter()
+            torch.mm(a, a)
+            wait(device)
+            best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

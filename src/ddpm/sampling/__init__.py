@@ -1,0 +1,1 @@
+"""Drawing many images, by batch and with progress, and pictures of them."""

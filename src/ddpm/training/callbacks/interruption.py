@@ -1,0 +1,72 @@
+"""Ending a run early without losing it: a signal becomes a checkpoint and an orderly end on every rank."""
+
+import logging
+import signal
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ddpm.training.callbacks.checkpoints import Checkpoints
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """The run was asked to end, and its state is saved."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class Interruption(Callback):
+    """Turns SIGTERM and Ctrl-C, on any rank, into `Interrupted` on all ranks at the same step.
+
+    A second signal ends the process at once. While pictures are drawn it is `SampleGrids` that looks at
+    `received`, the number of the signal, or 0.
+
+    Args:
+        every_n_steps: how often several ranks ask each other; a single one looks after every step.
+    """
+
+    def __init__(self, every_n_steps: int = 10):
+        self.every_n_steps = every_n_steps
+        self.received = 0
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        for signum in SIGNALS:
+            self._previous[signum] = signal.signal(signum, self._receive)
+
+    def _receive(self, signum: int, frame: Any) -> None:
+        if self.received:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        self.received = signum
+        log.warning("%s: saving and ending; once more to end at once", signal.Signals(signum).name)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # a step is saved whole
+        signum = self.received
+        if trainer.world_size > 1:
+            if trainer.global_step % self.every_n_steps and trainer.global_step != trainer.max_steps:
+                return
+            agreed = torch.tensor(signum, device=module.device)
+            torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)
+            signum = int(agreed)
+        if signum:
+            for callback in trainer.callbacks:
+                if isinstance(callback, Checkpoints):
+                    callback.save(trainer)
+            raise Interrupted(signum)
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous = {}

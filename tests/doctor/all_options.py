@@ -1,0 +1,14 @@
+"""What the doctor's tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ddpm.doctor.examination import Examined, examined
+
+
+@pytest.fixture(scope="session")
+def everything() -> Iterator[Examined]:
+    """The options of conf/ and the cover of their pairs, as `python -m ddpm doctor` examines them."""
+    with examined() as found:
+        yield found

@@ -1,0 +1,229 @@
+"""Errors planted in the mathematics, each of which has to turn its line of the doctor's table red.
+
+An error is a replacement in the source of one function; the rest of the program runs as it is. What a test
+runs, and what of it has to fail, are stated; the rest of it has to pass.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from types import FunctionType
+from typing import NamedTuple
+
+import pytest
+
+from ddpm.diffusion import Denoiser, NoiseSchedule, likelihood, q_posterior_mean
+from ddpm.diffusion.guidance import ClassifierFree
+from ddpm.diffusion.objectives import PosteriorMean, V
+from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun
+from ddpm.diffusion.timesteps import LossSecondMoment, Uniform
+from ddpm.diffusion.variances import FixedLarge, LearnedRange
+from ddpm.diffusion.weighting import Hybrid, MinSNR
+from ddpm.doctor.case import judged
+from ddpm.doctor.combinations import cover, validity
+from ddpm.doctor.examination import ROOMS, Examined
+
+pytest_plugins = ("all_options",)
+
+
+class Error(NamedTuple):
+    """`function` with each old text replaced by the new one; the checks that are run in a room; and the
+    lines, or all lines of the checks, that have to fail.
+    """
+
+    function: Callable
+    changes: list[tuple[str, str]]
+    room: str
+    checks: set[str]
+    red: set[str]
+
+
+ERRORS = {
+    "coefficients of the posterior mean swapped": Error(
+        q_posterior_mean,
+        [
+            ('"posterior_mean_x_0", t, x_t) * x_0', '"posterior_mean_x_t", t, x_t) * x_0'),
+            ('"posterior_mean_x_t", t, x_t) * x_t', '"posterior_mean_x_0", t, x_t) * x_t'),
+        ],
+        "forward process",
+        {"noising", "posterior", "respacing"},
+        {"posterior", "respacing"},
+    ),
+    "tables looked up one step too early": Error(
+        NoiseSchedule.lookup,
+        [("values[t]", "values[(t - 1).clamp(min=0)]")],
+        "forward process",
+        {"noising", "posterior"},
+        {"noising", "posterior"},
+    ),
+    "SNR upside down": Error(
+        NoiseSchedule.__init__,
+        [("self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)",
+          "self.snr = (1 - self.alphas_cumprod) / self.alphas_cumprod")],
+        "forward process",
+        {"noising", "posterior"},
+        {"noising"},
+    ),
+    "betas of the whole chain after respacing": Error(
+        NoiseSchedule.respaced,
+        [("betas_between(kept)", "self.betas[steps]")],
+        "forward process",
+        {"noising", "respacing"},
+        {"respacing"},
+    ),
+    "posterior mean read off the shortened chain": Error(
+        PosteriorMean.x_0,
+        [('schedule.original.lookup("posterior_mean_x_0", step', 'schedule.lookup("posterior_mean_x_0", t')],
+        "denoiser",
+        {"target", "x_0"},
+        {"x_0: objective=mean"},
+    ),
+    "sign of v": Error(
+        V.target, [("signal * eps - noise * x_0", "noise * x_0 - signal * eps")], "denoiser", {"target"},
+        {"target: objective=v"},
+    ),
+    "eps of the x_0 before clipping": Error(
+        Denoiser.read,
+        [("    x_0 = self.objective", "    before = x_0 = self.objective"),
+         ("eps=predict_eps(schedule, x_t, t, x_0)", "eps=predict_eps(schedule, x_t, t, before)")],
+        "denoiser",
+        {"clipping", "x_0"},
+        {"clipping"},
+    ),
+    "fixed_large keeps the whole chain's betas": Error(
+        FixedLarge.log_variance,
+        [
+            (
+                'schedule.lookup("betas", t, x_t)',
+                'schedule.original.lookup("betas", schedule.timestep(t), x_t)',
+            )
+        ],
+        "denoiser",
+        {"variance"},
+        {"variance: variance=fixed_large"},
+    ),
+    "learned range the wrong way round": Error(
+        LearnedRange.log_variance, [("(output + 1) / 2", "(1 - output) / 2")], "denoiser", {"variance"},
+        {"variance: variance=learned_range"},
+    ),
+    "guidance's w taken for its scale": Error(
+        ClassifierFree.__call__, [("away + self.scale", "towards + self.scale")], "denoiser", {"guidance"},
+        {"guidance: guidance=classifier_free"},
+    ),
+    "guidance ends one step early": Error(
+        ClassifierFree.__call__, [("t <= highest", "t < highest")], "denoiser", {"guidance"},
+        {"guidance: guidance=classifier_free"},
+    ),
+    "the class is not told": Error(
+        Denoiser.__call__, [("() if labels is None else (labels,)", "()")], "denoiser", {"guidance"},
+        {"guidance"},
+    ),
+    "v's error converted wrongly": Error(
+        V.x_0_error, [("(1 + schedule", "(0 + schedule")], "training", {"loss"},
+        {f"loss: weighting={name}" for name in ("min_snr", "p2", "snr")},
+    ),
+    "min-SNR takes the larger": Error(
+        MinSNR.weight, [("max=self.gamma", "min=self.gamma")], "training", {"loss"},
+        {"loss: weighting=min_snr"},
+    ),
+    "the bound's gradient reaches the mean in the hybrid loss": Error(
+        Hybrid.losses, [(".detach()", "")], "training", {"loss"}, {"loss: weighting=hybrid"}
+    ),
+    "no importance weight": Error(
+        LossSecondMoment.weight,
+        [("(1 / (num_timesteps * self.probabilities(num_timesteps, t.device)[t]))", "torch.ones(t.shape)")],
+        "training",
+        {"timesteps", "mean loss"},
+        {"timesteps: timesteps=importance", "mean loss: timesteps=importance"},
+    ),
+    "the last step is never drawn": Error(
+        Uniform.draw, [("u.double() * num_timesteps", "u.double() * (num_timesteps - 1)")], "training",
+        {"timesteps"}, {"timesteps: timesteps=uniform", "timesteps: timesteps=stratified"},
+    ),
+    "clipped after the mean": Error(
+        Ancestral.__call__,
+        [
+            (
+                "    predict = observed(",
+                "    clip = getattr(denoiser, 'clip', False)\n"
+                "    denoiser = __import__('copy').copy(denoiser)\n"
+                "    denoiser.clip = False\n"
+                "    predict = observed(",
+            ),
+            ("x_0, x_t, t)\n", "x_0, x_t, t).clamp(*((-1, 1) if clip else (-1e9, 1e9)))\n"),
+        ],
+        "sampling",
+        {"clipped process", "moments"},
+        {"clipped process: sampler=ancestral"},
+    ),
+    "variance taken for the deviation": Error(
+        Ancestral.__call__, [("(prediction.log_variance / 2)", "prediction.log_variance")], "sampling",
+        {"known x_0", "fresh noise"},
+        {"known x_0: sampler=ancestral", "fresh noise: sampler=ancestral"},
+    ),
+    "noise in the last step": Error(
+        Ancestral.__call__, [("if i > 0:", "if i >= 0:")], "sampling", {"known x_0", "fresh noise"},
+        {"fresh noise: sampler=ancestral"},
+    ),
+    "DDIM's sigma with eta for its square": Error(
+        DDIM.__call__, [("self.eta**2", "self.eta")], "sampling", {"known x_0", "fresh noise", "moments"},
+        {"fresh noise: sampler=ddim"},
+    ),
+    "no second order in DPM-Solver": Error(
+        DPMSolver.__call__,
+        [("(1 + 1 / (2 * r)) * x_0 - 1 / (2 * r) * x_0_before", "x_0")],
+        "sampling",
+        {"known x_0", "order"},
+        {"order: sampler=dpm_solver", "order: sampler=dpm_solver_sde"},
+    ),
+    "Heun's second slope at the upper step": Error(
+        Heun.__call__, [("slope, i - 1)", "slope, i)")], "sampling", {"known x_0", "order"},
+        {"known x_0: sampler=heun", "order: sampler=heun"},
+    ),
+    "the inversion asks about where it comes from": Error(
+        DDIMInversion.__call__, [("predict(ratio * x_t + stride * eps, i)", "predict(x_t, i)")], "sampling",
+        {"inversion"}, {"inversion: sampler=ddim"},
+    ),
+    "a level too wide in the decoder": Error(
+        likelihood.discretized_log_likelihood, [("x_0 + HALF_LEVEL - mean", "x_0 + 2 * HALF_LEVEL - mean")],
+        "bound", {"bound"}, {"bound"},
+    ),
+    "no prior term": Error(
+        likelihood.prior_term, [("return _bits", "return 0 * _bits")], "bound", {"bound"}, {"bound"}
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(everything: Examined) -> Examined:
+    """All options but most schedules, and a cover of their own: as much as it takes to see an error."""
+    few = [
+        option for option in everything.catalogue["schedule"] if option.name in ("cosine", "jsd", "linear")
+    ]
+    catalogue = {**everything.catalogue, "schedule": few}
+    return Examined(catalogue, cover(catalogue, validity(catalogue)), {})
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_planted_error_turns_its_line_red(name: str, found: Examined, monkeypatch: pytest.MonkeyPatch):
+    function, changes, room, checks, red = ERRORS[name]
+    plant(function, changes, monkeypatch)
+    lines = judged(case for case in ROOMS[room](found) if case.check in checks)
+    failed = {line.check for line in lines if not line.passed}
+    expected = {line.check for line in lines if red & {line.check, line.check.split(":")[0]}}
+    assert expected, "no such line"
+    assert failed == expected
+    assert all(line.why for line in lines if not line.passed), "names the combination"
+
+
+def plant(function: Callable, changes: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change a function where it is, so that whoever has imported it has the error too."""
+    original = inspect.unwrap(function)
+    assert isinstance(original, FunctionType)
+    source = textwrap.dedent(inspect.getsource(original))
+    for old, new in changes:
+        assert source.count(old) == 1, f"{old!r} is to be found once in {original.__qualname__}"
+        source = source.replace(old, new)
+    namespace = dict(original.__globals__)
+    exec(compile(source, original.__code__.co_filename, "exec"), namespace)
+    monkeypatch.setattr(original, "__code__", inspect.unwrap(namespace[original.__name__]).__code__)

@@ -1,0 +1,45 @@
+"""Grids: pixels as they were, in their cells."""
+
+import numpy as np
+import torch
+
+from ddpm.sampling.figures import CAPTION, grid, to_uint8
+
+
+def test_bytes_are_rounded_and_clipped():
+    x = torch.tensor([-2.0, -1.0, 127 / 127.5 - 1, 0.0, 1.0, 2.0])
+    assert to_uint8(x).tolist() == [0, 0, 127, 128, 255, 255]
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(every.float() / 127.5 - 1), every)
+
+
+def test_small_pictures_are_enlarged_by_whole_pixels():
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    canvas = grid(images, columns=3, padding=2)
+    assert canvas.shape == (2 + 2 * 66, 2 + 3 * 66, 3)
+    for i, image in enumerate(images):
+        top, left = 2 + i // 3 * 66, 2 + i % 3 * 66
+        cell = canvas[top : top + 64, left : left + 64]
+        expected = image[0].numpy().repeat(8, 0).repeat(8, 1)
+        assert all(np.array_equal(cell[..., channel], expected) for channel in range(3))
+
+
+def test_captions_stand_above_their_pictures():
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    canvas = grid(images, captions=["cat", "", "a name that is far too long to fit above it"], columns=2)
+    pitch = CAPTION + 64 + 2
+    assert canvas.shape == (2 + 2 * pitch, 2 + 2 * 66, 3)
+    for i, image in enumerate(images):
+        top, left = 2 + i // 2 * pitch, 2 + i % 2 * 66
+        above = canvas[top : top + CAPTION, left : left + 64]
+        assert (above.max() > 200) == (i != 1)  # white text, or none
+        cell = canvas[top + CAPTION : top + CAPTION + 64, left : left + 64]
+        assert np.array_equal(cell[..., 0], image[0].numpy().repeat(8, 0).repeat(8, 1))
+
+
+def test_large_colour_pictures_stay_as_they_are():
+    images = torch.randint(0, 256, (2, 3, 100, 70), dtype=torch.uint8)
+    canvas = grid(images, padding=1)
+    assert canvas.shape == (102, 143, 3)
+    assert np.array_equal(canvas[1:101, 1:71], images[0].permute(1, 2, 0).numpy())
+    assert np.array_equal(canvas[1:101, 72:142], images[1].permute(1, 2, 0).numpy())

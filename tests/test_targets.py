@@ -1,0 +1,86 @@
+"""Which keys a constructor takes, read from our sources without importing them."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ddpm import targets
+from ddpm.errors import UsageError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def all_targets() -> set[str]:
+    found: set[str] = set()
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if "_target_" in node:
+                found.add(node["_target_"])
+            for child in node.values():
+                walk(child)
+
+    for file in CONF.rglob("*.yaml"):
+        walk(yaml.safe_load(file.read_text()))
+    return found
+
+
+@pytest.mark.parametrize("target", sorted(all_targets()))
+def test_reading_a_signature_gives_what_importing_it_gives(target: str):
+    assert targets.check_name("key", target) == target
+    found = targets.parameters("key", target)
+    parameters = inspect.signature(targets.resolve("key", target)).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    assert found.names == tuple(p.name for p in named)
+    assert found.required == {p.name for p in named if p.default is p.empty}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "torch.load",
+        "torch.hub.load",
+        "pickle.loads",
+        "hydra.utils.instantiate",
+        "lightning.pytorch.utilities.migration.migrate_checkpoint",
+        "lightning.fabric.utilities.cloud_io._load",
+        "ddpm.app.loading.load",
+        "ddpmx.evil",
+        "torch.nnx.evil",
+        None,
+        3,
+    ],
+)
+def test_what_is_outside_the_allowed_packages_is_refused(target: object):
+    with pytest.raises(UsageError, match="is not in an allowed package"):
+        targets.check_name("model", target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "lightning.pytorch.trainer.trainer.os.getcwd",
+        "lightning.pytorch.callbacks.timer.timedelta",
+        "lightning.pytorch.callbacks.timer.re.compile",
+        "torch.nn.functional.torch.load",
+        "torch.optim.adam.torch",
+        "ddpm.training.checkpoints.torch.load",
+        "ddpm.training.checkpoints.Path",
+        "torch.nn.Modul",
+        "lightning.pytorch.strategies.fsdp._lazy_load",
+        "lightning.pytorch.strategies.launchers.subprocess_script._launch_process_observer",
+        "torch.nn.parallel.distributed._get_device_index",
+    ],
+)
+def test_a_walk_through_what_a_module_imports_is_refused(target: str):
+    with pytest.raises(UsageError, match="_target_"):
+        targets.resolve("model", target)
+
+
+def test_a_package_of_ones_own_is_admitted_by_name():
+    targets.check_name("model", "mypackage.networks.Net", ["mypackage"])
+    with pytest.raises(UsageError):
+        targets.check_name("model", "mypackage2.networks.Net", ["mypackage"])
