@@ -1,16 +1,7 @@
-"""Sample from a trained run: python sample.py ckpt=RUN_DIR [KEY=VALUE ...], python sample.py --help."""
+"""Draw from a trained run: python sample.py ckpt=RUN_DIR n=64, python sample.py --help."""
 
-from typing import Any
-
-from ddpm.app.command_line import Job, run
-from ddpm.app.run_directory import Place
-
-
-def prepare(config: dict[str, Any], place: Place) -> Job:
-    from ddpm.app.sample import prepare  # torch is imported only after the checks that do without
-
-    return prepare(config, place)
-
+from ddpm.__main__ import prepare
+from ddpm.app.command_line import run
 
 if __name__ == "__main__":
-    run(prepare, "sample")
+    run(prepare("sample"), "sample")

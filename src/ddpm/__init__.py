@@ -1,23 +1,26 @@
 """Denoising diffusion probabilistic models: an experiment framework."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from ddpm.run import Run, load
+    from ddpm.training.module import DDPM
 
-    from ddpm.app.loading import Run
+__all__ = ["DDPM", "Run", "__version__", "load"]
 
-__all__ = ["load"]
+try:
+    __version__ = version("ddpm")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0"
+
+_HOMES = {"load": "ddpm.run", "Run": "ddpm.run", "DDPM": "ddpm.training.module"}
 
 
-def load(path: str | Path, device: str | None = None, allow_targets: Sequence[str] = ()) -> Run:
-    """Load a run from its directory or from a checkpoint file: `ddpm.load(RUN_DIR).sample(16, seed=0)`.
+def __getattr__(name: str) -> Any:
+    """Heavy imports only when asked for: `ddpm.load`, `ddpm.Run`, `ddpm.DDPM`."""
+    if name in _HOMES:
+        from importlib import import_module
 
-    `allow_targets` names packages of your own that the run was built from.
-    """
-    from ddpm.app.loading import load as load_run  # heavy imports only when asked for
-
-    return load_run(path, device, allow_targets)
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ddpm' has no attribute {name!r}")

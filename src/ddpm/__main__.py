@@ -1,14 +1,52 @@
-"""python -m ddpm COMMAND: what is done with runs and data beside training and sampling."""
+"""ddpm COMMAND: train, sample and measure; look at data, and exchange runs with diffusers.
+
+`ddpm` and `python -m ddpm` are the same program. Where Hydra composes (train, sample, evaluate, inspect)
+arguments are KEY=VALUE; elsewhere they are flags.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+COMPOSED = {
+    "train": "train a model: train [GROUP=OPTION ...] [KEY=VALUE ...]",
+    "sample": "draw from a trained run: sample ckpt=RUN_DIR n=64",
+    "evaluate": "measure a trained run: evaluate ckpt=RUN_DIR",
+    "inspect": "say what a data set is: inspect data=OPTION ...",
+}
+"""Commands whose arguments are Hydra's; each takes --help."""
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ddpm", description=__doc__)
+    if sys.argv[1:2] and sys.argv[1] in COMPOSED:
+        _composed(sys.argv[1])
+    parser = _parser()
+    arguments = parser.parse_args()
+    try:  # torch is imported after --help and wrong arguments are answered
+        sys.exit(_do(arguments, parser))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from ddpm import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="ddpm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"ddpm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMPOSED.items():
+        commands.add_parser(name, help=text, add_help=False)
+    doctor = commands.add_parser("doctor", help="examine this installation: mathematics, devices")
+    doctor.add_argument("--config-dir", type=Path, metavar="DIR", help="of your own options")
+    doctor.add_argument("--allow-targets", nargs="+", default=[], metavar="PACKAGE", help="of your own")
+    cache = commands.add_parser("cache", help="list or clear the prepared data sets of this machine")
+    cache.add_argument("action", choices=["list", "clear"])
+    cache.add_argument("--dir", type=Path, help="of the cache; $DDPM_CACHE or ~/.cache/ddpm by default")
     export = commands.add_parser(
         "export", help="write a run as a directory that diffusers' DDPMPipeline loads"
     )
@@ -17,49 +55,45 @@ def main() -> None:
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
-    commands.add_parser("inspect", help="say what a data set is: inspect data=OPTION ...", add_help=False)
-    cache = commands.add_parser("cache", help="list or clear the prepared data sets of this machine")
-    cache.add_argument("action", choices=["list", "clear"])
-    cache.add_argument("--dir", type=Path, help="of the cache; $DDPM_CACHE or ~/.cache/ddpm by default")
-    doctor = commands.add_parser("doctor", help="examine this installation: mathematics, devices")
-    doctor.add_argument("--config-dir", type=Path, metavar="DIR", help="of your own options")
-    doctor.add_argument("--allow-targets", nargs="+", default=[], metavar="PACKAGE", help="of your own")
-    if sys.argv[1:2] == ["inspect"]:
-        _inspect()  # its arguments are Hydra's
-    arguments = parser.parse_args()
-    try:  # torch is imported after --help and wrong arguments are answered
-        if arguments.command == "cache":
-            from ddpm.app.cache import clear, list_entries
-
-            sys.exit((list_entries if arguments.action == "list" else clear)(arguments.dir))
-        if arguments.command == "doctor":
-            if arguments.config_dir is not None and not arguments.config_dir.is_dir():
-                parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")
-            from ddpm.doctor.examination import doctor as examine
-
-            sys.exit(examine(arguments.config_dir, arguments.allow_targets))
-        from ddpm.interop.diffusers import export_run, import_pipeline
-
-        if arguments.command == "export":
-            print(export_run(arguments.run, arguments.out))
-        else:
-            print(import_pipeline(arguments.pipeline, arguments.run))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    return parser
 
 
-def _inspect() -> None:
-    from ddpm.app.command_line import Job, run
-    from ddpm.app.run_directory import Place
+def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Run a command whose arguments are flags; the exit code."""
+    if arguments.command == "cache":
+        from ddpm.app.cache import clear, list_entries
 
-    def prepare(config: dict[str, Any], place: Place) -> Job:
-        from ddpm.app.inspect import inspect
+        return (list_entries if arguments.action == "list" else clear)(arguments.dir)
+    if arguments.command == "doctor":
+        if arguments.config_dir is not None and not arguments.config_dir.is_dir():
+            parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")
+        from ddpm.app.doctor import doctor as examine
 
-        return lambda: inspect(config, place.directory)
+        return examine(arguments.config_dir, arguments.allow_targets)
+    from ddpm.interop.diffusers import export_run, import_pipeline
 
-    del sys.argv[1]
-    run(prepare, "inspect")
+    if arguments.command == "export":
+        print(export_run(arguments.run, arguments.out))
+    else:
+        print(import_pipeline(arguments.pipeline, arguments.run))
+    return 0
+
+
+def prepare(program: str) -> Callable[[dict[str, Any], Any], Callable[[], int]]:
+    """What builds a program's job; torch is imported only after the checks that do without."""
+
+    def prepared(config: dict[str, Any], place: Any) -> Callable[[], int]:
+        from importlib import import_module
+
+        return import_module(f"ddpm.app.{program}").prepare(config, place)
+
+    return prepared
+
+
+def _composed(program: str) -> None:
+    from ddpm.app.command_line import run
+
+    run(prepare(program), program)
 
 
 if __name__ == "__main__":

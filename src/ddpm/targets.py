@@ -1,10 +1,11 @@
-"""What a `_target_` in a configuration may name, and which keys it takes."""
+"""What a `_target_` in a configuration may name, which keys it takes, and building it."""
 
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,31 @@ ALLOWED = (
     "ddpm.training",
     "lightning.pytorch.Trainer",
     "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
     "lightning.pytorch.profilers",
     "lightning.pytorch.strategies",
     "torch.nn",
     "torch.optim",
 )
-"""Packages whose classes and functions a configuration may build. Loading an object with one of these runs no
-code that came with the configuration."""
+"""Packages whose classes and functions a configuration may build. Building an object with one of these runs
+no code that came with the configuration."""
+
+SPECIAL_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+"""Hydra's own keys of such a node. `_recursive_` and `_convert_` are read and mean nothing: nodes are plain
+containers, and what is nested is built first."""
+
+SOURCES = Path(__file__).parents[1]
+"""The directory that our packages lie in."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The keys that a constructor takes: all, and those it cannot do without. `any` where it takes every
-    key.
+    """The keys that a constructor takes.
+
+    Attributes:
+        names: all of them, in order.
+        required: those it cannot do without.
+        any: whether it takes every key.
     """
 
     names: tuple[str, ...]
@@ -56,6 +69,22 @@ def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
         f"{key}._target_={target}: is not in an allowed package ({', '.join(packages)}); "
         "admit a package of your own with allow_targets=[PACKAGE] on the command line"
     )
+
+
+def check_names(key: str, node: Any, allowed: Sequence[str] = ()) -> None:
+    """`check_name` for every `_target_` in a node of plain containers, however deep.
+
+    Raises:
+        UsageError: for the first that may not be built.
+    """
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            check_name(key, node["_target_"], allowed)
+        for name, child in node.items():
+            check_names(f"{key}.{name}" if key else str(name), child, allowed)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            check_names(f"{key}[{index}]", child, allowed)
 
 
 def is_ours(target: str) -> bool:
@@ -95,27 +124,91 @@ def resolve(key: str, target: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UsageError(f"{key}._target_={target}: {module_name} is no module ({error})") from error
-    found = getattr(module, name, None)
-    root = target.split(".")[0]
-    home = getattr(found, "__module__", None) or ""
-    if any(package.split(".")[0] == root for package in ALLOWED):
-        at_home = any(f"{home}.".startswith(f"{package}.") for package in ALLOWED)
-        at_home = at_home or name in getattr(module, "__all__", ())
-    else:
-        at_home = home.split(".")[0] == root
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not at_home or name.startswith("_"):
+        hint = ""
+        if not is_ours(target) and error.name == module_name.split(".")[0]:
+            hint = "; a package of your own must be installed, or its folder be on PYTHONPATH"
         raise UsageError(
-            f"{key}._target_={target}: is no public class or function of {root} that may be built"
+            f"{key}._target_={target}: {module_name} cannot be imported ({error}){hint}"
+        ) from error
+    found = getattr(module, name, None)
+    if found is None or not callable(found) or not _is_at_home(target, found, module) or name.startswith("_"):
+        raise UsageError(
+            f"{key}._target_={target}: is no public class or function of {target.split('.')[0]} that may be "
+            "built"
         )
     return found
 
 
+def _is_at_home(target: str, found: Any, module: Any) -> bool:
+    """Whether a module offers this class or function as its own, and did not merely import it."""
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return False
+    root, name = target.split(".")[0], target.rpartition(".")[2]
+    home = getattr(found, "__module__", None) or ""
+    if any(package.split(".")[0] == root for package in ALLOWED):
+        inside = any(f"{home}.".startswith(f"{package}.") for package in ALLOWED)
+        return inside or name in getattr(module, "__all__", ())
+    return home.split(".")[0] == root
+
+
+def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """Build what a node's `_target_` names, from the node's keys and further arguments, which win.
+
+    What is nested in it is built first. With `_partial_: true` the result is a `functools.partial`.
+
+    Args:
+        key: where the node stands in the configuration, for messages.
+        node: plain containers, its targets checked by `check_name`.
+        args: positional arguments before all others.
+        kwargs: further arguments; they are handed over as they are.
+
+    Raises:
+        UsageError: where there is no such target, or its constructor refuses its arguments.
+    """
+    make = resolve(key, node["_target_"])
+    settings = {
+        name: _built(f"{key}.{name}", value) for name, value in node.items() if name not in SPECIAL_KEYS
+    }
+    positional = [*args, *(_built(f"{key}._args_", value) for value in node.get("_args_", ()))]
+    if node.get("_partial_"):
+        return partial(make, *positional, **{**settings, **kwargs})
+    return called(key, make, *positional, **{**settings, **kwargs})
+
+
+def called(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The result of a constructor that a configuration named.
+
+    Raises:
+        UsageError: where it refuses its arguments, with the key in front.
+    """
+    try:
+        return make(*args, **kwargs)
+    except UsageError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        group = key.split(".")[0]
+        raise UsageError(message if message.startswith(group) else f"{key}: {message}") from error
+
+
+def _built(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(key, value)
+        return {name: _built(f"{key}.{name}", child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_built(f"{key}[{index}]", child) for index, child in enumerate(value)]
+    return value
+
+
 def _from_source(key: str, target: str) -> Parameters | None:
-    """Parameters of one of our classes or functions; None where they are inherited."""
+    """Parameters of one of our classes or functions; None where they cannot be read from its source alone."""
     module_name, _, name = target.rpartition(".")
-    file = Path(__file__).parents[1].joinpath(*module_name.split(".")).with_suffix(".py")
-    tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
+    path = SOURCES.joinpath(*module_name.split("."))
+    if path.is_dir():
+        return _from_package(key, target, path / "__init__.py")
+    file = path.with_suffix(".py")
+    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     if name not in definitions:
         raise UsageError(f"{key}._target_={target}: there is no such class or function")
@@ -125,7 +218,19 @@ def _from_source(key: str, target: str) -> Parameters | None:
     for member in node.body:
         if isinstance(member, ast.FunctionDef) and member.name == "__init__":
             return _of_function(member, skip=1)
-    return None if node.bases else Parameters((), frozenset())
+    return None if node.bases or node.decorator_list else Parameters((), frozenset())
+
+
+def _from_package(key: str, target: str, init: Path) -> Parameters | None:
+    """Of what a package offers under its own name: `ddpm.diffusion.samplers.DDIM`."""
+    name = target.rpartition(".")[2]
+    for node in ast.parse(init.read_text(encoding="utf-8")).body if init.is_file() else ():
+        if isinstance(node, ast.ImportFrom) and any(
+            (alias.asname or alias.name) == name for alias in node.names
+        ):
+            original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+            return _from_source(key, f"{node.module}.{original}")
+    raise UsageError(f"{key}._target_={target}: there is no such class or function")
 
 
 def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:

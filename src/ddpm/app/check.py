@@ -1,6 +1,7 @@
 """The check of a configuration before anything is built, imported or written."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -9,24 +10,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ddpm import targets
-from ddpm.app.schema import RANGES, ModelSwitches, RootSettings, TrainerSettings
+from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, ModelSwitches, TrainerSettings
 from ddpm.errors import UsageError
+from ddpm.migration import MOVED
+from ddpm.options import CONF
 
 PROVIDED = {
     "data": ("seed",),
     "model": ("in_channels", "out_channels", "num_classes"),
-    "optimizer": ("parameters",),
-    "logger": ("directory", "id", "config"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
 
+FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
+"""Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""
+
 SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
 """Keys of a group that are for the program, not for what the group builds."""
-
-OPTIONAL = ("logger", "callbacks")
-"""Groups that can be left out: logger=null."""
-
-INSTANTIATE_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -39,33 +38,60 @@ def plain(config: DictConfig) -> dict[str, Any]:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UsageError(f"{missing[0]} is missing: give it as {missing[0]}=VALUE")
-        return OmegaConf.to_container(config, resolve=True)
+        values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
-def check_keys(config: Mapping[str, Any], reference: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
-    """Refuse keys that nothing would read, targets that nothing may build, and wrong types under `trainer`.
+def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()) -> None:
+    """Refuse keys that nothing would read, targets that nothing may build, and values of a wrong type.
 
-    Nothing outside this project is imported, so it takes no time.
+    Nothing outside this project is imported, so it takes no time. Groups that are left out become empty.
 
     Args:
-        config: as plain containers.
-        reference: the configuration as it is without anyone's changes; says which keys there are.
+        config: of a program, as plain containers.
+        program: its name in `PROGRAMS`.
         allowed: packages whose targets are admitted beside our own and the libraries'.
 
     Raises:
         UsageError: for the first mistake, naming the key and the nearest valid one.
     """
-    _check_node("", config, reference, allowed)
-    check_values("", config, RootSettings)
+    known = PROGRAMS[program]
+    names = {field.name for field in fields(known.settings)}
+    for key in config:
+        if key not in names and key not in (*known.objects, *known.mappings):
+            raise UsageError(_unknown_at_top(key, config, {*names, *known.objects, *known.mappings}))
+    for group in (*known.objects, *known.mappings):
+        node = config.get(group)
+        if not node and group not in known.optional:
+            raise UsageError(f"{group}: cannot be left out; choose one of {group}=OPTION")
+        if node is not None and not isinstance(node, Mapping):
+            raise UsageError(f"{group}={node}: must be one of {', '.join(_options(group))}")
+        config[group] = dict(node or {})
+    targets.check_names("", config, allowed)
+    for group in known.mappings:
+        _check_mapping(group, config[group])
+    for group in known.objects:
+        if group == "trainer":
+            _check_trainer(config[group])
+        elif "_target_" in config[group]:
+            _check_objects(group, config[group])
+        elif group not in known.optional:
+            raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
+    check_values("", config, known.settings)
     check_values("model.", config.get("model", {}), ModelSwitches)
-    trainer = config.get("trainer", {})
-    known = [field.name for field in fields(TrainerSettings)]
-    for name in trainer:
-        if name != "_target_" and name not in known:
-            raise UsageError(unknown(f"trainer.{name}", known))
-    check_values("trainer.", trainer, TrainerSettings)
+
+
+def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
+    """The same for what one group builds.
+
+    Raises:
+        UsageError: for the first mistake.
+    """
+    targets.check_names(group, node, allowed)
+    _check_objects(group, node)
 
 
 def check_foreign_targets(config: Mapping[str, Any]) -> None:
@@ -96,6 +122,7 @@ def check_values(prefix: str, settings: Mapping[str, Any], schema: type) -> None
             continue
         key = f"{prefix}{name}"
         kind = getattr(types[name], "__name__", str(types[name])).replace(" | None", " or null")
+        kind = re.sub(r"list(\[typing\.Any\])?", "a list [...]", kind)
         try:
             OmegaConf.merge(OmegaConf.structured(schema), {name: value})
         except ValidationError as error:
@@ -108,47 +135,111 @@ def check_values(prefix: str, settings: Mapping[str, Any], schema: type) -> None
 
 def unknown(key: str, valid: Iterable[str]) -> str:
     """The message for a key that does not exist, with the nearest that does."""
+    if key in MOVED:
+        return f"{key}: is now {MOVED[key]}"
     parent, _, name = key.rpartition(".")
     valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     prefix = f"{parent}." if parent else ""
     hint = f"did you mean {prefix}{near[0]}?" if near else f"valid here: {', '.join(valid) or 'nothing'}"
     return f"{key}: there is no such key; {hint}"
 
 
-def _check_node(path: str, node: Any, reference: Any, allowed: Sequence[str]) -> None:
+def _unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str:
+    """A key that stands at the top often belongs to a group: `lr` to the optimizer."""
+    if key in MOVED:
+        return f"{key}: is now {MOVED[key]}"
+    near = difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
+    if near:
+        return f"{key}: there is no such key; did you mean {near[0]}?"
+    inner = sorted(set(_settable(config)))
+    meant = [name for name in inner if name.rpartition(".")[2] == key]
+    leaves = {name.rpartition(".")[2] for name in inner}
+    for leaf in difflib.get_close_matches(key, sorted(leaves), n=1, cutoff=0.8) if not meant else ():
+        meant = [name for name in inner if name.rpartition(".")[2] == leaf]
+    if meant:
+        return f"{key}: there is no such key; did you mean {' or '.join(meant[:3])}?"
+    return f"{key}: there is no such key; valid here: {', '.join(sorted(valid))}"
+
+
+def _settable(config: Mapping[str, Any]) -> Iterator[str]:
+    """The keys one or two levels down, also those that only our constructors know."""
+    for group, node in config.items():
+        if not isinstance(node, Mapping):
+            continue
+        yield from (f"{group}.{name}" for name in node if name not in targets.SPECIAL_KEYS)
+        if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):
+            taken = targets.parameters(group, node["_target_"]).names
+            yield from (f"{group}.{name}" for name in taken if name not in _provided(group, taken))
+
+
+def _options(group: str) -> list[str]:
+    return [f"{group}={file.stem}" for file in sorted((CONF / group).glob("*.yaml"))]
+
+
+def _check_trainer(settings: Mapping[str, Any]) -> None:
+    known = [field.name for field in fields(TrainerSettings)]
+    for name in settings:
+        if name in INSTEAD:
+            raise UsageError(f"trainer.{name}: {INSTEAD[name]}")
+        if name != "_target_" and name not in known:
+            raise UsageError(unknown(f"trainer.{name}", known))
+    check_values("trainer.", settings, TrainerSettings)
+
+
+def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
+    """Each entry is an object, or null where one is off."""
+    options = {file.stem for file in (CONF / group).glob("*.yaml")} - {"default", "none", "many"}
+    for name, child in node.items():
+        key = f"{group}.{name}"
+        if key in MOVED:
+            raise UsageError(f"{key}: is now {MOVED[key]}")
+        if child is None or (isinstance(child, Mapping) and not child):
+            continue
+        if isinstance(child, Mapping) and "_target_" in child:
+            _check_objects(key, child)
+        elif name in options:
+            raise UsageError(
+                f"{key}: is off; {group}={name} turns it on, {group}=[..., {name}] beside others"
+            )
+        else:
+            there = [
+                other for other, built in node.items() if isinstance(built, Mapping) and "_target_" in built
+            ]
+            raise UsageError(unknown(key, {*there, *options}))
+
+
+def _check_objects(path: str, node: Any) -> None:
+    """Keys of our own constructors, from a node down."""
     if isinstance(node, list):
         for index, child in enumerate(node):
-            _check_node(f"{path}[{index}]", child, None, allowed)
+            _check_objects(f"{path}[{index}]", child)
     if not isinstance(node, Mapping):
         return
-    reference = reference if isinstance(reference, Mapping) else {}
-    if "_target_" in node:
-        targets.check_name(path, node["_target_"], allowed)
-        if path != "trainer" and targets.is_ours(node["_target_"]):
-            _check_arguments(path, node)
-    elif reference and "_target_" not in reference:
-        for name, child in node.items():
-            new_object = isinstance(child, Mapping) and "_target_" in child and path
-            if name not in reference and not new_object:
-                raise UsageError(unknown(_join(path, name), reference))
+    if "_target_" in node and targets.is_ours(node["_target_"]):
+        _check_arguments(path, node)
     for name, child in node.items():
-        _check_node(_join(path, name), child, reference.get(name), allowed)
+        _check_objects(f"{path}.{name}", child)
+
+
+def _provided(path: str, taken: Sequence[str]) -> tuple[str, ...]:
+    return tuple(taken[:1]) if path in FIRST_PROVIDED else PROVIDED.get(path, ())
 
 
 def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
     takes = targets.parameters(path, node["_target_"])
-    provided, switches = PROVIDED.get(path, ()), SWITCHES.get(path, ())
-    given = [name for name in node if name not in (*INSTANTIATE_KEYS, *switches)]
+    provided, switches = _provided(path, takes.names), SWITCHES.get(path, ())
+    given = [name for name in node if name not in (*targets.SPECIAL_KEYS, *switches)]
     for name in given:
+        key = f"{path}.{name}"
         if name in provided:
-            raise UsageError(
-                f"{path}.{name}: is not yours to set, it follows from the rest of the configuration"
-            )
+            raise UsageError(f"{key}: is not yours to set, it follows from the rest of the configuration")
         if name not in takes.names and not takes.any:
-            raise UsageError(unknown(_join(path, name), {*takes.names, *switches} - set(provided)))
+            raise UsageError(unknown(key, {*takes.names, *switches} - set(provided)))
     lacking = takes.required - set(given) - set(provided)
-    if lacking and not node.get("_partial_"):
+    if path.startswith("logger."):
+        lacking = frozenset()  # most of what a logger needs is given by the program
+    if lacking and not node.get("_partial_") and not node.get("_args_"):
         name = min(lacking)
         raise UsageError(f"{path}.{name} is missing: give it as {path}.{name}=VALUE")
 
@@ -158,11 +249,7 @@ def _targets(path: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if "_target_" in node and path != "trainer":
             yield path, node
         for name, child in node.items():
-            yield from _targets(_join(path, name), child)
+            yield from _targets(f"{path}.{name}" if path else str(name), child)
     elif isinstance(node, list):
         for index, child in enumerate(node):
             yield from _targets(f"{path}[{index}]", child)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else str(name)

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 
 from ddpm.app import terminal
-from ddpm.app.build import build, build_data, describe
+from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.loading import Run, load
+from ddpm.app.own import own_settings
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
 from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
+from ddpm.run import Run, load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.sampling.batches import images_at_once
+from ddpm.targets import build
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,12 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     if run.module.device.type == "cpu":
         keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
-    metrics: dict[str, Metric] = {name: build(config["metrics"], name) for name in config["metrics"]}
+    metrics: dict[str, Metric] = {
+        name: build(f"metrics.{name}", node) for name, node in config["metrics"].items() if node
+    }
     if config["variance"]:
         _swap_variance(run, config)
-    settings = run.own(config, "data", config["allow_targets"])
+    settings = own_settings(run, config, "data", config["allow_targets"])
     data = build_data({"data": settings, "seed": run.config["seed"]})
     if data.image_shape != run.module.image_shape:
         raise UsageError(
@@ -104,7 +108,7 @@ def _swap_variance(run: Run, config: dict[str, Any]) -> None:
     Raises:
         UsageError: where the network has, or has not, outputs for it.
     """
-    variance = build(config, "variance")
+    variance = build("variance", config["variance"])
     if variance.outputs or run.module.variance.outputs:
         raise UsageError(
             "variance: one that is learned belongs to its network; only a fixed variance can stand for "

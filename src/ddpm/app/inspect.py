@@ -1,4 +1,4 @@
-"""What `python -m ddpm inspect data=...` does: says what a data set is, and shows some of it."""
+"""What `ddpm inspect data=...` does: says what a data set is, and shows some of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from ddpm.app.build import build_data
+from ddpm.app.command_line import Job
+from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
 from ddpm.data.pictures import Pictures
 from ddpm.sampling.figures import grid
@@ -18,6 +20,11 @@ SHOWN = 64
 
 NAMED = 20
 """Classes, sizes and modes that are named; the others are counted."""
+
+
+def prepare(config: dict[str, Any], place: Place) -> Job:
+    """What there is to do: see `inspect`."""
+    return lambda: inspect(config, place.directory)
 
 
 def inspect(config: Mapping[str, Any], directory: Path) -> int:

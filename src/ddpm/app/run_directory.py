@@ -2,10 +2,12 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -19,12 +21,20 @@ class Place:
     Attributes:
         directory: absolute.
         sweep: name of the sweep that it is a job of, or None.
+        label: what sets it apart from the sweep's other jobs, or None.
         command: as it was typed.
+        cwd: where it was typed.
+        choices: the option of each group.
+        overrides: of the command, in Hydra's grammar.
     """
 
     directory: Path
     sweep: str | None = None
+    label: str | None = None
     command: tuple[str, ...] = ()
+    cwd: Path = Path()
+    choices: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
 
 def register_resolver() -> None:
@@ -49,6 +59,49 @@ def claim(directory: Path) -> Path:
             candidate = directory.with_name(f"{directory.name}-{number}")
 
 
+def again(origin: Path) -> Path:
+    """Where a run writes that goes on from, or repeats, the one in a directory: today's date, its name."""
+    name = re.sub(
+        r"^(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_torchrun)?|(torchrun|slurm)_[^_]*(_\d+)?)_?", "", origin.name
+    )
+    return Path(_run_dir(origin.parent.name if origin.parent.parent.name == "logs" else "train", name))
+
+
+def enter(directory: Path, config: Mapping[str, Any], *, named: bool) -> Path:
+    """Make the run directory for this run alone; or take the one that the user named, if it is unused.
+
+    All processes of a job share one, which its leader sees to.
+
+    Args:
+        directory: that the configuration says.
+        config: of the run; says which run it continues.
+        named: whether the user typed the directory.
+
+    Raises:
+        UsageError: where another run is in it.
+    """
+    shared = number_of_processes() > 1
+    if "LOCAL_RANK" in os.environ and not (shared and is_leader()):
+        return directory
+    if not named and not shared:
+        return claim(directory)
+    ckpt = Path(config.get("ckpt") or "/").expanduser().absolute()
+    for left in ("run.json", "samples.npz"):
+        if (directory / left).exists() and (left != "run.json" or directory not in (ckpt, *ckpt.parents)):
+            hint = f", or continue that run with ckpt={directory}" if left == "run.json" else ""
+            raise UsageError(
+                f"{directory}: holds {left} of another run already; choose another directory{hint}"
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def is_leader() -> bool:
+    """Whether this process speaks and writes for all that do the same work."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0")))
+    return rank == "0"
+
+
 @cache
 def _run_dir(app: str, *parts: str) -> str:
     slug = "_".join(_word(part) for part in parts if part)
@@ -57,7 +110,7 @@ def _run_dir(app: str, *parts: str) -> str:
 
 
 def _word(part: object) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", str(part)).strip("-")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-")
 
 
 def number_of_processes() -> int:

@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.app import terminal
-from ddpm.app.build import build
 from ddpm.app.command_line import Job
-from ddpm.app.loading import Run, load
+from ddpm.app.own import own_settings
 from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
 from ddpm.data.cache import Cache
@@ -22,11 +21,13 @@ from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromNoise, FromPicture, Start
 from ddpm.diffusion.validity import check_combination, check_request
 from ddpm.errors import UsageError
+from ddpm.run import Run, load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.sampling.batches import images_at_once, nfe
 from ddpm.sampling.figures import sheet, to_uint8
+from ddpm.targets import build
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,10 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             "guidance: this run was trained without classes; leave it out, or train with conditional=true"
         )
     label_drop = run.config.get("data", {}).get("label_drop", 0.0)
-    chosen = {group: run.own(config, group, config["allow_targets"]) for group in ("sampler", "guidance")}
-    sampler, guidance = build(chosen, "sampler"), build(chosen, "guidance")
+    sampler, guidance = (
+        build(group, own_settings(run, config, group, config["allow_targets"]))
+        for group in ("sampler", "guidance")
+    )
     try:
         start, known, sources = _start(config, run)
         labels = run.numbered(config["labels"])

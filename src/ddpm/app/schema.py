@@ -1,9 +1,4 @@
-"""The settings that are single values, with their types; no torch needed.
-
-Of `lightning.pytorch.Trainer` those that belong to a person. Loggers, callbacks, plugins and the strategy are
-built from their own groups, and what would undo the framework's contracts (samplers, sanity checks,
-Lightning's own checkpoints) is not offered.
-"""
+"""The settings that are single values, with their types and ranges; no torch needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,23 +7,58 @@ from typing import Any
 
 @dataclass
 class TrainerSettings:
-    """Meanings are Lightning's, but for `val_check_interval`, which counts optimizer steps."""
+    """Of `lightning.pytorch.Trainer`, those that belong to a person; they mean what Lightning's mean, but for
+    `val_check_interval`, which counts optimizer steps.
+    """
 
     accelerator: str
     devices: Any
     num_nodes: int
     precision: str
     max_steps: int
-    max_time: str | None
+    min_steps: int | None
+    max_time: Any
     val_check_interval: int
-    limit_val_batches: int | None
+    fast_dev_run: Any
+    overfit_batches: Any
+    limit_train_batches: Any
+    limit_val_batches: Any
     log_every_n_steps: int
     accumulate_grad_batches: int
     gradient_clip_val: float | None
+    gradient_clip_algorithm: str | None
     deterministic: Any
     benchmark: bool | None
     detect_anomaly: bool
+    sync_batchnorm: bool
     profiler: str | None
+
+
+INSTEAD = {
+    "max_epochs": "training counts steps, and batches cross from one epoch into the next: give "
+    "trainer.max_steps=N; an epoch is the number of training images divided by data.batch_size",
+    "min_epochs": "training counts steps: give trainer.min_steps=N",
+    "check_val_every_n_epoch": "validation counts steps: give trainer.val_check_interval=N",
+    "num_sanity_val_steps": "there is no sanity check; trainer.fast_dev_run=true tries a step of everything",
+    "strategy": "is a group of its own: strategy=OPTION",
+    "logger": "is a group of its own: logger=OPTION",
+    "callbacks": "is a group of its own: callbacks=OPTION, or callbacks.NAME._target_=CLASS",
+    "plugins": "the precision is trainer.precision, the cluster is found by itself",
+    "enable_checkpointing": "callbacks.checkpoints=null writes no checkpoints",
+    "enable_progress_bar": "callbacks.progress=null shows no progress",
+    "enable_model_summary": "the network's size is said at the start; "
+    "callbacks.summary._target_=lightning.pytorch.callbacks.ModelSummary shows its layers",
+    "default_root_dir": "the run directory is hydra.run.dir=DIR",
+    "use_distributed_sampler": "data are shared among devices by their place in the global batch",
+    "limit_test_batches": "evaluate.py measures a trained run",
+    "limit_predict_batches": "sample.py draws from a trained run: n=N",
+    "reload_dataloaders_every_n_epochs": "the data are one endless stream",
+    "inference_mode": "validation always runs under it",
+    "barebones": "logger=none callbacks=none runs without either",
+    "enable_autolog_hparams": "the configuration is given to the loggers once, at the start",
+    "model_registry": "is not offered; the run directory holds the checkpoints",
+}
+"""Keys of Lightning's Trainer that are not set here, with what to type instead."""
 
 
 @dataclass
@@ -43,29 +73,94 @@ class ModelSwitches:
 
 
 @dataclass
-class RootSettings:
-    """The keys of the programs that belong to no group."""
+class TrainSettings:
+    """The keys of train.py that belong to no group."""
 
     seed: int
-    preflight: bool
     conditional: bool
-    ema_decay: float
     clip_x_0: bool
+    tags: list[Any] | None
     ckpt: str | None
     init: str | None
+    preflight: bool
+    allow_targets: list[Any]
+
+
+@dataclass
+class SampleSettings:
+    """The keys of sample.py that belong to no group."""
+
+    ckpt: str
     n: int
+    seed: int
+    weights: str | None
+    labels: list[Any] | None
+    start: str | None
+    start_t: int | None
+    end: str | None
+    mask: str | None
     batch_size: int | None
     precision: str
     channels_last: bool | None
     compile: bool | None
-    weights: str
-    labels: list[Any] | None
-    start: str | None
-    end: str | None
-    start_t: int | None
-    mask: str | None
     device: str | None
     out: str
+    allow_targets: list[Any]
+
+
+@dataclass
+class EvaluateSettings:
+    """The keys of evaluate.py that belong to no group."""
+
+    ckpt: str
+    seed: int
+    weights: str | None
+    batch_size: int | None
+    device: str | None
+    allow_targets: list[Any]
+
+
+@dataclass
+class InspectSettings:
+    """The keys of `ddpm inspect` that belong to no group."""
+
+    seed: int
+    allow_targets: list[Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the configuration of a program is made of.
+
+    Attributes:
+        settings: a dataclass of its single values.
+        objects: groups that build one object each.
+        mappings: groups that build several, each under its name.
+        optional: groups among them that may be empty.
+    """
+
+    settings: type
+    objects: tuple[str, ...] = ()
+    mappings: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+PROGRAMS = {
+    "train": Program(
+        TrainSettings,
+        (
+            "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "guidance",
+            "data", "optimizer", "lr_schedule", "ema", "trainer", "strategy",
+        ),
+        ("logger", "callbacks"),
+        ("logger", "callbacks", "strategy"),
+    ),
+    "sample": Program(SampleSettings, ("sampler", "guidance"), (), ("sampler", "guidance")),
+    "evaluate": Program(EvaluateSettings, ("data", "variance"), ("metrics",), ("data", "variance")),
+    "inspect": Program(InspectSettings, ("data",)),
+}  # fmt: skip
+
+NOTHING = "null"
 
 
 def _at_least(least: float) -> Callable[[Any], str | None]:
@@ -73,7 +168,8 @@ def _at_least(least: float) -> Callable[[Any], str | None]:
 
 
 def _one_of(*choices: object) -> Callable[[Any], str | None]:
-    return lambda value: None if value in choices else f"must be {' or '.join(map(str, choices))}"
+    shown = " or ".join(NOTHING if choice is None else str(choice) for choice in choices)
+    return lambda value: None if value in choices else f"must be {shown}"
 
 
 def _devices(value: object) -> str | None:
@@ -87,23 +183,45 @@ def _devices(value: object) -> str | None:
     return None if numbers or value in ("auto", "-1") else counts
 
 
+def _batches(value: object) -> str | None:
+    """Of limit_train_batches and its like: a number of batches, or a share of them."""
+    right = value is None or (
+        not isinstance(value, bool)
+        and ((isinstance(value, int) and value >= 0) or (isinstance(value, float) and 0 <= value <= 1))
+    )
+    return None if right else "must be a number of batches, or a share of them from 0.0 to 1.0"
+
+
+def _dev_run(value: object) -> str | None:
+    right = isinstance(value, bool) or (isinstance(value, int) and value >= 0)
+    return None if right else "must be true, false, or a number of steps"
+
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
 RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.devices": _devices,
     "trainer.num_nodes": _at_least(1),
     "trainer.max_steps": lambda value: (
         None if value == -1 or value > 0 else "must be at least 1, or -1 for no end"
     ),
+    "trainer.min_steps": _at_least(0),
     "trainer.val_check_interval": _at_least(1),
     "trainer.log_every_n_steps": _at_least(1),
     "trainer.accumulate_grad_batches": _at_least(1),
     "trainer.gradient_clip_val": _at_least(0),
+    "trainer.gradient_clip_algorithm": _one_of(None, "norm", "value"),
     "trainer.deterministic": _one_of(True, False, "warn"),
-    # gradients are clipped as they are, which under 16-mixed would be times the loss scale
-    "trainer.precision": _one_of("auto", "32-true", "bf16-mixed"),
+    "trainer.precision": _one_of(*PRECISIONS),
+    "trainer.fast_dev_run": _dev_run,
+    "trainer.overfit_batches": _batches,
+    "trainer.limit_train_batches": _batches,
+    "trainer.limit_val_batches": _batches,
+    "trainer.profiler": _one_of(None, "simple", "advanced", "pytorch"),
     "precision": _one_of("auto", "32-true", "bf16-mixed"),
     "seed": _at_least(0),
     "n": _at_least(1),
     "batch_size": _at_least(1),
-    "weights": _one_of("ema", "raw"),
+    "weights": _one_of(None, "ema", "raw"),
 }
 """For a key, what is wrong with a value of the right type, or None."""

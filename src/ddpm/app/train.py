@@ -1,60 +1,39 @@
 """What train.py does once its configuration is checked."""
 
 import logging
-import os
-import shlex
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
 import yaml
-from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 
-from ddpm.app import check, terminal
-from ddpm.app.build import build, build_data, build_module, describe
+from ddpm.app import continuing, screens, terminal
+from ddpm.app.build import build_data, describe
 from ddpm.app.check import SWITCHES
-from ddpm.app.command_line import Job, is_leader
+from ddpm.app.command_line import Job
+from ddpm.app.continuing import Resume
 from ddpm.app.inspect import contact_sheet, some_of
 from ddpm.app.preflight import preflight
-from ddpm.app.run_directory import Place, number_of_processes
+from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.run_record import RunRecord
-from ddpm.data.cache import Cache
+from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer
 from ddpm.data.module import ImageDataModule
-from ddpm.diffusion.validity import check_request, check_weights
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import trains_on
 from ddpm.runtime.memory import keep_freed_memory
-from ddpm.runtime.progress import duration
-from ddpm.training import checkpoints
-from ddpm.training.callbacks.compilation import Compilation
-from ddpm.training.callbacks.data_wait import DataWait
-from ddpm.training.callbacks.interruption import Interrupted, Interruption
-from ddpm.training.callbacks.samples import SampleGrids
-from ddpm.training.callbacks.scalars import TrainingRows
-from ddpm.training.loggers import MetricsCSV, WandbLogger
+from ddpm.training.building import build_module
+from ddpm.training.callbacks.interruption import Interrupted
+from ddpm.training.ending import why_it_ended
+from ddpm.training.loggers import WandbLogger, log_picture
+from ddpm.training.loggers.steps import at_completed_steps
 from ddpm.training.module import DDPM
-from ddpm.training.profiling import Unprofiled
+from ddpm.training.profiling import report
 
 log = logging.getLogger(__name__)
-
-CONTINUED = (
-    "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
-    "optimizer", "ema_decay", "trainer.accumulate_grad_batches",
-)  # fmt: skip
-"""What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
-
-FREE = (
-    "data.path", "data.cache_dir", "data.device_share", "data.num_workers",
-    "model.compile", "model.channels_last",
-)  # fmt: skip
-"""Keys of them that may differ all the same: the pictures are compared by their contents."""
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
@@ -69,73 +48,83 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         raise UsageError(
             "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"
         )
+    config = _tried_out(config)
     data = build_data(config)
     description = describe(data)
-    directory, resume = place.directory, None
-    if config["ckpt"]:
-        resume = _resume(config, description)
+    resume = continuing.resume(config, description) if config["ckpt"] else None
     module = build_module(config, description)
     computing = _choose_computing(config, module)
     if config["init"]:
-        _start_from(module, config["init"])
+        continuing.start_from(module, config["init"])
 
-    csv = MetricsCSV(directory / "metrics.csv")
-    wandb = _build_wandb(config, description, place, resume)
-    trainer = _build_trainer(config, directory, module, [csv, wandb] if wandb else [csv], computing)
+    loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
+    callbacks = build_callbacks(config, module, place.directory)
+    trainer = build_trainer(config, place.directory, callbacks, loggers, computing)
+    for logger in loggers:
+        at_completed_steps(logger, trainer)
+    _check_processes(trainer, data, place)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    if config["preflight"]:
+        return lambda: (
+            preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
+        )
+    return lambda: _fit(trainer, module, data, place, loggers, resume, computing)
+
+
+def _tried_out(config: dict[str, Any]) -> dict[str, Any]:
+    """With `trainer.fast_dev_run`, Lightning's meaning: some steps of everything, and nothing kept."""
+    steps = int(config["trainer"]["fast_dev_run"])
+    if not steps:
+        return config
+    trainer = {
+        **config["trainer"],
+        "max_steps": steps,
+        "val_check_interval": steps,
+        "limit_val_batches": steps,
+    }
+    kept = {
+        name: {**node, "every_n_steps": steps, "n": 4, "final": False}
+        for name, node in config["callbacks"].items()
+        if node and node["_target_"].endswith(".SampleGrids")
+    }
+    others = {
+        name: node
+        for name, node in config["callbacks"].items()
+        if node and "heckpoint" not in node["_target_"].rpartition(".")[2] and name not in kept
+    }
+    return {**config, "trainer": trainer, "logger": {}, "callbacks": {**others, **kept}}
+
+
+def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> None:
+    """Refuse numbers of processes that do not fit each other, the data or the run directory."""
     processes = number_of_processes()
     if processes > 1 and trainer.world_size != processes:
         raise UsageError(
             f"trainer.devices: {processes} processes were started, and the trainer was told of "
             f"{trainer.world_size}; give trainer.devices=PROCESSES_A_NODE trainer.num_nodes=NODES"
         )
-    if trainer.world_size > 1 and processes == 1 and '"' in str(directory):
+    if trainer.world_size > 1 and processes == 1 and '"' in str(place.directory):
         raise UsageError(
-            f"hydra.run.dir={directory}: several devices cannot work in a path with a quotation mark"
+            f"hydra.run.dir={place.directory}: several devices cannot work in a path with a quotation mark"
         )
     try:
         data.check_shared(world_size=trainer.world_size, accumulation=trainer.accumulate_grad_batches)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
 
-    if config["preflight"]:
-        return lambda: (
-            preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
-        )
-
-    def job() -> int:
-        if trainer.is_global_zero and resume:
-            resume.take_over_history(csv)
-        return _fit(trainer, module, data, place, wandb, resume, computing)
-
-    return job
-
-
-@dataclass(frozen=True)
-class _Resume:
-    """The checkpoint that a run goes on from."""
-
-    path: Path
-    step: int
-    wandb_id: str | None
-
-    @property
-    def run(self) -> Path | None:
-        """The run directory that the file lies in, if it lies in one."""
-        return self.path.parents[1] if self.path.parent.name == "checkpoints" else None
-
-    def take_over_history(self, csv: MetricsCSV) -> None:
-        """Begin metrics.csv with the rows up to this step; in the same directory drop what came later."""
-        if self.run is None:
-            return
-        if (self.run / "metrics.csv").exists():
-            csv.continue_from(self.run / "metrics.csv", self.step)
-        if csv.path.parent == self.run:
-            for later in self.path.parent.glob("step_*.ckpt"):
-                if int(later.stem.removeprefix("step_")) > self.step:
-                    later.unlink()
+def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
+    """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
+    computing = choose(
+        trains_on(config["trainer"]["accelerator"]),
+        sum(parameter.numel() for parameter in module.network.parameters()),
+        config["trainer"]["max_steps"],
+        precision=config["trainer"]["precision"],
+        **{name: config["model"].get(name) for name in SWITCHES["model"]},
+    )
+    module.compute_as(computing)
+    return computing
 
 
 def _fit(
@@ -143,21 +132,26 @@ def _fit(
     module: DDPM,
     data: ImageDataModule,
     place: Place,
-    wandb: WandbLogger | None,
-    resume: _Resume | None,
+    loggers: list[Logger],
+    resume: Resume | None,
     computing: Computing,
 ) -> int:
+    """Train, and keep the record of it. Returns the exit code."""
     leader, directory = trainer.is_global_zero, place.directory
     terminal.set_up(directory / "train.log", leader=leader)
     warnings.filterwarnings("ignore", module="lightning")
+    assert module.config is not None
     record = None
     if leader:
-        _write_config(directory, module.config)
+        if resume:
+            resume.take_over_history(loggers[0])
+        _write_config(place, module.config)
         data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume, computing))
-        _announce(trainer, module, data, directory, computing)
-        if wandb is not None and resume is None and len(shown := some_of(data)):
-            wandb.log_image("data/contact_sheet", contact_sheet(shown), step=0)
+        screens.announce(trainer, module, data, place, computing)
+        if resume is None and len(shown := some_of(data)):
+            for logger in loggers:
+                log_picture(logger, "data/contact_sheet", contact_sheet(shown), step=0)
     status, exit_code = "failed", 1
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
@@ -175,267 +169,47 @@ def _fit(
             record.end(
                 status,
                 exit_code=exit_code,
+                why=why_it_ended(trainer) if status == "finished" else None,
                 step=trainer.global_step,
                 metrics=metrics,
                 objective=metrics.get("val/loss"),
-                wandb_id=wandb.run_id if wandb else None,
+                wandb_id=next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), None),
             )
-        if wandb is not None:
-            wandb.finish(exit_code)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.finish(exit_code)
+            else:
+                logger.finalize("success" if exit_code == 0 else status)
     if record is not None:
-        terminal.say(_last_screen(directory, status, record, wandb, trainer.max_steps))
+        if text := report(directory):
+            log.info("%s", text)
+        schedule = module.config["lr_schedule"]
+        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule))
     return exit_code
 
 
-def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
-    """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
-    computing = choose(
-        trains_on(config["trainer"]["accelerator"]),
-        sum(parameter.numel() for parameter in module.network.parameters()),
-        config["trainer"]["max_steps"],
-        precision=config["trainer"]["precision"],
-        **{name: config["model"].get(name) for name in SWITCHES["model"]},
+def _write_config(place: Place, config: dict[str, Any]) -> None:
+    head = (
+        "# python train.py ckpt=THIS_DIRECTORY  goes on with this run\n"
+        "# python train.py --config-dir THIS_DIRECTORY --config-name config  runs the same again\n"
     )
-    module.compute_as(computing)
-    return computing
-
-
-def _build_trainer(
-    config: dict[str, Any], directory: Path, module: DDPM, loggers: list, computing: Computing
-) -> Trainer:
-    profiler = config["trainer"]["profiler"] or Unprofiled()
-    settings = {**config["trainer"], "precision": computing.precision}
-    interval, max_steps = settings["val_check_interval"], settings["max_steps"]
-    # Lightning counts batches; and a run shorter than the interval is measured at its end
-    batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
-    settings["val_check_interval"] = batches
-    waiting = DataWait()
-    callbacks = [TrainingRows(waiting), *_build_callbacks(config, module), Interruption(), waiting]
-    if computing.compile:
-        callbacks.insert(0, Compilation(Cache().directory / "compiled"))
-    try:
-        return build(
-            {"trainer": settings},
-            "trainer",
-            profiler=profiler,
-            strategy=build(config, "strategy"),
-            logger=loggers,
-            callbacks=callbacks,
-            plugins=[checkpoints.AtomicCheckpointIO(), *_cluster()],
-            default_root_dir=str(directory),
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except MisconfigurationException as error:
-        raise UsageError(f"trainer: {error}") from error
-
-
-def _build_callbacks(config: dict[str, Any], module: DDPM) -> list[Callback]:
-    built = []
-    for name, settings in config["callbacks"].items():
-        if not settings:
-            continue
-        callback = build(config["callbacks"], name)
-        if not isinstance(callback, Callback):
-            raise UsageError(f"callbacks.{name}: {settings['_target_']} is no Lightning callback")
-        if isinstance(callback, SampleGrids):
-            try:
-                check_request(
-                    schedule=module.schedule,
-                    sampler=callback.sampler,
-                    guidance=module.guidance,
-                    num_classes=module.num_classes,
-                )
-            except ValueError as error:
-                raise UsageError(f"callbacks.{name}.{error}") from error
-        built.append(callback)
-    return built
-
-
-def _cluster() -> list[SLURMEnvironment]:
-    """SLURM without Lightning's own requeueing, which would write where another job may be writing."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def _build_wandb(
-    config: dict[str, Any], data: dict[str, Any], place: Place, resume: _Resume | None
-) -> WandbLogger | None:
-    settings = dict(config["logger"])
-    if "_target_" not in settings:
-        return None
-    if settings.get("name") is None:
-        settings["name"] = place.directory.name
-    if settings.get("group") is None:
-        settings["group"] = place.sweep
-    run_id = resume.wandb_id if resume else None
-    shown = {**config, "data_set": data}
-    return build({"logger": settings}, "logger", directory=place.directory, config=shown, id=run_id)
-
-
-def _find(key: str, path: str) -> tuple[Path, dict[str, Any]]:
-    try:
-        return checkpoints.find(Path(path), key)
-    except checkpoints.CheckpointError as error:
-        raise UsageError(str(error)) from error
-
-
-def _resume(config: dict[str, Any], data: dict[str, Any]) -> _Resume:
-    """The checkpoint of `ckpt=`, which must belong to the run that the configuration describes."""
-    path, checkpoint = _find("ckpt", config["ckpt"])
-    resume = _Resume(path, checkpoint["global_step"], checkpoint.get("wandb_id"))
-    max_steps = config["trainer"]["max_steps"]
-    if 0 <= max_steps <= resume.step:
-        raise UsageError(
-            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {resume.step} already; "
-            "give a higher trainer.max_steps to train on"
-        )
-    differing = [
-        f"{key} is {here!r} here and {there!r} in the checkpoint"
-        for name in CONTINUED
-        for key, here, there in _differences(name, _select(config, name), _select(checkpoint["config"], name))
-        if key not in FREE
-    ]
-    if data["fingerprint"] != checkpoint["data"]["fingerprint"]:
-        differing.append("the pictures are not those that it was trained on")
-    if differing:
-        own = resume.run
-        with_its_own = f" (--config-dir {own} --config-name config ckpt={own})" if own else ""
-        raise UsageError(
-            f"ckpt={path}: belongs to another run: {differing[0]}. Continue it with its own "
-            f"configuration{with_its_own}, or start a new run from its weights with init="
-        )
-    total_steps = config["optimizer"].get("total_steps")
-    if total_steps is not None and max_steps > total_steps:
-        raise UsageError(
-            f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {total_steps}; "
-            "start a new run from its weights with init="
-        )
-    return resume
-
-
-def _select(config: Mapping[str, Any], name: str) -> Any:
-    """The value at a dotted name, or None."""
-    value: Any = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(here, dict) and isinstance(there, dict):
-        return [
-            difference
-            for name in sorted({*here, *there})
-            for difference in _differences(f"{key}.{name}", here.get(name), there.get(name))
-        ]
-    return [] if here == there else [(key, here, there)]
-
-
-def _start_from(module: DDPM, init: str) -> None:
-    """Take over the averaged weights of a checkpoint, for the network and its average alike."""
-    path, checkpoint = _find("init", init)
-    config, data = checkpoint["config"], checkpoint["data"]
-    variance = {"variance": config["variance"]}
-    check.check_keys(variance, variance)
-    try:
-        check_weights(
-            variance=module.variance,
-            num_classes=module.num_classes,
-            their_variance=build(variance, "variance"),
-            their_num_classes=len(data["classes"]) if config["conditional"] else None,
-        )
-    except ValueError as error:
-        raise UsageError(f"init={path}: {error}") from error
-    own = dict(module.network.named_parameters())
-    theirs = checkpoint["ema"]["parameters"]
-    for name in sorted({*own, *theirs}):
-        shapes = [tuple(weights[name].shape) if name in weights else None for weights in (own, theirs)]
-        if shapes[0] != shapes[1]:
-            raise UsageError(
-                f"init={path}: is of another network: {name} is {shapes[0]} in this one and {shapes[1]} "
-                f"there; "
-                "choose the model that it was trained with"
-            )
-    module.network.load_state_dict(theirs, strict=False)
-    module.ema.load_state_dict({"num_updates": 0, "parameters": theirs})
-
-
-def _write_config(directory: Path, config: dict[str, Any] | None) -> None:
-    head = "# python train.py --config-dir THIS_DIRECTORY --config-name config  runs the same again\n"
-    choices = HydraConfig.get().runtime.choices
-    slug = ",".join(str(choices[group]) for group in ("data", "schedule", "model") if group in choices)
-    hydra = {"job": {"name": "train"}, "run": {"dir": f"${{run_dir:train,{slug}}}"}}
-    values = {name: value for name, value in (config or {}).items() if name != "allow_targets"}
-    body = yaml.safe_dump({"defaults": ["run", "_self_"], **values, "hydra": hydra}, sort_keys=False)
-    (directory / "config.yaml").write_text(head + body)
+    values = {name: value for name, value in config.items() if name != "allow_targets"}
+    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (place.directory / "config.yaml").write_text(head + body, encoding="utf-8")
 
 
 def _known(
-    trainer: Trainer, module: DDPM, place: Place, resume: _Resume | None, computing: Computing
+    trainer: Trainer, module: DDPM, place: Place, resume: Resume | None, computing: Computing
 ) -> dict[str, Any]:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "command": list(place.command),
+        "choices": dict(place.choices),
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "data": module.data,
         "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
         **asdict(computing),
         "continued_from": str(resume.path) if resume else None,
-        "overrides": list(HydraConfig.get().overrides.task),
+        "overrides": list(place.overrides),
     }
-
-
-def _announce(
-    trainer: Trainer, module: DDPM, data: ImageDataModule, directory: Path, computing: Computing
-) -> None:
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
-    channels, height, width = data.image_shape
-    on = trainer.strategy.root_device.type.upper()
-    log.info("run directory  %s", _readable(directory))
-    log.info(
-        "data           %d pictures of %dx%dx%d to train on, %d held out",
-        len(data.data_set.train), height, width, channels, len(data.data_set.validation),
-    )  # fmt: skip
-    log.info("network        %s parameters, computed in %s", f"{parameters:,}", computing)
-    log.info(
-        "training       %d steps of %d pictures on %d %s%s",
-        trainer.max_steps, data.batch_size, trainer.world_size, on, "s" * (trainer.world_size > 1),
-    )  # fmt: skip
-
-
-def _last_screen(
-    directory: Path, status: str, record: RunRecord, wandb: WandbLogger | None, max_steps: int
-) -> str:
-    shown = shlex.quote(_readable(directory))
-    values = record.values
-    metrics = "  ".join(f"{k} {v:.4f}" for k, v in values["metrics"].items() if k.endswith("/loss"))
-    grids = sorted((directory / "samples").glob("step_*.png"))
-    lines = [
-        "",
-        f"{status} at step {values['step']} after {duration(values['wall_seconds'])}  {metrics}",
-        f"  everything    {shown}",
-    ]
-    if grids:
-        lines.append(f"  samples       {_readable(grids[-1])}")
-    if (directory / "checkpoints" / checkpoints.LAST).exists():
-        lines.append(f"  checkpoint    {shown}/checkpoints/{checkpoints.LAST}")
-    if wandb is not None and wandb.mode == "offline":
-        lines.append(f"  dashboard     wandb sync {shown}/wandb/offline-run-*")
-    lines.append(f"  sample it     python sample.py ckpt={shown}")
-    lines.append(f"  measure it    python evaluate.py ckpt={shown}")
-    if status != "finished" and not 0 <= max_steps <= values["step"]:
-        lines.append(
-            f"  continue it   python train.py --config-dir {shown} --config-name config ckpt={shown}"
-        )
-    return "\n".join(lines)
-
-
-def _readable(path: Path) -> str:
-    """As short as it can be typed from where the user stands."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

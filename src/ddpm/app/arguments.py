@@ -1,0 +1,262 @@
+"""The words of a command line, read as a person means them.
+
+Hydra's grammar takes plain words only: a blank, a bracket or a letter outside ASCII has to be quoted twice,
+once for the shell and once for Hydra. Here a value is taken as typed. Whether a key exists is told later, by
+our own check, which knows the nearest one; so every key is let in, with or without a `+` before it.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser  # there is no public parser of Hydra's own flags
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from ddpm.app.schema import PROGRAMS
+from ddpm.errors import UsageError
+from ddpm.options import CONF
+
+PATHS = ("data.path", "ckpt", "init", "out", "start", "end", "mask", "hydra.run.dir", "hydra.sweep.dir")
+"""Keys whose value is a path, whatever it looks like."""
+
+WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
+"""Groups that build nothing: an option of theirs sets keys all over the configuration."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A command line.
+
+    Attributes:
+        flags: what begins with a dash, for Hydra.
+        overrides: the rest, in Hydra's grammar.
+        typed: the rest, as typed.
+        multirun: whether -m was given.
+        informs: whether only something is to be shown: --help, --cfg, --info, shell completion.
+        config_dir: of --config-dir, absolute.
+        config_name: of --config-name.
+    """
+
+    flags: tuple[str, ...]
+    overrides: tuple[str, ...]
+    typed: tuple[str, ...]
+    multirun: bool
+    informs: bool
+    config_dir: Path | None
+    config_name: str | None
+
+    @property
+    def parsed(self) -> list[Override]:
+        """The overrides as Hydra reads them."""
+        parser = OverridesParser.create()
+        return [parser.parse_override(text) for text in self.overrides]
+
+    def value(self, key: str) -> object:
+        """What was typed for a key, the last time; None where it was not."""
+        values = [override.value() for override in self.parsed if override.key_or_group == key]
+        return values[-1] if values else None
+
+    def group(self, key: str) -> bool:
+        """Whether a key is a group of options, ours or one of --config-dir."""
+        return any((place / key).is_dir() for place in self.places)
+
+    def options(self, group: str) -> list[str]:
+        """The names of a group's options."""
+        return sorted({file.stem for place in self.places for file in (place / group).glob("*.yaml")})
+
+    @property
+    def places(self) -> list[Path]:
+        """Where options are looked for, the first first."""
+        return [CONF] if self.config_dir is None else [self.config_dir, CONF]
+
+    @property
+    def allowed(self) -> list[str]:
+        """The packages that the command line, and no yaml, admits for a `_target_`."""
+        value = self.value("allow_targets")
+        packages = OmegaConf.to_container(OmegaConf.create({"value": value}))
+        assert isinstance(packages, dict)
+        found = packages["value"]
+        return [found] if isinstance(found, str) else list(found or ())
+
+    def jobs(self) -> list[tuple[str, ...]]:
+        """The overrides of each job of a sweep, in the order in which Hydra's own sweeper runs them."""
+        choices = [
+            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else [text]
+            for text, override in zip(self.overrides, self.parsed, strict=True)
+        ]
+        return list(product(*choices))
+
+
+def read(words: Sequence[str], program: str = "train") -> Arguments:
+    """Read the words behind the program's name.
+
+    Args:
+        words: as the shell hands them over.
+        program: whose configuration they are about; says which groups may be empty.
+
+    Raises:
+        UsageError: for a word that nothing can be made of.
+    """
+    parser = get_args_parser()
+    known = {option for action in parser._actions for option in action.option_strings}
+    for word in words:
+        name = word.split("=")[0]
+        if word.startswith("--") and name not in known:
+            raise UsageError(_without_dashes(word))
+    given = parser.parse_intermixed_args(list(words))
+    flags = {
+        "--config-dir": given.config_dir,
+        "--config-name": given.config_name,
+        "--config-path": given.config_path,
+    }
+    flags |= {"--cfg": given.cfg, "--package": given.package, "--info": given.info}
+    switches = {"--help": given.help, "--hydra-help": given.hydra_help, "--resolve": given.resolve}
+    switches |= {
+        "--shell-completion": given.shell_completion,
+        "--run": given.run,
+        "--multirun": given.multirun,
+    }
+    if given.config_path is not None:
+        raise UsageError(f"--config-path {given.config_path}: options of your own go into --config-dir DIR")
+    if given.experimental_rerun is not None:
+        raise UsageError("--experimental-rerun: a run is repeated by its config.yaml, see docs/guide.md")
+    directory = None
+    if given.config_dir is not None:
+        directory = Path(given.config_dir).expanduser().absolute()
+        if not directory.is_dir():
+            raise UsageError(f"--config-dir {given.config_dir}: there is no such directory")
+        flags["--config-dir"] = str(directory)
+    arguments = Arguments(
+        flags=(
+            *(name for name, on in switches.items() if on),
+            *(f"{name}={value}" for name, value in flags.items() if value is not None),
+        ),
+        overrides=(),
+        typed=tuple(given.overrides),
+        multirun=given.multirun,
+        informs=bool(given.help or given.hydra_help or given.cfg or given.info or given.shell_completion),
+        config_dir=directory,
+        config_name=given.config_name,
+    )
+    admitted = (_admitted(text, arguments, program) for text in given.overrides)
+    return Arguments(**{**vars(arguments), "overrides": tuple(text for text in admitted if text is not None)})
+
+
+def _without_dashes(word: str) -> str:
+    name, equals, value = word.lstrip("-").partition("=")
+    if equals:
+        return (
+            f"{word}: keys are typed without dashes: {name}={value}. A W&B agent does so where its sweep "
+            "says command: [${env}, ${interpreter}, ${program}, ${args_no_hyphens}]"
+        )
+    return f"{word}: there is no such flag; keys are typed without dashes, as {name}=VALUE; see --help"
+
+
+def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
+    """An override in Hydra's grammar that sets its key whether a yaml lists it or not; None where nothing is
+    left of it.
+    """
+    key, equals, value = text.partition("=")
+    bare = key.lstrip("+")
+    if not equals and not text.startswith("~"):
+        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
+    readable = text if not equals else f"{key}={as_typed(bare, value, sweeps=arguments.multirun)}"
+    override = parse(readable)
+    if override is None:
+        raise UsageError(f"{text}: cannot be read as KEY=VALUE; quote what is not plain")
+    if (
+        override.type == OverrideType.DEL
+        or override.package is not None
+        or bare.split("/")[0].split(".")[0] == "hydra"
+    ):
+        return readable
+    if not arguments.group(bare):
+        return f"++{bare}={readable.partition('=')[2]}"
+    if override.is_sweep_override() or isinstance(override.value(), str | list):
+        return readable
+    there = ", ".join(arguments.options(bare))
+    if override.value() is not None:
+        hint = "; the number of steps is schedule.num_timesteps" if bare == "timesteps" else ""
+        raise UsageError(f"{text}: there is no such option; there are {there}{hint}")
+    if bare in WHOLE or (program in PROGRAMS and bare in PROGRAMS[program].optional):
+        # null already, unless an option is typed
+        return f"{bare}=none" if "none" in arguments.options(bare) else None
+    if "none" in arguments.options(bare):
+        return f"{bare}=none"
+    raise UsageError(f"{bare}: cannot be left out; choose one of {bare}=OPTION")
+
+
+def as_typed(key: str, value: str, *, sweeps: bool = False) -> str:
+    """A value that Hydra's grammar reads as it was typed.
+
+    Args:
+        key: whose value it is.
+        value: as typed; a leading `~` is the home directory, which a shell leaves alone behind `KEY=`.
+        sweeps: whether commas part the values of a sweep.
+    """
+    if value == "~" or value.startswith("~/"):
+        value = os.path.expanduser(value)
+    if sweeps and "," in value and parse(f"{key}={value}") is None and value[0] not in "[{\"'":
+        return ",".join(as_typed(key, part) for part in value.split(","))
+    override = parse(f"{key}={value}")
+    if key in PATHS:
+        swept = override is not None and override.is_sweep_override() and sweeps
+        null = override is not None and override.value() is None
+        quoted_already = value[:1] in ("'", '"') and override is not None
+        return value if swept or null or quoted_already or "${" in value else quoted(value)
+    if override is not None:
+        return value
+    if value.startswith("[") and value.endswith("]"):
+        elements = [element.strip() for element in value[1:-1].split(",")]
+        listed = f"[{','.join(as_typed(key, element) for element in elements)}]"
+        if parse(f"{key}={listed}") is not None:
+            return listed
+    return quoted(value)
+
+
+def quoted(text: str) -> str:
+    """The text as a quoted string of Hydra's override grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def parse(text: str) -> Override | None:
+    """An override as Hydra reads it; None where it cannot."""
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None
+
+
+def shown(overrides: Sequence[str]) -> str:
+    """Overrides as a person would type them."""
+    return " ".join(re.sub(r"^\++", "", text) for text in overrides)
+
+
+def program() -> list[str]:
+    """How this program was started, up to its own arguments: the script, or `-m` and a module.
+
+    A command of `ddpm` (`ddpm train`) belongs to it.
+    """
+    main = sys.modules["__main__"]
+    command = sys.argv[1:2] if sys.argv[1:] and sys.argv[1] in COMMANDS and _is_ddpm(main) else []
+    if main.__spec__ is not None:
+        return ["-m", main.__spec__.name.removesuffix(".__main__"), *command]
+    return [os.path.abspath(sys.argv[0]), *command]
+
+
+COMMANDS = ("train", "sample", "evaluate", "inspect")
+"""The commands of `ddpm` whose arguments are Hydra's."""
+
+
+def _is_ddpm(main: object) -> bool:
+    spec = getattr(main, "__spec__", None)
+    return spec.name == "ddpm.__main__" if spec is not None else Path(sys.argv[0]).stem == "ddpm"

@@ -1,0 +1,218 @@
+"""From a command line to the configuration of each of its jobs, as plain containers, checked.
+
+Hydra composes, by its public interface; our check then tells the first mistake in one message. Neither needs
+torch, and nothing is built or written.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from ddpm import migration
+from ddpm.app import check, run_directory
+from ddpm.app.arguments import WHOLE, Arguments
+from ddpm.errors import UsageError
+from ddpm.options import CONF
+
+OWN = "config.yaml"
+"""The file of a run directory that holds its configuration."""
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A job's configuration.
+
+    Attributes:
+        values: of the program, plain containers, checked.
+        hydra: the whole of what Hydra composed, with its own part.
+        origin: the file of the run whose own configuration this is; None for one that is typed.
+    """
+
+    values: dict[str, Any]
+    hydra: DictConfig
+    origin: Path | None = None
+
+
+@contextmanager
+def told_in_one_message(places: Sequence[Path] = (CONF,)) -> Iterator[None]:
+    """Hydra's and OmegaConf's errors as `UsageError`, each a single line that names the way out."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except MissingConfigException as error:
+        raise UsageError(_missing_option(error, places)) from error
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UsageError):  # raised within a resolver
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
+        raise UsageError(_first_lines(error)) from error
+
+
+def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None = None) -> Composed:
+    """The configuration of one job.
+
+    Args:
+        arguments: the command line.
+        program: whose configuration: train, sample, evaluate or inspect.
+        overrides: the job's own, of a sweep; by default those of the command line.
+
+    Raises:
+        UsageError: for the first mistake.
+    """
+    overrides = list(arguments.overrides if overrides is None else overrides)
+    with told_in_one_message(arguments.places):
+        config = _from_hydra(arguments, program, overrides)
+        origin = own_file(arguments, config, program)
+        values = check.plain(_without_hydra(config))
+        if origin is not None:
+            values = continued(read_own(origin), values, _without_hydra(config), arguments, overrides)
+        values["allow_targets"] = arguments.allowed
+        check.check_keys(values, program, arguments.allowed)
+    data = values.get("data") or {}
+    if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere
+        data["path"] = str(Path(data["path"]).expanduser().absolute())
+    return Composed(values, config, origin)
+
+
+def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> DictConfig:
+    run_directory.register_resolver()
+    name = arguments.config_name or program
+    if run_configuration(arguments) is not None:
+        name = program  # the file is read by `own_configuration`, and never by Hydra
+    main, *further = arguments.places
+    if further:  # options of one's own come first, as with Hydra's --config-dir
+        overrides = [f"hydra.searchpath=[{','.join(f'file://{place}' for place in further)}]", *overrides]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(main), version_base="1.3", job_name=program):
+        return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
+
+
+def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with the recipe for pictures where a data option of one's own brings none."""
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("data=")]
+    recipe = any(text.lstrip("+").startswith("recipe=") for text in overrides)
+    if not chosen or recipe or not arguments.group("recipe") or chosen[-1] in arguments.options("recipe"):
+        return list(overrides)
+    return [*overrides, "recipe=pictures"] if chosen[-1] in arguments.options("data") else list(overrides)
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
+def run_configuration(arguments: Arguments) -> Path | None:
+    """The file that --config-dir and --config-name lead to, where it is the configuration that a run left."""
+    if arguments.config_dir is None or arguments.config_name is None:
+        return None
+    file = arguments.config_dir / Path(arguments.config_name).with_suffix(".yaml")
+    beside = ("run.json", "checkpoints", "metrics.csv")
+    return file if file.is_file() and any((file.parent / name).exists() for name in beside) else None
+
+
+def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | None:
+    """The file of the configuration that a run continues with, or is repeated from; None for what is typed.
+
+    `ckpt=RUN_DIR` alone continues with what the run directory says. With an experiment beside it the whole
+    configuration is what is typed.
+    """
+    if program != "train":
+        return None
+    if (file := run_configuration(arguments)) is not None:
+        return file
+    ckpt = config.get("ckpt")
+    whole = any(override.key_or_group in WHOLE and override.value() for override in arguments.parsed)
+    if not isinstance(ckpt, str) or whole or arguments.config_name is not None:
+        return None
+    path = Path(ckpt).expanduser().absolute()
+    directories = (path, path.parent, path.parent.parent)
+    return next((place / OWN for place in directories if (place / OWN).is_file()), None)
+
+
+def read_own(file: Path) -> dict[str, Any]:
+    """The configuration in a run's `config.yaml`, plain values only: whatever it says to Hydra is left out.
+
+    Raises:
+        UsageError: where it is none.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{file}: cannot be read ({_first_lines(error)})") from error
+    if not isinstance(values, dict) or "trainer" not in values:
+        raise UsageError(f"{file}: is not the configuration of a run")
+    values = {
+        name: value for name, value in values.items() if name not in ("defaults", "hydra", "allow_targets")
+    }
+    return migration.migrated(values)
+
+
+def continued(
+    base: Mapping[str, Any],
+    values: Mapping[str, Any],
+    config: DictConfig,
+    arguments: Arguments,
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """A run's own configuration with what is typed beside it.
+
+    Args:
+        base: the run's own.
+        values: what composing made of the command line, plain.
+        config: the same as Hydra has it, with its interpolations.
+        arguments: the command line; says which keys are groups.
+        overrides: the job's.
+    """
+    result = OmegaConf.create({**values, **base})
+    for key in ("ckpt", "init", "preflight"):  # of a command, never of a run
+        result[key] = values.get(key)
+    for override in Arguments(**{**vars(arguments), "overrides": tuple(overrides)}).parsed:
+        key = override.key_or_group
+        if key.split(".")[0] in ("hydra", *WHOLE):
+            continue
+        if arguments.group(key):  # the whole option, its interpolations meeting the run's own values
+            with open_dict(result):
+                result[key] = OmegaConf.to_container(config, resolve=False).get(key)  # type: ignore[union-attr]
+        elif override.is_delete():
+            raise UsageError(f"~{key}: a run's own configuration is changed by {key}=VALUE")
+        else:
+            OmegaConf.update(result, key, OmegaConf.select(config, key), force_add=True)
+    return check.plain(result)
+
+
+def claimed(config: DictConfig, directory: Path) -> DictConfig:
+    """Hydra's configuration with the directory that the run really has."""
+    with read_write(config), open_dict(config):
+        config.hydra.run.dir = config.hydra.runtime.output_dir = str(directory)
+    return config
+
+
+def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    options = sorted(
+        error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
+    )
+    if not group or not options:
+        return _first_lines(error)
+    near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"
+
+
+def _first_lines(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if error.__cause__ is not None:
+        lines += str(error.__cause__).splitlines()[:1]
+    return " ".join(lines[:2]) or type(error).__name__

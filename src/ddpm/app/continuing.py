@@ -1,0 +1,142 @@
+"""Going on from a checkpoint: the same run (`ckpt=`), or a new one from its weights (`init=`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpm.app import check
+from ddpm.diffusion.validity import check_weights
+from ddpm.errors import UsageError
+from ddpm.run import found
+from ddpm.targets import build
+from ddpm.training.checkpoints import averaged_weights
+from ddpm.training.loggers import MetricsCSV
+from ddpm.training.module import DDPM
+
+CONTINUED = (
+    "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
+    "optimizer", "ema", "trainer.accumulate_grad_batches",
+)  # fmt: skip
+"""What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
+
+FREE = (
+    "data.path", "data.cache_dir", "data.device_share", "data.num_workers", "data.source.path",
+    "model.compile", "model.channels_last", "optimizer.fused", "optimizer.foreach",
+)  # fmt: skip
+"""Keys of them that may differ all the same: the images are compared by their contents."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint that a run goes on from."""
+
+    path: Path
+    step: int
+    wandb_id: str | None
+
+    @property
+    def run(self) -> Path | None:
+        """The run directory that the file lies in, if it lies in one."""
+        return self.path.parents[1] if self.path.parent.name == "checkpoints" else None
+
+    def take_over_history(self, csv: MetricsCSV) -> None:
+        """Begin metrics.csv with the rows up to this step; in the same directory drop what came later."""
+        if self.run is None:
+            return
+        if (self.run / "metrics.csv").exists():
+            csv.continue_from(self.run / "metrics.csv", self.step)
+        if csv.path.parent == self.run:
+            for later in self.path.parent.glob("step_*.ckpt"):
+                number = later.stem.removeprefix("step_")
+                if number.isdigit() and int(number) > self.step:
+                    later.unlink()
+
+
+def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
+    """The checkpoint of `ckpt=`, which must belong to the run that the configuration describes.
+
+    Args:
+        config: of the run that is to go on.
+        data: its data set, described.
+
+    Raises:
+        UsageError: naming what differs, or why there is nothing left to do.
+    """
+    path, checkpoint = found(config["ckpt"])
+    result = Resume(path, checkpoint["global_step"], checkpoint.get("wandb_id"))
+    differing = [
+        f"{key} is {here!r} here and {there!r} in the checkpoint"
+        for name in CONTINUED
+        for key, here, there in _differences(name, _select(config, name), _select(checkpoint["config"], name))
+        if key not in FREE
+    ]
+    if data["fingerprint"] != checkpoint["data"]["fingerprint"]:
+        differing.append("the images are not those that it was trained on")
+    if differing:
+        raise UsageError(
+            f"ckpt={path}: belongs to another run: {differing[0]}. ckpt= alone continues it with its own "
+            "configuration; init= starts a new run from its weights"
+        )
+    max_steps, ends = config["trainer"]["max_steps"], config["lr_schedule"].get("total_steps")
+    more = result.step * 2 if result.step else 1000
+    if 0 <= max_steps <= result.step:
+        rate = " lr_schedule=constant" if ends is not None else ""
+        raise UsageError(
+            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {result.step} already; train "
+            f"on with a higher one, as trainer.max_steps={more}{rate}"
+        )
+    if isinstance(ends, int) and max_steps > ends:
+        raise UsageError(
+            f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {ends}; choose "
+            "another schedule for what comes after, as lr_schedule=constant"
+        )
+    return result
+
+
+def start_from(module: DDPM, init: str) -> None:
+    """Take over the averaged weights of a checkpoint, for the network and its average alike.
+
+    Raises:
+        UsageError: where they are of another network.
+    """
+    path, checkpoint = found(init, "init")
+    config, data = checkpoint["config"], checkpoint["data"]
+    check.check_group("variance", config["variance"])
+    try:
+        check_weights(
+            variance=module.variance,
+            num_classes=module.num_classes,
+            their_variance=build("variance", config["variance"]),
+            their_num_classes=len(data["classes"]) if config["conditional"] else None,
+        )
+    except ValueError as error:
+        raise UsageError(f"init={path}: {error}") from error
+    own = dict(module.network.named_parameters())
+    theirs = averaged_weights(checkpoint)
+    for name in sorted({*own, *theirs}):
+        shapes = [tuple(weights[name].shape) if name in weights else None for weights in (own, theirs)]
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"init={path}: is of another network: {name} is {shapes[0]} in this one and {shapes[1]} "
+                "there; choose the model that it was trained with"
+            )
+    module.start_from(theirs)
+
+
+def _select(config: Mapping[str, Any], name: str) -> Any:
+    """The value at a dotted name, or None."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        return [
+            difference
+            for name in sorted({*here, *there})
+            for difference in _differences(f"{key}.{name}", here.get(name), there.get(name))
+        ]
+    return [] if here == there else [(key, here, there)]

@@ -1,0 +1,176 @@
+"""A job of a sweep: the plain command in a process of its own, whichever launcher starts it.
+
+What a job leaves behind in a process (rank variables, a process group, memory of a device, a logger's
+settings) the next one would inherit; and whoever starts further ranks from `sys.argv`, as Lightning does,
+would start the whole sweep again in each of them. A command in a fresh process does exactly what it does when
+typed by hand.
+"""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+from ddpm.app.arguments import quoted, shown
+
+# What a surrounding launcher (torchrun, Lightning, a W&B agent) tells the one process it started: its rank,
+# whom to meet, which run to log to. None of it holds for the processes that a sweep starts.
+PRIVATE_VARIABLES = re.compile(
+    r"RANK|LOCAL_RANK|NODE_RANK|GROUP_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_.*|TORCHELASTIC_.*"
+    r"|MASTER_ADDR|MASTER_PORT|PL_GLOBAL_SEED|PL_SEED_WORKERS"
+    r"|WANDB_RUN_ID|WANDB_RUN_STORAGE_ID|WANDB_RUN_DIR|WANDB_RESUME|WANDB_SERVICE"
+)
+
+# Overrides that are about the sweep, or that each job gets its own value of.
+SWEEP_OVERRIDES = re.compile(r"[+~]*hydra[./](mode|launcher|sweeper|run|sweep)\b")
+
+FORWARDED_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+]
+
+LABEL = "DDPM_JOB"
+"""Environment variable: what sets a job apart from the others of its sweep."""
+
+log = logging.getLogger(__name__)
+
+
+class JobFailed(CompactHydraException):
+    """A job ended with another exit code than 0. It has said why itself, so Hydra adds no traceback."""
+
+
+class SweepJob:
+    """The task function of a sweep: runs the job that Hydra has composed, and returns its objective.
+
+    It is whole in itself, so that a launcher may call it in a worker's process or on another machine.
+
+    Args:
+        program: how the program is started, without the interpreter.
+        flags: Hydra's flags that say which configuration is composed.
+        typed: overrides of the sweep; what a job has beside them sets it apart.
+    """
+
+    __name__ = "sweep_job"
+
+    def __init__(self, program: Sequence[str], flags: Sequence[str], typed: Sequence[str]):
+        self.program = tuple(program)
+        self.flags = tuple(flags)
+        self.typed = tuple(typed)
+
+    def __call__(self, config: DictConfig) -> Any:
+        hydra = HydraConfig.get()
+        directory = Path(hydra.runtime.output_dir)
+        command = [sys.executable, *self.program, *self.flags, *job_overrides(hydra, directory)]
+        with collected_signals() as received:
+            code = run(command, hydra.runtime.cwd, received, label=label(hydra.overrides.task, self.typed))
+        if received:
+            raise SystemExit(128 + received[0])
+        if code:
+            raise JobFailed(f"{shown(hydra.overrides.task)}: {outcome(code)}, see {directory}")
+        return objective(directory)
+
+
+def label(overrides: Sequence[str], typed: Sequence[str]) -> str:
+    """What sets a job apart: its overrides beside those that all jobs of the sweep have."""
+    return shown([text for text in overrides if text not in typed and not text.startswith("hydra")])
+
+
+def job_overrides(hydra: Any, directory: Path) -> list[str]:
+    """The job's overrides and the user's of Hydra's own settings, then those that make a process this job."""
+    return [
+        *hydra.overrides.task,
+        *(line for line in hydra.overrides.hydra if not SWEEP_OVERRIDES.match(line)),
+        "hydra.mode=RUN",
+        f"hydra.run.dir={quoted(str(directory))}",
+        f"hydra.sweep.dir={quoted(str(hydra.sweep.dir))}",
+        f"hydra.job.num={hydra.job.num}",
+        f"hydra.job.id={hydra.job.id}",
+    ]
+
+
+def run(command: Sequence[str], cwd: str | Path, received: list[int], *, label: str = "") -> int:
+    """Run a job to its end and return its exit code, or minus the signal that ended it.
+
+    In a process group of its own the job hears of Ctrl-C from us alone, and once. In the sweep's group it
+    would hear of it from the terminal as well, and take the second signal for impatience. From outside the
+    terminal's group it must not read.
+
+    Args:
+        command: to run.
+        cwd: where.
+        received: grows by the signals that are to be handed on.
+        label: of the job.
+    """
+    own_group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
+    process = subprocess.Popen(
+        list(command), cwd=cwd, env=environment(label), stdin=subprocess.DEVNULL, **own_group
+    )
+    forwarded = 0
+    # Polling, because a signal may come in while the process is being started: no handler can hand that on.
+    while (code := process.poll()) is None:
+        for signum in received[forwarded:]:
+            process.send_signal(signum)  # to its first process only, which knows how to stop the others
+            forwarded += 1
+        time.sleep(0.1)
+    if code < 0 and hasattr(os, "killpg"):
+        # The job had no chance to end its other ranks, which would keep their devices from the next job.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return code
+
+
+def environment(label: str = "") -> dict[str, str]:
+    """The sweep's environment without what was meant for the sweep's process alone."""
+    kept = {name: value for name, value in os.environ.items() if not PRIVATE_VARIABLES.fullmatch(name)}
+    return {**kept, LABEL: label}
+
+
+@contextmanager
+def collected_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop, instead of acting on them.
+
+    Those that are ignored stay so: `nohup` and a shell's `&` ask for it. Outside a program's main thread,
+    where no handler can be set, none are collected.
+    """
+    received: list[int] = []
+    handlers = {signum: signal.getsignal(signum) for signum in FORWARDED_SIGNALS}
+    handlers = {signum: handler for signum, handler in handlers.items() if handler is not signal.SIG_IGN}
+    try:
+        for signum in handlers:
+            signal.signal(signum, lambda signum, _frame: received.append(signum))
+    except ValueError:  # not the main thread
+        handlers = {}
+    try:
+        yield received
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+def outcome(code: int) -> str:
+    """What an exit code says."""
+    if code == 0:
+        return "completed"
+    return f"exit code {code}" if code > 0 else f"signal {-code} ({signal.strsignal(-code)})"
+
+
+def objective(directory: Path) -> Any:
+    """What a run's `run.json` holds under `objective`, None if it holds none."""
+    try:
+        return json.loads((directory / "run.json").read_text(encoding="utf-8")).get("objective")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        log.warning("no objective: %s cannot be read (%s)", directory / "run.json", error)
+        return None

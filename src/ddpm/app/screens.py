@@ -1,0 +1,98 @@
+"""What a training run says at its start and at its end."""
+
+import logging
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+
+from ddpm.app import arguments
+from ddpm.app.run_directory import Place
+from ddpm.data.module import ImageDataModule
+from ddpm.runtime.computing import Computing
+from ddpm.runtime.progress import duration
+from ddpm.training import checkpoints
+from ddpm.training.loggers import WandbLogger
+from ddpm.training.module import DDPM
+
+log = logging.getLogger(__name__)
+
+
+def announce(
+    trainer: Trainer, module: DDPM, data: ImageDataModule, place: Place, computing: Computing
+) -> None:
+    """The four lines at the start: where, on what, which network, how long."""
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    channels, height, width = data.image_shape
+    on = trainer.strategy.root_device.type.upper()
+    log.info("run directory  %s", readable(place.directory, place.cwd))
+    log.info(
+        "data           %s images of %dx%dx%d to train on, %s held out",
+        f"{len(data.data_set.train):,}", height, width, channels, f"{len(data.data_set.validation):,}",
+    )  # fmt: skip
+    log.info("network        %s parameters, computed in %s", f"{parameters:,}", computing)
+    log.info(
+        "training       %s steps of %d images on %d %s%s",
+        f"{trainer.max_steps:,}" if trainer.max_steps >= 0 else "endless",
+        data.batch_size, trainer.world_size, on, "s" * (trainer.world_size > 1),
+    )  # fmt: skip
+
+
+def last_screen(
+    place: Place, record: dict[str, Any], loggers: list[Logger], max_steps: int, lr_schedule: dict[str, Any]
+) -> str:
+    """How a run ended, where everything is, and the commands that go on from here, ready to be pasted.
+
+    Args:
+        place: of the run.
+        record: what run.json says.
+        loggers: of the run.
+        max_steps: that it was to take.
+        lr_schedule: configuration of its learning-rate schedule.
+    """
+    directory = place.directory
+    shown = shlex.quote(readable(directory, place.cwd))
+    metrics = "  ".join(
+        f"{k} {v:.4f}" for k, v in record["metrics"].items() if k.endswith("/loss") and v is not None
+    )
+    why = f" ({record['why']})" if record.get("why") else ""
+    after = duration(record["wall_seconds"])
+    lines = [
+        "",
+        f"{record['status']} at step {record['step']} after {after}{why}  {metrics}",
+        f"  everything    {shown}",
+    ]
+    if grids := sorted((directory / "samples").glob("step_*.png")):
+        lines.append(f"  samples       {shlex.quote(readable(grids[-1], place.cwd))}")
+    has_checkpoint = (directory / "checkpoints" / checkpoints.LAST).exists()
+    if has_checkpoint:
+        lines.append(f"  checkpoint    {shown}/checkpoints/{checkpoints.LAST}")
+    if any(isinstance(logger, WandbLogger) and logger.mode == "offline" for logger in loggers):
+        lines.append(f"  dashboard     wandb sync {shown}/wandb/offline-run-*")
+    if has_checkpoint:
+        lines.append(f"  sample it     {_command('sample')} ckpt={shown}")
+        lines.append(f"  measure it    {_command('evaluate')} ckpt={shown}")
+        go_on = f"{_command('train')} ckpt={shown}"
+        if 0 <= max_steps <= record["step"]:
+            rate = " lr_schedule=constant" if lr_schedule.get("total_steps") is not None else ""
+            lines.append(f"  train on      {go_on} trainer.max_steps={2 * max_steps}{rate}")
+        else:
+            lines.append(f"  continue it   {go_on}")
+    return "\n".join(lines)
+
+
+def _command(name: str) -> str:
+    """How another program of ours is started, as this one was."""
+    program = arguments.program()
+    if program[-1] in arguments.COMMANDS:
+        return f"python -m ddpm {name}" if program[0] == "-m" else f"ddpm {name}"
+    return f"python {name}.py"
+
+
+def readable(path: Path, cwd: Path) -> str:
+    """As short as it can be typed from where the person stands."""
+    relative = os.path.relpath(path, cwd)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,158 @@
+"""The Lightning Trainer of a run, with its callbacks and loggers, from a checked configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ddpm import targets
+from ddpm.app.run_directory import Place
+from ddpm.data.cache import Cache
+from ddpm.diffusion.validity import check_request
+from ddpm.errors import UsageError
+from ddpm.runtime.computing import Computing
+from ddpm.training import loggers as logging_
+from ddpm.training.callbacks.compilation import Compilation
+from ddpm.training.callbacks.data_wait import DataWait
+from ddpm.training.callbacks.interruption import Interruption
+from ddpm.training.callbacks.samples import SampleGrids
+from ddpm.training.callbacks.scalars import TrainingRows
+from ddpm.training.callbacks.time_limit import TimeLimit
+from ddpm.training.checkpoints import AtomicCheckpointIO
+from ddpm.training.module import DDPM
+from ddpm.training.profiling import profiler
+
+OURS = ("max_time", "profiler", "limit_train_batches", "overfit_batches", "fast_dev_run")
+"""Settings of the trainer that reach it in another form: a callback, an object, or what the data are."""
+
+
+def build_loggers(
+    config: Mapping[str, Any], place: Place, data: Mapping[str, Any], run_id: str | None
+) -> list[Logger]:
+    """The loggers of a run, metrics.csv first.
+
+    Args:
+        config: of the run.
+        place: of the run.
+        data: its data set, described; shown beside the configuration.
+        run_id: of the W&B run that goes on, or None.
+
+    Raises:
+        UsageError: where one cannot be built.
+    """
+    built: list[Logger] = [logging_.MetricsCSV(place.directory / "metrics.csv")]
+    for name, node in config["logger"].items():
+        if not node:
+            continue
+        key = f"logger.{name}"
+        given = logging_.provided(
+            targets.resolve(key, node["_target_"]),
+            node,
+            directory=place.directory,
+            name=place.label or place.directory.name,
+            group=place.sweep,
+            id=run_id,
+            config={**config, "data_set": data, "choices": dict(place.choices)},
+            tags=[str(tag) for tag in config["tags"] or ()],
+        )
+        logger = targets.build(
+            key, {name: value for name, value in node.items() if name not in given}, **given
+        )
+        if not isinstance(logger, Logger):
+            raise UsageError(f"{key}: {node['_target_']} is no Lightning logger")
+        built.append(logger)
+    return built
+
+
+def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) -> list[Callback]:
+    """The callbacks that the configuration names.
+
+    Raises:
+        UsageError: where one cannot be built, or does not fit the model.
+    """
+    built = []
+    for name, node in config["callbacks"].items():
+        if not node:
+            continue
+        key = f"callbacks.{name}"
+        made = targets.resolve(key, node["_target_"])
+        beside = {}
+        if isinstance(made, type) and issubclass(made, ModelCheckpoint) and not node.get("dirpath"):
+            beside["dirpath"] = str(directory / "checkpoints")
+        callback = targets.build(key, node, **beside)
+        if not isinstance(callback, Callback):
+            raise UsageError(f"{key}: {node['_target_']} is no Lightning callback")
+        if isinstance(callback, SampleGrids):
+            try:
+                check_request(
+                    schedule=module.schedule,
+                    sampler=callback.sampler,
+                    guidance=module.guidance,
+                    num_classes=module.num_classes,
+                )
+            except ValueError as error:
+                raise UsageError(f"{key}.{error}") from error
+        built.append(callback)
+    return built
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    directory: Path,
+    callbacks: list[Callback],
+    loggers: list[Logger],
+    computing: Computing,
+) -> Trainer:
+    """The trainer of a run.
+
+    Raises:
+        UsageError: where Lightning refuses its settings.
+    """
+    given = {name: value for name, value in config["trainer"].items() if name not in OURS}
+    settings = config["trainer"]
+    interval, max_steps = settings["val_check_interval"], settings["max_steps"]
+    # Lightning counts batches; and a run shorter than the interval is measured at its end
+    batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
+    limit = settings["overfit_batches"] or settings["limit_val_batches"]
+    given |= {"val_check_interval": batches, "limit_val_batches": limit, "precision": computing.precision}
+    given["gradient_clip_val"] = settings["gradient_clip_val"] or None
+    waiting = DataWait()
+    own = [TrainingRows(waiting), *callbacks, Interruption(), waiting]
+    if computing.compile:
+        own.insert(0, Compilation(Cache().directory / "compiled"))
+    if settings["max_time"] is not None:
+        own.append(targets.called("trainer.max_time", TimeLimit, settings["max_time"]))
+    try:
+        return targets.build(
+            "trainer",
+            given,
+            profiler=profiler(settings["profiler"], directory),
+            strategy=_strategy(config["strategy"]),
+            logger=loggers,
+            callbacks=own,
+            plugins=[AtomicCheckpointIO(), *_cluster()],
+            default_root_dir=str(directory),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in own),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except MisconfigurationException as error:
+        raise UsageError(f"trainer: {error}") from error
+
+
+def _strategy(node: Mapping[str, Any]) -> Any:
+    """The strategy that a configuration names; Lightning's own choice where it names none."""
+    return targets.build("strategy", node) if node else "auto"
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own requeueing, which would write where another job may be writing."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

@@ -1,0 +1,33 @@
+"""The options of the configuration groups: where they lie and what each says."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ddpm.errors import UsageError
+
+CONF = next(
+    (path for path in (Path(__file__).parent / "conf", Path(__file__).parents[2] / "conf") if path.is_dir()),
+    Path(__file__).parent / "conf",
+)
+"""The configuration groups: inside the package where it is installed, at the top of a checkout."""
+
+
+def options(group: str, *places: Path) -> list[str]:
+    """Names of a group's options, in `conf/` and in further directories like it."""
+    return sorted({file.stem for place in (CONF, *places) for file in (place / group).glob("*.yaml")})
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """What an option of a group says, plain containers, for groups whose options stand alone.
+
+    Raises:
+        UsageError: where there is no such option.
+    """
+    file = CONF / group / f"{name}.yaml"
+    if not file.is_file():
+        raise UsageError(f"{group}={name}: there is no such option; there are {', '.join(options(group))}")
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found

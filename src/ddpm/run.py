@@ -1,0 +1,267 @@
+"""A trained run as an object: what sample.py, evaluate.py and notebooks work with."""
+
+import base64
+import difflib
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm import targets
+from ddpm.diffusion.guidance import Guidance
+from ddpm.diffusion.samplers import Path as Recorder
+from ddpm.diffusion.samplers import Sampler
+from ddpm.errors import UsageError
+from ddpm.migration import migrated
+from ddpm.options import option
+from ddpm.runtime.device import default_device
+from ddpm.sampling.batches import announced_sampling
+from ddpm.sampling.figures import grid, sheet, to_uint8
+from ddpm.training import checkpoints
+from ddpm.training.building import PARTS, build_module
+from ddpm.training.module import DDPM
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A trained model with what is known about it.
+
+    Attributes:
+        module: the LightningModule, in evaluation mode on its device.
+        config: its configuration, plain containers.
+        step: completed optimizer steps.
+        path: the checkpoint file.
+    """
+
+    module: DDPM
+    config: dict[str, Any]
+    step: int
+    path: Path
+
+    def sample(
+        self,
+        n: int = 16,
+        *,
+        labels: Sequence[int | str] | None = None,
+        batch_size: int | None = None,
+        sampler: Sampler | str | None = None,
+        guidance: Guidance | str | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw images: float32 [n, C, H, W] in [-1, 1], on the CPU. Image i depends on (seed, i) alone.
+
+        `run.sample(16, sampler="ddim", num_steps=50, seed=1)`.
+
+        Args:
+            n: images.
+            labels: classes by number or name, which the images take in turn; by default every class.
+            batch_size: images drawn at once; by default as many as fit into memory, up to 256.
+            sampler: another than the run's own, as an object or by the name of its option in `conf/sampler`.
+            guidance: likewise, of `conf/guidance`.
+            settings: `seed`, `weights`, `start`, `known` and `on_step`, as `DDPM.sample` takes them; and
+                settings of the sampler (`num_steps`, `eta` ...) and the guidance (`scale` ...), of the run's
+                own or of the one that is named.
+
+        Raises:
+            ValueError: where a class, a start or a setting is none of this model's.
+        """
+        parts = {"sampler": sampler, "guidance": guidance}
+        chosen = {group: self._part(group, part, settings) for group, part in parts.items()}
+        unknown = settings.keys() - {"seed", "weights", "start", "known", "on_step"}
+        if unknown:
+            known = [name for group in parts for name in self._settings_of(group, parts[group])]
+            near = difflib.get_close_matches(min(unknown), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"{min(unknown)}: is no setting of this sampler or guidance; {hint}")
+        drawn = announced_sampling(
+            self.module, range(n), labels=self.numbered(labels), batch_size=batch_size, **chosen, **settings
+        )
+        assert drawn is not None  # nobody asked it to stop
+        return drawn
+
+    def grid(self, n: int = 16, **settings: Any) -> Image.Image:
+        """Draw images and lay them out, with the names of their classes. Arguments as of `sample`."""
+        labels = self.numbered(settings.get("labels"))
+        return Image.fromarray(sheet(self.module, self.sample(n, **settings), labels))
+
+    def path(self, n: int = 4, *, columns: int = 8, **settings: Any) -> Image.Image:
+        """How images come about: a row an image, x_t from noise on the left to the image on the right, and
+        below it the x_0 that was predicted there.
+
+        Args:
+            n: images.
+            columns: points of the way that are shown.
+            settings: as of `sample`.
+        """
+        recorder = Recorder()
+        seen = settings.pop("on_step", None)
+
+        def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
+            recorder(t, x_t.cpu(), x_0.cpu())
+            if seen is not None:
+                seen(t, x_t, x_0)
+
+        images = self.sample(n, batch_size=n, on_step=on_step, **settings)
+        steps = list(recorder.x_t)
+        count = min(columns - 1, len(steps))
+        shown = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
+        cells, captions = [], []
+        for i in range(n):
+            cells += [recorder.x_t[t][i] for t in shown] + [images[i]]
+            captions += [f"t = {t}" for t in shown] + ["x_0"]
+            cells += [recorder.x_0[t][i] for t in shown] + [images[i]]
+            captions += ["predicted"] * count + [""]
+        picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=count + 1)
+        return Image.fromarray(picture)
+
+    def numbered(self, labels: Sequence[int | str] | None) -> list[int] | None:
+        """Classes by name or number as numbers.
+
+        Raises:
+            ValueError: for a name that no class has.
+        """
+        if labels is None:
+            return None
+        return [self._number(label) for label in labels]
+
+    def _number(self, label: int | str) -> int:
+        classes = self.module.classes
+        if isinstance(label, int) and not isinstance(label, bool):
+            return label
+        if classes is None:
+            raise UsageError(f"labels: this run was trained without classes, so there is no {label}")
+        if label in classes:
+            return classes.index(label)
+        near = difflib.get_close_matches(str(label), classes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(classes[:20])}"
+        raise UsageError(f"labels: this run has no class {label}; {hint}")
+
+    def _node(self, group: str, part: Any) -> dict[str, Any]:
+        """What the configuration says of the sampler or guidance that is named, or of the run's own."""
+        return option(group, part) if isinstance(part, str) else dict(self.config.get(group) or {})
+
+    def _settings_of(self, group: str, part: Any) -> tuple[str, ...]:
+        if part is not None and not isinstance(part, str):
+            return ()
+        node = self._node(group, part)
+        return targets.parameters(group, node["_target_"]).names if "_target_" in node else ()
+
+    def _part(self, group: str, part: Any, settings: dict[str, Any]) -> Any:
+        """A sampler or guidance with those of `settings` that are its own, which are taken out; None for the
+        run's own as it is.
+        """
+        taken = [name for name in self._settings_of(group, part) if name in settings]
+        if part is not None and not isinstance(part, str):
+            return part
+        if part is None and not taken:
+            return None
+        return targets.build(
+            group, {**self._node(group, part), **{name: settings.pop(name) for name in taken}}
+        )
+
+    @property
+    def directory(self) -> Path:
+        """The run directory, or the folder of the checkpoint file."""
+        return self.path.parents[1] if self.path.parent.name == "checkpoints" else self.path.parent
+
+    def _facts(self) -> dict[str, str]:
+        data = self.module.data or {}
+        channels, height, width = self.module.image_shape
+        classes = self.module.classes
+        parameters = sum(parameter.numel() for parameter in self.module.network.parameters())
+        images = f", {data['num_train']:,} images" if "num_train" in data else ""
+        kind = str(self.config.get("data", {}).get("source", self.config.get("data", {})).get("_target_", ""))
+        return {
+            "run": str(self.directory),
+            "step": f"{self.step:,}",
+            "data": f"{kind.rpartition('.')[2] or 'images'} of {height}x{width}x{channels}{images}",
+            "classes": "none" if classes is None else f"{len(classes)}: {', '.join(classes[:8])}",
+            "network": f"{type(self.module.network).__name__}, {parameters:,} parameters",
+            "process": f"T = {self.module.schedule.num_timesteps}, {type(self.module.objective).__name__}, "
+            f"{type(self.module.sampler).__name__}",
+            "device": str(self.module.device),
+        }
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<9}{text}" for name, text in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: what is known, and the last grid that training left."""
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in self._facts().items()
+        )
+        grids = sorted((self.directory / "samples").glob("step_*.png"))
+        picture = ""
+        if grids:
+            with Image.open(grids[-1]) as image:
+                image.thumbnail((320, 320))
+                shown = io.BytesIO()
+                image.save(shown, "PNG")
+            encoded = base64.b64encode(shown.getvalue()).decode()
+            picture = f"<img alt='{grids[-1].name}' src='data:image/png;base64,{encoded}'>"
+        return (
+            f"<div style='display:flex;gap:1em;align-items:flex-start'><table>{rows}</table>{picture}</div>"
+        )
+
+
+def load(
+    path: str | Path, device: str | torch.device | None = None, allow_targets: Sequence[str] = ()
+) -> Run:
+    """Load a run from its directory or from a checkpoint file: `ddpm.load(RUN_DIR).sample(16, seed=0)`.
+
+    The checkpoint's configuration may build objects of this project and its libraries only, and none of its
+    own code runs.
+
+    Args:
+        path: run directory or checkpoint file.
+        device: where the network goes; by default the first GPU, or the CPU.
+        allow_targets: packages of your own that the run was built from.
+
+    Raises:
+        UsageError: where there is no checkpoint that can be read.
+    """
+    file, checkpoint = found(path)
+    config = checkpoint["config"]
+    targets.check_names("", {name: config[name] for name in PARTS if name in config}, allow_targets)
+    try:
+        module = build_module(config, checkpoint["data"])
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+    except (UsageError, RuntimeError, KeyError) as error:
+        raise UsageError(f"ckpt={file}: does not fit this version of the project: {error}") from error
+    device = device or default_device()
+    try:
+        module.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from error
+    return Run(module, config, checkpoint["global_step"], file)
+
+
+def found(path: str | Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
+    """A checkpoint file and what is in it, its configuration in today's names.
+
+    Args:
+        path: run directory or checkpoint file.
+        key: where the user named it, for messages.
+
+    Raises:
+        UsageError: where there is no checkpoint that can be read.
+    """
+    try:
+        file, checkpoint = checkpoints.find(Path(path), key)
+    except checkpoints.CheckpointError as error:
+        raise UsageError(str(error)) from error
+    if not isinstance(checkpoint["config"], Mapping):
+        raise UsageError(
+            f"{key}={file}: holds no configuration, as of a DDPM made by hand; DDPM.load_from_checkpoint "
+            "takes its parts as arguments"
+        )
+    return file, {**checkpoint, "config": migrated(checkpoint["config"])}
