@@ -133,8 +133,8 @@ class _Resume:
         if (self.run / "metrics.csv").exists():
             csv.continue_from(self.run / "metrics.csv", self.step)
         if csv.path.parent == self.run:
-            for later in self.path.parent.glob("step_*.ckpt"):
-                if int(later.stem.removeprefix("step_")) > self.step:
+            for step, later in checkpoints.numbered(self.path.parent).items():
+                if step > self.step:
                     later.unlink()
 
 
