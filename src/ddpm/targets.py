@@ -18,6 +18,7 @@ ALLOWED = (
     "ddpm.training",
     "lightning.pytorch.Trainer",
     "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
     "lightning.pytorch.profilers",
     "lightning.pytorch.strategies",
     "torch.nn",

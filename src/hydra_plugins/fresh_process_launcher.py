@@ -54,7 +54,9 @@ PRIVATE_VARIABLES = re.compile(
 # Overrides that are about the sweep, or that each job gets its own value of.
 SWEEP_OVERRIDES = re.compile(r"[+~]*hydra[./](mode|launcher|sweeper|run|sweep)\b")
 
-FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FORWARDED_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # Windows has no SIGHUP
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +159,11 @@ class FreshProcessLauncher(Launcher):
         # it would hear of it from the terminal as well, and take the second signal for impatience. From
         # outside the terminal's group it must not read.
         process = subprocess.Popen(
-            command, cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, process_group=0
+            command,
+            cwd=cwd,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            process_group=0 if os.name == "posix" else None,
         )
         code = _wait(process, received)
         job.seconds = time.monotonic() - start

@@ -16,9 +16,11 @@ PROVIDED = {
     "data": ("seed",),
     "model": ("in_channels", "out_channels", "num_classes"),
     "optimizer": ("parameters",),
-    "logger": ("directory", "id", "config"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
+
+PROVIDED_BELOW = {"logger": ("save_dir", "root_dir", "log_dir", "dir", "run_name")}
+"""The same for each entry of a group that is a mapping; but these may be typed."""
 
 SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
 """Keys of a group that are for the program, not for what the group builds."""
@@ -147,7 +149,7 @@ def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
             )
         if name not in takes.names and not takes.any:
             raise UsageError(unknown(_join(path, name), {*takes.names, *switches} - set(provided)))
-    lacking = takes.required - set(given) - set(provided)
+    lacking = takes.required - set(given) - set(provided) - set(PROVIDED_BELOW.get(path.split(".")[0], ()))
     if lacking and not node.get("_partial_"):
         name = min(lacking)
         raise UsageError(f"{path}.{name} is missing: give it as {path}.{name}=VALUE")

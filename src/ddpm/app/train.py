@@ -13,9 +13,12 @@ import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from ddpm import targets
 from ddpm.app import check, terminal
 from ddpm.app.build import build, build_data, build_module, describe
 from ddpm.app.check import SWITCHES
@@ -34,13 +37,16 @@ from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.progress import duration
 from ddpm.training import checkpoints
 from ddpm.training.callbacks.compilation import Compilation
+from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interrupted, Interruption
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
-from ddpm.training.loggers import MetricsCSV, WandbLogger
+from ddpm.training.callbacks.time_limit import TimeLimit
+from ddpm.training.ending import why_it_ended
+from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, provided
 from ddpm.training.module import DDPM
-from ddpm.training.profiling import Unprofiled
+from ddpm.training.profiling import profiler
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +86,9 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         _start_from(module, config["init"])
 
     csv = MetricsCSV(directory / "metrics.csv")
-    wandb = _build_wandb(config, description, place, resume)
-    trainer = _build_trainer(config, directory, module, [csv, wandb] if wandb else [csv], computing)
+    loggers = [*_build_loggers(config, description, place, resume), csv]
+    wandb = next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
+    trainer = _build_trainer(config, directory, module, loggers, computing)
     processes = number_of_processes()
     if processes > 1 and trainer.world_size != processes:
         raise UsageError(
@@ -156,8 +163,11 @@ def _fit(
         data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume, computing))
         _announce(trainer, module, data, directory, computing)
-        if wandb is not None and resume is None and len(shown := some_of(data)):
-            wandb.log_image("data/contact_sheet", contact_sheet(shown), step=0)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(_shown(module.config, module.data))
+        if resume is None and len(shown := some_of(data)):
+            for logger in trainer.loggers:
+                log_picture(logger, "data/contact_sheet", contact_sheet(shown), step=0)
     status, exit_code = "failed", 1
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
@@ -177,11 +187,13 @@ def _fit(
                 exit_code=exit_code,
                 step=trainer.global_step,
                 metrics=metrics,
+                why=why_it_ended(trainer) if status == "finished" else None,
                 objective=metrics.get("val/loss"),
                 wandb_id=wandb.run_id if wandb else None,
             )
-        if wandb is not None:
-            wandb.finish(exit_code)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.finish(exit_code)
     if record is not None:
         terminal.say(_last_screen(directory, status, record, wandb, trainer.max_steps))
     return exit_code
@@ -203,21 +215,24 @@ def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
 def _build_trainer(
     config: dict[str, Any], directory: Path, module: DDPM, loggers: list, computing: Computing
 ) -> Trainer:
-    profiler = config["trainer"]["profiler"] or Unprofiled()
     settings = {**config["trainer"], "precision": computing.precision}
+    max_time = settings.pop("max_time", None)
     interval, max_steps = settings["val_check_interval"], settings["max_steps"]
     # Lightning counts batches; and a run shorter than the interval is measured at its end
     batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
     settings["val_check_interval"] = batches
     waiting = DataWait()
-    callbacks = [TrainingRows(waiting), *_build_callbacks(config, module), Interruption(), waiting]
+    callbacks: list[Callback] = [CompletedSteps(), TrainingRows(waiting)]
+    callbacks += [*_build_callbacks(config, module, directory), Interruption(), waiting]
     if computing.compile:
         callbacks.insert(0, Compilation(Cache().directory / "compiled"))
     try:
+        if max_time is not None:
+            callbacks.append(TimeLimit(max_time))
         return build(
             {"trainer": settings},
             "trainer",
-            profiler=profiler,
+            profiler=profiler(settings.pop("profiler", None), directory),
             strategy=build(config, "strategy"),
             logger=loggers,
             callbacks=callbacks,
@@ -226,20 +241,22 @@ def _build_trainer(
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         raise UsageError(f"trainer: {error}") from error
 
 
-def _build_callbacks(config: dict[str, Any], module: DDPM) -> list[Callback]:
+def _build_callbacks(config: dict[str, Any], module: DDPM, directory: Path) -> list[Callback]:
     built = []
     for name, settings in config["callbacks"].items():
         if not settings:
             continue
-        callback = build(config["callbacks"], name)
+        takes = targets.parameters(f"callbacks.{name}", settings["_target_"])
+        where = {"dirpath": str(directory / "checkpoints")} if "dirpath" in takes.names else {}
+        callback = build({name: {**where, **settings}}, name)
         if not isinstance(callback, Callback):
             raise UsageError(f"callbacks.{name}: {settings['_target_']} is no Lightning callback")
         if isinstance(callback, SampleGrids):
@@ -261,19 +278,37 @@ def _cluster() -> list[SLURMEnvironment]:
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _build_wandb(
+def _build_loggers(
     config: dict[str, Any], data: dict[str, Any], place: Place, resume: _Resume | None
-) -> WandbLogger | None:
-    settings = dict(config["logger"])
-    if "_target_" not in settings:
-        return None
-    if settings.get("name") is None:
-        settings["name"] = place.directory.name
-    if settings.get("group") is None:
-        settings["group"] = place.sweep
-    run_id = resume.wandb_id if resume else None
-    shown = {**config, "data_set": data}
-    return build({"logger": settings}, "logger", directory=place.directory, config=shown, id=run_id)
+) -> list[Logger]:
+    """Each entry of `logger`, with what the run provides where the entry says nothing."""
+    built = []
+    for name, settings in config["logger"].items():
+        if not settings:
+            continue
+        given = provided(
+            targets.resolve(f"logger.{name}", settings["_target_"]),
+            directory=place.directory,
+            run_name=place.directory.name,
+            group=place.sweep,
+            id=resume.wandb_id if resume else None,
+            config=_shown(config, data),
+            tags=config.get("tags") or (),
+        )
+        for argument, value in settings.items():
+            if value is not None:
+                given.pop(argument, None)
+        settings = {key: value for key, value in settings.items() if key not in given}
+        logger = build({f"logger.{name}": settings}, f"logger.{name}", **given)
+        if not isinstance(logger, Logger):
+            raise UsageError(f"logger.{name}: {settings['_target_']} is no Lightning logger")
+        built.append(logger)
+    return built
+
+
+def _shown(config: dict[str, Any] | None, data: dict[str, Any] | None) -> dict[str, Any]:
+    """What a dashboard shows beside a run."""
+    return {**(config or {}), "data_set": data}
 
 
 def _find(key: str, path: str) -> tuple[Path, dict[str, Any]]:
@@ -418,14 +453,15 @@ def _last_screen(
     lines = [
         "",
         f"{status} at step {values['step']} after {duration(values['wall_seconds'])}  {metrics}",
+        *([f"  because       {values['why']}"] if values.get("why") and values["step"] != max_steps else []),
         f"  everything    {shown}",
     ]
     if grids:
         lines.append(f"  samples       {_readable(grids[-1])}")
     if (directory / "checkpoints" / checkpoints.LAST).exists():
         lines.append(f"  checkpoint    {shown}/checkpoints/{checkpoints.LAST}")
-    if wandb is not None and wandb.mode == "offline":
-        lines.append(f"  dashboard     wandb sync {shown}/wandb/offline-run-*")
+    if wandb is not None and wandb.sync_dir is not None:
+        lines.append(f"  dashboard     wandb sync {shlex.quote(_readable(wandb.sync_dir))}")
     lines.append(f"  sample it     python sample.py ckpt={shown}")
     lines.append(f"  measure it    python evaluate.py ckpt={shown}")
     if status != "finished" and not 0 <= max_steps <= values["step"]:

@@ -36,8 +36,8 @@ def provided(
 
     - any: the run's directory as `save_dir` (or `root_dir`, `log_dir`, `dir`), `tags` as a list or, where it
       says so, as a dictionary, and the run's name as `run_name`;
-    - W&B (Lightning's or ours): also `name`, `group`, `id` and `config`. Where a variable such as `WANDB_NAME`
-      is set, what it stands for is left to W&B.
+    - W&B (Lightning's or ours): also `name`, `group`, `id` and `config`. Where a variable such as
+      `WANDB_NAME` is set, what it stands for is left to W&B.
 
     Args:
         constructor: of the logger; a class, or a partial of one.

@@ -176,7 +176,9 @@ class WandbLogger(LightningsWandbLogger):
             run.log(row)
         else:
             row[STEP] = step
-            own = run.step  # is ahead where others log without a step, or where a run goes on from further back
+            own = (
+                run.step
+            )  # is ahead where others log without a step, or where a run goes on from further back
             run.log(row, step=step) if own <= step else run.log(row, step=own + 1, commit=True)
 
     @rank_zero_only
