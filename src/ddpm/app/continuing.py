@@ -10,7 +10,7 @@ from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
 from ddpm.targets import build
-from ddpm.training.checkpoints import averaged_weights
+from ddpm.training.checkpoints import averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.module import DDPM
 
@@ -47,9 +47,8 @@ class Resume:
         if (self.run / "metrics.csv").exists():
             csv.continue_from(self.run / "metrics.csv", self.step)
         if csv.path.parent == self.run:
-            for later in self.path.parent.glob("step_*.ckpt"):
-                number = later.stem.removeprefix("step_")
-                if number.isdigit() and int(number) > self.step:
+            for step, later in numbered(self.path.parent).items():
+                if step > self.step:
                     later.unlink()
 
 

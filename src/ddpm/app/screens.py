@@ -58,20 +58,23 @@ def last_screen(
     metrics = "  ".join(
         f"{k} {v:.4f}" for k, v in record["metrics"].items() if k.endswith("/loss") and v is not None
     )
-    why = f" ({record['why']})" if record.get("why") else ""
     after = duration(record["wall_seconds"])
     lines = [
         "",
-        f"{record['status']} at step {record['step']} after {after}{why}  {metrics}",
+        f"{record['status']} at step {record['step']} after {after}  {metrics}",
         f"  everything    {shown}",
     ]
+    if record.get("why") and record["step"] != max_steps:
+        lines.insert(2, f"  because       {record['why']}")
     if grids := sorted((directory / "samples").glob("step_*.png")):
         lines.append(f"  samples       {shlex.quote(readable(grids[-1], place.cwd))}")
     has_checkpoint = (directory / "checkpoints" / checkpoints.LAST).exists()
     if has_checkpoint:
         lines.append(f"  checkpoint    {shown}/checkpoints/{checkpoints.LAST}")
-    if any(isinstance(logger, WandbLogger) and logger.mode == "offline" for logger in loggers):
-        lines.append(f"  dashboard     wandb sync {shown}/wandb/offline-run-*")
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger.sync_dir is not None:
+            synced = shlex.quote(readable(logger.sync_dir, place.cwd))
+            lines.append(f"  dashboard     wandb sync {synced}")
     if has_checkpoint:
         lines.append(f"  sample it     {_command('sample')} ckpt={shown}")
         lines.append(f"  measure it    {_command('evaluate')} ckpt={shown}")

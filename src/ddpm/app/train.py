@@ -19,7 +19,7 @@ from ddpm.app.inspect import contact_sheet, some_of
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.run_record import RunRecord
-from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer
+from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
@@ -29,9 +29,7 @@ from ddpm.training.building import build_module
 from ddpm.training.callbacks.interruption import Interrupted
 from ddpm.training.ending import why_it_ended
 from ddpm.training.loggers import WandbLogger, log_picture
-from ddpm.training.loggers.steps import at_completed_steps
 from ddpm.training.module import DDPM
-from ddpm.training.profiling import report
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +58,6 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
     callbacks = build_callbacks(config, module, place.directory)
     trainer = build_trainer(config, place.directory, callbacks, loggers, computing)
-    for logger in loggers:
-        at_completed_steps(logger, trainer)
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -144,14 +140,16 @@ def _fit(
     record = None
     if leader:
         if resume:
-            resume.take_over_history(loggers[0])
+            resume.take_over_history(loggers[-1])
         _write_config(place, module.config)
         data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume, computing))
         screens.announce(trainer, module, data, place, computing)
-        if resume is None and len(shown := some_of(data)):
+        for logger in loggers:
+            logger.log_hyperparams(shown(module.config, module.data))
+        if resume is None and len(some := some_of(data)):
             for logger in loggers:
-                log_picture(logger, "data/contact_sheet", contact_sheet(shown), step=0)
+                log_picture(logger, "data/contact_sheet", contact_sheet(some), step=0)
     status, exit_code = "failed", 1
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
@@ -178,11 +176,7 @@ def _fit(
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.finish(exit_code)
-            else:
-                logger.finalize("success" if exit_code == 0 else status)
     if record is not None:
-        if text := report(directory):
-            log.info("%s", text)
         schedule = module.config["lr_schedule"]
         terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule))
     return exit_code

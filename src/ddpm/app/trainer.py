@@ -16,14 +16,15 @@ from ddpm.data.cache import Cache
 from ddpm.diffusion.validity import check_request
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing
-from ddpm.training import loggers as logging_
 from ddpm.training.callbacks.compilation import Compilation
+from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.callbacks.time_limit import TimeLimit
 from ddpm.training.checkpoints import AtomicCheckpointIO
+from ddpm.training.loggers import MetricsCSV, provided
 from ddpm.training.module import DDPM
 from ddpm.training.profiling import profiler
 
@@ -34,7 +35,7 @@ OURS = ("max_time", "profiler", "limit_train_batches", "overfit_batches", "fast_
 def build_loggers(
     config: Mapping[str, Any], place: Place, data: Mapping[str, Any], run_id: str | None
 ) -> list[Logger]:
-    """The loggers of a run, metrics.csv first.
+    """The loggers of a run, those of the configuration first; metrics.csv is always the last.
 
     Args:
         config: of the run.
@@ -45,28 +46,34 @@ def build_loggers(
     Raises:
         UsageError: where one cannot be built.
     """
-    built: list[Logger] = [logging_.MetricsCSV(place.directory / "metrics.csv")]
+    built: list[Logger] = []
     for name, node in config["logger"].items():
         if not node:
             continue
         key = f"logger.{name}"
-        given = logging_.provided(
+        given = provided(
             targets.resolve(key, node["_target_"]),
-            node,
             directory=place.directory,
-            name=place.label or place.directory.name,
+            run_name=place.label or place.directory.name,
             group=place.sweep,
             id=run_id,
-            config={**config, "data_set": data, "choices": dict(place.choices)},
+            config=shown(config, data),
             tags=[str(tag) for tag in config["tags"] or ()],
         )
-        logger = targets.build(
-            key, {name: value for name, value in node.items() if name not in given}, **given
-        )
+        typed = {
+            argument: value for argument, value in node.items() if value is not None or argument not in given
+        }
+        given = {argument: value for argument, value in given.items() if argument not in typed}
+        logger = targets.build(key, typed, **given)
         if not isinstance(logger, Logger):
             raise UsageError(f"{key}: {node['_target_']} is no Lightning logger")
         built.append(logger)
-    return built
+    return [*built, MetricsCSV(place.directory / "metrics.csv")]
+
+
+def shown(config: Mapping[str, Any] | None, data: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a dashboard shows beside a run."""
+    return {**(config or {}), "data_set": data}
 
 
 def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) -> list[Callback]:
@@ -122,7 +129,7 @@ def build_trainer(
     given |= {"val_check_interval": batches, "limit_val_batches": limit, "precision": computing.precision}
     given["gradient_clip_val"] = settings["gradient_clip_val"] or None
     waiting = DataWait()
-    own = [TrainingRows(waiting), *callbacks, Interruption(), waiting]
+    own: list[Callback] = [CompletedSteps(), TrainingRows(waiting), *callbacks, Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
@@ -144,7 +151,9 @@ def build_trainer(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"trainer: {error}") from error
 
 

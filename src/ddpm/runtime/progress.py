@@ -2,7 +2,8 @@
 
 import logging
 import time
-from typing import Any
+from collections import deque
+from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -15,6 +16,12 @@ other.
 """
 
 SECONDS_BETWEEN_LINES = 15.0
+
+RECENT = 60.0
+"""Seconds whose speed says how long the rest takes: a machine that others use too changes its speed."""
+
+MARKS = 30
+"""As many times within these seconds it is noted how far the work is."""
 
 
 def duration(seconds: float) -> str:
@@ -34,19 +41,21 @@ class Countdown:
 
     Args:
         title: what is going on.
-        total: steps.
+        total: steps; negative where there is no end in sight.
         done: steps that were done before.
     """
 
     def __init__(self, title: str, total: int, done: int = 0):
         self.title = title
         self.total = total
-        self.first = self.done = done
+        self.done = done
         self.text = ""
         self._bar: Progress | None = None
+        self._marks: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> "Countdown":
-        self._start = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._marks.append((self._last_line, self.done))
         if console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -55,28 +64,45 @@ class Countdown:
                 TextColumn("{task.fields[text]}"),
             )
             self._bar = Progress(*columns, console=console, transient=True, refresh_per_second=4)
-            self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, text="")
+            total = self.total if self.total >= 0 else None
+            self._task = self._bar.add_task(self.title, total=total, completed=self.done, text="")
             self._bar.start()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def left(self) -> str:
-        """The time left, from the speed so far."""
-        now_done = self.done - self.first
-        if now_done == 0:
+        """The time left, from the recent speed; nothing where there is none yet, or no end."""
+        then, done_then = self._marks[0]
+        if self.done == done_then or self.total < 0:
             return ""
-        return duration((time.monotonic() - self._start) / now_done * (self.total - self.done)) + " left"
+        seconds = (time.monotonic() - then) / (self.done - done_then) * (self.total - self.done)
+        return duration(seconds) + " left"
 
     def advance(self, done: int, text: str | None = None) -> None:
         """`done` steps are done; `text` replaces what is said beside them."""
+        now = time.monotonic()
         self.done = done
+        self._mark(now)
         if text is not None:
             self.text = text
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=f"{self.text}  {self.left()}")
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and done < self.total:
-            self._last_line = time.monotonic()
-            log.info("%s %d/%d  %s  %s", self.title, done, self.total, self.text, self.left())
+        elif now - self._last_line > SECONDS_BETWEEN_LINES and done != self.total:
+            self._last_line = now
+            total = f"/{self.total}" if self.total >= 0 else ""
+            log.info("%s %d%s  %s  %s", self.title, done, total, self.text, self.left())
+
+    def _mark(self, now: float) -> None:
+        """Note how far the work is now and then, and forget what is no longer recent."""
+        if now - self._marks[-1][0] >= RECENT / MARKS:
+            self._marks.append((now, self.done))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - RECENT:
+            self._marks.popleft()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,19 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+
+
+def at_step(step: int) -> str:
+    """The name of the checkpoint that a run writes at a step."""
+    return f"step_{step:08d}.ckpt"
+
+
+def numbered(directory: Path) -> dict[int, Path]:
+    """The checkpoints in a directory that a run wrote by itself, by step. Others, such as copies under names
+    of a person's own, are not among them.
+    """
+    found = {path: re.fullmatch(r"step_(\d{8,})\.ckpt", path.name) for path in directory.glob("step_*.ckpt")}
+    return {int(match[1]): path for path, match in found.items() if match}
 
 
 class CheckpointError(ValueError):
@@ -81,7 +95,7 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
         raise CheckpointError(f"{key}={path}: there is no such run directory or checkpoint file")
     directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     candidates = [file for file in [directory / LAST] if file.exists()]
-    candidates += sorted(directory.glob("step_*.ckpt"), reverse=True)
+    candidates += [checkpoint for _, checkpoint in sorted(numbered(directory).items(), reverse=True)]
     if not candidates:
         raise CheckpointError(f"{key}={path}: holds no checkpoint; give a run directory or a .ckpt file")
     failures = []

@@ -2,21 +2,24 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from ddpm.training.checkpoints import LAST
+from ddpm.training.callbacks.every_n_steps import EveryNSteps
+from ddpm.training.checkpoints import LAST, at_step, numbered
 
 
-class Checkpoints(Callback):
+class Checkpoints(EveryNSteps):
     """Saves `checkpoints/step_XXXXXXXX.ckpt` as the run goes, and `last.ckpt`, which always is the newest.
+
+    Files of other names in that directory are left alone.
 
     Args:
         every_n_steps: optimizer steps between checkpoints; the end of the run is saved in any case.
         keep: how many of the newest stay; None keeps all. Two or more, so that a damaged one has a
             predecessor.
-        milestones_every_n_steps: checkpoints that stay forever; must be a multiple of `every_n_steps`.
+        milestones_every_n_steps: checkpoints that stay forever; must be a multiple of `every_n_steps`. None
+            for no milestones.
     """
 
     def __init__(
@@ -26,25 +29,22 @@ class Checkpoints(Callback):
             raise ValueError(f"callbacks.checkpoints.every_n_steps={every_n_steps} must be at least 1")
         if keep is not None and keep < 2:
             raise ValueError(f"callbacks.checkpoints.keep={keep} must be at least 2, or null to keep all")
-        if milestones_every_n_steps is not None and milestones_every_n_steps % every_n_steps:
+        if milestones_every_n_steps is not None and (
+            milestones_every_n_steps < 1 or milestones_every_n_steps % every_n_steps
+        ):
             raise ValueError(
                 f"callbacks.checkpoints.milestones_every_n_steps={milestones_every_n_steps} must be a "
-                f"multiple of "
-                f"every_n_steps={every_n_steps}"
+                f"multiple of every_n_steps={every_n_steps}"
             )
-        self.every_n_steps = every_n_steps
+        super().__init__(every_n_steps)
         self.keep = keep
         self.milestones_every_n_steps = milestones_every_n_steps
         self._saved_step = -1
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        at_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if at_boundary and trainer.global_step % self.every_n_steps == 0:
-            self.save(trainer)
+    def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        self.save(trainer)
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -54,18 +54,17 @@ class Checkpoints(Callback):
             return
         self._saved_step = step
         directory = Path(trainer.default_root_dir) / "checkpoints"
-        path = directory / f"step_{step:08d}.ckpt"
+        path = directory / at_step(step)
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
             _link(path, directory / LAST)
             self._prune(directory)
 
     def _prune(self, directory: Path) -> None:
-        saved = sorted(directory.glob("step_*.ckpt"))
-        for path in saved[: -self.keep] if self.keep else []:
-            step = int(path.stem.removeprefix("step_"))
+        saved = numbered(directory)
+        for step in sorted(saved)[: -self.keep] if self.keep else []:
             if not self.milestones_every_n_steps or step % self.milestones_every_n_steps:
-                path.unlink()
+                saved[step].unlink(missing_ok=True)
 
 
 def _link(path: Path, name: Path) -> None:

@@ -23,9 +23,9 @@ class Compilation(Callback):
         self.cache = keep_compiled(cache)
         self._since: float | None = None
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         log.info(COMPILING)
-        module.compile_network()
+        pl_module.compile_network()
         self._since = time.monotonic()
 
     def on_train_batch_end(

@@ -1,38 +1,42 @@
 """Grids of samples as the network learns."""
 
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from ddpm.diffusion.samplers import Sampler
-from ddpm.sampling.batches import announced_sampling
+from ddpm.runtime.progress import duration
+from ddpm.sampling.batches import announced_sampling, seconds_to_sample
 from ddpm.sampling.figures import sheet
-from ddpm.training.callbacks.interruption import Interrupted, Interruption
-from ddpm.training.loggers import WandbLogger
+from ddpm.training.callbacks.every_n_steps import EveryNSteps
+from ddpm.training.callbacks.interruption import Interrupted, received
+from ddpm.training.loggers import log_picture
 
 log = logging.getLogger(__name__)
 
-
-def _received(trainer: Trainer) -> int:
-    """The signal that asks this process to end, or 0."""
-    return max((c.received for c in trainer.callbacks if isinstance(c, Interruption)), default=0)
+SHARE = 0.25
+"""Of the time that training took, which the last grid may take by the run's own sampler if final is auto."""
 
 
-class SampleGrids(Callback):
-    """Draws the same noise again and again as the network learns: `samples/step_XXXXXXXX.png`, and in W&B.
+class SampleGrids(EveryNSteps):
+    """Draws the same noise again and again as the network learns: `samples/step_XXXXXXXX.png`, and in every
+    logger that shows pictures.
 
     Cell i starts from noise keyed by (seed, i), at every step of every run. Grids during training use a fast
-    sampler and the averaged weights; the last one uses the run's own sampler.
+    sampler and the averaged weights; the last one uses the run's own sampler, where that is worth its time.
 
     Args:
         sampler: of the grids during training.
         every_n_steps: optimizer steps between grids.
         n: pictures in a grid.
         seed: of the noise.
-        final: draw a last grid with the run's own sampler when training ends.
+        final: draw the last grid, when training ends, with the run's own sampler: True; False for no grid
+            then beyond those of every n steps; "auto" where it takes at most a quarter of the time that
+            training took, else by `sampler`.
     """
 
     def __init__(
@@ -41,47 +45,66 @@ class SampleGrids(Callback):
         every_n_steps: int = 10_000,
         n: int = 64,
         seed: int = 0,
-        final: bool = True,
+        final: bool | Literal["auto"] = "auto",
     ):
         if every_n_steps < 1 or n < 1:
             raise ValueError("callbacks.samples: every_n_steps and n must be at least 1")
+        if final not in (True, False, "auto"):
+            raise ValueError(f"callbacks.samples.final={final} must be true, false or auto")
+        super().__init__(every_n_steps)
         self.sampler = sampler
-        self.every_n_steps = every_n_steps
         self.n = n
         self.seed = seed
         self.final = final
+        self._began = 0.0
+        self._drawn: tuple[int, Sampler] | None = None  # the step of the last grid, and what drew it
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
-        at_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        ends = step == trainer.max_steps and self.final
-        if at_boundary and step % self.every_n_steps == 0 and not ends:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        if not (self.final and step == trainer.max_steps):
             self._draw(trainer, module, self.sampler)
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.final:
-            self._draw(trainer, module, module.sampler)
-            if signum := _received(trainer):
+            # only the rank that draws knows how long it would take
+            sampler = self._of_last_grid(pl_module) if trainer.is_global_zero else self.sampler
+            self._draw(trainer, pl_module, sampler)
+            if signum := received(trainer):
                 raise Interrupted(signum)
 
-    def _draw(self, trainer: Trainer, module: LightningModule, sampler: Sampler) -> None:
+    def _of_last_grid(self, module: Any) -> Sampler:
+        """The run's own sampler, or that of the other grids where its time would be out of proportion."""
+        if self.final != "auto":
+            return module.sampler
+        training = time.monotonic() - self._began
+        seconds = seconds_to_sample(module, range(self.n), module.sampler)
+        if seconds <= SHARE * training:
+            return module.sampler
+        log.info(
+            "the last grid is drawn by callbacks.samples.sampler: the run's own sampler would take about %s, "
+            "and training took %s; callbacks.samples.final=true has it all the same",
+            duration(seconds), duration(training),
+        )  # fmt: skip
+        return self.sampler
+
+    def _draw(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
         """Draw, save and log a grid; give up where the run is asked to end."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self._drawn != (trainer.global_step, sampler):
             drawn = announced_sampling(
                 module,
                 range(self.n),
                 seed=self.seed,
                 sampler=sampler,
-                stop=lambda: bool(_received(trainer)),
+                stop=lambda: bool(received(trainer)),
             )
-        if trainer.is_global_zero and drawn is not None:
-            picture = sheet(module, drawn)
-            path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(picture).save(path)
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image("samples/grid", picture, step=trainer.global_step)
+            if drawn is not None:
+                picture = sheet(module, drawn)
+                path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(path)
+                for logger in trainer.loggers:
+                    log_picture(logger, "samples/grid", picture, step=trainer.global_step)
+                self._drawn = trainer.global_step, sampler
         trainer.strategy.barrier()

@@ -5,15 +5,16 @@ import time
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.runtime.arithmetic import STEP, matmul_peak
 from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.training.callbacks.data_wait import DataWait
+from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
 
 
-class TrainingRows(Callback):
+class TrainingRows(EveryNSteps):
     """Logs the training loss, its gradient's norm, the learning rate and the speed, every
     `log_every_n_steps`.
 
@@ -24,25 +25,24 @@ class TrainingRows(Callback):
     """
 
     def __init__(self, waiting: DataWait | None = None) -> None:
+        super().__init__(every_n_steps=1)
         self.waiting = waiting
         self._last_step = 0
         self._last_time = 0.0
         self._peak = math.nan
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._peak = matmul_peak(module.device, str(trainer.precision)) * trainer.world_size
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._peak = matmul_peak(pl_module.device, str(trainer.precision)) * trainer.world_size
         self._last_step, self._last_time = trainer.global_step, time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+    def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        if trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
             self._log(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._log(trainer, module)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, pl_module)
 
-    def _log(self, trainer: Trainer, module: LightningModule) -> None:
+    def _log(self, trainer: Any, module: Any) -> None:
         step = trainer.global_step
         if step == self._last_step:
             return

@@ -1,0 +1,53 @@
+"""The base of callbacks that count optimizer steps."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class EveryNSteps(Callback):
+    """Calls `on_step` once after each optimizer step whose number `every_n_steps` divides.
+
+    A step is counted when Lightning has made it, however many micro-batches it took: also the short one at
+    the end of a finite loader. At the step's validation `on_step` has been called already. A callback of your
+    own that draws a picture every 100 steps, in every logger that shows pictures:
+
+        class Mean(EveryNSteps):
+            def on_step(self, trainer, module, step):
+                mean = np.uint8((module.sample(range(16)).mean(0).cpu() + 1) * 127.5)
+                picture = np.repeat(mean.transpose(1, 2, 0), 4 - mean.shape[0], axis=2)
+                for logger in trainer.loggers:
+                    log_picture(logger, "mine/mean", picture, step)
+
+    and in the configuration `callbacks.mean: {_target_: mypackage.Mean, every_n_steps: 100}`.
+
+    One that overrides `on_train_batch_start` or `on_train_batch_end` must call `super()`.
+
+    Args:
+        every_n_steps: optimizer steps from one call to the next.
+
+    Raises:
+        ValueError: where it is below 1.
+    """
+
+    def __init__(self, every_n_steps: int = 1):
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps={every_n_steps} must be at least 1")
+        self.every_n_steps = every_n_steps
+        self._before = 0
+
+    def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        """What is done; `step` is the number of completed optimizer steps, the same on every rank."""
+        raise NotImplementedError
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._before = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # several optimizers make several steps with one batch, and may step over the number itself
+        if trainer.global_step // self.every_n_steps > self._before // self.every_n_steps:
+            self.on_step(trainer, pl_module, trainer.global_step)

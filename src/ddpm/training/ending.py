@@ -1,0 +1,27 @@
+"""Why a training ended, in words."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from ddpm.training.callbacks.time_limit import TimeLimit
+
+
+def why_it_ended(trainer: Trainer) -> str | None:
+    """The reason for which `trainer.fit` returned; None where it has not been run to an end of its own."""
+    callbacks: list[Any] = list(getattr(trainer, "callbacks", ()))
+    max_epochs = trainer.max_epochs
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return f"trainer.max_steps={trainer.max_steps} is reached"
+    for callback in callbacks:
+        if isinstance(callback, TimeLimit) and callback.reached:
+            return f"trainer.max_time is over, {callback.duration}"
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return f"EarlyStopping: {callback.stopping_reason_message}"
+    if trainer.should_stop:
+        return "a callback asked for it (trainer.should_stop)"
+    if max_epochs is not None and 0 <= max_epochs <= trainer.current_epoch:
+        return f"trainer.max_epochs={max_epochs} is reached"
+    return None

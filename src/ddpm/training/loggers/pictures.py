@@ -1,0 +1,56 @@
+"""Pictures in whatever logger shows pictures."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+@rank_zero_only
+def log_picture(logger: Logger, key: str, picture: np.ndarray, step: int, caption: str | None = None) -> bool:
+    """Show a picture in a logger, byte for byte, if it shows pictures.
+
+    A callback of your own draws by it as ours do:
+
+        for logger in trainer.loggers:
+            log_picture(logger, "mine/picture", picture, step=trainer.global_step)
+
+    Args:
+        logger: of any kind: W&B and others that have `log_image(key, images, step)`, TensorBoard and others
+            whose `experiment` has `add_image`, MLflow and Comet, whose `experiment` has `log_image`.
+        key: under which it is shown, such as "samples/grid".
+        picture: uint8 [H, W, 3].
+        step: completed optimizer steps.
+        caption: below the picture, where the logger has a place for it.
+
+    Returns:
+        Whether the logger shows pictures; None on other ranks than 0, where nothing is done.
+
+    Raises:
+        ValueError: where the picture is of another type or shape.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"{key}: a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+    if log_image := getattr(logger, "log_image", None):
+        captions = {"caption": [caption]} if caption is not None and _takes(log_image, "caption") else {}
+        log_image(key, [picture], step=step, **captions)
+        return True
+    experiment: Any = getattr(logger, "experiment", None)
+    if add_image := getattr(experiment, "add_image", None):
+        add_image(key, picture, step, dataformats="HWC")
+        return True
+    if log_image := getattr(experiment, "log_image", None):
+        if _takes(log_image, "run_id"):  # MLflow
+            log_image(logger.version, picture, key=key.replace("/", "."), step=step)
+        else:  # Comet
+            log_image(picture, name=key, step=step)
+        return True
+    return False
+
+
+def _takes(function: Any, name: str) -> bool:
+    """Whether a function can be given an argument of this name."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.name == name or parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)

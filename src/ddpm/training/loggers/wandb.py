@@ -1,0 +1,189 @@
+"""Weights & Biases by Lightning's logger, which needs no account, no network and no care."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+MODES = {
+    "offline": "offline",
+    "online": "online",
+    "disabled": "disabled",
+    "dryrun": "offline",
+    "run": "online",
+}
+"""W&B's words for a mode, old ones too, and what each means."""
+
+STEP = "trainer/global_step"
+"""The axis of every chart, as Lightning's logger has it: completed optimizer steps."""
+
+
+class WandbLogger(LightningsWandbLogger):
+    """One Weights & Biases run; what Lightning's logger does, this one does.
+
+    It is offline unless told otherwise, and goes offline, saying so, where the server cannot be reached.
+    The process's environment stays as it is, W&B is imported when the run begins, and nothing that is logged
+    is dropped: where W&B would refuse a step that is behind its own counter, the value gets a row of its own
+    whose `trainer/global_step` is right.
+
+    Where an argument is None, W&B's environment variable holds: WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY,
+    WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS, WANDB_NOTES, WANDB_DIR, WANDB_RUN_ID ...
+
+    Args:
+        mode: "offline" (no account, no network; `wandb sync` uploads later), "online" or "disabled"; without
+            a word from anyone offline, but online where an agent of W&B's started the program.
+        project: of the dashboard; without a word from anyone "ddpm".
+        entity: team or user that the run belongs to.
+        name: of the run.
+        group: runs that belong together, such as the jobs of a sweep.
+        job_type: what kind of run it is.
+        tags: of the run.
+        notes: about the run.
+        id: of the run; an id that there is already continues that run.
+        save_dir: the run's files land in its `wandb/`.
+        config: plain containers, shown beside the run.
+        save_code: upload the program's main file.
+        log_model: upload what Lightning's ModelCheckpoint saves: False, True at the end, "all" as it goes.
+        prefix: of every metric's name.
+        init_timeout: seconds that the server has to answer before the run goes offline.
+        settings: further ones by name, as `wandb.Settings` takes them.
+
+    Raises:
+        ValueError: for a mode that there is not.
+        ModuleNotFoundError: where W&B is not installed.
+    """
+
+    def __init__(
+        self,
+        mode: str | None = None,
+        project: str | None = None,
+        entity: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+        id: str | None = None,
+        save_dir: str | Path | None = None,
+        config: Mapping[str, Any] | None = None,
+        save_code: bool | None = None,
+        log_model: Literal["all"] | bool = False,
+        prefix: str = "",
+        init_timeout: float = 30.0,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        source = "logger.wandb.mode" if mode is not None else "WANDB_MODE"
+        by_agent = "WANDB_SWEEP_ID" in os.environ
+        mode = mode or os.environ.get("WANDB_MODE") or ("online" if by_agent else "offline")
+        if mode not in MODES:
+            raise ValueError(f"{source}={mode} must be offline, online or disabled")
+        self.mode = MODES[mode]
+        super().__init__(
+            project=project or os.environ.get("WANDB_PROJECT") or "ddpm",
+            name=name,
+            id=id,
+            save_dir=save_dir or os.environ.get("WANDB_DIR") or ".",
+            log_model=log_model if self.mode != "offline" else False,
+            prefix=prefix,
+            entity=entity,
+            group=group,
+            job_type=job_type,
+            tags=list(tags) if tags else None,
+            notes=notes,
+            config=None if config is None else dict(config),
+            save_code=save_code,
+        )
+        self._settings = {
+            "console": "off",
+            "quiet": True,
+            "silent": True,
+            "init_timeout": init_timeout,
+            **(settings or {}),
+        }
+        self.completed_steps: Callable[[], int | None] = lambda: None
+        """Where training stands, for what others log without a step; see `at_completed_steps`."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id, known once it has begun; also after it has ended."""
+        return self._id
+
+    @property
+    def sync_dir(self) -> Path | None:
+        """What `wandb sync` is given to upload a run that was logged offline; None before it has begun."""
+        return self._sync_dir if self.mode == "offline" else None
+
+    _sync_dir: Path | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run; begun on first use, on rank 0 only."""
+        if self._experiment is None:
+            self._experiment = self._begin()
+        return self._experiment
+
+    def _begin(self) -> Any:
+        import wandb
+
+        Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
+        begin = {name: value for name, value in self._wandb_init.items() if value is not None}
+        begin |= {"reinit": "finish_previous", "settings": wandb.Settings(**self._settings)}
+        try:
+            run = wandb.init(mode=self.mode, **begin)
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            if self.mode != "online":
+                raise
+            first_line = str(error).splitlines()[0]
+            log.warning("W&B cannot be reached (%s): this run is logged offline instead", first_line)
+            self.mode = "offline"
+            run = wandb.init(mode=self.mode, **begin)
+        self._id = self._wandb_init["id"] = run.id
+        self._sync_dir = Path(run.settings.sync_dir)
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
+        self._place_what_others_log(run)
+        return run
+
+    def _place_what_others_log(self, run: Any) -> None:
+        """Put what is given to `experiment.log` or `wandb.log` without a step where training stands."""
+        import wandb
+
+        log_row = run.log
+
+        def log_placed(data: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+            if STEP not in data and (completed := self.completed_steps()) is not None:
+                data = {**data, STEP: completed}
+            log_row(data, step=step, commit=commit)
+
+        run.log = log_placed
+        wandb.log = log_placed
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log values at a number of completed optimizer steps, a row a step as far as W&B admits it."""
+        prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
+        row = {f"{prefix}{name}": value for name, value in metrics.items()}
+        run = self.experiment
+        if step is None:
+            run.log(row)
+        else:
+            row[STEP] = step
+            own = (
+                run.step
+            )  # is ahead where others log without a step, or where a run goes on from further back
+            run.log(row, step=step) if own <= step else run.log(row, step=own + 1, commit=True)
+
+    @rank_zero_only
+    def finish(self, exit_code: int = 0) -> None:
+        """End the run, if it has begun, with the exit code of the process."""
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=exit_code)
+            self._experiment = None
