@@ -18,20 +18,11 @@ from ddpm.options import CONF
 PROVIDED = {
     "data": ("seed",),
     "model": ("in_channels", "out_channels", "num_classes"),
-<<<<<<< HEAD
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
 
 FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
 """Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""
-=======
-    "optimizer": ("parameters",),
-}
-"""Arguments that the program gives to what a group builds, so that nobody types them."""
-
-PROVIDED_BELOW = {"logger": ("save_dir", "root_dir", "log_dir", "dir", "run_name")}
-"""The same for each entry of a group that is a mapping; but these may be typed."""
->>>>>>> loggers
 
 SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
 """Keys of a group that are for the program, not for what the group builds."""
@@ -244,17 +235,11 @@ def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
         if name in provided:
             raise UsageError(f"{key}: is not yours to set, it follows from the rest of the configuration")
         if name not in takes.names and not takes.any:
-<<<<<<< HEAD
             raise UsageError(unknown(key, {*takes.names, *switches} - set(provided)))
     lacking = takes.required - set(given) - set(provided)
     if path.startswith("logger."):
         lacking = frozenset()  # most of what a logger needs is given by the program
     if lacking and not node.get("_partial_") and not node.get("_args_"):
-=======
-            raise UsageError(unknown(_join(path, name), {*takes.names, *switches} - set(provided)))
-    lacking = takes.required - set(given) - set(provided) - set(PROVIDED_BELOW.get(path.split(".")[0], ()))
-    if lacking and not node.get("_partial_"):
->>>>>>> loggers
         name = min(lacking)
         raise UsageError(f"{path}.{name} is missing: give it as {path}.{name}=VALUE")
 
