@@ -73,8 +73,8 @@ class Arguments:
 
     @property
     def places(self) -> list[Path]:
-        """Where options are looked for, the first first."""
-        return [CONF] if self.config_dir is None else [self.config_dir, CONF]
+        """Where options are looked for, the first first, in Hydra's order."""
+        return [CONF] if self.config_dir is None else [CONF, self.config_dir]
 
     @property
     def allowed(self) -> list[str]:

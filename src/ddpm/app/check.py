@@ -28,6 +28,20 @@ SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
 """Keys of a group that are for the program, not for what the group builds."""
 
 
+SYNONYMS = {
+    **dict.fromkeys(("gpus", "num_gpus", "n_gpus"), ["trainer.devices"]),
+    **dict.fromkeys(("steps", "num_steps", "iterations", "epochs", "max_epochs"), ["trainer.max_steps"]),
+    **dict.fromkeys(("learning_rate", "base_lr"), ["optimizer.lr"]),
+    **dict.fromkeys(("image_size", "size", "resolution"), ["data.image_size"]),
+    **dict.fromkeys(("dataset", "data_path", "path"), ["data.path"]),
+    **dict.fromkeys(("wandb", "project", "entity"), ["logger.wandb.project", "logger.wandb.entity"]),
+    **dict.fromkeys(("resume", "checkpoint", "resume_from", "ckpt_path"), ["ckpt"]),
+    "net": ["model"],
+    "network": ["model"],
+}
+"""What keys are called elsewhere."""
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers, interpolations resolved.
 
@@ -149,11 +163,9 @@ def _unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str
     """A key that stands at the top often belongs to a group: `lr` to the optimizer."""
     if key in MOVED:
         return f"{key}: is now {MOVED[key]}"
-    near = difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
-    if near:
-        return f"{key}: there is no such key; did you mean {near[0]}?"
     inner = sorted(set(_settable(config)))
-    meant = [name for name in inner if name.rpartition(".")[2] == key]
+    meant = [name for name in inner if name.rpartition(".")[2] == key] or SYNONYMS.get(key, [])
+    meant = meant or difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
     leaves = {name.rpartition(".")[2] for name in inner}
     for leaf in difflib.get_close_matches(key, sorted(leaves), n=1, cutoff=0.8) if not meant else ():
         meant = [name for name in inner if name.rpartition(".")[2] == leaf]

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import migration
 from ddpm.app import check, run_directory
-from ddpm.app.arguments import WHOLE, Arguments
+from ddpm.app.arguments import WHOLE, Arguments, quoted
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 
@@ -92,9 +92,12 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
     name = arguments.config_name or program
     if run_configuration(arguments) is not None:
         name = program  # the file is read by `own_configuration`, and never by Hydra
-    main, *further = arguments.places
-    if further:  # options of one's own come first, as with Hydra's --config-dir
-        overrides = [f"hydra.searchpath=[{','.join(f'file://{place}' for place in further)}]", *overrides]
+    # Hydra finds a primary configuration in its first directory only
+    places = sorted(arguments.places, key=lambda place: not (place / f"{name}.yaml").is_file())
+    main, *further = places
+    if further:
+        listed = ",".join(quoted(f"file://{place}") for place in further)
+        overrides = [f"hydra.searchpath=[{listed}]", *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
         return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
