@@ -29,15 +29,14 @@ SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
 
 
 SYNONYMS = {
-    **dict.fromkeys(("gpus", "num_gpus", "n_gpus"), ["trainer.devices"]),
-    **dict.fromkeys(("steps", "num_steps", "iterations", "epochs", "max_epochs"), ["trainer.max_steps"]),
-    **dict.fromkeys(("learning_rate", "base_lr"), ["optimizer.lr"]),
-    **dict.fromkeys(("image_size", "size", "resolution"), ["data.image_size"]),
-    **dict.fromkeys(("dataset", "data_path", "path"), ["data.path"]),
-    **dict.fromkeys(("wandb", "project", "entity"), ["logger.wandb.project", "logger.wandb.entity"]),
-    **dict.fromkeys(("resume", "checkpoint", "resume_from", "ckpt_path"), ["ckpt"]),
-    "net": ["model"],
-    "network": ["model"],
+    "trainer.devices": ("gpus", "num_gpus", "n_gpus"),
+    "trainer.max_steps": ("steps", "num_steps", "iterations", "epochs", "max_epochs"),
+    "optimizer.lr": ("learning_rate", "base_lr"),
+    "data.image_size": ("size", "resolution"),
+    "data.path": ("dataset", "data_path"),
+    "logger.wandb.project": ("wandb",),
+    "ckpt": ("resume", "checkpoint", "resume_from", "ckpt_path"),
+    "model": ("net", "network"),
 }
 """What keys are called elsewhere."""
 
@@ -164,7 +163,9 @@ def _unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str
     if key in MOVED:
         return f"{key}: is now {MOVED[key]}"
     inner = sorted(set(_settable(config)))
-    meant = [name for name in inner if name.rpartition(".")[2] == key] or SYNONYMS.get(key, [])
+    meant = [name for name in inner if name.rpartition(".")[2] == key] or [
+        ours for ours, theirs in SYNONYMS.items() if key in theirs
+    ]
     meant = meant or difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
     leaves = {name.rpartition(".")[2] for name in inner}
     for leaf in difflib.get_close_matches(key, sorted(leaves), n=1, cutoff=0.8) if not meant else ():
