@@ -88,9 +88,9 @@ class Stratified(Uniform):
         i = torch.arange(indices.start, indices.stop, device=u.device)
         batch_size = batch_size or len(u)
         if u.device.type == "cpu":
-            return floor_of_product((i + u.double()) / batch_size, num_timesteps)
+            return super().draw((i + u.double()) / batch_size, num_timesteps)
         # floor((i + u) T / B) in whole numbers: float32 has too few digits for i + u
-        return (i * num_timesteps + floor_of_product(u, num_timesteps)) // batch_size
+        return (i * num_timesteps + super().draw(u, num_timesteps)) // batch_size
 
 
 class LossSecondMoment:
