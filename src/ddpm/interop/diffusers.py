@@ -73,7 +73,7 @@ WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 def export_run(run: str | Path, out_dir: str | Path) -> Path:
     """Write a run as a directory that `diffusers.DDPMPipeline.from_pretrained` loads.
 
-    It holds the averaged weights and the chain's betas, so the pipeline's pictures are those of our ancestral
+    It holds the averaged weights and the chain's betas, so the pipeline's images are those of our ancestral
     sampler on every step of the schedule. A pipeline takes 1000 steps unless it is called with another
     `num_inference_steps`.
 
@@ -123,7 +123,7 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
 def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     """Make a run directory from a directory of `diffusers.DDPMPipeline`.
 
-    Its checkpoint is at step 0 and knows no data but the shape and the classes of the pictures; averaged and
+    Its checkpoint is at step 0 and knows no data but the shape and the classes of the images; averaged and
     raw weights are the same. Its config.yaml is the program's default training recipe around what the
     pipeline says. Betas that none of our schedules has are listed in a betas.txt, which then has to stay
     where it is.
@@ -251,7 +251,7 @@ def _scheduler_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
         if given[key] not in known:
             raise ValueError(f"{key}={given[key]}: is none of {', '.join(known)}")
     if given["clip_sample"] and given["clip_sample_range"] != 1:
-        raise ValueError(f"clip_sample_range={given['clip_sample_range']}: pictures are clipped at 1 only")
+        raise ValueError(f"clip_sample_range={given['clip_sample_range']}: images are clipped at 1 only")
     if given["thresholding"]:
         raise ValueError("thresholding=True: there is no such option here")
     objective = OBJECTIVES[given["prediction_type"]]
@@ -299,7 +299,7 @@ def _named_schedule(kind: str, steps: int, first: float, last: float) -> dict[st
 def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
     size = unet["sample_size"]
     if size is None:
-        raise ValueError("sample_size: the UNet2DModel does not say the size of its pictures")
+        raise ValueError("sample_size: the UNet2DModel does not say the size of its images")
     height, width = (size, size) if isinstance(size, int) else size
     return unet["in_channels"], height, width
 

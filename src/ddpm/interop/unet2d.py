@@ -81,7 +81,7 @@ def unet_to_diffusers(
 
     Args:
         network: ours.
-        image_size: height and width of the pictures that a pipeline shall sample.
+        image_size: height and width of the images that a pipeline shall sample.
 
     Returns:
         The configuration, plain containers, and the state dict. A network of K classes has K + 1 there:
