@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ddpm.networks import kernels
+from ddpm.networks.initialisation import xavier, zero
 from ddpm.networks.inputs import check_labels, check_size, no_labels, sinusoids
 
 TIME_FREQUENCIES = 256
@@ -115,15 +116,15 @@ class DiT(nn.Module):
     def _initialise(self) -> None:
         """adaLN-Zero: every block starts as the identity, and the output as zero."""
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        for table in (self.time[0], self.time[2], self.classes):
-            if table is not None:
-                nn.init.normal_(table.weight, std=0.02)
-        for layer in (*(block.modulation for block in self.layers), self.modulation_out, self.patches_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            xavier(module)
+        for module in (*self.time, self.classes):
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, Block):
+                zero(module.modulation)
+        zero(self.modulation_out)
+        zero(self.patches_out)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from x_t.

@@ -11,20 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ddpm.networks import kernels
 from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage, Upsample
+from ddpm.networks.initialisation import xavier, zero
 from ddpm.networks.inputs import check_labels, check_size, no_labels, sinusoids
-
-
-def _xavier(layer: nn.Module) -> None:
-    """Uniform initialisation by the mean of fan-in and fan-out, biases zero, as in the paper's code."""
-    if isinstance(layer, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 class UNet(nn.Module):
@@ -182,13 +170,13 @@ class UNet(nn.Module):
 
     def _initialise(self) -> None:
         """The paper's: every residual branch and the output start at zero, so the network starts as zero."""
-        self.apply(_xavier)
+        self.apply(xavier)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
-                _zero(module.conv_out)
+                zero(module.conv_out)
             elif isinstance(module, SelfAttention):
-                _zero(module.to_out)
-        _zero(self.conv_out)
+                zero(module.to_out)
+        zero(self.conv_out)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from x_t.
