@@ -15,7 +15,7 @@ import sample
 from ddpm.app import command_line
 from ddpm.app import sample as app_sample
 from ddpm.networks import UNet
-from ddpm.sampling.figures import CAPTION
+from ddpm.sampling.captions import CAPTION
 
 MISTAKES = {
     "n=0": r"n=0: must be at least 1",

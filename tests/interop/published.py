@@ -44,7 +44,7 @@ PUBLISHED = {
 
 
 def narrow(config: dict[str, Any]) -> dict[str, Any]:
-    """The same network with a quarter of the features, for pictures of the smallest size."""
+    """The same network with a quarter of the features, for images of the smallest size."""
     widths = config["block_out_channels"]
     size = 2 ** (len(widths) - 1)
     return {**config, "block_out_channels": [width // 4 for width in widths], "sample_size": size}

@@ -111,7 +111,7 @@ def noise_of(t: int, like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(t))
 
 
-def their_pictures(pipeline: DDPMPipeline, x_t: Tensor, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def their_images(pipeline: DDPMPipeline, x_t: Tensor, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """The loop of DDPMPipeline, with noise that is given."""
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(len(scheduler.betas))
@@ -123,15 +123,15 @@ def their_pictures(pipeline: DDPMPipeline, x_t: Tensor, monkeypatch: pytest.Monk
     return x_t
 
 
-def our_pictures(run: Run, x_t: Tensor) -> Tensor:
+def our_images(run: Run, x_t: Tensor) -> Tensor:
     with torch.inference_mode(), run.module.ema.swapped_in():
         return run.module.sampler(run.module.denoiser(), run.module.schedule, x_t, noise=noise_of)
 
 
-def same_pictures(run: Run, pipeline: DDPMPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def same_images(run: Run, pipeline: DDPMPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     x_t = torch.randn(2, *run.module.image_shape)
-    ours = our_pictures(run, x_t)
-    theirs = their_pictures(pipeline, x_t, monkeypatch)
+    ours = our_images(run, x_t)
+    theirs = their_images(pipeline, x_t, monkeypatch)
     assert (ours.abs() < 0.99).float().mean() > 0.1  # not all black and white
     difference = to_uint8(ours).int() - to_uint8(theirs).int()
     assert difference.abs().max() <= 1
@@ -144,20 +144,20 @@ def test_scheduler_defaults_are_those_of_diffusers() -> None:
 
 @pytest.mark.parametrize("objective", ["Epsilon", "X0", "V"])
 @pytest.mark.parametrize("variance", ["FixedSmall", "FixedLarge", "LearnedRange"])
-def test_an_exported_run_samples_the_same_pictures(
+def test_an_exported_run_samples_the_same_images(
     objective: str, variance: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(objective, variance)
     pipeline = DDPMPipeline.from_pretrained(export_run(run, tmp_path / "out"))
-    same_pictures(load(run), pipeline, monkeypatch)
+    same_images(load(run), pipeline, monkeypatch)
 
 
 @pytest.mark.slow
-def test_an_exported_run_of_1000_steps_samples_the_same_pictures(
+def test_an_exported_run_of_1000_steps_samples_the_same_images(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(schedule={"_target_": "ddpm.diffusion.schedules.linear"})
-    same_pictures(load(run), DDPMPipeline.from_pretrained(export_run(run, tmp_path / "out")), monkeypatch)
+    same_images(load(run), DDPMPipeline.from_pretrained(export_run(run, tmp_path / "out")), monkeypatch)
 
 
 def test_an_exported_run_without_clipping(make_run: MakeRun, tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_an_exported_pipeline_is_whole(make_run: MakeRun, tmp_path: Path) -> Non
     out = export_run(run / "checkpoints" / "last.ckpt", tmp_path / "out")
     pipeline = DDPMPipeline.from_pretrained(out)
     pipeline.set_progress_bar_config(disable=True)
-    pictures = pipeline(batch_size=2, num_inference_steps=2, output_type="pt").images
-    assert pictures.shape == (2, 3, 8, 12)
+    images = pipeline(batch_size=2, num_inference_steps=2, output_type="pt").images
+    assert images.shape == (2, 3, 8, 12)
     averaged = load(run).module.ema.state_dict()["parameters"]
     assert torch.equal(pipeline.unet.conv_in.weight, averaged["conv_in.weight"])
     pipeline.save_pretrained(tmp_path / "again")
@@ -216,8 +216,8 @@ def test_a_conditional_run_is_exported_with_the_names_of_its_classes(
     x, t = torch.randn(4, 3, 8, 12), torch.arange(4)
     with torch.inference_mode(), ours.ema.swapped_in():
         expected = ours.network(x, t, torch.tensor([0, 1, 2, -1]))
-        answer = theirs(x, t, class_labels=torch.arange(4)).sample
-    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+        output = theirs(x, t, class_labels=torch.arange(4)).sample
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="class_labels"):
         pipeline(num_inference_steps=2)
     theirs.save_pretrained(tmp_path / "again")
@@ -280,7 +280,7 @@ def test_published_pipelines_narrowed(
 ) -> None:
     directory = publish(narrow(published), **SHORT)
     run = load(import_pipeline(directory, tmp_path / "run"))
-    same_pictures(run, DDPMPipeline.from_pretrained(directory, use_safetensors=False), monkeypatch)
+    same_images(run, DDPMPipeline.from_pretrained(directory, use_safetensors=False), monkeypatch)
 
 
 @pytest.mark.slow
@@ -288,10 +288,10 @@ def test_published_pipelines_narrowed(
 def test_published_pipelines(
     published: dict[str, Any], publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At full width, on smaller pictures."""
+    """At full width, on smaller images."""
     directory = publish({**published, "sample_size": 32}, **SHORT)
     run = load(import_pipeline(directory, tmp_path / "run"))
-    same_pictures(run, DDPMPipeline.from_pretrained(directory, use_safetensors=False), monkeypatch)
+    same_images(run, DDPMPipeline.from_pretrained(directory, use_safetensors=False), monkeypatch)
 
 
 @pytest.fixture
@@ -429,7 +429,7 @@ def test_a_network_that_cannot_be_expressed_is_refused(
         import_pipeline(pipeline_dir, tmp_path / "run")
 
 
-def test_what_is_no_pipeline_is_told(pipeline_dir: Path, tmp_path: Path) -> None:
+def test_what_is_no_pipeline_is_refused(pipeline_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model_index\.json: there is no such file"):
         import_pipeline(tmp_path, tmp_path / "run")
     with pytest.raises(ValueError, match="exists already"):

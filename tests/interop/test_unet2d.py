@@ -74,9 +74,9 @@ def theirs(config: dict[str, Any]) -> UNet2DModel:
 
 def agree(network: UNet, model: UNet2DModel, *given: Tensor) -> None:
     with torch.inference_mode():
-        expected, answer = model(*given).sample, network(*given)
+        expected, output = model(*given).sample, network(*given)
     assert expected.std() > 0.01
-    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
 
 
 def test_defaults_are_those_of_diffusers() -> None:
@@ -118,8 +118,8 @@ def test_every_class_and_none_are_the_same_there() -> None:
     x, t = torch.randn(1, 3, 8, 8).expand(4, -1, -1, -1), torch.full((4,), 500)
     with torch.inference_mode():
         expected = network(x, t, torch.tensor([0, 1, 2, NO_LABEL]))
-        answer = model(x, t, class_labels=torch.tensor([0, 1, 2, 3])).sample
-    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+        output = model(x, t, class_labels=torch.tensor([0, 1, 2, 3])).sample
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
     differences = (expected[:, None] - expected).abs().amax((2, 3, 4))
     assert (differences + torch.eye(4)).min() > 1e-3  # each is told apart
 
@@ -231,7 +231,7 @@ def test_what_theirs_does_not_have_is_refused_by_name(options: dict[str, Any], s
         unet_to_diffusers(UNet(3, 3, **{"channels": 32, "multipliers": (1, 2), **options}))
 
 
-def test_weights_of_another_configuration_are_told() -> None:
+def test_weights_of_another_configuration_are_refused() -> None:
     weights = theirs(TRAINING_SCRIPT).state_dict()
     with pytest.raises(ValueError, match="missing"):
         unet_from_diffusers({**TRAINING_SCRIPT, "layers_per_block": 3}, weights)

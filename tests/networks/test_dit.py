@@ -92,7 +92,7 @@ def test_positions_are_sinusoids_of_column_and_row() -> None:
 
 
 def test_the_position_matters() -> None:
-    """Without positions, patches that change places only change places in the answer."""
+    """Without positions, patches that change places only change places in the output."""
     network = dit()
     x, t = inputs(2, 4)
     swapped = network(x.roll(2, dims=3), t).roll(-2, dims=3)
@@ -102,7 +102,7 @@ def test_the_position_matters() -> None:
 @pytest.mark.parametrize(
     ("height", "width", "says"), [(7, 8, "height 7.* use 6 or 8"), (8, 1, "width 1.* use 2")]
 )
-def test_a_size_that_does_not_divide_is_told(height: int, width: int, says: str) -> None:
+def test_a_size_that_does_not_divide_is_refused(height: int, width: int, says: str) -> None:
     network = DiT(3, 3, **SMALL)
     assert network.size_multiple == 2
     with pytest.raises(ValueError, match=says):
@@ -112,7 +112,7 @@ def test_a_size_that_does_not_divide_is_told(height: int, width: int, says: str)
 @pytest.mark.parametrize(
     ("options", "says"), [({"heads": 3}, "heads=3 does not divide"), ({"width": 18, "heads": 2}, "width=18")]
 )
-def test_settings_that_do_not_fit_are_told(options: dict, says: str) -> None:
+def test_settings_that_do_not_fit_are_refused(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         DiT(3, 3, **{**SMALL, **options})
 
@@ -134,15 +134,15 @@ def test_unconditional_networks_take_no_labels() -> None:
         dit()(*inputs(), torch.zeros(4, dtype=torch.int64))
 
 
-def test_time_and_class_are_told_to_every_block() -> None:
+def test_time_and_class_condition_every_block() -> None:
     network = dit()
     x, t = inputs()
     assert not torch.allclose(network(x, t), network(x, t.flip(0)), atol=1e-3)
-    answer = network(x, t)
+    output = network(x, t)
     for block in network.layers:
         changed = copy.deepcopy(block.modulation.weight.data)
         block.modulation.weight.data.zero_()
-        assert not torch.allclose(network(x, t), answer, atol=1e-3)
+        assert not torch.allclose(network(x, t), output, atol=1e-3)
         block.modulation.weight.data = changed
 
 

@@ -60,5 +60,5 @@ def test_size_multiple_is_what_the_network_needs(name: str) -> None:
     channels = 4 if name.startswith("dit") else 3
     height, width = network.size_multiple, 2 * network.size_multiple
     x = torch.empty(2, channels, height, width, device="meta")
-    answer = network(x, torch.zeros(2, dtype=torch.int64, device="meta"))
-    assert answer.shape == (2, channels * (2 if name in LEARNED_SIGMA else 1), height, width)
+    output = network(x, torch.zeros(2, dtype=torch.int64, device="meta"))
+    assert output.shape == (2, channels * (2 if name in LEARNED_SIGMA else 1), height, width)

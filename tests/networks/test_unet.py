@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.networks.blocks import Downsample, Dropout, ResidualBlock, SelfAttention, Stage, Upsample
+from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage
 from ddpm.networks.inputs import sinusoids
 from ddpm.networks.unet import UNet
 
@@ -101,8 +101,8 @@ def test_any_number_of_channels(options: dict, channels: int) -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_pictures_need_not_be_square(options: dict) -> None:
-    """The network on a picture on its side, with its kernels on their side, answers on its side."""
+def test_images_need_not_be_square(options: dict) -> None:
+    """The network on an image on its side, with its kernels on their side, gives its output on its side."""
     network = unet(**options)
     x, t = inputs(8, 12)
     turned = copy.deepcopy(network)
@@ -120,7 +120,7 @@ def test_pictures_need_not_be_square(options: dict) -> None:
         (2, 8, "height 2 must be a multiple of 4, use 4"),
     ],
 )
-def test_a_size_that_does_not_divide_is_told(height: int, width: int, says: str) -> None:
+def test_a_size_that_does_not_divide_is_refused(height: int, width: int, says: str) -> None:
     network = UNet(3, 3, **{**SMALL, "multipliers": (1, 1, 1)})
     assert network.size_multiple == 4
     with pytest.raises(ValueError, match=says):
@@ -139,7 +139,7 @@ def test_a_size_that_does_not_divide_is_told(height: int, width: int, says: str)
         ({"channels": 15, "norm_groups": 5}, "channels=15 must be even"),
     ],
 )
-def test_settings_that_do_not_fit_are_told(options: dict, says: str) -> None:
+def test_settings_that_do_not_fit_are_refused(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         UNet(3, 3, **{**SMALL, **options})
 
@@ -226,17 +226,17 @@ def test_sinusoids(freq_shift: int) -> None:
 
 
 @pytest.mark.parametrize("freq_shift", [0, 1])
-def test_the_network_is_told_the_sinusoids_of_t(freq_shift: int) -> None:
-    network, told = unet(freq_shift=freq_shift), []
-    network.time.register_forward_pre_hook(lambda _, args: told.append(args[0]))
+def test_the_network_sees_the_sinusoids_of_t(freq_shift: int) -> None:
+    network, embedded = unet(freq_shift=freq_shift), []
+    network.time.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
     x, t = inputs()
     network(x, t)
-    assert torch.equal(told[0], sinusoids(t, 16, freq_shift=freq_shift))
+    assert torch.equal(embedded[0], sinusoids(t, 16, freq_shift=freq_shift))
 
 
 @pytest.mark.parametrize("options", VARIANTS)
 @pytest.mark.parametrize("how", ["in one product", "each its own", "layers replaced"])
-def test_each_block_is_told_what_its_own_layer_makes_of_the_time(
+def test_each_block_is_conditioned_by_its_own_layer(
     options: dict, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after the network was copied and its weights changed, or its layers, as adapters do."""
@@ -245,7 +245,7 @@ def test_each_block_is_told_what_its_own_layer_makes_of_the_time(
     network.time.register_forward_hook(lambda *args: activated.append(F.silu(args[2])))
     residual = [module for module in network.modules() if isinstance(module, ResidualBlock)]
     if how == "each its own":
-        monkeypatch.setattr("ddpm.networks.unet.ONE_PRODUCT", 0)
+        monkeypatch.setattr("ddpm.networks.kernels.ONE_PRODUCT", 0)
     if how == "layers replaced":
         for block in residual:
             block.time = nn.Sequential(block.time, nn.Tanh())
@@ -326,74 +326,9 @@ def test_channels_last_gives_the_same_and_keeps_the_format(options: dict) -> Non
 
     for module in network.modules():
         module.register_forward_hook(look)
-    answer = network(x.to(memory_format=torch.channels_last), t)
+    output = network(x.to(memory_format=torch.channels_last), t)
     assert lost == []
-    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("batch", "height", "width"), [(16, 4, 4), (20, 3, 5), (128, 1, 2), (2, 4, 4)])
-def test_upsampling_is_repetition_and_a_convolution(
-    memory_format: torch.memory_format, batch: int, height: int, width: int
-) -> None:
-    """Also for pictures smaller than the kernel, for few of them, and going back."""
-    layer = awake(Upsample(8)).to(memory_format=memory_format)
-    x = torch.randn(batch, 8, height, width).to(memory_format=memory_format).requires_grad_()
-    to = torch.randn(batch, 8, 2 * height, 2 * width)
-    repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    given = (x, layer.conv.weight, layer.conv.bias)
-    expected = F.conv2d(repeated, layer.conv.weight, layer.conv.bias, padding=1)
-    answer = layer(x)
-    torch.testing.assert_close(answer, expected)
-    for ours, theirs in zip(
-        torch.autograd.grad(answer, given, to), torch.autograd.grad(expected, given, to), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("batch", "transposed"), [(15, False), (16, True)])
-def test_upsampling_goes_the_short_way_where_that_pays(
-    batch: int, transposed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ways = []
-    plain = F.conv_transpose2d
-    monkeypatch.setattr(
-        F, "conv_transpose2d", lambda *args, **kwargs: ways.append(1) or plain(*args, **kwargs)
-    )
-    monkeypatch.setattr("ddpm.networks.blocks.HAS_ONEDNN", True)
-    Upsample(8)(torch.randn(batch, 8, 4, 4))
-    assert bool(ways) == transposed
-    monkeypatch.setattr("ddpm.networks.blocks.HAS_ONEDNN", False)
-    ways.clear()
-    Upsample(8)(torch.randn(batch, 8, 4, 4))
-    assert not ways
-
-
-def test_upsampling_in_bfloat16_is_as_exact_as_a_convolution() -> None:
-    """Its kernel is a sum of rounded weights, and rounded again."""
-    layer, x = awake(Upsample(64)), torch.randn(4, 64, 8, 8)
-    with torch.inference_mode():
-        exact = layer(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            ours = layer(x).float()
-            plain = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")).float()
-    assert (ours - exact).std() < 1.2 * (plain - exact).std()
-
-
-def test_dropout_keeps_its_share_at_every_place_and_the_mean() -> None:
-    dropout = Dropout(0.1)
-    x = torch.ones(4, 8, 64, 62).to(memory_format=torch.channels_last).requires_grad_()
-    y = dropout(x)
-    assert y.stride() == x.stride()
-    torch.testing.assert_close(y.unique(), torch.tensor([0.0, 1 / 0.9]), rtol=1e-4, atol=0)
-    drawn_together = y.detach().permute(0, 2, 3, 1).reshape(-1, 4)  # four values share one drawn number
-    torch.testing.assert_close(
-        (drawn_together == 0).float().mean(0), torch.full((4,), 0.1), rtol=0, atol=0.01
-    )
-    y.sum().backward()
-    assert torch.equal(x.grad, y)
-    assert not torch.equal(y, dropout(x))
-    assert dropout.eval()(x) is x
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_state_dict_of_the_paper_network() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from ddpm.sampling.figures import CAPTION, grid, to_uint8
+from ddpm.sampling.captions import CAPTION
+from ddpm.sampling.figures import grid, to_uint8
 
 
 def test_bytes_are_rounded_and_clipped():
@@ -13,7 +14,7 @@ def test_bytes_are_rounded_and_clipped():
     assert torch.equal(to_uint8(every.float() / 127.5 - 1), every)
 
 
-def test_small_pictures_are_enlarged_by_whole_pixels():
+def test_small_images_are_enlarged_by_whole_pixels():
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     canvas = grid(images, columns=3, padding=2)
     assert canvas.shape == (2 + 2 * 66, 2 + 3 * 66, 3)
@@ -24,7 +25,7 @@ def test_small_pictures_are_enlarged_by_whole_pixels():
         assert all(np.array_equal(cell[..., channel], expected) for channel in range(3))
 
 
-def test_captions_stand_above_their_pictures():
+def test_captions_stand_above_their_images():
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     canvas = grid(images, captions=["cat", "", "a name that is far too long to fit above it"], columns=2)
     pitch = CAPTION + 64 + 2
@@ -37,7 +38,7 @@ def test_captions_stand_above_their_pictures():
         assert np.array_equal(cell[..., 0], image[0].numpy().repeat(8, 0).repeat(8, 1))
 
 
-def test_large_colour_pictures_stay_as_they_are():
+def test_large_colour_images_stay_as_they_are():
     images = torch.randint(0, 256, (2, 3, 100, 70), dtype=torch.uint8)
     canvas = grid(images, padding=1)
     assert canvas.shape == (102, 143, 3)

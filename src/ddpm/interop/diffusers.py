@@ -11,13 +11,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from ddpm.data.folder import Folder
 from ddpm.diffusion import NoiseSchedule, schedules
 from ddpm.diffusion.guidance import NoGuidance
-from ddpm.diffusion.objectives import X0, Epsilon, V
+from ddpm.diffusion.objectives import X0, Epsilon, Objective, V
 from ddpm.diffusion.samplers import Ancestral
 from ddpm.diffusion.timesteps import Uniform
-from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
+from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
 from ddpm.diffusion.weighting import Hybrid, Simple
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
 from ddpm.networks.unet import UNet
@@ -29,10 +28,10 @@ logger = logging.getLogger(__name__)
 WRITTEN_FOR = "0.36.0"
 """The version of diffusers that exported pipelines name as their origin."""
 
-OBJECTIVES = {"epsilon": Epsilon, "sample": X0, "v_prediction": V}
+OBJECTIVES: dict[str, type[Objective]] = {"epsilon": Epsilon, "sample": X0, "v_prediction": V}
 """`prediction_type` of a scheduler, and the objective that it is."""
 
-VARIANCES = {
+VARIANCES: dict[str, type[Variance]] = {
     "fixed_small": FixedSmall,
     "fixed_small_log": FixedSmall,
     "fixed_large": FixedLarge,
@@ -41,7 +40,7 @@ VARIANCES = {
 """`variance_type` of a scheduler, and the variance that it is. Its `fixed_large_log` takes the root of a
 logarithm, and its `learned` is a variance, not a logarithm: neither is ours."""
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": schedules.linear,
     "scaled_linear": schedules.quadratic,
     "squaredcos_cap_v2": schedules.cosine,
@@ -73,7 +72,7 @@ WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 def export_run(run: str | Path, out_dir: str | Path) -> Path:
     """Write a run as a directory that `diffusers.DDPMPipeline.from_pretrained` loads.
 
-    It holds the averaged weights and the chain's betas, so the pipeline's pictures are those of our ancestral
+    It holds the averaged weights and the chain's betas, so the pipeline's images are those of our ancestral
     sampler on every step of the schedule. A pipeline takes 1000 steps unless it is called with another
     `num_inference_steps`.
 
@@ -123,7 +122,7 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
 def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     """Make a run directory from a directory of `diffusers.DDPMPipeline`.
 
-    Its checkpoint is at step 0 and knows no data but the shape and the classes of the pictures; averaged and
+    Its checkpoint is at step 0 and knows no data but the shape and the classes of the images; averaged and
     raw weights are the same. Its config.yaml is the program's default training recipe around what the
     pipeline says. Betas that none of our schedules has are listed in a betas.txt, which then has to stay
     where it is.
@@ -164,10 +163,11 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     if scheduler["rescale_betas_zero_snr"]:
         settings["schedule"]["zero_terminal_snr"] = True
     settings["model"] = _model_config(network)
-    settings["data"] = _target(Folder, path="???", image_size=list(image_shape[1:]), channels=image_shape[0])
     settings["conditional"] = classes is not None
     _write_checkpoint(run_dir, network, image_shape, classes, settings)
-    _write_config(run_dir, settings)
+    _write_config(
+        run_dir, {**settings, "data": {"image_size": list(image_shape[1:]), "channels": image_shape[0]}}
+    )
     return run_dir
 
 
@@ -183,7 +183,7 @@ def _check_index(pipeline_dir: Path) -> None:
 
 def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
     """The network of a run, with these weights. Their shapes say what its program gave it."""
-    if model["_target_"] not in ("ddpm.networks.unet.UNet", "ddpm.networks.UNet"):
+    if model["_target_"] not in (_target(UNet)["_target_"], "ddpm.networks.UNet"):
         raise ValueError(f"model {model['_target_']}: a DDPMPipeline holds a UNet, and this is none")
     arguments = {name: model[name] for name in inspect.signature(UNet).parameters if name in model}
     arguments["in_channels"] = weights["conv_in.weight"].shape[1]
@@ -201,7 +201,7 @@ def _model_config(network: UNet) -> dict[str, Any]:
     names = [name for name in inspect.signature(UNet).parameters if name not in given]
     values = {name: getattr(network, name) for name in names}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    return {"_target_": "ddpm.networks.unet.UNet", **plain}
+    return _target(UNet, **plain)
 
 
 def _target(built: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _schedule(config: Mapping[str, Any]) -> NoiseSchedule:
     """A schedule of this project; a checkpoint can name no other."""
     module, _, name = config["_target_"].rpartition(".")
     function = getattr(schedules, name, None)
-    if module != schedules.__name__ or getattr(function, "__module__", None) != module:
+    if function is None or module != schedules.__name__ or function.__module__ != module:
         raise ValueError(f"schedule {config['_target_']}: is not of this project, so its betas are unknown")
     return function(**{key: value for key, value in config.items() if not key.startswith("_")})
 
@@ -251,7 +251,7 @@ def _scheduler_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
         if given[key] not in known:
             raise ValueError(f"{key}={given[key]}: is none of {', '.join(known)}")
     if given["clip_sample"] and given["clip_sample_range"] != 1:
-        raise ValueError(f"clip_sample_range={given['clip_sample_range']}: pictures are clipped at 1 only")
+        raise ValueError(f"clip_sample_range={given['clip_sample_range']}: images are clipped at 1 only")
     if given["thresholding"]:
         raise ValueError("thresholding=True: there is no such option here")
     objective = OBJECTIVES[given["prediction_type"]]
@@ -299,7 +299,7 @@ def _named_schedule(kind: str, steps: int, first: float, last: float) -> dict[st
 def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
     size = unet["sample_size"]
     if size is None:
-        raise ValueError("sample_size: the UNet2DModel does not say the size of its pictures")
+        raise ValueError("sample_size: the UNet2DModel does not say the size of its images")
     height, width = (size, size) if isinstance(size, int) else size
     return unet["in_channels"], height, width
 
@@ -320,15 +320,7 @@ def _write_checkpoint(
     settings: Mapping[str, Any],
 ) -> None:
     weights = network.state_dict()
-    config = {
-        **settings,
-        "timesteps": _target(Uniform),
-        "sampler": _target(Ancestral),
-        "guidance": _target(NoGuidance),
-        "optimizer": _target(adam, _partial_=True),
-        "ema_decay": 0.9999,
-        "seed": 0,
-    }
+    config = {**settings, **_unsaid()}
     checkpoint = {
         "state_dict": {f"network.{name}": weight for name, weight in weights.items()},
         "ema": {"num_updates": 0, "parameters": weights},
@@ -346,10 +338,20 @@ def _write_checkpoint(
     checkpoints.AtomicCheckpointIO().save_checkpoint(checkpoint, run_dir / "checkpoints" / checkpoints.LAST)
 
 
+def _unsaid() -> dict[str, Any]:
+    """The rest of what a run is loaded from, which no pipeline says: the paper's."""
+    return {
+        "timesteps": _target(Uniform),
+        "sampler": _target(Ancestral),
+        "guidance": _target(NoGuidance),
+        "optimizer": _target(adam, _partial_=True),
+        "ema_decay": 0.9999,
+        "seed": 0,
+    }
+
+
 def _write_config(run_dir: Path, settings: Mapping[str, Any]) -> None:
-    head = (
-        "# python train.py --config-dir HERE --config-name config init=HERE data.path=PICTURES  trains on\n"
-    )
+    head = "# python train.py --config-dir HERE --config-name config init=HERE data.path=IMAGES  trains on\n"
     groups = ("schedule", "objective", "variance", "weighting", "model")
     replaced = [{f"override {group}": None} for group in groups]
     defaults = ["train", *replaced, {"override data": "folder"}, {"override experiment": None}, "_self_"]

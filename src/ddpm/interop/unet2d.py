@@ -81,7 +81,7 @@ def unet_to_diffusers(
 
     Args:
         network: ours.
-        image_size: height and width of the pictures that a pipeline shall sample.
+        image_size: height and width of the images that a pipeline shall sample.
 
     Returns:
         The configuration, plain containers, and the state dict. A network of K classes has K + 1 there:
@@ -283,25 +283,25 @@ def _names(network: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _layers(
-    ours: str, layers: Sequence[torch.nn.Module], theirs: str, samplers: str
+    ours: str, layers: torch.nn.ModuleList, theirs: str, samplers: str
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    level = place = 0
+    level = index = 0
     for i, layer in enumerate(layers):
         if isinstance(layer, Stage):
-            yield from _stage(f"{ours}.{i}", f"{theirs}.{level}", place)
-            place += 1
+            yield from _stage(f"{ours}.{i}", f"{theirs}.{level}", index)
+            index += 1
             continue
         sampler = f"{theirs}.{level}.{samplers}.0"
         if isinstance(layer, ResidualBlock):
             yield from _residual_block(f"{ours}.{i}", sampler)
         else:
             yield f"{ours}.{i}.conv", (f"{sampler}.conv",)
-        level, place = level + 1, 0
+        level, index = level + 1, 0
 
 
-def _stage(ours: str, theirs: str, place: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield from _residual_block(f"{ours}.block", f"{theirs}.resnets.{place}")
-    attention = f"{theirs}.attentions.{place}"
+def _stage(ours: str, theirs: str, index: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield from _residual_block(f"{ours}.block", f"{theirs}.resnets.{index}")
+    attention = f"{theirs}.attentions.{index}"
     yield f"{ours}.attention.norm", (f"{attention}.group_norm",)
     yield f"{ours}.attention.to_qkv", tuple(f"{attention}.{part}" for part in QKV)
     yield f"{ours}.attention.to_out", (f"{attention}.to_out.0",)

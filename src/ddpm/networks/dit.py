@@ -1,13 +1,14 @@
-"""The diffusion transformer of Peebles and Xie 2023: a picture as a row of patches, and the timestep and the
-class in the normalisations of every block (adaLN-Zero)."""
+"""The diffusion transformer of Peebles and Xie 2023: an image as a row of patches, conditioned on the
+timestep and the class in the normalisations of every block (adaLN-Zero)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ddpm.networks.attention import attend
-from ddpm.networks.inputs import check_size, known_labels, sinusoids
+from ddpm.networks import kernels
+from ddpm.networks.initialisation import xavier, zero
+from ddpm.networks.inputs import check_labels, check_size, no_labels, sinusoids
 
 TIME_FREQUENCIES = 256
 """Sinusoids of the timestep; the same for every size in the paper's code."""
@@ -16,7 +17,7 @@ TIME_FREQUENCIES = 256
 def positions(rows: int, columns: int, width: int, device: torch.device) -> Tensor:
     """The fixed position embedding of the patches: half of it sinusoids of the column, half of the row.
 
-    It is a function of the picture's size alone and takes next to no time, so no network keeps it.
+    It is a function of the image's size alone and takes next to no time, so no network keeps it.
 
     Returns:
         float32 [rows * columns, width], in the order of `DiT`'s patches: row by row.
@@ -58,7 +59,7 @@ class Block(nn.Module):
         b, n, width = x.shape
         qkv = self.to_qkv(x).view(b, n, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
-        return self.to_out(attend(q, k, v).transpose(1, 2).reshape(b, n, width))
+        return self.to_out(kernels.attention(q, k, v).transpose(1, 2).reshape(b, n, width))
 
 
 class DiT(nn.Module):
@@ -67,7 +68,7 @@ class DiT(nn.Module):
     Args:
         in_channels: channels of x_t.
         out_channels: channels of the prediction; twice the image's where the variance is learned.
-        num_classes: of a class-conditional network, whose table has one more row for pictures without label;
+        num_classes: of a class-conditional network, whose table has one more row for no label;
             None is unconditional.
         patch_size: pixels on the side of a patch; height and width must be divisible by it (`size_multiple`).
         width: features of a token.
@@ -115,15 +116,15 @@ class DiT(nn.Module):
     def _initialise(self) -> None:
         """adaLN-Zero: every block starts as the identity, and the output as zero."""
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        for table in (self.time[0], self.time[2], self.classes):
-            if table is not None:
-                nn.init.normal_(table.weight, std=0.02)
-        for layer in (*(block.modulation for block in self.layers), self.modulation_out, self.patches_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            xavier(module)
+        for module in (*self.time, self.classes):
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, Block):
+                zero(module.modulation)
+        zero(self.modulation_out)
+        zero(self.patches_out)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from x_t.
@@ -141,9 +142,10 @@ class DiT(nn.Module):
                 is given labels.
         """
         check_size(x, self.size_multiple)
+        check_labels(labels, self.num_classes)
         rows, columns = (size // self.patch_size for size in x.shape[-2:])
         h = self.patches_in(self._patchify(x)) + positions(rows, columns, self.width, x.device).to(x.dtype)
-        condition = self._condition(t, known_labels(labels, t, self.num_classes), x.dtype)
+        condition = self._condition(t, labels, x.dtype)
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 h = checkpoint(layer, h, condition, use_reentrant=False)
@@ -153,10 +155,12 @@ class DiT(nn.Module):
         return self._unpatchify(self.patches_out(modulate(h, shift, scale)), rows, columns)
 
     def _condition(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """What every block is told, activated: [B, D]."""
+        """The embedding of time and class that conditions every block, activated: [B, D]."""
         condition = self.time(sinusoids(t, TIME_FREQUENCIES).to(dtype))
         if self.classes is not None:
-            condition = condition + self.classes(torch.where(labels < 0, self.num_classes, labels))
+            labels = no_labels(t) if labels is None else labels
+            row = torch.where(labels < 0, self.classes.num_embeddings - 1, labels)  # the last is no label
+            condition = condition + self.classes(row)
         return F.silu(condition)
 
     def _patchify(self, x: Tensor) -> Tensor:

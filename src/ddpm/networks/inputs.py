@@ -1,4 +1,4 @@
-"""What every network does with its inputs: sinusoids of the timestep, labels or none, a size that fits."""
+"""What every network does with its inputs: sinusoids of the timestep, checks of labels and image size."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 NO_LABEL = -1
-"""The label of a picture whose class is unknown, or withheld."""
+"""The label of an image whose class is unknown, or withheld."""
 
 
 def sinusoids(t: Tensor, dim: int, *, freq_shift: int = 0, max_period: float = 10_000.0) -> Tensor:
@@ -29,26 +29,23 @@ def sinusoids(t: Tensor, dim: int, *, freq_shift: int = 0, max_period: float = 1
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def known_labels(labels: Tensor | None, t: Tensor, num_classes: int | None) -> Tensor | None:
-    """The labels that a network works with: int64 [B] for every conditional network, none for the others.
+def no_labels(t: Tensor) -> Tensor:
+    """`NO_LABEL` for every image: int64 [B], beside timesteps t [B]."""
+    return torch.full_like(t, NO_LABEL, dtype=torch.int64)
 
-    Args:
-        labels: int64 [B], `NO_LABEL` where there is none; None where no picture has one.
-        t: timesteps [B].
-        num_classes: of the network; None where it is unconditional.
+
+def check_labels(labels: Tensor | None, num_classes: int | None) -> None:
+    """Refuse labels for an unconditional network, which is one without `num_classes`.
 
     Raises:
-        ValueError: where an unconditional network is given labels.
+        ValueError: saying so.
     """
-    if num_classes is None:
-        if labels is not None:
-            raise ValueError("labels: this network was built without num_classes, so it takes none")
-        return None
-    return torch.full_like(t, NO_LABEL, dtype=torch.int64) if labels is None else labels
+    if num_classes is None and labels is not None:
+        raise ValueError("labels: this network was built without num_classes, so it takes none")
 
 
 def check_size(x: Tensor, multiple: int) -> None:
-    """Refuse pictures [B, C, H, W] whose height or width is no multiple of `multiple`.
+    """Refuse images [B, C, H, W] whose height or width is no multiple of `multiple`.
 
     Raises:
         ValueError: naming the nearest sizes that work.
@@ -58,6 +55,6 @@ def check_size(x: Tensor, multiple: int) -> None:
             below = size // multiple * multiple
             near = f"{below} or {below + multiple}" if below else f"{multiple}"
             raise ValueError(
-                f"pictures of {x.shape[-2]}x{x.shape[-1]}: {name} {size} must be a multiple of {multiple}, "
+                f"images of {x.shape[-2]}x{x.shape[-1]}: {name} {size} must be a multiple of {multiple}, "
                 f"use {near}"
             )

@@ -2,33 +2,17 @@
 conditioned on the timestep in every residual block, with self-attention on chosen levels. What Improved DDPM
 (Nichol and Dhariwal 2021) and ADM (Dhariwal and Nichol 2021) changed in it is there as options."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ddpm.networks import kernels
 from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage, Upsample
-from ddpm.networks.inputs import check_size, known_labels, sinusoids
-
-ONE_PRODUCT = 500_000
-"""Weights of the blocks' time layers up to which they are applied in one product: in a small network the
-calls take longer than the arithmetic, in a large one putting the weights side by side would.
-"""
-
-
-def _xavier(layer: nn.Module) -> None:
-    """Uniform initialisation by the mean of fan-in and fan-out, biases zero, as in the paper's code."""
-    if isinstance(layer, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+from ddpm.networks.initialisation import xavier, zero
+from ddpm.networks.inputs import check_labels, check_size, no_labels, sinusoids
 
 
 class UNet(nn.Module):
@@ -42,15 +26,15 @@ class UNet(nn.Module):
         num_classes: of a class-conditional network; None is unconditional.
         channels: features of the first convolution, which every level multiplies.
         multipliers: features of level i are `channels * multipliers[i]`; every level but the last halves the
-            picture, so height and width must be divisible by `size_multiple` = 2^(levels - 1).
+            image, so height and width must be divisible by `size_multiple` = 2^(levels - 1).
         blocks: residual blocks on each level of the encoder; the decoder has one more.
         attention_levels: levels with self-attention after every residual block, in the encoder and in the
             decoder; 0 is full resolution. The middle of the network has it always.
         heads: attention heads, on every level.
         channels_per_head: features of an attention head, on every level; decides in place of `heads`.
         scale_shift: the time scales and shifts features instead of being added to them.
-        residual_resampling: halve and double pictures within residual blocks, by average and by repetition,
-            rather than by convolutions of their own.
+        residual_resampling: halve and double feature maps within residual blocks, by average and by
+            repetition, rather than by convolutions of their own.
         symmetric_padding: pad what a strided convolution sees on all sides, not on the right and below only.
         dropout: probability, in every residual block.
         norm_groups: groups of every group normalisation; must divide the features of every level.
@@ -111,17 +95,19 @@ class UNet(nn.Module):
         time_dim = 4 * channels
         self.time = nn.Sequential(nn.Linear(channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
         self.classes = None if num_classes is None else nn.Embedding(num_classes, time_dim)
-        norm = {"norm_groups": norm_groups, "norm_eps": norm_eps}
 
         def residual(width_in: int, width_out: int, resample: nn.Module | None = None) -> ResidualBlock:
             return ResidualBlock(
-                width_in, width_out, time_dim,
-                dropout=dropout, scale_shift=scale_shift, resample=resample, **norm,
+                width_in, width_out, time_dim, scale_shift=scale_shift, resample=resample,
+                dropout=dropout, norm_groups=norm_groups, norm_eps=norm_eps,
             )  # fmt: skip
 
+        def attention(width: int) -> SelfAttention:
+            count = heads if channels_per_head is None else width // channels_per_head
+            return SelfAttention(width, heads=count, norm_groups=norm_groups, norm_eps=norm_eps)
+
         def stage(width_in: int, width_out: int, *, attend: bool) -> Stage:
-            attention = SelfAttention(width_out, heads=self._heads(width_out), **norm) if attend else None
-            return Stage(residual(width_in, width_out), attention)
+            return Stage(residual(width_in, width_out), attention(width_out) if attend else None)
 
         def halve(width: int) -> nn.Module:
             if residual_resampling:
@@ -182,18 +168,15 @@ class UNet(nn.Module):
                         f"{name}={getattr(self, name)} does not divide the {width} features of a level"
                     )
 
-    def _heads(self, width: int) -> int:
-        return self.heads if self.channels_per_head is None else width // self.channels_per_head
-
     def _initialise(self) -> None:
         """The paper's: every residual branch and the output start at zero, so the network starts as zero."""
-        self.apply(_xavier)
+        self.apply(xavier)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
-                _zero(module.conv_out)
+                zero(module.conv_out)
             elif isinstance(module, SelfAttention):
-                _zero(module.to_out)
-        _zero(self.conv_out)
+                zero(module.to_out)
+        zero(self.conv_out)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from x_t.
@@ -211,42 +194,39 @@ class UNet(nn.Module):
                 is given labels.
         """
         check_size(x, self.size_multiple)
-        embs = iter(self._time_embeddings(t, known_labels(labels, t, self.num_classes), x.dtype))
+        check_labels(labels, self.num_classes)
+        times = self._times(self._embedding(t, labels, x.dtype))
         h = self.conv_in(x)
         skips = [h]
         for layer in self.encoder:
-            h = self._run(layer, embs, h)
+            h = self._run(layer, times, h)
             skips.append(h)
         for layer in self.middle:
-            h = self._run(layer, embs, h)
+            h = self._run(layer, times, h)
         for layer in self.decoder:
-            skip = [skips.pop()] if isinstance(layer, Stage) else []
-            h = self._run(layer, embs, h, *skip)
+            skip = (skips.pop(),) if isinstance(layer, Stage) else ()
+            h = self._run(layer, times, h, *skip)
         return self.conv_out(F.silu(self.norm_out(h)))
 
-    def _time_embeddings(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Sequence[Tensor]:
-        """What each residual block is told of the time and the class, in the order in which they run:
-        [B, C_out], or [B, 2 C_out] with `scale_shift`.
-        """
-        time = self.time(sinusoids(t, self.channels, freq_shift=self.freq_shift).to(dtype))
+    def _embedding(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The embedding of time and class that conditions every block, activated: [B, 4 * channels]."""
+        embedding = self.time(sinusoids(t, self.channels, freq_shift=self.freq_shift).to(dtype))
         if self.classes is not None:
-            time = time + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
-        time = F.silu(time)
-        blocks = [
-            layer.block if isinstance(layer, Stage) else layer
-            for layer in [*self.encoder, *self.middle, *self.decoder]
+            labels = no_labels(t) if labels is None else labels
+            embedding = embedding + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
+        return F.silu(embedding)
+
+    def _times(self, embedding: Tensor) -> Mapping[nn.Module, Tensor]:
+        """What the layer `time` of each residual block makes of the embedding, by the layer that takes it."""
+        layers = [
+            layer
+            for layer in (*self.encoder, *self.middle, *self.decoder)
             if isinstance(layer, Stage | ResidualBlock)
         ]
-        layers = [block.time for block in blocks]
-        plain = [layer for layer in layers if type(layer) is nn.Linear]
-        if len(plain) < len(layers) or sum(layer.weight.numel() for layer in plain) > ONE_PRODUCT:
-            return [layer(time) for layer in layers]
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers])
-        return F.linear(time, weight, bias).split([layer.out_features for layer in layers], dim=1)
+        return dict(zip(layers, kernels.apply_each([layer.time for layer in layers], embedding), strict=True))
 
-    def _run(self, layer: nn.Module, embs: Iterator[Tensor], h: Tensor, *skip: Tensor) -> Tensor:
-        inputs = (h, next(embs), *skip) if isinstance(layer, Stage | ResidualBlock) else (h,)
+    def _run(self, layer: nn.Module, times: Mapping[nn.Module, Tensor], h: Tensor, *skip: Tensor) -> Tensor:
+        inputs = (h, times[layer], *skip) if layer in times else (h,)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)

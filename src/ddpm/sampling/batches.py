@@ -1,4 +1,4 @@
-"""Drawing many pictures: in batches that fit, after saying how long it will take, with a countdown."""
+"""Drawing many images: in batches that fit, after saying how long it will take, with a countdown."""
 
 import logging
 import math
@@ -68,10 +68,10 @@ def announced_sampling(
     Returns:
         float32 [len(images), C, H, W] in [-1, 1], on the CPU; None where `stop` said so.
     """
-    sampler, start = sampler or module.sampler, start or FromNoise()
+    sampler = sampler or module.sampler
     batch_size = batch_size or images_at_once(module)
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    steps = sampler.nfe(module.schedule.num_timesteps, start.t)
+    steps = sampler.nfe(module.schedule.num_timesteps, None if start is None else start.t)
     guidance = settings.get("guidance")
     seconds = seconds_to_sample(module, images, sampler, start, batch_size=batch_size, guidance=guidance)
     if seconds > WORTH_A_WORD:

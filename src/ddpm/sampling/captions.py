@@ -1,0 +1,124 @@
+"""Captions of images: a line of text in a font of the system that has its letters."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+log = logging.getLogger(__name__)
+
+CAPTION = 14
+"""Height of a caption in pixels."""
+
+SIZE = CAPTION - 3
+"""Of its letters."""
+
+FONTS = (
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf",
+    # Chinese, Japanese, Korean: Linux, macOS, Windows
+    "NotoSansCJK-Regular.ttc", "NotoSansCJK-Regular.otf", "NotoSansCJKsc-Regular.otf",
+    "NotoSansSC-Regular.otf", "SourceHanSansSC-Regular.otf", "SourceHanSans.ttc",
+    "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "DroidSansFallback.ttf", "uming.ttc",
+    "PingFang.ttc", "Hiragino Sans GB.ttc", "STHeiti Light.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf",
+    "msyh.ttc", "msyh.ttf", "simsun.ttc", "YuGothR.ttc", "meiryo.ttc", "malgun.ttf",
+    # other scripts
+    "Nirmala.ttc", "Nirmala.ttf", "LeelawUI.ttf", "segoeui.ttf", "Arial.ttf", "FreeSans.ttf", "unifont.otf",
+    "unifont.ttf",
+)  # fmt: skip
+"""Files that are looked for, in this order, where Pillow's own font, which has little beyond ASCII, lacks a
+letter."""
+
+DIRECTORIES = (
+    "~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr/share/fonts",
+    "~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts",
+    "$LOCALAPPDATA/Microsoft/Windows/Fonts", "$WINDIR/Fonts",
+)  # fmt: skip
+"""Where Linux, macOS and Windows keep fonts."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def caption(text: str, width: int, background: int) -> np.ndarray:
+    """White text on grey, cut to fit: uint8 [CAPTION, width, 3]."""
+    font = font_for(text) or _pillows()
+    while text and font.getlength(text) > width - 2:
+        text = text[:-1]
+    strip = Image.new("RGB", (width, CAPTION), (background,) * 3)
+    ImageDraw.Draw(strip).text((width / 2, CAPTION / 2), text, fill="white", font=font, anchor="mm")
+    return np.asarray(strip)
+
+
+def legible(classes: Sequence[str]) -> list[str]:
+    """The names of classes as a caption can show them: a class is its number where no font has its letters.
+
+    The log says so, once for the same classes.
+    """
+    return list(_legible(tuple(classes)))
+
+
+@cache
+def _legible(classes: tuple[str, ...]) -> tuple[str, ...]:
+    lost = [name for name in classes if font_for(name) is None]
+    if lost:
+        log.warning(
+            "no font of this system has the letters of %s: grids show the number of such a class instead",
+            ", ".join([*lost[:3], "..."] if len(lost) > 3 else lost),
+        )
+    return tuple(str(number) if name in lost else name for number, name in enumerate(classes))
+
+
+@cache
+def font_for(text: str) -> Font | None:
+    """The first font that has every letter of a text; None where there is none."""
+    return next((font for font in _fonts() if all(_has(font, letter) for letter in {*text} - {" "})), None)
+
+
+def _fonts() -> Iterator[Font]:
+    yield _pillows()
+    files = _files()
+    for name in FONTS:
+        if name.lower() in files:
+            font = _load(files[name.lower()])
+            if font is not None:
+                yield font
+
+
+@cache
+def _pillows() -> Font:
+    return ImageFont.load_default(SIZE)
+
+
+@cache
+def _load(path: Path) -> Font | None:
+    try:
+        return ImageFont.truetype(path, SIZE)
+    except OSError:  # damaged, or of a kind that FreeType does not read
+        return None
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """Every font file of the system by its name in small letters."""
+    found: dict[str, Path] = {}
+    for directory in [*DIRECTORIES, *_of_matplotlib()]:
+        for parent, _, names in os.walk(os.path.expanduser(os.path.expandvars(directory))):
+            for name in names:
+                found.setdefault(name.lower(), Path(parent, name))
+    return found
+
+
+def _of_matplotlib() -> list[str]:
+    """Where matplotlib, which is not imported for it, keeps a font of all European letters."""
+    spec = find_spec("matplotlib")
+    return [] if spec is None or not spec.origin else [f"{Path(spec.origin).parent}/mpl-data/fonts/ttf"]
+
+
+def _has(font: Font, letter: str) -> bool:
+    """Whether a font draws something else for a letter than for a character that no font has."""
+    drawn, missing = font.getmask(letter), font.getmask("\uffff")
+    return (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))

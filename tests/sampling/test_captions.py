@@ -1,0 +1,110 @@
+"""Captions are drawn in a font that has their letters, or not drawn wrongly."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+from ddpm.sampling import captions
+from ddpm.sampling.captions import CAPTION, caption, legible
+from ddpm.sampling.figures import sheet
+
+
+@pytest.fixture(autouse=True)
+def _no_memory() -> Iterator[None]:
+    """Of what was found on this system, before and after."""
+    caches = [captions.font_for, captions._files, captions._load, captions._legible]
+    for remembered in caches:
+        remembered.cache_clear()
+    yield
+    for remembered in caches:
+        remembered.cache_clear()
+
+
+@pytest.fixture
+def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of fonts that is the only one of the system."""
+    monkeypatch.setattr(captions, "DIRECTORIES", [str(tmp_path)])
+    monkeypatch.setattr(captions, "_of_matplotlib", list)
+    return tmp_path
+
+
+def make_font(path: Path, letters: str) -> None:
+    """A font in which each letter is a bar of its own width, and whatever else a square."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [f"g{ord(letter):x}" for letter in letters]
+    glyphs = {}
+    for i, name in enumerate([".notdef", *names]):
+        pen = TTGlyphPen(None)
+        width = 900 if name == ".notdef" else 100 * i
+        for j, corner in enumerate([(0, 0), (0, 800), (width, 800), (width, 0)]):
+            (pen.lineTo if j else pen.moveTo)(corner)
+        pen.closePath()
+        glyphs[name] = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(list(glyphs))
+    builder.setupCharacterMap({ord(letter): name for letter, name in zip(letters, names, strict=True)})
+    builder.setupGlyf(glyphs)
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Bars", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=800, sTypoDescender=-200)
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_a_font_of_the_system_that_has_the_letters_is_used(fonts: Path, caplog: pytest.LogCaptureFixture):
+    make_font(fonts / "latin" / "DejaVuSans.ttf", "é")
+    make_font(fonts / "中文" / "WQY-ZenHei.ttc", "海船")
+    assert legible(["cat", "海船", "é"]) == ["cat", "海船", "é"]
+    assert Path(captions.font_for("海船").path).name == "WQY-ZenHei.ttc"
+    assert Path(captions.font_for("é").path).name == "DejaVuSans.ttf"
+    assert not caplog.records
+    one, other = caption("海", 64, 0), caption("船", 64, 0)
+    assert one.max() > 200
+    assert not np.array_equal(one, other)  # letters of their own, not boxes
+
+
+def test_a_class_whose_letters_no_font_has_is_its_number(fonts: Path, caplog: pytest.LogCaptureFixture):
+    make_font(fonts / "msyh.ttc", "海")  # one of the two letters only
+    (fonts / "PingFang.ttc").write_bytes(b"damaged")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert legible(["cat", "海船"]) == ["cat", "1"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "海船" in caplog.text
+
+
+def test_european_letters_need_no_font_of_the_system(monkeypatch: pytest.MonkeyPatch):
+    """Pillow's own font has hardly any; matplotlib's, which is always there, has them."""
+    monkeypatch.setattr(captions, "DIRECTORIES", [])
+    names = ["café", "straße", "кошка", "πλοίο", "żółw"]
+    assert legible(names) == names
+
+
+@pytest.mark.parametrize("width", [8, 30, 64])
+def test_captions_are_cut_to_fit(width: int):
+    strip = caption("a name that is far too long", width, 64)
+    assert strip.shape == (CAPTION, width, 3)
+    assert (strip[:, [0, -1]] == 64).all()
+
+
+class Two:
+    """A model of two classes, as far as a sheet asks."""
+
+    classes = ["cat", "海船"]  # noqa: RUF012
+
+    def labels_of(self, indices: range, labels: object = None) -> list[int]:
+        return [i % 2 for i in indices]
+
+
+def test_sheets_show_what_can_be_read(fonts: Path):
+    blank = -torch.ones(2, 1, 8, 8)
+    picture = sheet(Two(), blank)
+    number = caption("1", 64, 64)
+    assert np.array_equal(picture[2 : 2 + CAPTION, 68 : 68 + 64], number)
