@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from ddpm.app.loading import Run, load
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from hydra import compose, initialize_config_dir
 from published import PUBLISHED, awake, narrow
 from torch import Tensor
 
-from ddpm.app.loading import Run, load
 from ddpm.app.run_directory import register_resolver
 from ddpm.diffusion.objectives import X0, Epsilon, V
 from ddpm.diffusion.variances import FixedLarge, FixedSmall
