@@ -3,8 +3,9 @@
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ ALLOWED = (
 )
 """Packages whose classes and functions a configuration may build. Loading an object with one of these runs no
 code that came with the configuration."""
+
+
+NODE_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+"""Keys of a node that are not arguments."""
 
 
 @dataclass(frozen=True)
@@ -138,3 +143,40 @@ def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:
         frozenset([*without_default[skip:], *required]),
         node.args.kwarg is not None,
     )
+
+
+def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """Build what a node names, and what the nodes within it name.
+
+    Args:
+        key: where the node stands, for messages.
+        node: `_target_` and its keyword arguments; `_args_` gives positional ones, `_partial_: true` a partial
+            that waits for the rest.
+        args, kwargs: further arguments, handed on as they are.
+
+    Raises:
+        UsageError: where the constructor refuses its arguments.
+    """
+    target = resolve(key, node["_target_"])
+    own = {
+        name: _build_within(f"{key}.{name}", value) for name, value in node.items() if name not in NODE_KEYS
+    }
+    positional = [_build_within(f"{key}._args_", value) for value in node.get("_args_", ())]
+    make = partial(target, *positional, *args, **{**own, **kwargs})
+    if node.get("_partial_"):
+        return make
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        message = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(message if message.startswith(key) else f"{key}: {message}") from error
+
+
+def _build_within(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(key, value)
+        return {name: _build_within(f"{key}.{name}", child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_build_within(f"{key}[{index}]", child) for index, child in enumerate(value)]
+    return value

@@ -15,7 +15,9 @@ from ddpm.errors import UsageError
 PROVIDED = {
     "data": ("seed",),
     "model": ("in_channels", "out_channels", "num_classes"),
-    "optimizer": ("parameters",),
+    "optimizer": ("params",),
+    "lr_schedule": ("optimizer",),
+    "ema": ("network",),
     "logger": ("directory", "id", "config"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""

@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from ddpm.app import check
-from ddpm.app.build import build_module
 from ddpm.errors import UsageError
 from ddpm.sampling.batches import announced_sampling
 from ddpm.training import checkpoints
+from ddpm.training.building import PARTS, rebuild
 from ddpm.training.module import DDPM
-
-PARTS = (
-    "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "guidance",
-    "optimizer",
-)  # fmt: skip
-"""Groups that a model is built from; a run's callbacks, data and loggers are not built again."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +127,7 @@ def load(
     check.check_keys(parts, parts, allow_targets)
     check.check_foreign_targets(parts)
     try:
-        module = build_module(config, checkpoint["data"])
-        module.load_state_dict(checkpoint["state_dict"])
-        module.ema.load_state_dict(checkpoint["ema"])
+        module = rebuild(checkpoint, allow_targets)
     except (UsageError, RuntimeError, KeyError) as error:
         raise UsageError(f"ckpt={file}: does not fit this version of the project: {error}") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

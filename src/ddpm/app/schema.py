@@ -49,7 +49,6 @@ class RootSettings:
     seed: int
     preflight: bool
     conditional: bool
-    ema_decay: float
     clip_x_0: bool
     ckpt: str | None
     init: str | None

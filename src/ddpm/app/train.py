@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm.app import check, terminal
-from ddpm.app.build import build, build_data, build_module, describe
+from ddpm.app.build import build, build_data, describe
 from ddpm.app.check import SWITCHES
 from ddpm.app.command_line import Job, is_leader
 from ddpm.app.inspect import contact_sheet, some_of
@@ -33,6 +33,7 @@ from ddpm.runtime.device import trains_on
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.progress import duration
 from ddpm.training import checkpoints
+from ddpm.training.building import build_module
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interrupted, Interruption
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 
 CONTINUED = (
     "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
-    "optimizer", "ema_decay", "trainer.accumulate_grad_batches",
+    "optimizer", "ema", "trainer.accumulate_grad_batches",
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 
@@ -308,12 +309,13 @@ def _resume(config: dict[str, Any], data: dict[str, Any]) -> _Resume:
             f"ckpt={path}: belongs to another run: {differing[0]}. Continue it with its own "
             f"configuration{with_its_own}, or start a new run from its weights with init="
         )
-    total_steps = config["optimizer"].get("total_steps")
-    if total_steps is not None and max_steps > total_steps:
-        raise UsageError(
-            f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {total_steps}; "
-            "start a new run from its weights with init="
-        )
+    total_steps = (config["lr_schedule"] or {}).get("total_steps")
+    if config["lr_schedule"] == checkpoint["config"].get("lr_schedule") and total_steps is not None:
+        if max_steps > total_steps:
+            raise UsageError(
+                f"trainer.max_steps={max_steps}: the learning rate of this run falls to its end at step "
+                f"{total_steps}; choose how it goes on, such as lr_schedule=constant"
+            )
     return resume
 
 
@@ -350,8 +352,7 @@ def _start_from(module: DDPM, init: str) -> None:
         )
     except ValueError as error:
         raise UsageError(f"init={path}: {error}") from error
-    own = dict(module.network.named_parameters())
-    theirs = checkpoint["ema"]["parameters"]
+    own, theirs = module.network.state_dict(), checkpoints.averaged_weights(checkpoint)
     for name in sorted({*own, *theirs}):
         shapes = [tuple(weights[name].shape) if name in weights else None for weights in (own, theirs)]
         if shapes[0] != shapes[1]:
@@ -360,8 +361,7 @@ def _start_from(module: DDPM, init: str) -> None:
                 f"there; "
                 "choose the model that it was trained with"
             )
-    module.network.load_state_dict(theirs, strict=False)
-    module.ema.load_state_dict({"num_updates": 0, "parameters": theirs})
+    module.start_from(theirs)
 
 
 def _write_config(directory: Path, config: dict[str, Any] | None) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.model import Model
 
 CELL = 64
@@ -83,7 +84,7 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
     Returns:
         uint8 [height, width, 3].
     """
-    told = module.labels_of(range(len(drawn)), labels)
+    told = labels_of(module, range(len(drawn)), labels)
     if told is None:
         return grid(to_uint8(drawn))
     turn = len(labels or module.classes)
