@@ -57,7 +57,8 @@ def waiting(steps: int = 60) -> None:
     from lightning.pytorch.profilers import SimpleProfiler
 
     from ddpm.app import check, run_directory
-    from ddpm.app.build import build_data, build_module, describe
+    from ddpm.app.build import build_data, describe
+    from ddpm.training.building import build_module
 
     run_directory.register_resolver()
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):

@@ -29,6 +29,7 @@ from ddpm.data.augmentation import normalize
 from ddpm.data.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.samplers import DDIM, DDIMInversion
+from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import to_uint8
 
 Pixels = NDArray[np.float64]
@@ -98,7 +99,7 @@ def main() -> None:
     figures = []
     for seed in arguments.seeds:
         images = to_uint8(run.sample(arguments.n, seed=seed, batch_size=arguments.n)).numpy()
-        figures.append(row(f"seed {seed}", pixels(images), run.module.labels_of(range(arguments.n))))
+        figures.append(row(f"seed {seed}", pixels(images), labels_of(run.module, range(arguments.n))))
     print("{:12}{:9.2f}{:12.4f}{:9.2f}{:11.3f}".format("mean", *np.mean(figures, axis=0)))
     error = round_trip(run, digits.validation.images, digits.validation.labels, 200)
     print(f"round trip  {error:.4f}")

@@ -93,7 +93,8 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     It was never trained: what begins at zero is random, so that classes, noise and steps all show.
     """
-    from ddpm.app.build import build_data, build_module, describe
+    from ddpm.app.build import build_data, describe
+    from ddpm.training.building import build_module
     from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
 
     config = composed(

@@ -1,10 +1,12 @@
 """Small models and trainers that several test files build."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
+from torch.optim import Adam
 
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import DDIM
@@ -15,8 +17,9 @@ from ddpm.diffusion.weighting import Simple, Weighting
 from ddpm.networks.unet import UNet
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.checkpoints import AtomicCheckpointIO
+from ddpm.training.ema import EMA
+from ddpm.training.lr_schedules import warmup
 from ddpm.training.module import DDPM
-from ddpm.training.optimizers import adam
 
 
 def small_unet(dropout: float = 0.0) -> UNet:
@@ -41,10 +44,11 @@ def make_module(
         weighting=weighting or Simple(),
         timesteps=timesteps or Uniform(),
         sampler=DDIM(5),
-        optimizer=lambda parameters: adam(parameters, lr=2e-3, warmup_steps=3),
+        optimizer=partial(Adam, lr=2e-3, fused=True),
+        lr_schedule=partial(warmup, warmup_steps=3),
         image_shape=(1, 8, 8),
         classes=classes,
-        ema_decay=0.9,
+        ema=partial(EMA, decay=0.9),
         seed=seed,
         config={"seed": seed},
         data={"image_shape": [1, 8, 8]},

@@ -70,10 +70,16 @@ def test_the_papers_run_is_stated_whole():
         "dropout": 0.1,
     }
     assert config["optimizer"]["lr"] == 2e-4
-    assert config["optimizer"]["warmup_steps"] == 5000
+    assert config["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert config["optimizer"]["betas"] == [0.9, 0.999]
+    assert config["lr_schedule"] == {
+        "_target_": "ddpm.training.lr_schedules.warmup",
+        "_partial_": True,
+        "warmup_steps": 5000,
+    }
     assert config["data"]["batch_size"] == 128
     assert config["data"]["horizontal_flip"] is True
-    assert config["ema_decay"] == 0.9999
+    assert config["ema"]["decay"] == 0.9999
     assert config["trainer"]["gradient_clip_val"] == 1.0
     assert config["trainer"]["max_steps"] == 800_000
     assert config["schedule"] == {"_target_": "ddpm.diffusion.schedules.linear", "num_timesteps": 1000}

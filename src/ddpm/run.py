@@ -24,7 +24,7 @@ from ddpm.runtime.device import default_device
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.figures import grid, sheet, to_uint8
 from ddpm.training import checkpoints
-from ddpm.training.building import PARTS, build_module
+from ddpm.training.building import rebuild
 from ddpm.training.module import DDPM
 
 
@@ -229,12 +229,8 @@ def load(
         UsageError: where there is no checkpoint that can be read.
     """
     file, checkpoint = found(path)
-    config = checkpoint["config"]
-    targets.check_names("", {name: config[name] for name in PARTS if name in config}, allow_targets)
     try:
-        module = build_module(config, checkpoint["data"])
-        module.load_state_dict(checkpoint["state_dict"])
-        module.on_load_checkpoint(checkpoint)
+        module = rebuild(checkpoint, allow_targets)
     except (UsageError, RuntimeError, KeyError) as error:
         raise UsageError(f"ckpt={file}: does not fit this version of the project: {error}") from error
     device = device or default_device()
@@ -242,7 +238,7 @@ def load(
         module.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from error
-    return Run(module, config, checkpoint["global_step"], file)
+    return Run(module, checkpoint["config"], checkpoint["global_step"], file)
 
 
 def found(path: str | Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:

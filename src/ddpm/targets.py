@@ -36,6 +36,10 @@ SOURCES = Path(__file__).parents[1]
 """The directory that our packages lie in."""
 
 
+NODE_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+"""Keys of a node that are not arguments."""
+
+
 @dataclass(frozen=True)
 class Parameters:
     """The keys that a constructor takes.

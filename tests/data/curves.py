@@ -27,7 +27,8 @@ def curve(settings: Settings, steps: int) -> list[float]:
     from lightning.pytorch import Callback, Trainer
 
     from ddpm.app import check, run_directory
-    from ddpm.app.build import build_data, build_module, describe
+    from ddpm.app.build import build_data, describe
+    from ddpm.training.building import build_module
     from ddpm.training.callbacks.scalars import TrainingRows
 
     class Losses(Callback):

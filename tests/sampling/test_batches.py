@@ -10,7 +10,8 @@ from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.start import FromImage
 from ddpm.sampling import batches as sampling
-from ddpm.sampling.batches import announced_sampling, images_at_once, nfe
+from ddpm.sampling.batches import announced_sampling, images_at_once
+from ddpm.sampling.drawing import nfe
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_pictures_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytes
     for average in module.ema._average:
         average.normal_(std=0.1)
     together = announced_sampling(module, range(6))
-    monkeypatch.setattr(sampling, "images_at_once", lambda module: 4)
+    monkeypatch.setattr(sampling, "images_at_once", lambda model: 4)
     asked = []
     module.network.register_forward_hook(lambda *args: asked.append(len(args[2])))
     torch.testing.assert_close(announced_sampling(module, range(6)), together, rtol=0, atol=1e-4)
@@ -53,7 +54,7 @@ def test_what_takes_long_is_announced(
     seconds: float, announced: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     module = make_module()
-    monkeypatch.setattr(sampling, "_seconds_a_use", lambda module, n: seconds / 3)
+    monkeypatch.setattr(sampling, "_seconds_a_use", lambda model, n: seconds / 3)
     with caplog.at_level(logging.INFO):
         announced_sampling(module, range(2), sampler=DDIM(3))
     assert ("drawing 2 images in 3 steps: about 3 min 20 s" in caplog.text) == announced

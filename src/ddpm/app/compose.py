@@ -121,8 +121,10 @@ def run_configuration(arguments: Arguments) -> Path | None:
     if arguments.config_dir is None or arguments.config_name is None:
         return None
     file = arguments.config_dir / Path(arguments.config_name).with_suffix(".yaml")
-    beside = ("run.json", "checkpoints", "metrics.csv")
-    return file if file.is_file() and any((file.parent / name).exists() for name in beside) else None
+    if not file.is_file():
+        return None
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return file if isinstance(values, dict) and "_target_" in (values.get("trainer") or ()) else None
 
 
 def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | None:

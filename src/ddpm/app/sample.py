@@ -25,7 +25,8 @@ from ddpm.run import Run, load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
-from ddpm.sampling.batches import images_at_once, nfe
+from ddpm.sampling.batches import images_at_once
+from ddpm.sampling.drawing import labels_of, nfe
 from ddpm.sampling.figures import sheet, to_uint8
 from ddpm.targets import build
 
@@ -171,5 +172,5 @@ def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -
 def _arrays(run: Run, drawn: Tensor, labels: list[int] | None) -> dict[str, np.ndarray]:
     """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches."""
     arrays = {"arr_0": to_uint8(drawn).permute(0, 2, 3, 1).numpy()}
-    told = run.module.labels_of(range(len(drawn)), labels)
+    told = labels_of(run.module, range(len(drawn)), labels)
     return arrays if told is None else {**arrays, "arr_1": np.array(told)}

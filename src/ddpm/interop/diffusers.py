@@ -21,7 +21,8 @@ from ddpm.diffusion.weighting import Hybrid, Simple
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
-from ddpm.training.optimizers import adam
+from ddpm.training.ema import EMA
+from ddpm.training.lr_schedules import warmup
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
 
     _, checkpoint = checkpoints.find(Path(run))
     config, data = checkpoint["config"], checkpoint["data"]
-    network = _network(config["model"], checkpoint["ema"]["parameters"])
+    network = _network(config["model"], checkpoints.averaged_weights(checkpoint))
     scheduler = _scheduler_config(config)
     _, height, width = data["image_shape"]
     unet, weights = unet_to_diffusers(network, (height, width))
@@ -344,8 +345,9 @@ def _unsaid() -> dict[str, Any]:
         "timesteps": _target(Uniform),
         "sampler": _target(Ancestral),
         "guidance": _target(NoGuidance),
-        "optimizer": _target(adam, _partial_=True),
-        "ema_decay": 0.9999,
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 2e-4, "fused": True},
+        "lr_schedule": _target(warmup),
+        "ema": _target(EMA),
         "seed": 0,
     }
 

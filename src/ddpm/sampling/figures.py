@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm.sampling.captions import CAPTION, caption, legible
+from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.model import Model
 
 CELL = 64
@@ -70,7 +71,7 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
     Returns:
         uint8 [height, width, 3].
     """
-    shown = module.labels_of(range(len(drawn)), labels)
+    shown = labels_of(module, range(len(drawn)), labels)
     if shown is None or module.classes is None:
         return grid(to_uint8(drawn))
     names = legible(module.classes)

@@ -1,6 +1,5 @@
 """What images are drawn with: a network beside the process that it was trained for."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -9,11 +8,10 @@ from torch import Tensor, nn
 
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule
 from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import OnStep, Sampler
-from ddpm.diffusion.start import Start
+from ddpm.diffusion.samplers import Sampler
 
 Weights = Literal["ema", "raw"]
-"""The averaged weights, or the network's own."""
+"""The averaged weights, or the network's own. Where no average is kept, they are the same."""
 
 
 class Model(Protocol):
@@ -47,24 +45,4 @@ class Model(Protocol):
 
     def evaluating(self, weights: Weights = "ema") -> AbstractContextManager[None]:
         """The network without dropout, with the averaged weights or its own."""
-        ...
-
-    def labels_of(self, indices: range, labels: Sequence[int] | None = None) -> list[int] | None:
-        """The class of each image that is drawn; None where the network knows none."""
-        ...
-
-    def sample(
-        self,
-        indices: range,
-        *,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        weights: Weights = "ema",
-        labels: Sequence[int] | None = None,
-        guidance: Guidance | None = None,
-        start: Start | None = None,
-        known: Known | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Draw images at once: float32 [len(indices), C, H, W] in [-1, 1], on the model's device."""
         ...

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,21 @@ def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
         raise CheckpointError(
             f"{key}={path}: cannot be read, it is truncated or no checkpoint ({reason})"
         ) from error
-    if not isinstance(checkpoint, Mapping) or not {"state_dict", "ema", "config"} <= checkpoint.keys():
-        raise CheckpointError(
-            f"{key}={path}: is not a checkpoint of this project (no network, EMA and config)"
-        )
+    if not isinstance(checkpoint, Mapping) or not {"state_dict", "config"} <= checkpoint.keys():
+        raise CheckpointError(f"{key}={path}: is not a checkpoint of this project (no network and config)")
     return dict(checkpoint)
+
+
+def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state of the network that samples are drawn with: the average of its parameters, where the run kept
+    one, and all else as it was.
+    """
+    network = {
+        name.removeprefix("network."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("network.")
+    }
+    return network | dict(checkpoint.get("ema", {}).get("parameters", {}))
 
 
 def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:

@@ -1,18 +1,52 @@
-"""An exponential moving average of a network's parameters: the weights that samples are drawn with."""
+"""Averages of a network's parameters: the weights that samples are drawn with."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+
+class Average(Protocol):
+    """Follows the parameters of a network as they are trained."""
+
+    def update(self) -> None:
+        """Take the parameters as they are now into account; called after every optimizer step."""
+        ...
+
+    def reset(self) -> None:
+        """Begin anew at the parameters as they are now."""
+        ...
+
+    def follow(self) -> None:
+        """Go where the parameters are, into the memory layout that they have."""
+        ...
+
+    def swapped_in(self) -> AbstractContextManager[None]:
+        """Within the block the network computes with the average; its own parameters return in any case."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers for a checkpoint: `parameters`, the average by name, and what else there is to
+        know; empty where no average is kept.
+        """
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        ...
+
+
+MakeAverage = Callable[[nn.Module], Average]
+"""An average that waits for its network, such as a partial of a class here."""
 
 
 class EMA:
     """average <- decay * average + (1 - decay) * parameter, after every optimizer step.
 
     Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is forgotten within a few steps.
-    Only parameters are averaged, never buffers, and nothing is ever copied back into the network.
+    Only parameters are averaged, never buffers.
 
     Args:
         network: whose parameters are followed.
@@ -24,55 +58,102 @@ class EMA:
 
     def __init__(self, network: nn.Module, decay: float = 0.9999):
         if not 0 <= decay < 1:
-            raise ValueError(f"ema_decay={decay} must be at least 0 and below 1")
+            raise ValueError(f"ema.decay={decay} must be at least 0 and below 1")
         self.decay = decay
         self.num_updates = 0
+        self._is_in = False  # whether the average and the network's own parameters have changed places
         self._names = [name for name, _ in network.named_parameters()]
         self._parameters = [parameter for _, parameter in network.named_parameters()]
         self._average = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the parameters as they are now."""
         self._follow_device()
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         torch._foreach_lerp_(self._average, self._parameters, 1 - decay)
         self.num_updates += 1
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        self._follow_device()
+        for average, parameter in zip(self._average, self._parameters, strict=True):
+            average.copy_(parameter)
+        self.num_updates = 0
+
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Within the block the network computes with the average; its own parameters return in any case."""
+        """Within the block the network computes with the average; its own parameters return in any case.
+
+        Values change places, not tensors, so that whoever refers to a parameter (an optimizer, compiled
+        code, a shard) sees the average too. It costs six copies of the network, there and back, and memory
+        for one parameter. A block within a block changes nothing.
+        """
+        if self._is_in:
+            yield
+            return
         self._follow_device()
-        own = [parameter.data for parameter in self._parameters]
+        self._exchange()
         try:
-            for parameter, average in zip(self._parameters, self._average, strict=True):
-                parameter.data = average
             yield
         finally:
-            for parameter, data in zip(self._parameters, own, strict=True):
-                parameter.data = data
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for parameter, average in zip(self._parameters, self._average, strict=True):
+            own = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(own)
+        self._is_in = not self._is_in
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors and numbers: the average by parameter name, and how often it was updated."""
         return {
             "num_updates": self.num_updates,
             "parameters": dict(zip(self._names, self._average, strict=True)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of `state_dict`; the decay stays the one of the constructor."""
+        """Take up what `state_dict` gave; the decay stays the one of the constructor."""
         self.num_updates = state["num_updates"]
         for name, average in zip(self._names, self._average, strict=True):
             average.copy_(state["parameters"][name])
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Put the average where the parameters are, in the memory layout that they have."""
         self._average = [
             torch.empty_like(parameter, requires_grad=False).copy_(average)
             for parameter, average in zip(self._parameters, self._average, strict=True)
         ]
 
     def _follow_device(self) -> None:
-        if self._average[0].device != self._parameters[0].device:
+        if self._average and self._average[0].device != self._parameters[0].device:
             self.follow()
+
+
+class NoAverage:
+    """Nothing is averaged: the network's own weights are used everywhere.
+
+    Args:
+        network: whose parameters are not followed.
+    """
+
+    def __init__(self, network: nn.Module):
+        pass
+
+    def update(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
+
+    def follow(self) -> None:
+        pass
+
+    def swapped_in(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

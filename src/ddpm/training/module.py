@@ -1,62 +1,73 @@
-"""The LightningModule: the loss of a training step, and sampling from the network as it is now."""
+"""The LightningModule: the loss of a training step, and what belongs to a step."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ddpm.data.augmentation import Augmentation
 from ddpm.data.module import Batch
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
-from ddpm.diffusion.objectives import Objective
-from ddpm.diffusion.samplers import OnStep, Sampler
-from ddpm.diffusion.start import FromNoise, Start
+from ddpm.diffusion.objectives import Epsilon, Objective
+from ddpm.diffusion.samplers import Ancestral, OnStep, Sampler
+from ddpm.diffusion.start import Start
 from ddpm.diffusion.timesteps import Timesteps, Uniform
-from ddpm.diffusion.validity import check_combination, check_request
-from ddpm.diffusion.variances import Variance
-from ddpm.diffusion.weighting import Noised, Weighting
+from ddpm.diffusion.validity import check_combination
+from ddpm.diffusion.variances import FixedLarge, Variance
+from ddpm.diffusion.weighting import Noised, Simple, Weighting
 from ddpm.random import Purpose, Stream, permutation, seed_dropout
 from ddpm.runtime.arithmetic import activation_bytes, flops_per_image
 from ddpm.runtime.computing import AS_IT_IS, Computing
+from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Weights
-from ddpm.training.ema import EMA
+from ddpm.training import checkpoints
+from ddpm.training.batches import Counted
+from ddpm.training.callbacks.scalars import TrainingRows
+from ddpm.training.ema import EMA, MakeAverage
+from ddpm.training.gradients import clip_by_norm, clip_by_value, global_norm
 from ddpm.training.loggers import WandbLogger
+from ddpm.training.lr_schedules import MakeLRSchedule
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
+from ddpm.training.optimizers import MakeOptimizer, make_optimizer
 
-
-class MakeOptimizer(Protocol):
-    """An optimizer that waits for its parameters, such as a partial of `ddpm.training.optimizers.adam`."""
-
-    def __call__(self, parameters: Any) -> Any:
-        """What `LightningModule.configure_optimizers` returns."""
-        ...
+GOLDEN_RATIO = 0.6180339887498949
 
 
 class DDPM(LightningModule):
     """A denoising diffusion probabilistic model in training (Ho et al. 2020, algorithms 1 and 2).
 
+    It trains on batches of `ddpm.data`, and on those of any DataLoader: see `ddpm.training.batches.Counted`.
+
     Args:
         network: predicts from (x_t [B, C, H, W], t int64 [B]), and from labels int64 [B] as well where there
             are classes, -1 for none.
         schedule: the noising steps.
-        objective: what the network predicts.
-        variance: of the reverse step.
-        weighting: the loss, as a function of t.
-        timesteps: how training timesteps are drawn.
-        sampler: the reverse process that `sample` runs.
-        optimizer: made when training begins.
         image_shape: (C, H, W) of x_0.
-        classes: names of the classes that the network is told; None for an unconditional one.
-        guidance: how the class steers `sample`.
-        label_drop: how often the data withholds the class in training, which guidance cannot do without.
-        ema_decay: of the averaged weights.
-        clip_x_0: keep predicted pictures within [-1, 1] while sampling.
-        seed: of the run; training draws everything from it, the step, and the place in the global batch.
+        objective: what the network predicts; epsilon by default.
+        variance: of the reverse step; the larger of the fixed ones by default.
+        weighting: the loss, as a function of t; L_simple by default.
+        timesteps: how training timesteps are drawn; uniformly by default.
+        sampler: the reverse process that `sample` runs; ancestral sampling by default.
+        guidance: how the class steers `sample`; not at all by default.
+        optimizer: made of the parameters when training begins: a partial of any class of `torch.optim`.
+        lr_schedule: made of the optimizer then: a partial of a function of `ddpm.training.lr_schedules` or of
+            a class of `torch.optim.lr_scheduler`, and stepped once an optimizer step (`ReduceLROnPlateau`:
+            once a validation, by val/loss). The rate is constant by default.
+        ema: made of the network: how its weights are averaged.
+        classes: names of the classes that the network is conditioned on; None for an unconditional one.
+        label_drop: how often training withholds the class, which guidance cannot do without.
+        clip_x_0: keep predicted images within [-1, 1] while sampling.
+        seed: of the run; training draws everything from it, the step, and the index in the global batch.
         config: plain containers, kept in every checkpoint so that the model can be built again from it.
         data: plain containers that describe the data set, kept likewise.
 
@@ -69,58 +80,394 @@ class DDPM(LightningModule):
         network: nn.Module,
         schedule: NoiseSchedule,
         *,
-        objective: Objective,
-        variance: Variance,
-        weighting: Weighting,
-        timesteps: Timesteps,
-        sampler: Sampler,
-        optimizer: MakeOptimizer,
         image_shape: tuple[int, int, int],
-        classes: Sequence[str] | None = None,
+        objective: Objective | None = None,
+        variance: Variance | None = None,
+        weighting: Weighting | None = None,
+        timesteps: Timesteps | None = None,
+        sampler: Sampler | None = None,
         guidance: Guidance | None = None,
+        optimizer: MakeOptimizer = partial(Adam, lr=2e-4, fused=True),
+        lr_schedule: MakeLRSchedule | None = None,
+        ema: MakeAverage = EMA,
+        classes: Sequence[str] | None = None,
         label_drop: float = 0.0,
-        ema_decay: float = 0.9999,
         clip_x_0: bool = True,
         seed: int = 0,
         config: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.classes = None if classes is None else list(classes)
-        self.guidance = guidance or NoGuidance()
-        check_combination(
-            schedule=schedule,
-            objective=objective,
-            variance=variance,
-            weighting=weighting,
-            sampler=sampler,
-            guidance=self.guidance,
-            num_classes=self.num_classes,
-            label_drop=label_drop,
-        )
         self.network = network
         self.schedule = schedule
-        self.objective = objective
-        self.variance = variance
-        self.weighting = weighting
-        self.timesteps = timesteps
-        self.sampler = sampler
+        channels, height, width = image_shape
+        self.image_shape = (channels, height, width)
+        self.objective = objective or Epsilon()
+        self.variance = variance or FixedLarge()
+        self.weighting = weighting or Simple()
+        self.timesteps = timesteps or Uniform()
+        self.sampler = sampler or Ancestral()
+        self.guidance = guidance or NoGuidance()
         self.optimizer = optimizer
-        self.image_shape = image_shape
+        self.lr_schedule = lr_schedule
+        self.classes = None if classes is None else list(classes)
+        self.label_drop = label_drop
         self.clip_x_0 = clip_x_0
         self.seed = seed
         self.config = config
         self.data = data
-        self.ema = EMA(network, ema_decay)
-        self.train_loss = RunningMean()
-        self.gradient_norm = RunningMean()
-        self.val_loss = RunningMean()
+        check_combination(
+            schedule=schedule,
+            objective=self.objective,
+            variance=self.variance,
+            weighting=self.weighting,
+            sampler=self.sampler,
+            guidance=self.guidance,
+            num_classes=self.num_classes,
+            label_drop=label_drop,
+        )
+        self.ema = ema(network)
+        self.train_loss, self.gradient_norm = RunningMean(), RunningMean()
+        self.val_loss, self.test_loss = RunningMean(), RunningMean()
         self.learning_rate = float("nan")  # that of the last optimizer step
-        self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
+        self.images_per_step = 0  # over all devices and micro-batches
         self.computing = AS_IT_IS
         self._compiled = False
+        self._counted = Counted(self.image_shape, self.num_classes)
+        self._counted_in_evaluation = Counted(self.image_shape, self.num_classes)
+        self._drop = Augmentation(label_drop=label_drop, seed=seed)
+        self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
+        self._scaler: Any = None  # of the losses, in half precision
+        self._logs_losses = False
+        self._logged_step = 0
+        self._begins_lr_schedule = False
+        self._validated = False
+
+    @property
+    def num_classes(self) -> int | None:
+        """That the network is conditioned on; None for an unconditional one."""
+        return None if self.classes is None else len(self.classes)
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """What the network's output means, as losses see it."""
+        return Parametrization(self.objective, self.variance)
+
+    # The loss (Ho et al. 2020, algorithm 1)
+
+    def losses(self, x_0: Tensor, t: Tensor, eps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss of each sample, [B].
+
+        Args:
+            x_0: clean images [B, C, H, W] in [-1, 1].
+            t: timesteps int64 [B].
+            eps: unit Gaussian noise [B, C, H, W].
+            labels: int64 [B]; an unconditional network is not given them.
+        """
+        x_t = q_sample(self.schedule, x_0, t, eps)
+        conditions = () if self.classes is None else (labels,)
+        output = self.network(x_t, t, *conditions).float()
+        return self.weighting.losses(self.parametrization, self.schedule, Noised(x_0, t, eps, x_t), output)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Algorithm 1 on this device's part of the global batch."""
+        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
+        batch, stratum, strata = self._in_training(batch, batch_idx, micro_batch)
+        seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
+        num_timesteps = self.schedule.num_timesteps
+        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
+        t = self.timesteps.draw(u, num_timesteps, stratum, strata)
+        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
+        losses = self.losses(batch.x_0, t, eps, batch.labels)
+        if self.timesteps.adapts:
+            self._seen.append(torch.stack([t.float(), losses.detach()]))
+        loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
+        self.train_loss.add(loss.detach())
+        return loss
+
+    def _in_training(self, batch: Any, batch_idx: int, micro_batch: int) -> tuple[Batch, range, int]:
+        """The batch as ours, and where it stands among how many samples whose timesteps are spread together.
+
+        Those are the global batch; of somebody's own DataLoader, whose last step may have fewer
+        micro-batches, those of this micro-batch on all devices.
+        """
+        rank, world_size = self.global_rank, self.trainer.world_size
+        accumulation = self.trainer.accumulate_grad_batches
+        if isinstance(batch, Batch):
+            self.images_per_step = len(batch.x_0) * world_size * accumulation
+            return batch, batch.places, self.images_per_step
+        counted = self._counted(
+            batch,
+            step=self.trainer.global_step,
+            begins=micro_batch == 0,
+            first=batch_idx == 0,
+            rank=rank,
+            world_size=world_size,
+        )
+        if counted.labels is not None:
+            labels = self._drop.drop_labels(counted.labels, counted.step, counted.places)
+            counted = counted._replace(labels=labels)
+        size = len(counted.x_0)
+        self.images_per_step = size * world_size * accumulation
+        return counted, range(rank * size, (rank + 1) * size), size * world_size
+
+    def _stream(self, purpose: Purpose) -> Stream:
+        key = purpose, self.device
+        if key not in self._streams:
+            self._streams[key] = Stream(self.seed, purpose, self.device)
+        return self._streams[key]
+
+    # The optimizer step
+
+    def configure_optimizers(self) -> Any:
+        optimizer = make_optimizer(self.optimizer, self.network.parameters())
+        if self.lr_schedule is None:
+            self._fresh_groups = _settings_of(optimizer)
+            return optimizer
+        schedule = self.lr_schedule(optimizer)
+        self._fresh_groups = _settings_of(optimizer)
+        # strict=False: a plateau is looked for after each validation, and before the first there is no loss
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": schedule,
+                "interval": "step",
+                "monitor": "val/loss",
+                "strict": False,
+            },
+        }
+
+    def on_train_start(self) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        _lay_out(optimizer)
+        if self._begins_lr_schedule:
+            for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
+                group.update(fresh)
+            self._begins_lr_schedule = False
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        ours = any(isinstance(callback, TrainingRows) for callback in self.trainer.callbacks)
+        self._logs_losses = self.trainer.log_every_n_steps > 0 and not ours
+        self._logged_step = self.trainer.global_step
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says, and keep the norm.
+
+        Lightning's own refuses fused optimizers in mixed precision: they take gradients as the scaler of
+        float16 left them, multiplied by its scale, and divide by it themselves.
+        """
+        gradients = [p.grad for p in self._parameters_of_network if p.grad is not None]
+        norm, scale = global_norm(gradients), None
+        if self._scaler is None:
+            self.gradient_norm.add(norm)
+        else:
+            if getattr(optimizer, "_step_supports_amp_scaling", False):
+                scale = self._scaler.scale(
+                    torch.ones((), device=norm.device)
+                )  # without waiting for the device
+                norm = norm / scale
+            took_place: Any = norm.isfinite()  # the scaler leaves out a step whose gradients overflow
+            self.gradient_norm.add(torch.where(took_place, norm, 0), count=took_place)
+        if not gradient_clip_val or gradient_clip_val < 0:
+            return
+        if gradient_clip_algorithm == "value":
+            clip_by_value(gradients, gradient_clip_val, scale)
+        else:
+            clip_by_norm(gradients, norm, gradient_clip_val)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.learning_rate = self.optimizers().param_groups[0]["lr"]
+        super().optimizer_step(*args, **kwargs)
+        for parameter in self._parameters_of_network:
+            parameter.grad = None  # at once, so that the next forward pass has their memory
+        self.ema.update()
+        if self.timesteps.adapts:
+            self._observe()
+
+    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `optimizer_step` has freed the gradients."""
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Lightning calls it after each optimizer step; a plateau is looked for after each validation."""
+        if isinstance(scheduler, ReduceLROnPlateau):
+            if not self._validated:
+                return
+            self._validated = False
+        super().lr_scheduler_step(scheduler, metric)
+
+    def _observe(self) -> None:
+        """Show the losses of the global batch to the timesteps, on every rank the same and in the same
+        order.
+        """
+        mine = torch.stack(self._seen)  # [micro-batches, 2, B]
+        self._seen.clear()
+        everyone = self.all_gather(mine).view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
+        t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as indices lie: ranks within micro-batches
+        self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
+
+    # Losses in the logs of a trainer that has none of our callbacks
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        since = self.trainer.global_step - self._logged_step
+        if self._logs_losses and since >= self.trainer.log_every_n_steps:
+            self._log_losses()
+
+    def on_train_epoch_end(self) -> None:
+        if self._logs_losses:
+            self._log_losses()
+
+    def _log_losses(self) -> None:
+        if self.trainer.global_step == self._logged_step:
+            return
+        self._logged_step = self.trainer.global_step
+        row = reduce({"train/loss": self.train_loss, "train/gradient_norm": self.gradient_norm})
+        log_scalars(self.trainer, row)
+        self.log("train/loss", row["train/loss"], logger=False, prog_bar=True, sync_dist=True)
+
+    # The loss on held-out images
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loss of the averaged weights on (t, eps) that belong to each image, the same in every run."""
+        self._measure(batch, batch_idx, self.val_loss)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """As `validation_step`."""
+        self._measure(batch, batch_idx, self.test_loss)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_measured("val/loss", self.val_loss)
+        self._validated = not self.trainer.sanity_checking
+
+    def on_test_epoch_end(self) -> None:
+        self._log_measured("test/loss", self.test_loss)
+
+    def _measure(self, batch: Any, batch_idx: int, mean: RunningMean) -> None:
+        """Add the losses of a batch.
+
+        The timesteps of a whole validation set of ours are stratified: one in each of N equal parts of the
+        chain. Those of somebody's own, whose size may be unknown, are a Kronecker sequence, of which any
+        number of neighbours is spread evenly.
+        """
+        if isinstance(batch, Batch):
+            total = len(self.trainer.datamodule.data_set.validation)
+            u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places))) + 0.5) / total
+        else:
+            batch = self._counted_in_evaluation(
+                batch,
+                step=0,
+                begins=batch_idx == 0,
+                first=batch_idx == 0,
+                rank=self.global_rank,
+                world_size=self.trainer.world_size,
+            )
+            u = torch.from_numpy((np.asarray(batch.places) + 0.5) * GOLDEN_RATIO % 1)
+        t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u may be float64: on the CPU
+        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
+        with self.evaluating():
+            losses = self.losses(batch.x_0, t, eps, batch.labels)
+            mean.add(losses.sum(), count=len(t))
+
+    def _log_measured(self, name: str, mean: RunningMean) -> None:
+        """In training at the number of completed steps, which Lightning's own logging is one short of."""
+        row = reduce({name: mean})
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        if fitting and not self.trainer.sanity_checking:
+            log_scalars(self.trainer, row)
+        self.log(name, row[name], logger=not fitting, prog_bar=True, sync_dist=True)
+
+    # Drawing images (algorithm 2)
+
+    def denoiser(
+        self, labels: Tensor | None = None, *, guidance: Guidance | None = None, known: Known | None = None
+    ) -> Denoiser:
+        """The network as samplers see it; what is None is as the module has it, or absent."""
+        return Denoiser(
+            self.network,
+            self.parametrization,
+            clip=self.clip_x_0,
+            labels=labels,
+            guidance=guidance or self.guidance,
+            known=known,
+        )
+
+    def sample(
+        self,
+        indices: Sequence[int],
+        *,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        weights: Weights = "ema",
+        labels: Sequence[int] | None = None,
+        guidance: Guidance | None = None,
+        start: Start | None = None,
+        known: Known | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Draw images at once, by default from noise: float32 [len(indices), C, H, W] in [-1, 1].
+
+        Arguments, and errors, are those of `ddpm.sampling.drawing.Drawing` and its call.
+        """
+        drawing = Drawing(
+            self,
+            seed=seed,
+            sampler=sampler,
+            weights=weights,
+            labels=labels,
+            guidance=guidance,
+            start=start,
+            known=known,
+        )
+        return drawing(indices, on_step=on_step)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Draw images: float32 [B, C, H, W] in [-1, 1].
+
+        Args:
+            batch: indices of images, int64 [B], as `DataLoader(range(64), batch_size=16)` gives them; or
+                (indices, labels), the class of each. Image i is the same in every batch, on any number of
+                devices.
+        """
+        parts = list(batch) if isinstance(batch, list | tuple) else [batch]
+        if len(parts) not in (1, 2) or not all(_are_integers(part) for part in parts):
+            raise ValueError(
+                "predict draws images: give a DataLoader of their indices, such as DataLoader(range(64), "
+                "batch_size=16), or of (indices, labels)"
+            )
+        indices = parts[0].tolist()
+        if len(parts) == 1:
+            return self.sample(indices)
+        return Drawing(self, labels=parts[1].unique().tolist())(indices, labels=parts[1])
+
+    @contextmanager
+    def evaluating(self, weights: Weights = "ema") -> Iterator[None]:
+        """The network without dropout, with the averaged weights or its own, as `compute_as` said.
+
+        Autocast forgets what it has converted of some weights before others take their place.
+        """
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with ExitStack() as stack:
+                if weights == "ema":
+                    stack.callback(torch.clear_autocast_cache)
+                    stack.enter_context(self.ema.swapped_in())
+                    torch.clear_autocast_cache()
+                if self.computing.precision == "bf16-mixed":
+                    stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+                if self._compiled:
+                    stack.enter_context(torch.compiler.set_stance("force_eager"))
+                yield
+        finally:
+            self.network.train(was_training)
+
+    # How the network is computed
 
     @cached_property
     def flops_per_image(self) -> float:
@@ -150,223 +497,7 @@ class DDPM(LightningModule):
         self.network.compile()
         self._compiled = True
 
-    @property
-    def num_classes(self) -> int | None:
-        """That the network is told; None for an unconditional one."""
-        return None if self.classes is None else len(self.classes)
-
-    def losses(self, x_0: Tensor, t: Tensor, eps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss of each sample, [B].
-
-        Args:
-            x_0: clean pictures [B, C, H, W] in [-1, 1].
-            t: timesteps int64 [B].
-            eps: unit Gaussian noise [B, C, H, W].
-            labels: int64 [B]; an unconditional network does not take them.
-        """
-        x_t = q_sample(self.schedule, x_0, t, eps)
-        condition = () if self.classes is None else (labels,)
-        output = self.network(x_t, t, *condition).float()
-        return self.weighting.losses(self.parametrization, self.schedule, Noised(x_0, t, eps, x_t), output)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Algorithm 1 on this device's part of the global batch."""
-        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
-        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
-        num_timesteps = self.schedule.num_timesteps
-        t = self.timesteps.draw(u, num_timesteps, batch.places, self.trainer.datamodule.batch_size)
-        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
-        losses = self.losses(batch.x_0, t, eps, batch.labels)
-        if self.timesteps.adapts:
-            self._seen.append(torch.stack([t.float(), losses.detach()]))
-        loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
-        self.train_loss.add(loss.detach())
-        return loss
-
-    def configure_optimizers(self) -> Any:
-        return self.optimizer(self.network.parameters())
-
-    def on_train_start(self) -> None:
-        """Moments that a checkpoint brought lie in memory as the weights did then; a fused step needs them to
-        lie as the weights do now.
-        """
-        for parameter, state in self.optimizers(use_pl_optimizer=False).state.items():
-            for name, value in state.items():
-                if (
-                    isinstance(value, Tensor)
-                    and value.shape == parameter.shape != ()
-                    and (value.stride() != parameter.stride())
-                ):
-                    state[name] = torch.empty_like(parameter).copy_(value)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip by the global norm, and keep the norm.
-
-        Lightning's own refuses fused optimizers under bf16; torch's sorts all gradients by device and type
-        each time, which takes as long as the clipping.
-        """
-        gradients = [p.grad for p in self._parameters_of_network if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        self.gradient_norm.add(norm)
-        if gradient_clip_val is not None:
-            torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp(max=1))
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        self.learning_rate = self.optimizers().param_groups[0]["lr"]
-        super().optimizer_step(*args, **kwargs)
-        for parameter in self._parameters_of_network:
-            parameter.grad = None  # at once, so that the next forward pass has their memory
-        self.ema.update()
-        if self.timesteps.adapts:
-            self._observe()
-
-    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `optimizer_step` has freed the gradients."""
-
-    def _observe(self) -> None:
-        """Show the losses of the global batch to the timesteps, on every rank the same and in the same
-        order.
-        """
-        mine = torch.stack(self._seen)  # [micro-batches, 2, B]
-        self._seen.clear()
-        everyone = self.all_gather(mine).view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
-        t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as places lie: ranks within micro-batches
-        self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss of the averaged weights on (t, eps) that belong to each picture, the same in every run.
-
-        The timesteps of the whole validation set are stratified: one in each of N equal parts of the chain.
-        """
-        total = len(self.trainer.datamodule.data_set.validation)
-        strata = torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places)))
-        u = ((strata + 0.5) / total).to(self.device)
-        t = Uniform().draw(u, self.schedule.num_timesteps)
-        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
-        with self.evaluating():
-            losses = self.losses(batch.x_0, t, eps, batch.labels)
-            self.val_loss.add(losses.sum(), count=len(t))
-
-    def on_validation_epoch_end(self) -> None:
-        log_scalars(self.trainer, reduce({"val/loss": self.val_loss}))
-
-    @property
-    def parametrization(self) -> Parametrization:
-        """What the network's output means, as losses see it."""
-        return Parametrization(self.objective, self.variance)
-
-    def denoiser(
-        self, labels: Tensor | None = None, *, guidance: Guidance | None = None, known: Known | None = None
-    ) -> Denoiser:
-        """The network as samplers see it; what is None is as the module has it, or absent."""
-        return Denoiser(
-            self.network,
-            self.parametrization,
-            clip=self.clip_x_0,
-            labels=labels,
-            guidance=guidance or self.guidance,
-            known=known,
-        )
-
-    def labels_of(self, images: range, labels: Sequence[int] | None = None) -> list[int] | None:
-        """The class of each image that is sampled: the labels in turn, again and again; by default every
-        class. None where the network knows none.
-        """
-        if self.num_classes is None:
-            return None
-        turn = labels or range(self.num_classes)
-        return [turn[i % len(turn)] for i in images]
-
-    @torch.inference_mode()
-    def sample(
-        self,
-        images: range,
-        *,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        weights: Weights = "ema",
-        labels: Sequence[int] | None = None,
-        guidance: Guidance | None = None,
-        start: Start | None = None,
-        known: Known | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Draw pictures, by default from noise.
-
-        Image i starts from noise keyed by (seed, i), whatever the batch it is drawn in.
-
-        Args:
-            images: indices of the images to draw.
-            seed: of the noise.
-            sampler: another reverse process than the module's own.
-            weights: the averaged ones, or the network's own.
-            labels: the classes that images take in turn, -1 for none; by default every class.
-            guidance: another than the module's own.
-            start: where the reverse process starts; by default from noise.
-            known: pixels that the images shall have, [C, H, W] or broadcasting with it.
-            on_step: sees (t, x_t, predicted x_0) at every step.
-
-        Returns:
-            float32 [len(images), C, H, W] in [-1, 1].
-
-        Raises:
-            ValueError: where a label, the start or the mask does not fit.
-        """
-        start, sampler = start or FromNoise(), sampler or self.sampler
-        check_request(
-            schedule=self.schedule,
-            sampler=sampler,
-            guidance=guidance or self.guidance,
-            start_t=start.t,
-            labels=labels,
-            num_classes=self.num_classes,
-            image_size=self.image_shape[1:],
-            mask_size=None if known is None else tuple(known.mask.shape[-2:]),
-        )
-        stream = Stream(seed, Purpose.SAMPLE_STEP, self.device)
-        first = Stream(seed, Purpose.SAMPLE_START, self.device)
-        x_t = start.x_t(self.schedule, images, lambda indices: first.normal(0, indices, self.image_shape))
-
-        def noise(t: int, like: Tensor) -> Tensor:
-            return stream.normal(t, images, tuple(like.shape[1:]))
-
-        asked_for = self.labels_of(images, labels)
-        denoiser = self.denoiser(
-            None if asked_for is None else torch.tensor(asked_for, device=self.device),
-            guidance=guidance,
-            known=None if known is None else Known(*(part.to(self.device) for part in known)),
-        )
-        with self.evaluating(weights):
-            x_0 = sampler(denoiser, self.schedule, x_t, noise=noise, start=start.t, on_step=on_step)
-        return x_0.clamp(-1, 1)
-
-    @contextmanager
-    def evaluating(self, weights: Weights = "ema") -> Iterator[None]:
-        """The network without dropout, with the averaged weights or its own, as `compute_as` said.
-
-        Autocast forgets what it has converted of some weights before others take their place.
-        """
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            with ExitStack() as stack:
-                if weights == "ema":
-                    stack.callback(torch.clear_autocast_cache)
-                    stack.enter_context(self.ema.swapped_in())
-                    torch.clear_autocast_cache()
-                if self.computing.precision == "bf16-mixed":
-                    stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-                if self._compiled:
-                    stack.enter_context(torch.compiler.set_stance("force_eager"))
-                yield
-        finally:
-            self.network.train(was_training)
+    # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["ema"] = self.ema.state_dict()
@@ -378,11 +509,91 @@ class DDPM(LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.ema.load_state_dict(checkpoint["ema"])
+        """Where the learning-rate schedule is another than the checkpoint's, it begins at its own step 0."""
+        average = {"num_updates": 0, "parameters": checkpoints.averaged_weights(checkpoint)}
+        self.ema.load_state_dict(checkpoint.get("ema") or average)
         self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
+        theirs, ours = checkpoint.get("config") or {}, self.config or {}
+        if "lr_schedule" in theirs and theirs["lr_schedule"] != ours.get("lr_schedule"):
+            checkpoint["lr_schedulers"] = []
+            self._begins_lr_schedule = True
 
-    def _stream(self, purpose: Purpose) -> Stream:
-        key = purpose, self.device
-        if key not in self._streams:
-            self._streams[key] = Stream(self.seed, purpose, self.device)
-        return self._streams[key]
+    def start_from(self, weights: dict[str, Any]) -> None:
+        """Take over the state of a network, for this one and its average alike."""
+        self.network.load_state_dict(weights)
+        self.ema.reset()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        *,
+        allow_targets: Sequence[str] = (),
+        **arguments: Any,
+    ) -> Self:
+        """Load a module from a checkpoint.
+
+        The framework's checkpoints hold the configuration that the module is built again from. For a module
+        that was made by hand, give `network=`, `schedule=`, `image_shape=` and what else its constructor was
+        given.
+
+        Args:
+            checkpoint_path: a file.
+            map_location: a device; by default the CPU, or for a module that was made by hand the one that its
+                weights lay on.
+            hparams_file, strict, weights_only: as Lightning takes them.
+            allow_targets: packages of your own that the module was built from.
+            arguments: of the constructor, in place of what the configuration says.
+
+        Raises:
+            ddpm.errors.UsageError: where the configuration cannot be built.
+            ValueError: where there is none, and no network.
+        """
+        if "network" in arguments:
+            return super().load_from_checkpoint(
+                checkpoint_path,
+                map_location=map_location,
+                hparams_file=hparams_file,
+                strict=strict,
+                weights_only=weights_only,
+                **arguments,
+            )
+        from ddpm.training.building import rebuild  # which builds this class
+
+        checkpoint = checkpoints.load(Path(checkpoint_path), "checkpoint_path")
+        if checkpoint["config"] is None or checkpoint["data"] is None:
+            raise ValueError(
+                f"{checkpoint_path}: was made by hand and holds no configuration; give network=, schedule=, "
+                "image_shape= and what else the module was made of"
+            )
+        module = rebuild(checkpoint, allow_targets, **arguments)
+        return module if map_location is None else module.to(map_location)
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Moments that a checkpoint brought lie in memory as the weights did then; a fused step needs them to lie
+    as the weights do now.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if (
+                isinstance(value, Tensor)
+                and value.shape == parameter.shape != ()
+                and value.stride() != parameter.stride()
+            ):
+                state[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What each group of parameters is told, as it is now."""
+    return [
+        {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+    ]
+
+
+def _are_integers(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.ndim == 1 and part.dtype in (torch.int64, torch.int32)

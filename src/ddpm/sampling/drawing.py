@@ -1,0 +1,154 @@
+"""Drawing images: a model's reverse process, from indices of images to x_0."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from ddpm.diffusion import Known
+from ddpm.diffusion.guidance import Guidance
+from ddpm.diffusion.samplers import OnStep, Sampler
+from ddpm.diffusion.start import FromNoise, Start
+from ddpm.diffusion.validity import check_request
+from ddpm.random import BLOCK, Purpose, Stream
+from ddpm.sampling.model import Model, Weights
+
+
+class Settings(TypedDict, total=False):
+    """What `Drawing` takes beside the model."""
+
+    seed: int
+    sampler: Sampler | None
+    weights: Weights
+    labels: Sequence[int] | None
+    guidance: Guidance | None
+    start: Start | None
+    known: Known | None
+
+
+class Drawing:
+    """How a model draws images: checked here, then the same for any number of batches.
+
+    Image i starts from noise keyed by (seed, i), whatever the batch it is drawn in.
+
+    Args:
+        model: that draws.
+        seed: of the noise.
+        sampler: another reverse process than the model's own.
+        weights: "ema", the averaged ones, which are the network's own where no average is kept; or "raw", the
+            network's own.
+        labels: the classes that images take in turn, -1 for none; by default every class.
+        guidance: another than the model's own.
+        start: where the reverse process starts; by default from noise.
+        known: pixels that the images shall have, [C, H, W] or broadcasting with it.
+
+    Raises:
+        ValueError: where a label, the start or the mask does not fit.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        weights: Weights = "ema",
+        labels: Sequence[int] | None = None,
+        guidance: Guidance | None = None,
+        start: Start | None = None,
+        known: Known | None = None,
+    ):
+        self.model = model
+        self.seed = seed
+        self.sampler = sampler or model.sampler
+        self.weights = weights
+        self.labels = labels
+        self.guidance = guidance or model.guidance
+        self.start = start or FromNoise()
+        self.known = known
+        _, height, width = model.image_shape
+        check_request(
+            schedule=model.schedule,
+            sampler=self.sampler,
+            guidance=self.guidance,
+            start_t=self.start.t,
+            labels=labels,
+            num_classes=model.num_classes,
+            image_size=(height, width),
+            mask_size=None if known is None else tuple(known.mask.shape[-2:]),
+        )
+
+    @property
+    def nfe(self) -> int:
+        """How often the network is evaluated for a batch, from x_t to x_0."""
+        return nfe(self.model, self.sampler, self.start, self.guidance)
+
+    @property
+    def steps(self) -> int:
+        """How often `on_step` is called for a batch: guidance evaluates the network twice a step."""
+        return self.sampler.nfe(self.model.schedule.num_timesteps, self.start.t)
+
+    @torch.inference_mode()
+    def __call__(
+        self, indices: Sequence[int], *, labels: Tensor | None = None, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Draw these images at once.
+
+        Args:
+            indices: of the images.
+            labels: int64 [len(indices)], the class of each, in place of the classes in turn.
+            on_step: sees (t, x_t, predicted x_0) at every step.
+
+        Returns:
+            float32 [len(indices), C, H, W] in [-1, 1], on the model's device.
+        """
+        model, device = self.model, self.model.device
+        first = Stream(self.seed, Purpose.SAMPLE_START, device)
+        stream = Stream(self.seed, Purpose.SAMPLE_STEP, device)
+
+        def noise(t: int, like: Tensor) -> Tensor:
+            return _normal(stream, t, indices, tuple(like.shape[1:]))
+
+        x_t = self.start.x_t(
+            model.schedule, indices, lambda chosen: _normal(first, 0, chosen, model.image_shape)
+        )
+        in_turn = labels_of(model, indices, self.labels)
+        if labels is None and in_turn is not None:
+            labels = torch.tensor(in_turn)
+        denoiser = model.denoiser(
+            None if labels is None else labels.to(device),
+            guidance=self.guidance,
+            known=None if self.known is None else Known(*(part.to(device) for part in self.known)),
+        )
+        with model.evaluating(self.weights):
+            x_0 = self.sampler(
+                denoiser, model.schedule, x_t, noise=noise, start=self.start.t, on_step=on_step
+            )
+        return x_0.clamp(-1, 1)
+
+
+def nfe(model: Model, sampler: Sampler, start: Start | None = None, guidance: Guidance | None = None) -> int:
+    """How often the network is evaluated for a batch, from x_t to x_0."""
+    steps = sampler.nfe(model.schedule.num_timesteps, (start or FromNoise()).t)
+    return steps * (2 if (guidance or model.guidance).needs_unconditional else 1)
+
+
+def labels_of(model: Model, indices: Sequence[int], labels: Sequence[int] | None = None) -> list[int] | None:
+    """The class of each image: the labels in turn, again and again; by default every class. None where the
+    network is unconditional.
+    """
+    if model.num_classes is None:
+        return None
+    turn = labels or range(model.num_classes)
+    return [turn[i % len(turn)] for i in indices]
+
+
+def _normal(stream: Stream, step: int, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """Unit Gaussian numbers for each index, neighbours or not: float32 [len(indices), *shape]."""
+    if isinstance(indices, range) and indices.step == 1:
+        return stream.normal(step, indices, shape)
+    blocks = sorted({index // BLOCK for index in indices})
+    drawn = [stream.normal(step, range(block * BLOCK, (block + 1) * BLOCK), shape) for block in blocks]
+    rows = {block: i * BLOCK for i, block in enumerate(blocks)}
+    return torch.cat(drawn)[[rows[index // BLOCK] + index % BLOCK for index in indices]]

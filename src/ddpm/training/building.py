@@ -1,0 +1,134 @@
+"""A whole module from its configuration: as a run begins, and again from a checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddpm import targets
+from ddpm.diffusion import NoiseSchedule
+from ddpm.diffusion.variances import Variance
+from ddpm.errors import UsageError
+from ddpm.migration import migrated
+from ddpm.training.ema import NoAverage
+from ddpm.training.module import DDPM
+from ddpm.training.optimizers import make_optimizer
+
+Config = Mapping[str, Any]
+
+PARTS = (
+    "schedule", "objective", "variance", "weighting", "timesteps", "model", "sampler", "guidance",
+    "optimizer", "lr_schedule", "ema",
+)  # fmt: skip
+"""Groups of a configuration that a module is built from."""
+
+COMPUTED = ("compile", "channels_last")
+"""Keys of `model` that say how it is computed, which its constructor does not know."""
+
+
+def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> DDPM:
+    """The module that a configuration describes, its weights keyed by the seed.
+
+    Args:
+        config: plain containers, with every group of `PARTS`; `lr_schedule` and `ema` may be None.
+        data: the data set: `image_shape` [C, H, W] and `classes`, names or None.
+        arguments: of the constructor, in place of what the configuration says.
+
+    Raises:
+        UsageError: where the configuration cannot be built.
+    """
+    image_shape = tuple(data["image_shape"])
+    classes = data["classes"] if config["conditional"] else None
+    if config["conditional"] and not classes:
+        raise UsageError("conditional=true: these images have no classes; use conditional=false")
+    names = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
+    parts = {name: targets.build(name, config[name]) for name in names}
+    parts |= {
+        name: _waiting(name, node)
+        for name in ("optimizer", "lr_schedule", "ema")
+        if (node := config.get(name)) is not None
+    }
+    parts.setdefault("ema", NoAverage)
+    parts |= arguments
+    _try(parts["optimizer"], parts.get("lr_schedule"), parts["ema"])
+    schedule: NoiseSchedule = parts.pop("schedule")
+    network = build_network(config, image_shape, parts["variance"], classes)
+    settings = {
+        "classes": classes,
+        "label_drop": config.get("data", {}).get("label_drop", 0.0),
+        "clip_x_0": config["clip_x_0"],
+        "seed": config["seed"],
+        "config": dict(config),
+        "data": dict(data),
+    }
+    try:
+        return DDPM(network, schedule, **{"image_shape": image_shape, **settings, **parts})
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def build_network(
+    config: Config, image_shape: tuple[int, ...], variance: Variance, classes: Sequence[str] | None
+) -> nn.Module:
+    """The network for images of this shape and these classes, its weights keyed by the seed.
+
+    Raises:
+        UsageError: where the images do not fit the network.
+    """
+    node = {name: value for name, value in config["model"].items() if name not in COMPUTED}
+    channels, height, width = image_shape
+    arguments = {"in_channels": channels, "out_channels": channels * (1 + variance.outputs)}
+    if classes is not None:
+        arguments["num_classes"] = len(classes)
+    with torch.device("meta"):  # costs nothing, so that a mistake is told before a large network is made
+        multiple = getattr(targets.build("model", node, **arguments), "size_multiple", 1)
+    if height % multiple or width % multiple:
+        sizes = sorted({max(multiple, size // multiple * multiple) for size in (height, height + multiple)})
+        raise UsageError(
+            f"data.image_size: images of {height}x{width} cannot be halved as often as model has levels; "
+            f"use a size that {multiple} divides, such as {' or '.join(map(str, sizes))}, or fewer "
+            "model.multipliers"
+        )
+    torch.manual_seed(config["seed"])
+    network: nn.Module = targets.build("model", node, **arguments)
+    return network
+
+
+def rebuild(checkpoint: Mapping[str, Any], allow_targets: Sequence[str] = (), **arguments: Any) -> DDPM:
+    """The module of a checkpoint, with its weights and their average, on the CPU.
+
+    Args:
+        checkpoint: as `ddpm.training.checkpoints` reads it.
+        allow_targets: packages, beside ours and the libraries', that its configuration may build from.
+        arguments: of the constructor, in place of what its configuration says.
+
+    Raises:
+        UsageError: where its configuration cannot be built.
+        RuntimeError, KeyError: where its weights are not those of its network.
+    """
+    config = migrated(checkpoint["config"])
+    targets.check_names("", {name: config.get(name) for name in PARTS}, allow_targets)
+    module = build_module(config, checkpoint["data"], **arguments)
+    module.on_load_checkpoint(dict(checkpoint))
+    module.load_state_dict(checkpoint["state_dict"])
+    return module
+
+
+def _waiting(key: str, node: Mapping[str, Any]) -> Any:
+    """What a node names, waiting for its first argument."""
+    return targets.build(key, {**node, "_partial_": True})
+
+
+def _try(optimizer: Any, lr_schedule: Any, ema: Any) -> None:
+    """Make what would be made when training begins, of one parameter, so that a mistake is told now."""
+    for key, make in (
+        ("ema", lambda: ema(nn.Linear(1, 1))),
+        ("optimizer", lambda: make_optimizer(optimizer, [nn.Parameter(torch.zeros(1))])),
+        ("lr_schedule", lambda: lr_schedule and lr_schedule(torch.optim.SGD([nn.Parameter(torch.zeros(1))]))),
+    ):
+        try:
+            make()
+        except (TypeError, ValueError, RuntimeError) as error:
+            message = str(error).splitlines()[0]
+            raise UsageError(message if message.startswith(key) else f"{key}: {message}") from error

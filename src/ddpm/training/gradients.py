@@ -1,0 +1,42 @@
+"""Limits on gradients, without waiting for the device."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def global_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients as one vector, a scalar on their device.
+
+    torch's own sorts them by device and type each time, which takes as long as the clipping.
+    """
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def clip_by_norm(gradients: Sequence[Tensor], norm: Tensor, limit: float) -> None:
+    """Shorten the gradients, in place, to a global norm of at most `limit`."""
+    torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1))
+
+
+def clip_by_value(gradients: Sequence[Tensor], limit: float, scale: Tensor | None = None) -> None:
+    """Bring each number of the gradients, in place, to [-limit, limit].
+
+    Args:
+        gradients: to clip.
+        limit: above 0.
+        scale: that the gradients are multiplied by, if they are. What overflowed stays not finite, so that
+            whoever divides by the scale sees it.
+    """
+    if scale is None:
+        _clamp(gradients, limit)
+        return
+    finite = global_norm(gradients).isfinite()
+    torch._foreach_div_(gradients, scale)
+    _clamp(gradients, limit)
+    torch._foreach_mul_(gradients, torch.where(finite, scale, torch.nan))
+
+
+def _clamp(gradients: Sequence[Tensor], limit: float) -> None:
+    torch._foreach_clamp_min_(gradients, -limit)
+    torch._foreach_clamp_max_(gradients, limit)
