@@ -1,15 +1,14 @@
 """What a `_target_` in a configuration may name, which keys it takes, and building it."""
 
-import ast
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from ddpm import signatures
 from ddpm.errors import UsageError
+from ddpm.signatures import Parameters
 
 ALLOWED = (
     "ddpm.data",
@@ -28,31 +27,9 @@ ALLOWED = (
 """Packages whose classes and functions a configuration may build. Building an object with one of these runs
 no code that came with the configuration."""
 
-SPECIAL_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+NODE_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 """Hydra's own keys of such a node. `_recursive_` and `_convert_` are read and mean nothing: nodes are plain
 containers, and what is nested is built first."""
-
-SOURCES = Path(__file__).parents[1]
-"""The directory that our packages lie in."""
-
-
-NODE_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
-"""Keys of a node that are not arguments."""
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """The keys that a constructor takes.
-
-    Attributes:
-        names: all of them, in order.
-        required: those it cannot do without.
-        any: whether it takes every key.
-    """
-
-    names: tuple[str, ...]
-    required: frozenset[str]
-    any: bool = False
 
 
 def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
@@ -103,8 +80,13 @@ def parameters(key: str, target: str) -> Parameters:
     Raises:
         UsageError: where there is no such class or function.
     """
-    if is_ours(target) and (found := _from_source(key, target)) is not None:
-        return found
+    if is_ours(target):
+        try:
+            found = signatures.read(target)
+        except LookupError as error:
+            raise UsageError(f"{key}._target_={target}: there is no such class or function") from error
+        if found is not None:
+            return found
     signature = inspect.signature(resolve(key, target))
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     named = {
@@ -170,9 +152,7 @@ def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         UsageError: where there is no such target, or its constructor refuses its arguments.
     """
     make = resolve(key, node["_target_"])
-    settings = {
-        name: _built(f"{key}.{name}", value) for name, value in node.items() if name not in SPECIAL_KEYS
-    }
+    settings = {name: _built(f"{key}.{name}", value) for name, value in node.items() if name not in NODE_KEYS}
     positional = [*args, *(_built(f"{key}._args_", value) for value in node.get("_args_", ()))]
     if node.get("_partial_"):
         return partial(make, *positional, **{**settings, **kwargs})
@@ -203,47 +183,3 @@ def _built(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_built(f"{key}[{index}]", child) for index, child in enumerate(value)]
     return value
-
-
-def _from_source(key: str, target: str) -> Parameters | None:
-    """Parameters of one of our classes or functions; None where they cannot be read from its source alone."""
-    module_name, _, name = target.rpartition(".")
-    path = SOURCES.joinpath(*module_name.split("."))
-    if path.is_dir():
-        return _from_package(key, target, path / "__init__.py")
-    file = path.with_suffix(".py")
-    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
-    definitions = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    if name not in definitions:
-        raise UsageError(f"{key}._target_={target}: there is no such class or function")
-    node = definitions[name]
-    if isinstance(node, ast.FunctionDef):
-        return _of_function(node, skip=0)
-    for member in node.body:
-        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-            return _of_function(member, skip=1)
-    return None if node.bases or node.decorator_list else Parameters((), frozenset())
-
-
-def _from_package(key: str, target: str, init: Path) -> Parameters | None:
-    """Of what a package offers under its own name: `ddpm.diffusion.samplers.DDIM`."""
-    name = target.rpartition(".")[2]
-    for node in ast.parse(init.read_text(encoding="utf-8")).body if init.is_file() else ():
-        if isinstance(node, ast.ImportFrom) and any(
-            (alias.asname or alias.name) == name for alias in node.names
-        ):
-            original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
-            return _from_source(key, f"{node.module}.{original}")
-    raise UsageError(f"{key}._target_={target}: there is no such class or function")
-
-
-def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:
-    positional = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
-    without_default = positional[: len(positional) - len(node.args.defaults)]
-    keyword = [argument.arg for argument in node.args.kwonlyargs]
-    required = {name for name, value in zip(keyword, node.args.kw_defaults, strict=True) if value is None}
-    return Parameters(
-        (*positional[skip:], *keyword),
-        frozenset([*without_default[skip:], *required]),
-        node.args.kwarg is not None,
-    )

@@ -180,7 +180,7 @@ def _settable(config: Mapping[str, Any]) -> Iterator[str]:
     for group, node in config.items():
         if not isinstance(node, Mapping):
             continue
-        yield from (f"{group}.{name}" for name in node if name not in targets.SPECIAL_KEYS)
+        yield from (f"{group}.{name}" for name in node if name not in targets.NODE_KEYS)
         if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):
             taken = targets.parameters(group, node["_target_"]).names
             yield from (f"{group}.{name}" for name in taken if name not in _provided(group, taken))
@@ -242,7 +242,7 @@ def _provided(path: str, taken: Sequence[str]) -> tuple[str, ...]:
 def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
     takes = targets.parameters(path, node["_target_"])
     provided, switches = _provided(path, takes.names), SWITCHES.get(path, ())
-    given = [name for name in node if name not in (*targets.SPECIAL_KEYS, *switches)]
+    given = [name for name in node if name not in (*targets.NODE_KEYS, *switches)]
     for name in given:
         key = f"{path}.{name}"
         if name in provided:

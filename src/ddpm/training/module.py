@@ -42,6 +42,9 @@ from ddpm.training.optimizers import MakeOptimizer, make_optimizer
 
 GOLDEN_RATIO = 0.6180339887498949
 
+ADAM: MakeOptimizer = partial(Adam, lr=2e-4, fused=True)
+"""The paper's optimizer."""
+
 
 class DDPM(LightningModule):
     """A denoising diffusion probabilistic model in training (Ho et al. 2020, algorithms 1 and 2).
@@ -87,7 +90,7 @@ class DDPM(LightningModule):
         timesteps: Timesteps | None = None,
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
-        optimizer: MakeOptimizer = partial(Adam, lr=2e-4, fused=True),
+        optimizer: MakeOptimizer = ADAM,
         lr_schedule: MakeLRSchedule | None = None,
         ema: MakeAverage = EMA,
         classes: Sequence[str] | None = None,

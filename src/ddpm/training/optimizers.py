@@ -21,7 +21,7 @@ def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Opti
     optimizer = make(parameters)
     if isinstance(optimizer, LBFGS):
         raise ValueError(
-            "optimizer: LBFGS computes the loss several times a step, which is not possible here; use one that "
-            "needs the gradients alone, such as optimizer=adam"
+            "optimizer: LBFGS computes the loss several times a step, which is not possible here; use one "
+            "that needs the gradients alone, such as optimizer=adam"
         )
     return optimizer

@@ -1,0 +1,106 @@
+"""Which arguments a constructor of ours takes, read from its source: importing it would take seconds."""
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+SOURCES = Path(__file__).parents[1]
+"""The directory that our packages lie in."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The keys that a constructor takes.
+
+    Attributes:
+        names: all of them, in order.
+        required: those it cannot do without.
+        any: whether it takes every key.
+    """
+
+    names: tuple[str, ...]
+    required: frozenset[str]
+    any: bool = False
+
+
+NOTHING = Parameters((), frozenset())
+
+
+def read(target: str) -> Parameters | None:
+    """The arguments of one of our classes or functions, by its dotted name; None where the sources do not
+    say, as for a class whose constructor is another library's.
+
+    Raises:
+        LookupError: where there is no such class or function.
+    """
+    module, _, name = target.rpartition(".")
+    file = _file(module)
+    definitions = {} if file is None else _definitions(file)
+    node = definitions.get(name)
+    if isinstance(node, ast.FunctionDef):
+        return _of_function(node, skip=0)
+    if isinstance(node, ast.ClassDef):
+        return _of_class(node, file)
+    if isinstance(node, str) and file is not None and file.name == "__init__.py":
+        return read(node)  # what a package offers as its own: ddpm.diffusion.samplers.DDIM
+    raise LookupError(target)
+
+
+def _file(module: str) -> Path | None:
+    path = SOURCES.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+@cache
+def _definitions(file: Path) -> dict[str, ast.ClassDef | ast.FunctionDef | str]:
+    """Classes and functions of a file by name, and for what it imports by name, the dotted name."""
+    found: dict[str, ast.ClassDef | ast.FunctionDef | str] = {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found[node.name] = node
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _of_class(node: ast.ClassDef, file: Path | None) -> Parameters | None:
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            return _of_function(member, skip=1)
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return _of_dataclass(node) if not node.bases else None
+    for base in node.bases:
+        written = ast.unparse(base).split("[")[0]
+        if written in ("Protocol", "Generic", "ABC", "object"):
+            continue
+        known = _definitions(file).get(written) if file is not None else None
+        if isinstance(known, ast.ClassDef):
+            return _of_class(known, file)
+        return read(known) if isinstance(known, str) and known.startswith("ddpm.") else None
+    return NOTHING
+
+
+def _of_dataclass(node: ast.ClassDef) -> Parameters:
+    """Its fields, in order."""
+    required = {
+        member.target.id: member.value is None
+        for member in node.body
+        if isinstance(member, ast.AnnAssign)
+        and isinstance(member.target, ast.Name)
+        and not ast.unparse(member.annotation).startswith(("KW_ONLY", "ClassVar"))
+    }
+    return Parameters(tuple(required), frozenset(name for name, needed in required.items() if needed))
+
+
+def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:
+    positional = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    without_default = positional[: len(positional) - len(node.args.defaults)]
+    keyword = [argument.arg for argument in node.args.kwonlyargs]
+    required = {name for name, value in zip(keyword, node.args.kw_defaults, strict=True) if value is None}
+    return Parameters(
+        (*positional[skip:], *keyword),
+        frozenset([*without_default[skip:], *required]),
+        node.args.kwarg is not None,
+    )
