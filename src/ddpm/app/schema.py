@@ -93,7 +93,7 @@ class SampleSettings:
     ckpt: str
     n: int
     seed: int
-    weights: str | None
+    weights: str
     labels: list[Any] | None
     start: str | None
     start_t: int | None
@@ -114,7 +114,7 @@ class EvaluateSettings:
 
     ckpt: str
     seed: int
-    weights: str | None
+    weights: str
     batch_size: int | None
     device: str | None
     allow_targets: list[Any]
@@ -222,6 +222,6 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "seed": _at_least(0),
     "n": _at_least(1),
     "batch_size": _at_least(1),
-    "weights": _one_of(None, "ema", "raw"),
+    "weights": _one_of("ema", "raw"),
 }
 """For a key, what is wrong with a value of the right type, or None."""
