@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, q_posterior_mean
+from ddpm.diffusion.decoder import discretized_log_likelihood
 from ddpm.diffusion.likelihood import (
     Bound,
     bound,
-    discretized_log_likelihood,
     prior_term,
     rate_distortion,
     some_steps,

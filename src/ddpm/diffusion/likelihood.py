@@ -9,15 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.decoder import discretized_log_likelihood
 from ddpm.diffusion.denoiser import Denoise
 from ddpm.diffusion.parametrization import Prediction
 from ddpm.diffusion.process import Noise, NoiseSchedule, q_sample
-
-HALF_LEVEL = 1 / 255
-"""Half the distance of two neighbouring levels."""
-
-FAR = 1e6
-"""More standard deviations than matter; finite, so that gradients are."""
 
 
 class Bound(NamedTuple):
@@ -143,32 +138,19 @@ def bound_term(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Pred
 
     For t > 0 the KL divergence of q(x_{t-1} | x_t, x_0) and p(x_{t-1} | x_t); at t = 0, -log2 p(x_0 | x_1).
     """
+    # Each term is given its own samples, and harmless numbers in place of the others. What the last `where`
+    # drops would reach the gradient as 0 times infinity if it were not finite. To select the samples by index
+    # would compute less, but wait for the device to count them.
+    first = (t == 0).view(-1, *[1] * (x_0.ndim - 1))
     log_variance = prediction.log_variance.expand_as(x_0)
     # the two means differ by x_0 alone; to subtract one from the other would lose digits
     difference = schedule.lookup("posterior_mean_x_0", t, x_0) * (x_0 - prediction.x_0)
-    posterior = schedule.lookup("posterior_variance_positive", t, x_0).log()
-    later = _bits_per_dim(_kl(difference, posterior, log_variance))
-    decoder = _bits_per_dim(-discretized_log_likelihood(x_0, prediction.x_0, log_variance))
-    return torch.where(t == 0, decoder, later)
-
-
-def discretized_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Natural log of the probability that a Gaussian gives to the level of x_0 (Ho et al. 2020, eq. 13).
-
-    The lowest and the highest level reach to infinity. All of one shape, or broadcasting.
-    """
-    precision = (-log_variance / 2).exp()
-    below = ((x_0 - HALF_LEVEL - mean) * precision).clamp(-FAR, FAR)
-    above = ((x_0 + HALF_LEVEL - mean) * precision).clamp(-FAR, FAR)
-    below = torch.where(x_0 < HALF_LEVEL - 1, -FAR, below)
-    above = torch.where(x_0 > 1 - HALF_LEVEL, FAR, above)
-    # on the left of the mean, probabilities are small numbers that keep their digits
-    mirrored = below + above > 0
-    below, above = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
-    log_above = torch.special.log_ndtr(above)
-    log_ratio = torch.special.log_ndtr(below) - log_above
-    # a level far narrower than the Gaussian: keep the logarithm finite
-    return log_above + (-torch.expm1(log_ratio)).clamp(min=1e-12).log()
+    posterior = schedule.lookup("log_posterior_variance", t, x_0)
+    later = _kl(torch.where(first, 0, difference), posterior, torch.where(first, posterior, log_variance))
+    decoder = -discretized_log_likelihood(
+        x_0, torch.where(first, prediction.x_0, x_0), torch.where(first, log_variance, 0)
+    )
+    return _bits_per_dim(torch.where(first, decoder, later))
 
 
 def _kl(difference: Tensor, log_variance: Tensor, log_variance_of_p: Tensor) -> Tensor:
