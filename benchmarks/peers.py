@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.diffusion import Denoiser, q_sample
+from ddpm.diffusion import Denoiser, Parametrization, q_sample
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import Ancestral
 from ddpm.diffusion.schedules import linear
@@ -247,9 +247,8 @@ def ddpm_sampling(setting: Setting) -> Run:
             return stream.normal(t, range(len(like)), tuple(like.shape[1:]))
 
         with setting.autocast():
-            return sampler(
-                Denoiser(network, Epsilon(), FixedLarge()), schedule, setting.pictures(), noise=noise
-            )
+            denoiser = Denoiser(network, Parametrization(Epsilon(), FixedLarge()))
+            return sampler(denoiser, schedule, setting.pictures(), noise=noise)
 
     return run
 

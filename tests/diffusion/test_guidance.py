@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, predict_eps
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps
 from ddpm.diffusion.guidance import ClassifierFree, Guidance, NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
 from ddpm.diffusion.schedules import linear
@@ -41,7 +41,9 @@ class Asked:
 
 def predicted(guidance: Guidance, objective: Objective | None = None, *, clip: bool = False) -> Tensor:
     network = Asked(SCHEDULE, objective or Epsilon())
-    denoiser = Denoiser(network, network.objective, FixedSmall(), clip=clip, labels=LABELS, guidance=guidance)
+    denoiser = Denoiser(
+        network, Parametrization(network.objective, FixedSmall()), clip=clip, labels=LABELS, guidance=guidance
+    )
     return denoiser(SCHEDULE, X_T, T).x_0
 
 
@@ -78,7 +80,9 @@ def test_clipping_comes_after_guidance():
 )
 def test_the_network_is_asked_no_more_than_needed(guidance: Guidance, labels: Tensor | None, asked: int):
     network = Asked(SCHEDULE, Epsilon())
-    Denoiser(network, Epsilon(), FixedSmall(), labels=labels, guidance=guidance)(SCHEDULE, X_T, T)
+    Denoiser(network, Parametrization(Epsilon(), FixedSmall()), labels=labels, guidance=guidance)(
+        SCHEDULE, X_T, T
+    )
     assert len(network.told) == asked
     assert network.told[0] is labels
 
@@ -94,7 +98,10 @@ def test_the_interval_is_of_the_timesteps_that_the_network_was_trained_on():
     chain = SCHEDULE.respaced([10, 50, 99])
     network = Asked(SCHEDULE, Epsilon())
     denoiser = Denoiser(
-        network, Epsilon(), FixedSmall(), labels=LABELS, guidance=ClassifierFree(3.0, interval=[60, 99])
+        network,
+        Parametrization(Epsilon(), FixedSmall()),
+        labels=LABELS,
+        guidance=ClassifierFree(3.0, interval=[60, 99]),
     )
     denoiser(chain, X_T, torch.full((3,), 1))
     assert len(network.told) == 1
@@ -128,7 +135,9 @@ def test_an_answer_without_spread_is_not_rescaled():
 def test_a_learned_variance_is_that_of_the_answer_with_the_class():
     network = Asked(SCHEDULE, Epsilon(), variance_outputs=1)
     found = [
-        Denoiser(network, Epsilon(), LearnedRange(), labels=LABELS, guidance=guidance)(SCHEDULE, X_T, T)
+        Denoiser(network, Parametrization(Epsilon(), LearnedRange()), labels=LABELS, guidance=guidance)(
+            SCHEDULE, X_T, T
+        )
         for guidance in (NoGuidance(), ClassifierFree(3.0))
     ]
     assert torch.equal(found[0].log_variance, found[1].log_variance)

@@ -6,7 +6,7 @@ Its gradient was NaN at the second step once, from values far out that the loss 
 import pytest
 import torch
 
-from ddpm.diffusion import Denoiser, q_sample
+from ddpm.diffusion import Parametrization, q_sample
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.schedules import cosine
 from ddpm.diffusion.variances import LearnedRange
@@ -19,7 +19,7 @@ def test_200_steps_on_images_of_8_bits_stay_finite_and_learn():
     torch.manual_seed(0)
     schedule, weighting = cosine(4000), Hybrid()
     network = UNet(3, 6, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4)
-    denoiser = Denoiser(network, Epsilon(), LearnedRange(), clip=False)
+    parametrization = Parametrization(Epsilon(), LearnedRange())
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     images = torch.randint(0, 256, (64, 3, 32, 32))
     ends = torch.tensor([0, schedule.num_timesteps - 1])
@@ -29,7 +29,7 @@ def test_200_steps_on_images_of_8_bits_stay_finite_and_learn():
         t = torch.cat([ends, torch.randint(schedule.num_timesteps, (6,))])  # the hardest two, always
         eps = torch.randn(x_0.shape)
         x_t = q_sample(schedule, x_0, t, eps)
-        loss = weighting.losses(denoiser, schedule, Noised(x_0, t, eps, x_t), network(x_t, t)).mean()
+        loss = weighting.losses(parametrization, schedule, Noised(x_0, t, eps, x_t), network(x_t, t)).mean()
         optimizer.zero_grad()
         loss.backward()
         assert torch.isfinite(loss)

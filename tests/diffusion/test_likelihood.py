@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, q_posterior_mean
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, q_posterior_mean
 from ddpm.diffusion.decoder import discretized_log_likelihood
 from ddpm.diffusion.likelihood import (
     Bound,
@@ -112,7 +112,9 @@ def computed(schedule: NoiseSchedule, objective: Objective, variance: Variance, 
     """The bound's terms, mean over the data: each field's last dimension is gone."""
     x_0, eps, weights = quadrature(levels)
     x_0, eps = x_0.view(-1, 1, 1, 1), eps.view(-1, 1, 1, 1)
-    denoiser = Denoiser(network_for(schedule, objective, variance), objective, variance, clip=False)
+    denoiser = Denoiser(
+        network_for(schedule, objective, variance), Parametrization(objective, variance), clip=False
+    )
     found = bound(denoiser, schedule, x_0, noise=lambda place, like: eps)
     return Bound(*(field.double() @ weights for field in found))
 
@@ -185,7 +187,7 @@ def test_a_shortened_chain_has_a_bound_of_its_own(schedule: NoiseSchedule):
         place = torch.searchsorted(short.timesteps, t)
         return torch.cat([network(x_t, t), exact[place].view(-1, 1, 1, 1)], dim=1)
 
-    denoiser = Denoiser(with_variance, PosteriorMean(), Learned(), clip=False)
+    denoiser = Denoiser(with_variance, Parametrization(PosteriorMean(), Learned()), clip=False)
     found = bound(denoiser, short, x_0, noise=lambda place, like: eps)
     probabilities = level_probabilities()
     entropy = -float((probabilities * np.log2(probabilities)).sum())
@@ -232,7 +234,9 @@ def pictures_and_bound(schedule: NoiseSchedule, steps: Tensor | None = None, bat
         """The same at every step, so that a term is a function of its step alone."""
         return torch.randn(like.shape, generator=torch.Generator().manual_seed(7), dtype=like.dtype)
 
-    return bound(Denoiser(network, Epsilon(), FixedLarge()), schedule, x_0, noise=noise, steps=steps)
+    return bound(
+        Denoiser(network, Parametrization(Epsilon(), FixedLarge())), schedule, x_0, noise=noise, steps=steps
+    )
 
 
 def test_some_steps_are_different_and_each_as_likely():

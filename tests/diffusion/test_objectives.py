@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, predict_eps, q_sample
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps, q_sample
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange
@@ -121,7 +121,7 @@ def test_the_networks_channels_are_told_apart():
     schedule, x_t, t = CHAINS["whole"], random(4, 2, 3, 3), torch.tensor([0, 1, 50, 99])
     prediction, log_variance = random(4, 2, 3, 4)[..., :3], random(4, 2, 3, 5)[..., :3]
     answer = torch.cat([prediction, log_variance], dim=1)
-    found = Denoiser(lambda x, t: answer, X0(), Learned(), clip=False)(schedule, x_t, t)
+    found = Denoiser(lambda x, t: answer, Parametrization(X0(), Learned()), clip=False)(schedule, x_t, t)
     assert torch.equal(found.x_0, prediction)
     assert torch.equal(found.log_variance, log_variance)
     assert [v.outputs for v in (FixedLarge, FixedSmall, Learned, LearnedRange)] == [0, 0, 1, 1]

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, predict_eps, q_sample
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps, q_sample
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import DDIM, Ancestral, Sampler
 from ddpm.diffusion.schedules import cosine, linear
@@ -58,7 +58,7 @@ def test_ancestral_trajectory_agrees_with_diffusers(
     scheduler.set_timesteps(1000)
     path: dict[int, Tensor] = {}
     ours = Ancestral()(
-        Denoiser(network, Epsilon(), variance, clip=clip),
+        Denoiser(network, Parametrization(Epsilon(), variance), clip=clip),
         schedule,
         start_noise(),
         noise=noise_at,
@@ -93,7 +93,7 @@ def test_ddim_trajectory_agrees_with_diffusers(
     scheduler = DDIMScheduler(trained_betas=schedule.betas.numpy(), clip_sample=clip, set_alpha_to_one=True)
     in_float64(scheduler, schedule)
     scheduler.set_timesteps(1000)
-    denoiser = Denoiser(network, Epsilon(), FixedSmall(), clip=clip)
+    denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()), clip=clip)
     ours = DDIM(num_steps=None, eta=eta)(denoiser, schedule, start_noise(), noise=noise_at)
     x_t = start_noise()
     for t in range(999, -1, -1):
@@ -112,7 +112,7 @@ def test_ddim_on_a_shortened_chain_agrees_with_diffusers():
     )
     in_float64(scheduler, schedule)
     scheduler.set_timesteps(50)
-    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     visited: list[int] = []
     ours = DDIM(num_steps=50)(
         denoiser,
@@ -132,7 +132,7 @@ def test_ddim_on_a_shortened_chain_agrees_with_diffusers():
 
 def test_ddim_with_full_noise_is_ancestral_with_the_small_variance():
     schedule = linear(200)
-    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     ddim = DDIM(num_steps=None, eta=1.0)(denoiser, schedule, start_noise(), noise=noise_at)
     ancestral = Ancestral()(denoiser, schedule, start_noise(), noise=noise_at)
     torch.testing.assert_close(ddim, ancestral, atol=1e-9, rtol=1e-9)
@@ -146,24 +146,24 @@ def test_a_network_that_knows_the_picture_leads_back_to_it(sampler: Sampler):
     def oracle(x_t: Tensor, t: Tensor) -> Tensor:
         return predict_eps(schedule, x_t, t, picture)
 
-    denoiser = Denoiser(oracle, Epsilon(), FixedSmall())
+    denoiser = Denoiser(oracle, Parametrization(Epsilon(), FixedSmall()))
     for start in (99, 40):
         x_t = q_sample(schedule, picture, torch.full((2,), start), start_noise())
         found = sampler(denoiser, schedule, x_t, noise=noise_at, start=start)
         torch.testing.assert_close(found, picture, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [(Ancestral(), 100), (Ancestral(20), 20), (DDIM(20), 20)])
-def test_a_sampler_says_how_often_it_asks_the_network(sampler: Sampler, steps: int):
+@pytest.mark.parametrize(("sampler", "nfe"), [(Ancestral(), 100), (Ancestral(20), 20), (DDIM(20), 20)])
+def test_a_sampler_says_how_often_it_asks_the_network(sampler: Sampler, nfe: int):
     asked = []
 
     def counting(x_t: Tensor, t: Tensor) -> Tensor:
         asked.append(int(t[0]))
         return network(x_t, t)
 
-    denoiser = Denoiser(counting, Epsilon(), FixedLarge())
+    denoiser = Denoiser(counting, Parametrization(Epsilon(), FixedLarge()))
     sampler(denoiser, linear(100), start_noise(), noise=noise_at)
-    assert len(asked) == sampler.steps(100) == steps
+    assert len(asked) == sampler.nfe(100) == nfe
     assert asked == sorted(asked, reverse=True)
     assert asked[0] == 99
     assert asked[-1] == 0
@@ -176,14 +176,21 @@ def test_the_network_is_told_the_steps_of_the_whole_chain():
         told.append(int(t[0]))
         return network(x_t, t)
 
-    DDIM(4)(Denoiser(listening, Epsilon(), FixedSmall()), linear(100), start_noise(), noise=noise_at)
+    DDIM(4)(
+        Denoiser(listening, Parametrization(Epsilon(), FixedSmall())),
+        linear(100),
+        start_noise(),
+        noise=noise_at,
+    )
     assert told == [99, 66, 33, 0]
 
 
 def test_x_0_is_clipped_before_the_mean_is_formed():
     """With clipping, no x_{t-1} is further out than the posterior mean of the range of pictures."""
     schedule = linear(100)
-    denoiser = Denoiser(lambda x, t: -50 * torch.ones_like(x), Epsilon(), FixedSmall(), clip=True)
+    denoiser = Denoiser(
+        lambda x, t: -50 * torch.ones_like(x), Parametrization(Epsilon(), FixedSmall()), clip=True
+    )
     seen: list[Tensor] = []
     Ancestral()(
         denoiser, schedule, start_noise(), noise=noise_at, on_step=lambda t, x_t, x_0: seen.append(x_0)
@@ -199,7 +206,7 @@ def test_eta_out_of_range_is_refused(eta: float):
 
 @pytest.mark.parametrize("sampler", [Ancestral(30), DDIM(30)])
 def test_a_start_outside_the_schedule_is_refused(sampler: Sampler):
-    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     for start in (-1, 10, 100):
         with pytest.raises(ValueError, match="steps"):
             sampler(denoiser, linear(100), start_noise(), noise=noise_at, start=start)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, predict_eps, q_sample
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps, q_sample
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import (
     DDIM,
@@ -49,7 +49,7 @@ def visits(sampler: Sampler, schedule: NoiseSchedule, start: int | None = None) 
         asked.append(int(t[0]))
         return network(x, t)
 
-    denoiser = Denoiser(listening, Epsilon(), FixedSmall())
+    denoiser = Denoiser(listening, Parametrization(Epsilon(), FixedSmall()))
     sampler(denoiser, schedule, start_noise(), noise=noise_at, start=start)
     return asked
 
@@ -110,15 +110,13 @@ def test_the_steps_visited(
         {"timesteps": [5, 50, 98]},
     ],
 )
-def test_steps_is_the_number_of_network_calls(make: Callable[..., Sampler], settings: dict):
-    ends = [{}] if make is Ancestral else [{}, {"to_x_0": False}]
-    for end in ends:
-        sampler = make(**settings, **end)
-        assert len(visits(sampler, linear(100))) == sampler.steps(100)
+def test_nfe_is_the_number_of_network_calls(make: Callable[..., Sampler], settings: dict):
+    sampler = make(**settings)
+    assert len(visits(sampler, linear(100))) == sampler.nfe(100)
     inversion, asked = DDIMInversion(**settings), []
-    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     inversion(denoiser, linear(100), start_noise(), on_step=lambda t, x_t, x_0: asked.append(t))
-    assert len(asked) == inversion.steps(100)
+    assert len(asked) == inversion.nfe(100)
 
 
 @pytest.mark.parametrize("make", [*EVERY, DDIMInversion])
@@ -164,7 +162,7 @@ def test_settings_that_a_schedule_has_no_room_for_are_refused(
     assert "\n" not in str(caught.value)
     if start is None:
         with pytest.raises(ValueError, match=message):
-            sampler.steps(100)
+            sampler.nfe(100)
 
 
 class KnowsThePicture:
@@ -184,11 +182,11 @@ def ends_at_zero_snr() -> NoiseSchedule:
 
 @pytest.mark.parametrize(
     ("sampler", "name"),
-    [(DPMSolver(), "dpm_solver"), (DPMSolver(stochastic=True), "dpm_solver"), (Heun(), "heun")],
+    [(DPMSolver(), "DPMSolver"), (DPMSolver(stochastic=True), "DPMSolver"), (Heun(), "Heun")],
 )
 def test_a_solver_in_log_snr_refuses_a_schedule_that_ends_at_zero_snr(sampler: Sampler, name: str):
-    denoiser = Denoiser(network, KnowsThePicture(), FixedSmall())
-    message = rf"sampler={name} .*t = 19.*sampler=ddim.*schedule\.zero_terminal_snr=false.*t = 18 or below"
+    denoiser = Denoiser(network, Parametrization(KnowsThePicture(), FixedSmall()))
+    message = rf"sampler: {name} .*t = 19.*sampler=ddim.*schedule\.zero_terminal_snr=false.*t = 18 or below"
     with pytest.raises(ValueError, match=message):
         type(sampler)(5)(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at)
     found = type(sampler)(5)(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at, start=18)
@@ -197,7 +195,7 @@ def test_a_solver_in_log_snr_refuses_a_schedule_that_ends_at_zero_snr(sampler: S
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(5), DDIM(5), DDIM(5, eta=1.0)])
 def test_the_others_do_not_mind_zero_snr(sampler: Sampler):
-    denoiser = Denoiser(network, KnowsThePicture(), FixedSmall())
+    denoiser = Denoiser(network, Parametrization(KnowsThePicture(), FixedSmall()))
     found = sampler(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at)
     torch.testing.assert_close(found, torch.full_like(found, 0.25))
     encoded = DDIMInversion(5)(denoiser, ends_at_zero_snr(), found)
@@ -209,7 +207,9 @@ def test_the_others_do_not_mind_zero_snr(sampler: Sampler):
 def test_a_network_that_knows_the_picture_leads_back_to_it(make: Callable[..., Sampler], settings: dict):
     schedule = linear(100)
     picture = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
-    denoiser = Denoiser(lambda x, t: predict_eps(schedule, x, t, picture), Epsilon(), FixedSmall())
+    denoiser = Denoiser(
+        lambda x, t: predict_eps(schedule, x, t, picture), Parametrization(Epsilon(), FixedSmall())
+    )
     for start in (99, 40):
         x_t = q_sample(schedule, picture, torch.full((2,), start), start_noise())
         found = make(**settings)(denoiser, schedule, x_t, noise=noise_at, start=start)
@@ -220,7 +220,7 @@ def test_a_network_that_knows_the_picture_leads_back_to_it(make: Callable[..., S
 def test_a_call_changes_nothing_but_its_own_x_t(make: Callable[[], Sampler]):
     """Neither the caller's x_t nor the sampler: a second call gives the same, also after another schedule."""
     sampler, schedule, x_t = make(), linear(100), start_noise()
-    denoiser = Denoiser(network, Epsilon(), FixedSmall())
+    denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     first = sampler(denoiser, schedule, x_t, noise=noise_at)
     assert torch.equal(x_t, start_noise())
     sampler(denoiser, linear(50), x_t, noise=noise_at, start=20)
@@ -231,14 +231,16 @@ def test_a_call_changes_nothing_but_its_own_x_t(make: Callable[[], Sampler]):
 
 @every_sampler
 def test_results_stay_within_the_range_of_pictures_and_in_their_precision(make: Callable[..., Sampler]):
-    denoiser = Denoiser(lambda x, t: torch.full_like(x, -50), Epsilon(), FixedSmall(), clip=True)
+    denoiser = Denoiser(
+        lambda x, t: torch.full_like(x, -50), Parametrization(Epsilon(), FixedSmall()), clip=True
+    )
     found = make(8)(denoiser, linear(100), start_noise().float(), noise=noise_at)
     assert found.dtype == torch.float32
     assert torch.equal(found, torch.ones(SHAPE))
 
 
 def test_the_path_of_chosen_steps():
-    schedule, denoiser = linear(100), Denoiser(network, Epsilon(), FixedSmall())
+    schedule, denoiser = linear(100), Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     whole, chosen = Path(), Path(timesteps=[66, 0, 12])
     for path in (whole, chosen):
         DDIM(4)(denoiser, schedule, start_noise(), noise=noise_at, on_step=path)
@@ -253,7 +255,11 @@ def test_the_path_of_chosen_steps():
 
 def test_the_path_of_heun_holds_what_it_went_on_from():
     """The recorded x_t at a step, taken as the start, leads to the same end."""
-    schedule, denoiser, path = linear(100), Denoiser(network, Epsilon(), FixedSmall()), Path()
+    schedule, denoiser, path = (
+        linear(100),
+        Denoiser(network, Parametrization(Epsilon(), FixedSmall())),
+        Path(),
+    )
     end = Heun(4)(denoiser, schedule, start_noise(), noise=noise_at, on_step=path)
     again = Heun(3)(denoiser, schedule, path.x_t[66], noise=noise_at, start=66)
     torch.testing.assert_close(again, end, atol=1e-12, rtol=0)

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, Known, q_sample
+from ddpm.diffusion import Denoiser, Known, Parametrization, q_sample
 from ddpm.diffusion.objectives import V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
 from ddpm.diffusion.samplers.path import Path
 from ddpm.diffusion.schedules import linear
-from ddpm.diffusion.start import Between, FromNoise, FromPicture
+from ddpm.diffusion.start import Between, FromImage, FromNoise
 from ddpm.diffusion.variances import FixedSmall
 
 SCHEDULE = linear(100)
@@ -32,7 +32,7 @@ def test_noise_is_taken_as_it_is():
 
 
 def test_a_picture_is_noised_for_each_image_by_itself():
-    x_t = FromPicture(FIRST, 40).x_t(SCHEDULE, range(2, 6), draw)
+    x_t = FromImage(FIRST, 40).x_t(SCHEDULE, range(2, 6), draw)
     torch.testing.assert_close(x_t, torch.stack([noised(FIRST, 40, i) for i in range(2, 6)]))
 
 
@@ -90,7 +90,9 @@ FREE = torch.tensor([[[1, 0, 0, 1, 0]] * 3], dtype=torch.bool)
 def test_known_pixels_end_as_they_are_and_the_others_are_drawn(sampler: Sampler):
     x_t = draw(range(4))
     ends = [
-        sampler(Denoiser(network, V(), FixedSmall(), known=known), SCHEDULE, x_t, noise=noise_at)
+        sampler(
+            Denoiser(network, Parametrization(V(), FixedSmall()), known=known), SCHEDULE, x_t, noise=noise_at
+        )
         for known in (None, Known(FIRST, FREE))
     ]
     known = ~FREE.expand(4, *SHAPE)
@@ -103,7 +105,9 @@ def test_known_pixels_are_drawn_from_the_posterior_on_the_way():
     """With x_0 known, ancestral steps with the small variance have the marginals q(x_t | x_0), exactly: the
     variance that the noise of all steps adds up to is 1 - alpha-bar."""
     denoiser = Denoiser(
-        network, V(), FixedSmall(), known=Known(torch.zeros(SHAPE), torch.zeros(1, 1, 1, dtype=torch.bool))
+        network,
+        Parametrization(V(), FixedSmall()),
+        known=Known(torch.zeros(SHAPE), torch.zeros(1, 1, 1, dtype=torch.bool)),
     )
     zero = torch.zeros(1, *SHAPE, dtype=torch.float64)
     variance = {t: 0.0 for t in range(99)}

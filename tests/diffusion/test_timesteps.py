@@ -12,8 +12,8 @@ def test_a_global_batch_covers_each_stratum_once_whatever_the_split(split: list[
     u = torch.rand(128, generator=torch.Generator().manual_seed(0))
     drawn, first = [], 0
     for size in split:
-        places = range(first, first + size)
-        drawn.append(Stratified().draw(u[first : first + size], num_timesteps, places, 128))
+        indices = range(first, first + size)
+        drawn.append(Stratified().draw(u[first : first + size], num_timesteps, indices, 128))
         first += size
     t = torch.cat(drawn)
     assert t.dtype == torch.int64

@@ -57,8 +57,8 @@ def test_what_makes_sense_is_accepted(parts: dict):
             {"variance": LearnedRange()},
             r"weighting: Simple does not train .* LearnedRange .* weighting=hybrid",
         ),
-        ({**ZERO_SNR, "sampler": DPMSolver(10)}, r"sampler=dpm_solver .* zero SNR: use sampler=ddim"),
-        ({**ZERO_SNR, "sampler": Heun(10)}, r"sampler=heun .* zero SNR"),
+        ({**ZERO_SNR, "sampler": DPMSolver(10)}, r"sampler: DPMSolver .* zero SNR: use sampler=ddim"),
+        ({**ZERO_SNR, "sampler": Heun(10)}, r"sampler: Heun .* zero SNR"),
         ({"sampler": DDIM(101)}, r"sampler\.num_steps=101: .* 1 to 100 steps"),
         ({"sampler": Ancestral(timesteps=[5, 100])}, r"sampler\.timesteps=.*0 to 99"),
         (
@@ -82,7 +82,7 @@ REQUEST = {
     "schedule": linear(100),
     "sampler": Ancestral(),
     "guidance": NoGuidance(),
-    "picture_size": (8, 8),
+    "image_size": (8, 8),
 }
 
 
@@ -120,7 +120,7 @@ def test_a_request_that_can_be_met_is_accepted(parts: dict):
         ({"mask_size": (8, 9)}, r"mask: is 8x9 .* 8x8"),
         (
             {"start_t": 99, "sampler": Heun(10), "schedule": linear(100, zero_terminal_snr=True)},
-            r"sampler=heun",
+            r"sampler: Heun",
         ),
     ],
 )
@@ -134,5 +134,5 @@ def test_weights_fit_a_network_of_the_same_outputs_and_classes():
     check_weights(**own, their_variance=Learned(), their_num_classes=10)
     with pytest.raises(ValueError, match=r"variance: LearnedRange needs 1 outputs .* FixedLarge, has 0; .*"):
         check_weights(**own, their_variance=FixedLarge(), their_num_classes=10)
-    with pytest.raises(ValueError, match=r"conditional: .* told 10 classes, .* none; use conditional=false"):
+    with pytest.raises(ValueError, match=r"conditional: .* takes 10 classes, .* none; use conditional=false"):
         check_weights(**own, their_variance=LearnedRange(), their_num_classes=None)

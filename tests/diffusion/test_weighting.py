@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, q_posterior_mean, q_sample
+from ddpm.diffusion import Parametrization, q_posterior_mean, q_sample
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange, Variance
@@ -30,15 +30,15 @@ def noised(t: Tensor = T) -> Noised:
     return Noised(x_0, t, eps, q_sample(SCHEDULE, x_0, t, eps))
 
 
-def denoiser(objective: Objective, variance: Variance | None = None) -> Denoiser:
-    return Denoiser(lambda x, t: x, objective, variance or FixedLarge(), clip=False)
+def reading(objective: Objective, variance: Variance | None = None) -> Parametrization:
+    return Parametrization(objective, variance or FixedLarge())
 
 
 def weights_of(weighting: Weighting, objective: Objective) -> Tensor:
-    """The factor on the network's own squared error at each t, from an answer that is off by 0.5."""
+    """The factor on the network's own squared error at each t, from an output that is off by 0.5."""
     given = noised()
     output = objective.target(SCHEDULE, given.x_0, given.t, given.eps) + 0.5
-    return weighting.losses(denoiser(objective), SCHEDULE, given, output) / 0.25
+    return weighting.losses(reading(objective), SCHEDULE, given, output) / 0.25
 
 
 MIN_SNR = {
@@ -70,7 +70,7 @@ def test_the_same_mistake_costs_the_same_whatever_is_predicted(weighting: Weight
     eps = (given.x_t - ALPHA_BAR.sqrt().view(-1, 1, 1, 1) * wrong) / (1 - ALPHA_BAR).sqrt().view(-1, 1, 1, 1)
     losses = [
         weighting.losses(
-            denoiser(objective),
+            reading(objective),
             SCHEDULE,
             given,
             # the mean's target makes x_t from its arguments, which is the same x_t
@@ -87,7 +87,7 @@ def test_the_bounds_loss_is_written_out():
     t = T[1:]
     given = noised(t)
     output = random(6, 99, 2, 3, 3)
-    found = VariationalBound().losses(denoiser(X0(), FixedLarge()), SCHEDULE, given, output)
+    found = VariationalBound().losses(reading(X0(), FixedLarge()), SCHEDULE, given, output)
     beta = (1 - ALPHA_BAR / BEFORE)[1:].view(-1, 1, 1, 1)
     q_variance = (beta.flatten() * (1 - BEFORE[1:]) / (1 - ALPHA_BAR[1:])).view(-1, 1, 1, 1)
     means = [q_posterior_mean(SCHEDULE, x_0, given.x_t, t) for x_0 in (given.x_0, output)]
@@ -104,7 +104,7 @@ def test_the_bounds_loss_is_written_out():
 def test_in_the_hybrid_the_bound_does_not_reach_the_mean(objective: str, variance: Variance):
     given = noised()
     output = (0.3 * random(7, 100, 4, 3, 3)).requires_grad_()
-    asked = denoiser(OBJECTIVES[objective], variance)
+    asked = reading(OBJECTIVES[objective], variance)
 
     def gradient(weighting: Weighting) -> tuple[Tensor, Tensor]:
         (found,) = torch.autograd.grad(weighting.losses(asked, SCHEDULE, given, output).sum(), output)
@@ -122,7 +122,7 @@ def test_in_the_hybrid_the_bound_does_not_reach_the_mean(objective: str, varianc
 
 
 def test_the_hybrid_is_the_simple_loss_and_a_thousandth_of_t_terms():
-    given, output, asked = noised(), random(8, 100, 4, 3, 3), denoiser(Epsilon(), LearnedRange())
+    given, output, asked = noised(), random(8, 100, 4, 3, 3), reading(Epsilon(), LearnedRange())
     losses = [
         weighting.losses(asked, SCHEDULE, given, output)
         for weighting in (Hybrid(), Simple(), VariationalBound(), Hybrid(0.5))
@@ -137,8 +137,8 @@ def test_losses_in_single_precision_are_those_in_double(objective: Objective):
     single = Noised(*(v if v.dtype == torch.int64 else v.float() for v in given))
     output = objective.target(SCHEDULE, given.x_0, T, given.eps) + 0.1 * random(9, 100, 2, 3, 3)
     for weighting in (Simple(), SNR(), MinSNR(), P2(), VariationalBound()):
-        double = weighting.losses(denoiser(objective, FixedSmall()), SCHEDULE, given, output)
-        found = weighting.losses(denoiser(objective, FixedSmall()), SCHEDULE, single, output.float())
+        double = weighting.losses(reading(objective, FixedSmall()), SCHEDULE, given, output)
+        found = weighting.losses(reading(objective, FixedSmall()), SCHEDULE, single, output.float())
         assert found.dtype == torch.float32
         torch.testing.assert_close(found.double(), double, atol=1e-4, rtol=2e-3)
 

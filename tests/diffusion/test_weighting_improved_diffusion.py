@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, q_sample
+from ddpm.diffusion import NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.objectives import X0, Epsilon, PosteriorMean
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange, Variance
@@ -104,8 +104,8 @@ def test_losses_and_gradients_are_theirs(weighting: Weighting, objective: str, v
     chain = SCHEDULES[schedule]
     noised, output = given(chain, VARIANCES[variance])
     output.requires_grad_()
-    denoiser = Denoiser(lambda x_t, t: x_t, OBJECTIVES[objective], VARIANCES[variance], clip=False)
-    found = weighting.losses(denoiser, chain, noised, output)
+    parametrization = Parametrization(OBJECTIVES[objective], VARIANCES[variance])
+    found = weighting.losses(parametrization, chain, noised, output)
     theirs = ImprovedDiffusion(chain.betas).losses(
         objective, variance, noised, output, isinstance(weighting, VariationalBound)
     )

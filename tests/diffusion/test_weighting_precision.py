@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, q_sample
+from ddpm.diffusion import NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
 from ddpm.diffusion.samplers import Ancestral
@@ -63,8 +63,7 @@ def with_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The losses [B], and their derivatives by the output [B, ...]."""
     output = output.clone().requires_grad_()
-    denoiser = Denoiser(lambda x_t, t: x_t, objective, variance, clip=False)
-    losses = weighting.losses(denoiser, schedule, noised, output)
+    losses = weighting.losses(Parametrization(objective, variance), schedule, noised, output)
     (gradient,) = torch.autograd.grad(losses.sum(), output)
     return losses.detach(), gradient
 

@@ -88,7 +88,7 @@ def test_an_option_of_ones_own_is_found_covered_and_examined(own: Path):
         assert "linear" in names
         assert sum(combination["schedule"].name == "steep" for combination in found.cover.combinations) >= 5
         (heun,) = (option for option in found.catalogue["sampler"] if option.name == "heun")
-        assert heun.build().steps(40) == 13, "one's own comes before the project's"
+        assert heun.build().nfe(40) == 13, "one's own comes before the project's"
         assert list(found.broken) == ["objective=foreign", "variance=mistyped"]
         assert "allowed package" in str(found.broken["objective=foreign"])
         assert "FixedLarger" in str(found.broken["variance=mistyped"])

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, likelihood, q_posterior_mean
+from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean
 from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.objectives import PosteriorMean, V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun
+from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler
 from ddpm.diffusion.timesteps import LossSecondMoment, Uniform
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
 from ddpm.diffusion.weighting import Hybrid, MinSNR
@@ -83,8 +83,8 @@ ERRORS = {
         {"target: objective=v"},
     ),
     "eps of the x_0 before clipping": Error(
-        Denoiser.read,
-        [("    x_0 = self.objective", "    before = x_0 = self.objective"),
+        Denoiser.__call__,
+        [("    x_0 = self.parametrization", "    before = x_0 = self.parametrization"),
          ("eps=predict_eps(schedule, x_t, t, x_0)", "eps=predict_eps(schedule, x_t, t, before)")],
         "denoiser",
         {"clipping", "x_0"},
@@ -94,8 +94,8 @@ ERRORS = {
         FixedLarge.log_variance,
         [
             (
-                'schedule.lookup("betas", t, x_t)',
-                'schedule.original.lookup("betas", schedule.timestep(t), x_t)',
+                'schedule.lookup("log_betas", t, x_t)',
+                'schedule.original.lookup("log_betas", schedule.timestep(t), x_t)',
             )
         ],
         "denoiser",
@@ -137,47 +137,47 @@ ERRORS = {
         {"timesteps: timesteps=importance", "mean loss: timesteps=importance"},
     ),
     "the last step is never drawn": Error(
-        Uniform.draw, [("u.double() * num_timesteps", "u.double() * (num_timesteps - 1)")], "training",
+        Uniform.draw, [("(u, num_timesteps)", "(u, num_timesteps - 1)")], "training",
         {"timesteps"}, {"timesteps: timesteps=uniform", "timesteps: timesteps=stratified"},
     ),
-    "clipped after the mean": Error(
-        Ancestral.__call__,
+    "clipped at the end only": Error(
+        Sampler.__call__,
         [
             (
-                "    predict = observed(",
+                "    chain = self",
                 "    clip = getattr(denoiser, 'clip', False)\n"
                 "    denoiser = __import__('copy').copy(denoiser)\n"
                 "    denoiser.clip = False\n"
-                "    predict = observed(",
+                "    chain = self",
             ),
-            ("x_0, x_t, t)\n", "x_0, x_t, t).clamp(*((-1, 1) if clip else (-1e9, 1e9)))\n"),
+            ("chain, x_t, noise_at)", "chain, x_t, noise_at).clamp(*((-1, 1) if clip else (-1e9, 1e9)))"),
         ],
         "sampling",
         {"clipped process", "moments"},
-        {"clipped process: sampler=ancestral"},
+        {"clipped process"},
     ),
     "variance taken for the deviation": Error(
-        Ancestral.__call__, [("(prediction.log_variance / 2)", "prediction.log_variance")], "sampling",
+        Ancestral.reverse, [("(log_variance / 2)", "log_variance")], "sampling",
         {"known x_0", "fresh noise"},
         {"known x_0: sampler=ancestral", "fresh noise: sampler=ancestral"},
     ),
     "noise in the last step": Error(
-        Ancestral.__call__, [("if i > 0:", "if i >= 0:")], "sampling", {"known x_0", "fresh noise"},
+        Ancestral.reverse, [("if i > 0:", "if i >= 0:")], "sampling", {"known x_0", "fresh noise"},
         {"fresh noise: sampler=ancestral"},
     ),
     "DDIM's sigma with eta for its square": Error(
-        DDIM.__call__, [("self.eta**2", "self.eta")], "sampling", {"known x_0", "fresh noise", "moments"},
+        DDIM.reverse, [("self.eta**2", "self.eta")], "sampling", {"known x_0", "fresh noise", "moments"},
         {"fresh noise: sampler=ddim"},
     ),
     "no second order in DPM-Solver": Error(
-        DPMSolver.__call__,
+        DPMSolver.reverse,
         [("(1 + 1 / (2 * r)) * x_0 - 1 / (2 * r) * x_0_before", "x_0")],
         "sampling",
         {"known x_0", "order"},
         {"order: sampler=dpm_solver", "order: sampler=dpm_solver_sde"},
     ),
     "Heun's second slope at the upper step": Error(
-        Heun.__call__, [("slope, i - 1)", "slope, i)")], "sampling", {"known x_0", "order"},
+        Heun.reverse, [("slope, i - 1)", "slope, i)")], "sampling", {"known x_0", "order"},
         {"known x_0: sampler=heun", "order: sampler=heun"},
     ),
     "the inversion asks about where it comes from": Error(
@@ -185,7 +185,7 @@ ERRORS = {
         {"inversion"}, {"inversion: sampler=ddim"},
     ),
     "a level too wide in the decoder": Error(
-        likelihood.discretized_log_likelihood, [("x_0 + HALF_LEVEL - mean", "x_0 + 2 * HALF_LEVEL - mean")],
+        decoder._LogLikelihood.forward, [("half = HALF_LEVEL", "half = 2 * HALF_LEVEL")],
         "bound", {"bound"}, {"bound"},
     ),
     "no prior term": Error(

@@ -8,7 +8,7 @@ from models import make_module
 
 from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.samplers import DDIM
-from ddpm.diffusion.start import FromPicture
+from ddpm.diffusion.start import FromImage
 from ddpm.sampling import batches as sampling
 from ddpm.sampling.batches import announced_sampling, images_at_once, nfe
 
@@ -45,7 +45,7 @@ def test_guidance_asks_twice():
     assert nfe(module, DDIM(7)) == 7
     assert nfe(module, DDIM(7), guidance=ClassifierFree(2.0)) == 14
     assert nfe(module, DDIM(7), guidance=ClassifierFree(1.0)) == 7
-    assert nfe(module, DDIM(None), FromPicture(torch.zeros(1, 8, 8), 9)) == 10
+    assert nfe(module, DDIM(None), FromImage(torch.zeros(1, 8, 8), 9)) == 10
 
 
 @pytest.mark.parametrize(("seconds", "announced"), [(1.0, False), (200.0, True)])

@@ -19,7 +19,7 @@ from ddpm.data.augmentation import normalize
 from ddpm.data.cache import Cache
 from ddpm.data.decoding import decode_or_reason
 from ddpm.diffusion import Known
-from ddpm.diffusion.start import Between, FromNoise, FromPicture, Start
+from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.diffusion.validity import check_combination, check_request
 from ddpm.errors import UsageError
 from ddpm.runtime.compilation import COMPILING, keep_compiled
@@ -74,8 +74,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             start_t=start.t,
             labels=labels,
             num_classes=module.num_classes,
-            picture_size=module.image_shape[1:],
-            mask_size=None if known is None else tuple(known.free.shape[1:]),
+            image_size=module.image_shape[1:],
+            mask_size=None if known is None else tuple(known.mask.shape[1:]),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -145,7 +145,7 @@ def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[
     if config["mask"] is not None:
         white = _read("mask", config["mask"], size=None, channels=1) > 127
         known = Known(sources["start"], white)
-    return FromPicture(sources["start"], start_t), known, sources
+    return FromImage(sources["start"], start_t), known, sources
 
 
 def _picture(config: dict[str, Any], key: str, run: Run) -> Tensor:

@@ -1,7 +1,9 @@
 """The mathematics of denoising diffusion. Imports torch and nothing else of this project."""
 
-from ddpm.diffusion.denoiser import Denoiser, Known, Prediction
+from ddpm.diffusion.denoiser import Denoise, Denoiser, Known
+from ddpm.diffusion.parametrization import Parametrization, Prediction
 from ddpm.diffusion.process import (
+    Noise,
     NoiseSchedule,
     evenly_spaced,
     predict_eps,
@@ -11,9 +13,12 @@ from ddpm.diffusion.process import (
 )
 
 __all__ = [
+    "Denoise",
     "Denoiser",
     "Known",
+    "Noise",
     "NoiseSchedule",
+    "Parametrization",
     "Prediction",
     "evenly_spaced",
     "predict_eps",

@@ -1,4 +1,4 @@
-"""From a network's answer to what a sampler needs: x_0, eps and the variance of the reverse step."""
+"""A network as samplers see it: guided, clipped, and free of what it was trained to predict."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,21 +7,13 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion.guidance import Guidance, NoGuidance
-from ddpm.diffusion.objectives import Objective
+from ddpm.diffusion.parametrization import Parametrization, Prediction
 from ddpm.diffusion.process import NoiseSchedule, predict_eps
-from ddpm.diffusion.variances import Variance
 
-
-class Prediction(NamedTuple):
-    """What a network's answer to (x_t, t) says.
-
-    x_0 and eps [B, C, H, W] belong together: x_t is their combination at t, also where x_0 was clipped.
-    log_variance of the reverse step broadcasts with them.
-    """
-
-    x_0: Tensor
-    eps: Tensor
-    log_variance: Tensor
+Denoise = Callable[[NoiseSchedule, Tensor, Tensor], Prediction]
+"""(schedule, x_t [B, C, H, W], t int64 [B], steps of that schedule) -> the prediction. All that a sampler
+needs: a `Denoiser`, or a closed form.
+"""
 
 
 class Known(NamedTuple):
@@ -29,24 +21,23 @@ class Known(NamedTuple):
 
     Attributes:
         x_0: [B, C, H, W] in [-1, 1], or broadcasting with it.
-        free: bool [B, 1, H, W], or broadcasting with it: where nothing is known.
+        mask: bool [B, 1, H, W], or broadcasting with it: True where nothing is known and the image is drawn
+            anew, False where it is `x_0`.
     """
 
     x_0: Tensor
-    free: Tensor
+    mask: Tensor
 
 
 class Denoiser:
-    """Hides from a sampler what the network predicts, and of which classes.
+    """Calls a network and reads its output: guidance first, then clipping, then the known pixels.
 
     Args:
         network: (x_t [B, C, H, W], t int64 [B]) -> [B, C * (1 + variance.outputs), H, W]; also called with
             labels where there are some.
-        objective: what its first C channels mean.
-        variance: what the others mean, or which fixed variance there is.
-        clip: keep the predicted x_0 within [-1, 1], the range of pictures, before anything is made of it, and
-            after guidance.
-        labels: int64 [B], the class that each picture of the batch is to be of; None for any.
+        parametrization: what its output means.
+        clip: keep the predicted x_0 within [-1, 1], the range of images, before anything is made of it.
+        labels: int64 [B], the class that each image of the batch is conditioned on; None for none.
         guidance: how the class steers.
         known: pixels whose x_0 is this, whatever the network says. Every sampler then takes them through the
             process in the way that leads there: the ancestral one draws them from q(x_{t-1} | x_t, x_0).
@@ -55,8 +46,7 @@ class Denoiser:
     def __init__(
         self,
         network: Callable[..., Tensor],
-        objective: Objective,
-        variance: Variance,
+        parametrization: Parametrization,
         *,
         clip: bool = True,
         labels: Tensor | None = None,
@@ -64,33 +54,30 @@ class Denoiser:
         known: Known | None = None,
     ):
         self.network = network
-        self.objective = objective
-        self.variance = variance
+        self.parametrization = parametrization
         self.clip = clip
         self.labels = labels
         self.guidance = guidance or NoGuidance()
         self.known = known
 
     def __call__(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Prediction:
-        """Ask the network about x_t [B, C, H, W] at step `t` int64 [B] of `schedule`, the chain in use."""
+        """What the network predicts for x_t [B, C, H, W] at step `t` int64 [B] of `schedule`, the chain in
+        use.
+        """
         timestep = schedule.timestep(t)
 
-        def answer(labels: Tensor | None) -> Tensor:
-            told = () if labels is None else (labels,)
-            return self.network(x_t, timestep, *told).to(x_t.dtype)
+        def output_for(labels: Tensor | None) -> Tensor:
+            condition = () if labels is None else (labels,)
+            return self.network(x_t, timestep, *condition).to(x_t.dtype)
 
-        return self.read(schedule, x_t, t, self.guidance(answer, x_t, timestep, self.labels))
-
-    def read(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Prediction:
-        """What the network's `output` [B, C * (1 + variance.outputs), H, W] for (x_t, t) says."""
-        channels = x_t.shape[1]
-        x_0 = self.objective.x_0(schedule, x_t, t, output[:, :channels])
+        output = self.guidance(output_for, x_t, timestep, self.labels)
+        x_0 = self.parametrization.x_0(schedule, x_t, t, output)
         if self.clip:
             x_0 = x_0.clamp(-1, 1)
         if self.known is not None:
-            x_0 = torch.where(self.known.free, x_0, self.known.x_0)
+            x_0 = torch.where(self.known.mask, x_0, self.known.x_0)
         return Prediction(
             x_0=x_0,
             eps=predict_eps(schedule, x_t, t, x_0),
-            log_variance=self.variance.log_variance(schedule, x_t, t, output[:, channels:]),
+            log_variance=self.parametrization.log_variance(schedule, x_t, t, output),
         )

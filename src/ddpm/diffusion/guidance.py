@@ -1,4 +1,4 @@
-"""How the class that is asked for steers the network's answer, while sampling."""
+"""How the class that is asked for steers the network's output, while sampling."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,12 +7,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Answer = Callable[[Tensor | None], Tensor]
-"""labels int64 [B], or None where no class is told -> what the network answers to (x_t, t) with them."""
+Output = Callable[[Tensor | None], Tensor]
+"""labels int64 [B], or None without a condition -> the network's output for (x_t, t) with them."""
 
 
 class Guidance(Protocol):
-    """`needs_unconditional` says whether the answer without a class is asked for as well."""
+    """`needs_unconditional` says whether the output without a class is needed as well."""
 
     needs_unconditional: bool
 
@@ -20,43 +20,43 @@ class Guidance(Protocol):
         """Refuse, with ValueError, a chain of this many steps that the settings do not fit."""
         ...
 
-    def __call__(self, answer: Answer, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """The answer to work with, [B, C * (1 + variance.outputs), H, W].
+    def __call__(self, output_for: Output, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The output to work with, [B, C * (1 + variance.outputs), H, W].
 
         Args:
-            answer: the network, asked about x_t [B, C, H, W].
-            x_t: says how many of the answer's channels are the prediction.
-            t: what the network is told, int64 [B].
+            output_for: the network at x_t [B, C, H, W].
+            x_t: says how many of the output's channels are the prediction.
+            t: the timestep that the network is conditioned on, int64 [B].
             labels: int64 [B], or None for no class.
         """
         ...
 
 
 class NoGuidance:
-    """The network's answer as it is, with the class where there is one."""
+    """The network's output as it is, with the class where there is one."""
 
     needs_unconditional = False
 
     def check(self, num_timesteps: int) -> None:
         """There is nothing that could not fit."""
 
-    def __call__(self, answer: Answer, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        return answer(labels)
+    def __call__(self, output_for: Output, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        return output_for(labels)
 
 
 class ClassifierFree:
-    """Away from the answer without the class, towards and beyond the answer with it (Ho and Salimans 2022,
+    """Away from the output without the class, towards and beyond the output with it (Ho and Salimans 2022,
     eq. 6).
 
-    Epsilon, x_0, v and the posterior mean are lines in each other at a given x_t, so the same pictures come
-    out whichever the network predicts; but not with `rescale`, which is of the answer itself. A learned
-    variance is that of the answer with the class.
+    Epsilon, x_0, v and the posterior mean are affine in each other at a given x_t, so the same images come
+    out whichever the network predicts; but not with `rescale`, which is of the output itself. A learned
+    variance is that of the output with the class.
 
     Args:
-        scale: 0 is the answer without the class, 1 the one with it; the paper's w is scale - 1.
+        scale: 0 is the output without the class, 1 the one with it; the paper's w is scale - 1.
         interval: the lowest and the highest t with guidance, both included (Kynkäänniemi et al. 2024); beyond
-            it the network is asked once only. None guides everywhere.
-        rescale: how far the guided answer is brought back to the spread of the one with the class, 0 to 1:
+            it the network is used once only. None guides everywhere.
+        rescale: how far the guided output is brought back to the spread of the one with the class, 0 to 1:
             phi of Lin et al. 2024, eq. 15 and 16, there with 0.7 for v. Large scales overexpose without it.
 
     Raises:
@@ -91,18 +91,18 @@ class ClassifierFree:
                 f"schedule.num_timesteps={num_timesteps}"
             )
 
-    def __call__(self, answer: Answer, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        told = answer(labels)
+    def __call__(self, output_for: Output, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        conditional = output_for(labels)
         if labels is None or not self.needs_unconditional:
-            return told
+            return conditional
         inside = None
         if self.interval is not None:
             lowest, highest = self.interval
             inside = (t >= lowest) & (t <= highest)
             if not inside.any():  # a wait for the device, for half of the work
-                return told
+                return conditional
         channels = x_t.shape[1]
-        towards, away = told[:, :channels], answer(None)[:, :channels]
+        towards, away = conditional[:, :channels], output_for(None)[:, :channels]
         guided = away + self.scale * (towards - away)
         if self.rescale:
             own = _spread(guided)
@@ -110,9 +110,9 @@ class ClassifierFree:
             guided = guided * (self.rescale * ratio + 1 - self.rescale)
         if inside is not None:
             guided = torch.where(inside.view(-1, 1, 1, 1), guided, towards)
-        return torch.cat([guided, told[:, channels:]], dim=1)
+        return torch.cat([guided, conditional[:, channels:]], dim=1)
 
 
-def _spread(answer: Tensor) -> Tensor:
-    """Standard deviation within each picture: [B, 1, 1, 1]."""
-    return answer.flatten(1).std(1, correction=0).view(-1, 1, 1, 1)
+def _spread(output: Tensor) -> Tensor:
+    """Standard deviation within each image: [B, 1, 1, 1]."""
+    return output.flatten(1).std(1, correction=0).view(-1, 1, 1, 1)

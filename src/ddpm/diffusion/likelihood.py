@@ -1,21 +1,18 @@
 """The variational bound on -log2 p(x_0), term by term, in bits per dimension (Ho et al. 2020, eq. 5).
 
-x_0 stands for pictures of 256 levels, spread over [-1, 1]. All Gaussians are diagonal.
+x_0 stands for images of 256 levels, spread over [-1, 1]. All Gaussians are diagonal.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ddpm.diffusion.decoder import discretized_log_likelihood
-from ddpm.diffusion.denoiser import Denoiser, Prediction
-from ddpm.diffusion.process import NoiseSchedule, q_sample
-
-Noise = Callable[[int, Tensor], Tensor]
-"""(place, like) -> unit Gaussian noise of the shape of `like` [B, C, H, W], another for every place."""
+from ddpm.diffusion.denoiser import Denoise
+from ddpm.diffusion.parametrization import Prediction
+from ddpm.diffusion.process import Noise, NoiseSchedule, q_sample
 
 
 class Bound(NamedTuple):
@@ -43,16 +40,16 @@ class Bound(NamedTuple):
 
 @torch.inference_mode()
 def bound(
-    denoiser: Denoiser, schedule: NoiseSchedule, x_0: Tensor, *, noise: Noise, steps: Tensor | None = None
+    denoiser: Denoise, schedule: NoiseSchedule, x_0: Tensor, *, noise: Noise, steps: Tensor | None = None
 ) -> Bound:
-    """An unbiased estimate of the bound for each picture, from one x_t at each step.
+    """An unbiased estimate of the bound for each image, from one x_t at each step.
 
     Args:
-        denoiser: asked about t = 0 and each of the steps.
+        denoiser: used at t = 0 and each of the steps.
         schedule: the chain in use.
         x_0: [B, C, H, W], levels k of 256 as k / 127.5 - 1.
-        noise: of x_t; place 0 is for t = 0, place k for row k - 1 of the steps.
-        steps: int64 [K, B], for each picture K different ones of 1 ... T-1, each as likely as any other (see
+        noise: of x_t; index 0 is for t = 0, index k for row k - 1 of the steps.
+        steps: int64 [K, B], for each image K different ones of 1 ... T-1, each as likely as any other (see
             `some_steps`); by default all of them.
 
     Raises:
@@ -65,8 +62,8 @@ def bound(
         raise ValueError("the bound needs one step or more beside t = 0")
     rows, errors = [], []
     first = torch.zeros(batch, dtype=torch.int64, device=x_0.device)
-    for place, t in enumerate([first, *steps]):
-        x_t = q_sample(schedule, x_0, t, noise(place, x_0))
+    for index, t in enumerate([first, *steps]):
+        x_t = q_sample(schedule, x_0, t, noise(index, x_0))
         prediction = denoiser(schedule, x_t, t)
         rows.append(bound_term(schedule, x_0, t, prediction))
         errors.append((prediction.x_0 - x_0).square().flatten(1).mean(1))
@@ -91,7 +88,7 @@ def bound(
 
 
 def some_steps(u: Tensor, count: int) -> Tensor:
-    """`count` different steps of 1 ... T-1 for each picture, any as likely as any other: int64 [count, B].
+    """`count` different steps of 1 ... T-1 for each image, any as likely as any other: int64 [count, B].
 
     Args:
         u: uniform numbers [T - 1, B].
@@ -106,7 +103,7 @@ def some_steps(u: Tensor, count: int) -> Tensor:
 
 
 def rate_distortion(found: Bound) -> tuple[Tensor, Tensor]:
-    """Rate and distortion at each t of a chain, mean over pictures (Ho et al. 2020, figure 5).
+    """Rate and distortion at each t of a chain, mean over images (Ho et al. 2020, figure 5).
 
     Args:
         found: the bound with all its terms.
@@ -137,7 +134,7 @@ def prior_term(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
 
 
 def bound_term(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
-    """L_t of each picture: [B] for x_0 [B, C, H, W], `t` int64 [B] and what was predicted from x_t.
+    """L_t of each image: [B] for x_0 [B, C, H, W], `t` int64 [B] and what was predicted from x_t.
 
     For t > 0 the KL divergence of q(x_{t-1} | x_t, x_0) and p(x_{t-1} | x_t); at t = 0, -log2 p(x_0 | x_1).
     """

@@ -1,7 +1,7 @@
 """What the network predicts, and how x_0 follows from the prediction.
 
 Every other meaning follows from x_0: `predict_eps` gives eps, and any objective's `target` of both is what a
-network with that objective would have answered.
+network with that objective should have put out.
 """
 
 from typing import Protocol
@@ -22,15 +22,15 @@ class Objective(Protocol):
     defined_at_zero_snr: bool
 
     def target(self, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """What the network should have answered for x_t = q_sample(x_0, t, eps)."""
+        """What the network should have put out for x_t = q_sample(x_0, t, eps)."""
         ...
 
     def x_0(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        """The x_0 that the network's answer to (x_t, t) stands for."""
+        """The x_0 that the network's output for (x_t, t) stands for."""
         ...
 
     def x_0_error(self, schedule: NoiseSchedule, t: Tensor, error: Tensor) -> Tensor:
-        """The squared error of x_0 that a squared error [B] of the network's answer amounts to: [B]."""
+        """The squared error of x_0 that a squared error [B] of the network's output amounts to: [B]."""
         ...
 
 
@@ -50,7 +50,7 @@ class Epsilon:
 
 
 class X0:
-    """The clean picture itself."""
+    """The clean image itself."""
 
     defined_at_zero_snr = True
 
@@ -87,7 +87,7 @@ class PosteriorMean:
     """The mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eq. 8 and table 2).
 
     It is always that of the chain that the network was trained on. A shortened chain has another, and takes
-    the x_0 that the answer stands for.
+    the x_0 that the output stands for.
     """
 
     defined_at_zero_snr = True

@@ -4,10 +4,15 @@
 noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+Noise = Callable[[int, Tensor], Tensor]
+"""(index, like) -> unit Gaussian noise of the shape of `like` [B, C, H, W]: other numbers for each index, and
+for each image of the batch. Whoever takes one says what it counts.
+"""
 
 
 class NoiseSchedule:
@@ -18,8 +23,8 @@ class NoiseSchedule:
 
     Args:
         betas: variance of each noising step, float [T], each in (0, 1]; 1 is allowed in the last step only.
-        timesteps: int64 [T], rising: the timestep that a network is told at each step of this chain. By
-            default 0 ... T-1; a sub-sequence of another chain (see `respaced`) keeps that chain's.
+        timesteps: int64 [T], rising: the timestep that a network is conditioned on at each step of this
+            chain. By default 0 ... T-1; a sub-sequence of another chain (see `respaced`) keeps that chain's.
         original: the chain that `timesteps` count the steps of, which a network was trained on; by default
             this chain itself.
 
@@ -85,13 +90,13 @@ class NoiseSchedule:
         return values[t].view(-1, *[1] * (like.ndim - 1))
 
     def timestep(self, t: Tensor) -> Tensor:
-        """What a network is told at step `t` int64 [B] of this chain: int64 [B]."""
+        """What a network is conditioned on at step `t` int64 [B] of this chain: int64 [B]."""
         return self._on(t.device, torch.int64, "timesteps", self.timesteps)[t]
 
     def _on(self, device: torch.device, dtype: torch.dtype, name: str, values: Tensor) -> Tensor:
         key = (name, device, dtype)
         if key not in self._cache:
-            self._cache[key] = values.to(device, dtype)
+            self._cache[key] = values.to(dtype).to(device)  # in this order: some devices have no float64
         return self._cache[key]
 
     def respaced(self, steps: Sequence[int] | Tensor) -> "NoiseSchedule":

@@ -1,4 +1,4 @@
-"""What a reverse process starts from: noise, a picture, or a point between two pictures."""
+"""What a reverse process starts from: noise, an image, or a point between two images."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -17,8 +17,8 @@ class Start(Protocol):
 
     t: int | None
 
-    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
-        """x_t [N, C, H, W] of these images."""
+    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+        """x_t [N, C, H, W] of the images with these indices."""
         ...
 
 
@@ -27,32 +27,32 @@ class FromNoise:
 
     t = None
 
-    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
-        return draw(images)
+    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+        return draw(indices)
 
 
-class FromPicture:
-    """Every image from the same picture, with noise of its own: variations, the freer the higher t is.
+class FromImage:
+    """Every image from the same one, with noise of its own: variations, the freer the higher t is.
 
     Args:
-        picture: x_0 [C, H, W] in [-1, 1].
+        x_0: [C, H, W] in [-1, 1].
         t: the step that it is noised to; 0 changes almost nothing, and T - 1 leaves almost nothing of it.
     """
 
-    def __init__(self, picture: Tensor, t: int):
-        self.picture = picture
+    def __init__(self, x_0: Tensor, t: int):
+        self.x_0 = x_0
         self.t = t
 
-    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
-        eps = draw(images)
-        return q_sample(schedule, self.picture.to(eps).expand_as(eps), _all(self.t, eps), eps)
+    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+        eps = draw(indices)
+        return q_sample(schedule, self.x_0.to(eps).expand_as(eps), _all(self.t, eps), eps)
 
 
 class Between:
-    """Image i of n from the point i / (n - 1) of the way between two noised pictures (Ho et al. 2020, section
+    """Image i of n from the point i / (n - 1) of the way between two noised images (Ho et al. 2020, section
     4.3 and figure 8).
 
-    Each picture has its noise, the same for all points. A point on the line between them would have less
+    Each of the two has its noise, the same for all points. A point on the line between them would have less
     noise than either; it is brought back to unit variance, so that the network sees what it was trained on.
 
     Args:
@@ -67,17 +67,18 @@ class Between:
 
     def __init__(self, first: Tensor, last: Tensor, t: int, n: int):
         if n < 2:
-            raise ValueError(f"n={n}: from one picture to another there are at least 2")
+            raise ValueError(f"n={n}: from one image to another there are at least 2")
         self.first = first
         self.last = last
         self.t = t
         self.n = n
 
-    def x_t(self, schedule: NoiseSchedule, images: range, draw: Draw) -> Tensor:
-        if images.stop > self.n:
-            raise ValueError(f"n={self.n}: there is no image {images.stop - 1} between the two pictures")
+    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+        if indices.stop > self.n:
+            raise ValueError(f"n={self.n}: there is no image {indices.stop - 1} between the two images")
         eps_first, eps_last = draw(range(2))
-        share = torch.tensor([i / (self.n - 1) for i in images], device=eps_first.device)[:, None, None, None]
+        points = [i / (self.n - 1) for i in indices]
+        share = torch.tensor(points, device=eps_first.device).view(-1, 1, 1, 1)
         x_0 = (1 - share) * self.first.to(eps_first) + share * self.last.to(eps_first)
         eps = (1 - share) * eps_first + share * eps_last
         return q_sample(schedule, x_0, _all(self.t, x_0), eps / ((1 - share) ** 2 + share**2).sqrt())

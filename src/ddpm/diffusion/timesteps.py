@@ -9,20 +9,22 @@ from torch import Tensor
 class Timesteps(Protocol):
     """Turns uniform numbers, one per sample, into timesteps.
 
+    Nothing here waits for the device, is random on it, or takes float64 there: MPS has none.
+
     Only `observe` and `load_state_dict` change what is drawn. `adapts` says whether `observe` does.
     """
 
     adapts: bool
 
     def draw(
-        self, u: Tensor, num_timesteps: int, places: range | None = None, batch_size: int | None = None
+        self, u: Tensor, num_timesteps: int, indices: range | None = None, batch_size: int | None = None
     ) -> Tensor:
         """Timesteps of a part of the global batch.
 
         Args:
             u: float [B] in [0, 1).
             num_timesteps: T.
-            places: where in the global batch they stand; by default they are all of it.
+            indices: of these samples in the global batch; by default they are all of it.
             batch_size: of the global batch.
 
         Returns:
@@ -37,7 +39,7 @@ class Timesteps(Protocol):
         ...
 
     def observe(self, t: Tensor, losses: Tensor, num_timesteps: int) -> None:
-        """Learn the losses [B] at `t` int64 [B] of a whole global batch, in the order of its places."""
+        """Learn the losses [B] at `t` int64 [B] of a whole global batch, in the order of its indices."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,9 +57,9 @@ class Uniform:
     adapts = False
 
     def draw(
-        self, u: Tensor, num_timesteps: int, places: range | None = None, batch_size: int | None = None
+        self, u: Tensor, num_timesteps: int, indices: range | None = None, batch_size: int | None = None
     ) -> Tensor:
-        return (u.double() * num_timesteps).long().clamp(max=num_timesteps - 1)
+        return floor_of_product(u, num_timesteps)
 
     def weight(self, t: Tensor, num_timesteps: int) -> Tensor:
         return torch.ones(t.shape, device=t.device)
@@ -75,16 +77,20 @@ class Uniform:
 class Stratified(Uniform):
     """Every step with the same probability, and the steps of a global batch spread evenly over the chain.
 
-    Place i of a batch of B draws from [i / B, (i + 1) / B) of the chain, which makes the mean loss of a batch
-    less noisy (Kingma et al. 2021, appendix I.1).
+    Sample i of a batch of B draws from [i / B, (i + 1) / B) of the chain, which makes the mean loss of a
+    batch less noisy (Kingma et al. 2021, appendix I.1).
     """
 
     def draw(
-        self, u: Tensor, num_timesteps: int, places: range | None = None, batch_size: int | None = None
+        self, u: Tensor, num_timesteps: int, indices: range | None = None, batch_size: int | None = None
     ) -> Tensor:
-        places = range(len(u)) if places is None else places
-        strata = torch.arange(places.start, places.stop, dtype=torch.float64, device=u.device)
-        return super().draw((strata + u.double()) / (batch_size or len(u)), num_timesteps)
+        indices = range(len(u)) if indices is None else indices
+        i = torch.arange(indices.start, indices.stop, device=u.device)
+        batch_size = batch_size or len(u)
+        if u.device.type == "cpu":
+            return super().draw((i + u.double()) / batch_size, num_timesteps)
+        # floor((i + u) T / B) in whole numbers: float32 has too few digits for i + u
+        return (i * num_timesteps + super().draw(u, num_timesteps)) // batch_size
 
 
 class LossSecondMoment:
@@ -115,40 +121,49 @@ class LossSecondMoment:
         self.counts: Tensor | None = None  # int64 [T], losses seen at each step
 
     def probabilities(self, num_timesteps: int, device: torch.device | str = "cpu") -> Tensor:
-        """p(t): float64 [T]."""
-        even = torch.full((num_timesteps,), 1 / num_timesteps, dtype=torch.float64, device=device)
-        if self.seen is None:
+        """p(t): float64 [T] on the CPU, float32 elsewhere."""
+        device = torch.device(device)
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        even = torch.full((num_timesteps,), 1 / num_timesteps, dtype=dtype, device=device)
+        if self.seen is None or self.counts is None:
             return even
-        root = self.seen.to(device).double().square().mean(1).sqrt()
+        root = self.seen.to(device, dtype).square().mean(1).sqrt()
         full = (self.counts.to(device) >= self.history).all() & (root.sum() > 0)
         learned = root / torch.where(full, root.sum(), 1)
         # chosen by values, not by a branch, so that nothing waits for the device
         return torch.where(full, torch.lerp(learned, even, self.uniform_share), even)
 
     def draw(
-        self, u: Tensor, num_timesteps: int, places: range | None = None, batch_size: int | None = None
+        self, u: Tensor, num_timesteps: int, indices: range | None = None, batch_size: int | None = None
     ) -> Tensor:
-        reached = self.probabilities(num_timesteps, u.device).cumsum(0)
-        return torch.searchsorted(reached / reached[-1], u.double(), right=True).clamp(max=num_timesteps - 1)
+        p = self.probabilities(num_timesteps, u.device)
+        if u.device.type == "cpu":
+            reached = p.cumsum(0)
+            found = torch.searchsorted(reached / reached[-1], u.double(), right=True)
+        else:
+            # whole numbers add up to the same in any order, where CUDA refuses a deterministic sum of others
+            reached = (p * 2.0**36).long().cumsum(0)
+            found = torch.searchsorted(reached, floor_of_product(u, reached[-1]), right=True)
+        return found.clamp(max=num_timesteps - 1)
 
     def weight(self, t: Tensor, num_timesteps: int) -> Tensor:
         return (1 / (num_timesteps * self.probabilities(num_timesteps, t.device)[t])).float()
 
     def observe(self, t: Tensor, losses: Tensor, num_timesteps: int) -> None:
-        if self.seen is None:
+        if self.seen is None or self.counts is None:
             self.seen = torch.zeros(num_timesteps, self.history)
             self.counts = torch.zeros(num_timesteps, dtype=torch.int64)
         self.seen, self.counts = self.seen.to(t.device), self.counts.to(t.device)
-        # a step may occur several times in a batch: its losses go to places one after another, and where
-        # there are more of them than places, the last ones stay
+        # a step may occur several times in a batch: its losses go to columns one after another, and where
+        # there are more of them than columns, the last ones stay
         t, order = t.sort(stable=True)
         before = torch.arange(len(t), device=t.device) - torch.searchsorted(t, t)
         occurrences = torch.zeros_like(self.counts).index_add(0, t, torch.ones_like(t))
-        place = t * self.history + (self.counts[t] + before) % self.history
+        column = t * self.history + (self.counts[t] + before) % self.history
         kept = before >= occurrences[t] - self.history
-        place = torch.where(kept, place, self.seen.numel())
+        column = torch.where(kept, column, self.seen.numel())
         with_spare = torch.cat([self.seen.flatten(), self.seen.new_zeros(1)])
-        with_spare = with_spare.scatter(0, place, losses[order].to(with_spare))
+        with_spare = with_spare.scatter(0, column, losses[order].to(with_spare))
         self.seen = with_spare[:-1].view_as(self.seen)
         self.counts = self.counts + occurrences
 
@@ -157,3 +172,21 @@ class LossSecondMoment:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seen, self.counts = state.get("seen"), state.get("counts")
+
+
+def floor_of_product(u: Tensor, n: int | Tensor) -> Tensor:
+    """floor(u n), on any device: int64 in [0, n), of the shape of u.
+
+    Args:
+        u: in [0, 1). float32 is taken as two whole numbers of 24 binary digits, whose products with n are
+            exact; float64 is multiplied as it is.
+        n: a whole number from 1 to 2^38.
+    """
+    if u.dtype == torch.float64:
+        product = (u * n).long()
+    else:
+        scaled = u * 2.0**24
+        high = scaled.long()
+        low = ((scaled - high) * 2.0**24).long()
+        product = (high * n + (low * n >> 24)) >> 24
+    return product.clamp(max=n - 1)

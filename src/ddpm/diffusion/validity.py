@@ -27,7 +27,7 @@ def check_combination(
 
     Args:
         schedule, objective, variance, weighting, sampler, guidance: the parts.
-        num_classes: that the network is told; None for an unconditional one.
+        num_classes: that the network is conditioned on; None for an unconditional one.
         label_drop: how often training withholds the class, 0 to 1.
 
     Raises:
@@ -53,12 +53,12 @@ def check_combination(
     check_request(schedule=schedule, sampler=sampler, guidance=guidance, num_classes=num_classes)
     if guidance.needs_unconditional and not label_drop:
         raise ValueError(
-            "guidance: compares with the answer without a class, which data.label_drop=0 never trains; use "
+            "guidance: compares with the output without a class, which data.label_drop=0 never trains; use "
             "data.label_drop=0.1, or guidance=none"
         )
     if label_drop and num_classes is None:
         raise ValueError(
-            f"data.label_drop={label_drop}: withholds a class from a network that is told none; use "
+            f"data.label_drop={label_drop}: withholds a class from a network that takes none; use "
             "data.label_drop=0, or conditional=true"
         )
 
@@ -71,22 +71,28 @@ def check_request(
     start_t: int | None = None,
     labels: Sequence[int] | None = None,
     num_classes: int | None = None,
-    picture_size: tuple[int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
     mask_size: tuple[int, int] | None = None,
 ) -> None:
     """Refuse to sample what there is not.
 
     Args:
-        schedule, sampler, guidance: of the reverse process.
+        schedule, guidance: of the reverse process.
+        sampler: a `Sampler`; a class that is none has not what others need to know of it.
         start_t: the step that it starts at.
-        labels: the classes that are asked for; -1 is none.
+        labels: the classes to draw; -1 is none.
         num_classes: that the network knows; None for an unconditional one.
-        picture_size: (height, width) of what the network draws.
+        image_size: (height, width) of what the network draws.
         mask_size: (height, width) of the mask.
 
     Raises:
         ValueError: naming the two settings that do not go together, and the nearest that do.
     """
+    if not isinstance(sampler, Sampler):
+        raise ValueError(
+            f"sampler: {_name(sampler)} is no ddpm.diffusion.samplers.Sampler; derive it from that class and "
+            "write its update as the method `reverse`"
+        )
     if start_t is not None and not 0 <= start_t < schedule.num_timesteps:
         raise ValueError(
             f"start_t={start_t}: t is 0, which changes almost nothing, to {schedule.num_timesteps - 1} with "
@@ -96,12 +102,12 @@ def check_request(
     if int(chain.timesteps[-1]) != (schedule.num_timesteps - 1 if start_t is None else start_t):
         raise ValueError(
             f"sampler.timesteps ends at {int(chain.timesteps[-1])}, and noise is x_t at "
-            f"t = {schedule.num_timesteps - 1}; end the list there, or start from a picture"
+            f"t = {schedule.num_timesteps - 1}; end the list there, or start from an image"
         )
     guidance.check(schedule.num_timesteps)
     if guidance.needs_unconditional and num_classes is None:
         raise ValueError(
-            "guidance: there is no class to guide to in a network that is told none; use guidance=none, or "
+            "guidance: there is no class to guide to in a network that takes none; use guidance=none, or "
             "train with conditional=true"
         )
     if labels and num_classes is None:
@@ -115,10 +121,10 @@ def check_request(
                 f"labels={list(labels or ())}: there is no class {label}; classes are 0 to "
                 f"{num_classes - 1}, and -1 is none"
             )
-    if mask_size is not None and mask_size != picture_size:
-        height, width = picture_size or (0, 0)
+    if mask_size is not None and mask_size != image_size:
+        height, width = image_size or (0, 0)
         raise ValueError(
-            f"mask: is {mask_size[0]}x{mask_size[1]} (height x width), and pictures of this run are "
+            f"mask: is {mask_size[0]}x{mask_size[1]} (height x width), and images of this run are "
             f"{height}x{width}; it must be as large as they are"
         )
 
@@ -144,7 +150,7 @@ def check_weights(
         )
     if num_classes != their_num_classes:
         raise ValueError(
-            f"conditional: this network is told {num_classes or 'no'} classes, and the checkpoint's "
+            f"conditional: this network takes {num_classes or 'no'} classes, and the checkpoint's "
             f"{their_num_classes or 'none'}; use conditional={str(their_num_classes is not None).lower()}, "
             f"with data of as many classes"
         )

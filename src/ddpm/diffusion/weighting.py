@@ -5,13 +5,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.likelihood import bound_term
+from ddpm.diffusion.parametrization import Parametrization
 from ddpm.diffusion.process import NoiseSchedule
 
 
 class Noised(NamedTuple):
-    """Pictures x_0 [B, C, H, W] with the noise that leads to x_t = q_sample(x_0, t, eps), `t` int64 [B]."""
+    """Images x_0 [B, C, H, W] with the noise that leads to x_t = q_sample(x_0, t, eps), `t` int64 [B]."""
 
     x_0: Tensor
     t: Tensor
@@ -27,21 +27,25 @@ class Weighting(Protocol):
     trains_variance: bool
     trains_zero_snr: bool
 
-    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
-        """The loss of each picture, [B].
+    def losses(
+        self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+    ) -> Tensor:
+        """The loss of each image, [B].
 
         Args:
-            denoiser: knows what the output means; must not clip, for a clipped x_0 has no gradient.
+            parametrization: what the output means.
             schedule: the noising steps.
-            noised: what the network was shown, and should have found.
-            output: its answer [B, C * (1 + variance.outputs), H, W].
+            noised: what the network was given, and should have found.
+            output: of the network, [B, C * (1 + variance.outputs), H, W].
         """
         ...
 
 
-def squared_error(denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+def squared_error(
+    parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+) -> Tensor:
     """Of the network's prediction, mean over pixels: [B]."""
-    target = denoiser.objective.target(schedule, noised.x_0, noised.t, noised.eps)
+    target = parametrization.objective.target(schedule, noised.x_0, noised.t, noised.eps)
     return (output[:, : target.shape[1]] - target).square().flatten(1).mean(1)
 
 
@@ -53,8 +57,10 @@ class Simple:
     trains_variance = False
     trains_zero_snr = True
 
-    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
-        return squared_error(denoiser, schedule, noised, output)
+    def losses(
+        self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+    ) -> Tensor:
+        return squared_error(parametrization, schedule, noised, output)
 
 
 class OnX0:
@@ -69,10 +75,12 @@ class OnX0:
         """Of the squared error of x_0 at this signal-to-noise ratio. Both [B]."""
         raise NotImplementedError
 
-    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
-        error = squared_error(denoiser, schedule, noised, output)
+    def losses(
+        self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+    ) -> Tensor:
+        error = squared_error(parametrization, schedule, noised, output)
         snr = schedule.lookup("snr", noised.t, error)
-        return self.weight(snr) * denoiser.objective.x_0_error(schedule, noised.t, error)
+        return self.weight(snr) * parametrization.objective.x_0_error(schedule, noised.t, error)
 
 
 class SNR(OnX0):
@@ -130,8 +138,10 @@ class VariationalBound:
     trains_variance = True
     trains_zero_snr = True
 
-    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
-        prediction = denoiser.read(schedule, noised.x_t, noised.t, output)
+    def losses(
+        self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+    ) -> Tensor:
+        prediction = parametrization(schedule, noised.x_t, noised.t, output)
         return schedule.num_timesteps * bound_term(schedule, noised.x_0, noised.t, prediction)
 
 
@@ -154,8 +164,10 @@ class Hybrid:
             raise ValueError(f"weighting.bound_share={bound_share} must be above 0")
         self.bound_share = bound_share
 
-    def losses(self, denoiser: Denoiser, schedule: NoiseSchedule, noised: Noised, output: Tensor) -> Tensor:
+    def losses(
+        self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+    ) -> Tensor:
         channels = noised.x_0.shape[1]
         mean_held = torch.cat([output[:, :channels].detach(), output[:, channels:]], dim=1)
-        bound = VariationalBound().losses(denoiser, schedule, noised, mean_held)
-        return squared_error(denoiser, schedule, noised, output) + self.bound_share * bound
+        bound = VariationalBound().losses(parametrization, schedule, noised, mean_held)
+        return squared_error(parametrization, schedule, noised, output) + self.bound_share * bound

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ddpm.diffusion import Denoiser, NoiseSchedule
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.likelihood import bound
 from ddpm.diffusion.objectives import X0
 from ddpm.diffusion.variances import Variance
@@ -52,10 +52,10 @@ def terms_error(parts: Combination, num_steps: int | None) -> float:
     x_0[0, 0], x_0[0, 1] = -1.0, 1.0  # the outer levels
     network = GaussianNetwork(objective, schedule, variance)
     found = bound(
-        Denoiser(network, objective, variance, clip=False),
+        Denoiser(network, Parametrization(objective, variance), clip=False),
         chain_in_use,
         as_pictures(x_0),
-        noise=lambda place, like: drawn(100 + place, *like.shape),
+        noise=lambda index, like: drawn(100 + index, *like.shape),
     )
     spread = log_variance(variance, chain, chain_in_use)
     terms, squared = [], []
@@ -98,8 +98,8 @@ def entropy_error(variance: Variance) -> float:
         best = as_pictures(chain.best_x_0(t, x_t.flatten(1)), (1, 1, 1))
         return torch.cat([best, output[t].view(-1, 1, 1, 1)], dim=1) if variance.outputs else best
 
-    denoiser = Denoiser(network, X0(), variance, clip=False)
-    found = bound(denoiser, schedule, x_0, noise=lambda place, like: eps)
+    denoiser = Denoiser(network, Parametrization(X0(), variance), clip=False)
+    found = bound(denoiser, schedule, x_0, noise=lambda index, like: eps)
     total = float((found.total * torch.outer(share, weights).flatten()).sum())
     last = chain.noising.marginal(schedule.num_timesteps - 1)
     prior = kl_divergence(Normal(last.mean, last.covariance[0].sqrt()), Normal(0.0, 1.0))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.variances import FixedSmall, Variance
 from ddpm.doctor.case import Case, distance
@@ -138,7 +138,7 @@ def clipping_error(objective: Objective, schedule: NoiseSchedule) -> float:
         i, _, _, x_t = noised(chain)
         for clip, expected in ((True, x_0.clamp(-1, 1)), (False, x_0)):
             expected = expected.expand(len(i), -1)
-            denoiser = Denoiser(network, objective, FixedSmall(), clip=clip)
+            denoiser = Denoiser(network, Parametrization(objective, FixedSmall()), clip=clip)
             found = denoiser(chain_in_use, as_pictures(x_t), i)
             digits = 1 / chain.signal[:, None].clamp(1e-6, 1)
             errors += [
@@ -166,8 +166,7 @@ def guided(option: Option, objective: Objective, label: int | None, **settings: 
     i, _, _, x_t = noised(chain)
     denoiser = Denoiser(
         GaussianNetwork(objective, schedule, FixedSmall()),
-        objective,
-        FixedSmall(),
+        Parametrization(objective, FixedSmall()),
         clip=False,
         labels=None if label is None else torch.full((len(i),), label),
         guidance=option.small(**settings),

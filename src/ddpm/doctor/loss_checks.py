@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser
+from ddpm.diffusion import Parametrization
 from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Timesteps, Uniform
 from ddpm.diffusion.weighting import Noised
 from ddpm.doctor.case import Case, distance
@@ -90,13 +90,9 @@ def _loss(parts: Combination) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean = (answer(objective, schedule, chain, i, x_t, x_0) + error).requires_grad_()
     spread = VARIANCE_OUTPUT.repeat(len(i), 1).requires_grad_()
     output = torch.cat([as_pictures(mean), as_pictures(spread)[:, : variance.outputs * 2]], dim=1)
-    denoiser = Denoiser(_no_network, objective, variance, clip=False)
+    parametrization = Parametrization(objective, variance)
     shown = Noised(as_pictures(x_0), i, as_pictures(eps), as_pictures(x_t))
-    return weighting.losses(denoiser, schedule, shown, output), mean, spread, error
-
-
-def _no_network(x_t: Tensor, t: Tensor) -> Tensor:
-    raise AssertionError("a loss reads an answer and asks for none")
+    return weighting.losses(parametrization, schedule, shown, output), mean, spread, error
 
 
 def loss_error(parts: Combination) -> float:
@@ -134,7 +130,7 @@ def minimum_error(parts: Combination) -> float:
     chain = exact(None, tuple(schedule.betas.tolist()))
     _, _, _, x_t = noised(chain)
     network = GaussianNetwork(objective, schedule, variance)
-    denoiser = Denoiser(_no_network, objective, variance, clip=False)
+    parametrization = Parametrization(objective, variance)
     worst = 0.0
     count = 2 * SIZE
     for step in range(1, schedule.num_timesteps, 5):
@@ -146,7 +142,7 @@ def minimum_error(parts: Combination) -> float:
         x_0 = law.mean(seen) + torch.cat([offsets, -offsets])
         output = network(as_pictures(seen), t).requires_grad_()
         shown = Noised(as_pictures(x_0), t, as_pictures(chain.eps(t, seen, x_0)), as_pictures(seen))
-        losses = weighting.losses(denoiser, schedule, shown, output)
+        losses = weighting.losses(parametrization, schedule, shown, output)
         (gradient,) = torch.autograd.grad(losses.sum(), output)
         gradient = gradient[:, : as_pictures(seen).shape[1]]
         worst = max(worst, float(gradient.mean(0).abs().max() / gradient.abs().max().clamp(min=1e-300)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from ddpm.diffusion import Denoiser, NoiseSchedule
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.objectives import V
 from ddpm.diffusion.variances import FixedSmall
 from ddpm.doctor.case import Case
@@ -81,7 +81,7 @@ def mixture_error(option: Option) -> float:
         return torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
     sampler = option.small()
-    denoiser = Denoiser(network, objective, FixedSmall(), clip=True)
+    denoiser = Denoiser(network, Parametrization(objective, FixedSmall()), clip=True)
     found = sampler(denoiser, schedule, x_t, noise=fresh).flatten()
     nearest = (found[:, None] - MEANS).abs().argmin(1)
     errors = []

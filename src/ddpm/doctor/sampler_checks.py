@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule
+from ddpm.diffusion import Denoise, Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
@@ -151,7 +151,7 @@ def visited(sampler: Sampler, schedule: NoiseSchedule) -> tuple[int, ...]:
 
 
 def moved(
-    sampler: Sampler, denoiser: Denoiser, schedule: NoiseSchedule, shape: Sequence[int] = SHAPE
+    sampler: Sampler, denoiser: Denoise, schedule: NoiseSchedule, shape: Sequence[int] = SHAPE
 ) -> dict[int, Moved]:
     """The map from x_T and all noise to x_t at each step that is visited, and to x_0 (at CLEAN)."""
     size = math.prod(shape)
@@ -368,7 +368,9 @@ def _denoisers(
             told = labels if labels is None else labels[: len(x_t)]
             return guidance(best, as_pictures(x_t), torch.tensor(chain.steps)[i], told).flatten(1)
 
-    ours = Denoiser(network, objective, variance, clip=clip, labels=labels, guidance=guidance)
+    ours = Denoiser(
+        network, Parametrization(objective, variance), clip=clip, labels=labels, guidance=guidance
+    )
     spread = log_variance(variance, chain, schedule.respaced(chain.steps))
     return ours, ReferenceDenoiser(chain, predicted, spread)
 

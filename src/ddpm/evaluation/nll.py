@@ -57,7 +57,7 @@ class NLL:
                 x_0 = normalize(torch.tensor(batch.images)).to(module.device)
                 labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
                 parts.append(self._bound(module, x_0, labels, images, seed, countdown))
-        found = Bound(*(torch.cat(column, dim=-1).double().cpu() for column in zip(*parts, strict=True)))
+        found = Bound(*(torch.cat(column, dim=-1).cpu().double() for column in zip(*parts, strict=True)))
         if uses == module.schedule.num_timesteps:
             draw(found, directory / "nll.png")
         return {
@@ -77,9 +77,9 @@ class NLL:
     ) -> Bound:
         stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
 
-        def noise(place: int, like: Tensor) -> Tensor:
+        def noise(index: int, like: Tensor) -> Tensor:
             countdown.advance(countdown.done + 1)
-            return stream.normal(place, images, tuple(like.shape[1:]))
+            return stream.normal(index, images, tuple(like.shape[1:]))
 
         steps, most = None, module.schedule.num_timesteps - 1
         if self.num_steps is not None and self.num_steps < most:

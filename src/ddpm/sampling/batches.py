@@ -44,8 +44,8 @@ def images_at_once(module: Model) -> int:
 
 def nfe(module: Model, sampler: Sampler, start: Start | None = None, guidance: Guidance | None = None) -> int:
     """How often the network is asked about a batch, from x_t to x_0."""
-    steps = sampler.steps(module.schedule.num_timesteps, (start or FromNoise()).t)
-    return steps * (2 if (guidance or module.guidance).needs_unconditional else 1)
+    uses = sampler.nfe(module.schedule.num_timesteps, (start or FromNoise()).t)
+    return uses * (2 if (guidance or module.guidance).needs_unconditional else 1)
 
 
 def announced_sampling(
@@ -71,7 +71,7 @@ def announced_sampling(
     sampler, start = sampler or module.sampler, start or FromNoise()
     batch_size = batch_size or images_at_once(module)
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    steps = sampler.steps(module.schedule.num_timesteps, start.t)
+    steps = sampler.nfe(module.schedule.num_timesteps, start.t)
     guidance = settings.get("guidance")
     seconds = seconds_to_sample(module, images, sampler, start, batch_size=batch_size, guidance=guidance)
     if seconds > WORTH_A_WORD:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from ddpm.data.module import Batch
-from ddpm.diffusion import Denoiser, Known, NoiseSchedule, q_sample
+from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.samplers import OnStep, Sampler
@@ -162,13 +162,12 @@ class DDPM(LightningModule):
             x_0: clean pictures [B, C, H, W] in [-1, 1].
             t: timesteps int64 [B].
             eps: unit Gaussian noise [B, C, H, W].
-            labels: int64 [B]; an unconditional network is not told them.
+            labels: int64 [B]; an unconditional network does not take them.
         """
         x_t = q_sample(self.schedule, x_0, t, eps)
-        told = () if self.classes is None else (labels,)
-        output = self.network(x_t, t, *told).float()
-        denoiser = self.denoiser(clip=False)
-        return self.weighting.losses(denoiser, self.schedule, Noised(x_0, t, eps, x_t), output)
+        condition = () if self.classes is None else (labels,)
+        output = self.network(x_t, t, *condition).float()
+        return self.weighting.losses(self.parametrization, self.schedule, Noised(x_0, t, eps, x_t), output)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Algorithm 1 on this device's part of the global batch."""
@@ -257,20 +256,19 @@ class DDPM(LightningModule):
     def on_validation_epoch_end(self) -> None:
         log_scalars(self.trainer, reduce({"val/loss": self.val_loss}))
 
+    @property
+    def parametrization(self) -> Parametrization:
+        """What the network's output means, as losses see it."""
+        return Parametrization(self.objective, self.variance)
+
     def denoiser(
-        self,
-        labels: Tensor | None = None,
-        *,
-        guidance: Guidance | None = None,
-        known: Known | None = None,
-        clip: bool | None = None,
+        self, labels: Tensor | None = None, *, guidance: Guidance | None = None, known: Known | None = None
     ) -> Denoiser:
         """The network as samplers see it; what is None is as the module has it, or absent."""
         return Denoiser(
             self.network,
-            self.objective,
-            self.variance,
-            clip=self.clip_x_0 if clip is None else clip,
+            self.parametrization,
+            clip=self.clip_x_0,
             labels=labels,
             guidance=guidance or self.guidance,
             known=known,
@@ -311,7 +309,7 @@ class DDPM(LightningModule):
             labels: the classes that images take in turn, -1 for none; by default every class.
             guidance: another than the module's own.
             start: where the reverse process starts; by default from noise.
-            known: pixels that the pictures shall have, [C, H, W] or broadcasting with it.
+            known: pixels that the images shall have, [C, H, W] or broadcasting with it.
             on_step: sees (t, x_t, predicted x_0) at every step.
 
         Returns:
@@ -328,12 +326,12 @@ class DDPM(LightningModule):
             start_t=start.t,
             labels=labels,
             num_classes=self.num_classes,
-            picture_size=self.image_shape[1:],
-            mask_size=None if known is None else tuple(known.free.shape[-2:]),
+            image_size=self.image_shape[1:],
+            mask_size=None if known is None else tuple(known.mask.shape[-2:]),
         )
         stream = Stream(seed, Purpose.SAMPLE_STEP, self.device)
         first = Stream(seed, Purpose.SAMPLE_START, self.device)
-        x_t = start.x_t(self.schedule, images, lambda places: first.normal(0, places, self.image_shape))
+        x_t = start.x_t(self.schedule, images, lambda indices: first.normal(0, indices, self.image_shape))
 
         def noise(t: int, like: Tensor) -> Tensor:
             return stream.normal(t, images, tuple(like.shape[1:]))

@@ -6,7 +6,7 @@ from ddpm.diffusion.samplers.ddim_inversion import DDIMInversion
 from ddpm.diffusion.samplers.dpm_solver import DPMSolver
 from ddpm.diffusion.samplers.heun import Heun
 from ddpm.diffusion.samplers.path import Path
-from ddpm.diffusion.samplers.sampler import Noise, OnStep, Sampler
+from ddpm.diffusion.samplers.sampler import OnStep, Predict, Sampler
 from ddpm.diffusion.samplers.spacing import Spacing
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "DDIMInversion",
     "DPMSolver",
     "Heun",
-    "Noise",
     "OnStep",
     "Path",
+    "Predict",
     "Sampler",
     "Spacing",
 ]

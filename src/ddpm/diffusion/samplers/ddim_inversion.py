@@ -1,11 +1,11 @@
-"""DDIM run backwards: from a picture to the noise that DDIM turns into it."""
+"""DDIM run backwards: from an image to the noise that DDIM turns into it."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.denoiser import Denoiser
+from ddpm.diffusion.denoiser import Denoise
 from ddpm.diffusion.process import NoiseSchedule
 from ddpm.diffusion.samplers.flow import euler
 from ddpm.diffusion.samplers.sampler import OnStep, observed
@@ -21,7 +21,7 @@ class DDIMInversion:
     the step before leads to. That is one network call a step, and `DDIM` with the same settings and eta 0
     decodes the result to nearly x_0, with an error that falls with the square of the number of steps.
 
-    No sampler, since it begins with a picture.
+    No `Sampler`, since it begins with an image.
 
     Args:
         num_steps, spacing, timesteps: which steps of the schedule are visited, see `Spacing`; `num_steps`
@@ -40,14 +40,14 @@ class DDIMInversion:
     ):
         self.spacing = Spacing(num_steps, spacing, timesteps)
 
-    def steps(self, num_timesteps: int, start: int | None = None) -> int:
-        """How often one call that goes up to `start` uses the network, of `num_timesteps` steps."""
+    def nfe(self, num_timesteps: int, start: int | None = None) -> int:
+        """Uses of the network by one call that goes up to `start`, of `num_timesteps` steps."""
         return len(self.spacing.steps(num_timesteps, start))
 
     @torch.inference_mode()
     def __call__(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoise,
         schedule: NoiseSchedule,
         x_0: Tensor,
         *,
@@ -59,10 +59,10 @@ class DDIMInversion:
         Args:
             denoiser: predicts eps.
             schedule: the chain that the network was trained on.
-            x_0: pictures [B, C, H, W] in [-1, 1].
+            x_0: images [B, C, H, W] in [-1, 1].
             start: the timestep to encode to, from where decoding starts; as in `Sampler`.
-            on_step: sees (timestep, x_t, predicted x_0) for each use of the network, x_t being the point that
-                the network is asked about.
+            on_step: sees (timestep, x_t, predicted x_0) for each use of the network, at the x_t that it is
+                used on.
 
         Returns:
             x_t [B, C, H, W] at `start`.

@@ -3,16 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ddpm.diffusion.denoiser import Denoiser
-from ddpm.diffusion.process import NoiseSchedule
-from ddpm.diffusion.samplers.sampler import Noise, OnStep, observed
-from ddpm.diffusion.samplers.spacing import Shape, Spacing, refuse_zero_snr
+from ddpm.diffusion.process import Noise, NoiseSchedule
+from ddpm.diffusion.samplers.sampler import Predict, Sampler
+from ddpm.diffusion.samplers.spacing import Shape
 
 
-class DPMSolver:
+class DPMSolver(Sampler):
     """DPM-Solver++(2M), or SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
     With x_t = alpha x_0 + sigma eps and lambda = log(alpha / sigma), half the log-SNR, the diffusion ODE and
@@ -21,15 +19,14 @@ class DPMSolver:
     are of first order, and the latter returns the prediction.
 
     Args:
-        num_steps, spacing, timesteps: which steps of the schedule are visited, see `Spacing`; `num_steps`
-            None visits every one.
+        num_steps, spacing, timesteps: as in `Sampler`.
         stochastic: solve the SDE in place of the ODE.
-        to_x_0: end at x_0. Otherwise at x_t of the last step visited, t = 0 unless a list of timesteps ends
-            elsewhere: one use of the network less, and there the error falls with the square of the steps.
 
     Raises:
         ValueError: where the steps make no sense; when called, also on a schedule that ends at zero SNR.
     """
+
+    defined_at_zero_snr = False
 
     def __init__(
         self,
@@ -38,36 +35,14 @@ class DPMSolver:
         stochastic: bool = False,
         spacing: Shape = "uniform",
         timesteps: Sequence[int] | None = None,
-        to_x_0: bool = True,
     ):
-        self.spacing = Spacing(num_steps, spacing, timesteps)
+        super().__init__(num_steps, spacing=spacing, timesteps=timesteps)
         self.stochastic = stochastic
-        self.to_x_0 = to_x_0
 
-    def steps(self, num_timesteps: int, start: int | None = None) -> int:
-        return len(self.spacing.steps(num_timesteps, start)) - (0 if self.to_x_0 else 1)
-
-    def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:
-        chain = self.spacing.chain(schedule, start)
-        refuse_zero_snr(chain, "dpm_solver")
-        return chain
-
-    @torch.inference_mode()
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        schedule: NoiseSchedule,
-        x_t: Tensor,
-        *,
-        noise: Noise,
-        start: int | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        chain = self.chain(schedule, start)
-        predict = observed(denoiser, chain, on_step)
+    def reverse(self, predict: Predict, chain: NoiseSchedule, x_t: Tensor, noise: Noise) -> Tensor:
         lambdas = [math.inf, *(chain.snr.log() / 2).tolist()]  # of x_0, which has no noise, and of the chain
         h_before, x_0_before = math.nan, None
-        for i in reversed(range(0 if self.to_x_0 else 1, chain.num_timesteps)):
+        for i in reversed(range(chain.num_timesteps)):
             # from s, where x_t is, to t, the step below
             alpha_bar_s, alpha_bar_t = float(chain.alphas_cumprod[i]), float(chain.alphas_cumprod_prev[i])
             alpha_t = math.sqrt(alpha_bar_t)
@@ -83,8 +58,7 @@ class DPMSolver:
             if self.stochastic:
                 x_t = sigma_t / sigma_s * decay * x_t + alpha_t * (1 - decay**2) * extrapolated
                 if sigma_t > 0:
-                    injected = sigma_t * math.sqrt(1 - decay**2)
-                    x_t = x_t + injected * noise(int(chain.timesteps[i]), x_t)
+                    x_t = x_t + sigma_t * math.sqrt(1 - decay**2) * noise(i, x_t)
             else:
                 x_t = sigma_t / sigma_s * x_t + alpha_t * (1 - decay) * extrapolated
             h_before, x_0_before = h, x_0

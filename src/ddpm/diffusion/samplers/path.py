@@ -8,8 +8,8 @@ from torch import Tensor
 class Path:
     """An `on_step` that keeps what the sampler was at: `path = Path(); sampler(..., on_step=path)`.
 
-    Tensors stay on their device, so that recording waits for nothing. A solver that asks the network twice
-    at a timestep (Heun) leaves the later answer, which belongs to the x_t it went on from.
+    Tensors stay on their device, so that recording waits for nothing. Of a solver that uses the network twice
+    at a timestep (Heun) the later use is kept, which belongs to the x_t that it went on from.
 
     Args:
         timesteps: keep these only, where the sampler visits them; by default every step.

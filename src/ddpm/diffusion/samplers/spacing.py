@@ -16,9 +16,9 @@ class Spacing:
 
     Args:
         num_steps: how many steps; None visits every one.
-        spacing: `uniform`, or `quadratic`, which is denser near the picture (Song et al. 2021, appendix D.2;
+        spacing: `uniform`, or `quadratic`, which is denser near the image (Song et al. 2021, appendix D.2;
             here from 0 to the start, both included, as with `uniform`).
-        timesteps: the steps themselves, rising; they take the place of `num_steps` and `spacing`.
+        timesteps: the steps themselves, rising; they are used instead of `num_steps` and `spacing`.
 
     Raises:
         ValueError: where a setting makes no sense for any T.
@@ -91,22 +91,3 @@ def quadratically_spaced(num_steps: int, start: int) -> Tensor:
     k = torch.arange(num_steps)
     ideal = (start * (k.double() / (num_steps - 1)) ** 2).round().long()
     return k + (ideal - k).cummax(0).values
-
-
-def refuse_zero_snr(chain: NoiseSchedule, sampler: str) -> None:
-    """Refuse a chain on which log-SNR, the variable in which some solvers step, is infinite at the start.
-
-    Args:
-        chain: the steps that the solver is to visit.
-        sampler: the solver's option in `conf/sampler`, for the message.
-
-    Raises:
-        ValueError: where the chain ends at zero SNR.
-    """
-    if float(chain.alphas_cumprod[-1]) == 0:
-        t = int(chain.timesteps[-1])
-        raise ValueError(
-            f"sampler={sampler} steps in log-SNR, which is infinite at t = {t}, where this schedule ends at "
-            f"zero SNR: use sampler=ddim or sampler=ancestral, or a schedule with "
-            f"schedule.zero_terminal_snr=false, or start at t = {t - 1} or below"
-        )
