@@ -123,8 +123,11 @@ class StandIn(TorchDispatchMode):
         found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
         if leaves_device or copied_back:
             return args[0] if copied_back else found
-        found = tree_map(lambda leaf: OnGPU(leaf) if isinstance(leaf, Tensor) else leaf, found)
-        return return_and_correct_aliasing(func, args, kwargs, found)
+        # a view made in inference mode is an inference tensor only where its base is one
+        inference = torch.is_inference_mode_enabled() and not (_is_view(func) and not args[0].is_inference())
+        with torch.inference_mode(inference):
+            found = tree_map(lambda leaf: OnGPU(leaf) if isinstance(leaf, Tensor) else leaf, found)
+            return return_and_correct_aliasing(func, args, kwargs, found)
 
 
 @contextmanager
@@ -246,6 +249,11 @@ def _operator(func: OpOverload) -> str:
 def _is_composite(func: OpOverload) -> bool:
     keys = _keys(_operator(func))
     return "CompositeImplicitAutograd" in keys and "MPS" not in keys
+
+
+@cache
+def _is_view(func: OpOverload) -> bool:
+    return any(made.alias_info is not None and not made.alias_info.is_write for made in func._schema.returns)
 
 
 @cache
