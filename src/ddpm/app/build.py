@@ -32,7 +32,7 @@ def build(config: Config, group: str, /, **arguments: Any) -> Any:
         # a partial first, so that Hydra leaves the further arguments as they are
         make = instantiate({**settings, "_partial_": True}, _convert_="all")
         return partial(make, **arguments) if waits else make(**arguments)
-    except (InstantiationException, TypeError, ValueError) as error:
+    except (InstantiationException, TypeError, ValueError, ImportError) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         message = str(cause or error).splitlines()[0]
         raise UsageError(message if message.startswith(group) else f"{group}: {message}") from error

@@ -252,7 +252,7 @@ def _build_trainer(
 def _build_callbacks(config: dict[str, Any], module: DDPM, directory: Path) -> list[Callback]:
     built = []
     for name, settings in config["callbacks"].items():
-        if not settings:
+        if not settings or "_target_" not in settings:  # an experiment may set what one that is off would do
             continue
         takes = targets.parameters(f"callbacks.{name}", settings["_target_"])
         where = {"dirpath": str(directory / "checkpoints")} if "dirpath" in takes.names else {}
@@ -284,7 +284,7 @@ def _build_loggers(
     """Each entry of `logger`, with what the run provides where the entry says nothing."""
     built = []
     for name, settings in config["logger"].items():
-        if not settings:
+        if not settings or "_target_" not in settings:
             continue
         given = provided(
             targets.resolve(f"logger.{name}", settings["_target_"]),

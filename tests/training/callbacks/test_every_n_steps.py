@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import wandb_records
 from lightning.pytorch import Callback
 from models import make_module, make_trainer
 from PIL import Image
@@ -64,6 +65,7 @@ def test_the_example_in_the_docstring_draws(tmp_path: Path):
     trainer.loggers = [logger := WandbLogger(mode="offline", save_dir=tmp_path)]
     trainer.fit(make_module(), datamodule=Digits(batch_size=32, seed=0))
     logger.finish(0)
-    pictures = sorted(tmp_path.glob("wandb/offline-run-*/files/media/images/mine/mean_*.png"))
-    assert [path.name.split("_")[1] for path in pictures] == ["2", "4"]
-    assert Image.open(pictures[0]).size == (8, 8)
+    rows = [record["item"] for record in wandb_records(tmp_path, "history")]
+    assert [row["trainer/global_step"] for row in rows if "mine/mean.filenames" in row] == [2, 4]
+    pictures = list(tmp_path.glob("wandb/offline-run-*/files/media/images/mine/mean_*.png"))
+    assert [Image.open(path).size for path in pictures] == [(8, 8)] * 2
