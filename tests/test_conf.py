@@ -6,9 +6,13 @@ import pytest
 import torch
 from conftest import ROOT, composed
 from hydra.utils import instantiate
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
+from ddpm import targets
 from ddpm.app import check
+from ddpm.training.loggers import provided
 
 CONF = ROOT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
@@ -39,18 +43,60 @@ def test_every_option_is_composed_and_checked(group: str, option: str):
     check.check_foreign_targets(config)
 
 
+MAPPINGS = ("logger", "callbacks")
+"""Groups each entry of which is an object."""
+
+
 @pytest.mark.parametrize(
-    ("group", "option"), [(g, o) for g, o in OPTIONS if g not in ("experiment", "trainer", "callbacks")]
+    ("group", "option"), [(g, o) for g, o in OPTIONS if g not in ("experiment", "trainer", *MAPPINGS)]
 )
 def test_every_option_is_built(group: str, option: str):
     node = with_option(group, option)[0][group]
     node = node[option] if group == "metrics" else node
-    if "_target_" not in node:
-        assert (group, option) == ("logger", "none")
-        return
     provided = {"data": {"seed": 0}, "model": {"in_channels": 3, "out_channels": 3}}.get(group, {})
     with torch.device("meta" if group == "model" else "cpu"):
         assert instantiate(node, **provided, _convert_="all") is not None
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in OPTIONS if g in MAPPINGS])
+def test_every_entry_of_a_mapping_is_built(group: str, option: str, tmp_path: Path):
+    if option == "mlflow":
+        pytest.importorskip("mlflow")
+    nodes = with_option(group, option)[0][group]
+    # an experiment may set what an entry does that is not chosen
+    entries = {name: node for name, node in nodes.items() if "_target_" in node}
+    assert bool(entries) == (option != "none")
+    for name, node in entries.items():
+        constructor = targets.resolve(f"{group}.{name}", node["_target_"])
+        run = {"directory": tmp_path, "run_name": "run"}
+        given = provided(constructor, **run) if group == "logger" else {}
+        built = instantiate({**given, **node}, _convert_="all")
+        assert isinstance(built, Logger if group == "logger" else Callback)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["logger=many"], ["wandb", "tensorboard", "csv"]),
+        (["logger=[wandb,csv]", "logger.wandb.entity=team"], ["wandb", "csv"]),
+        (["logger=none"], []),
+        (["+logger.mine._target_=lightning.pytorch.loggers.CSVLogger"], ["wandb", "mine"]),
+    ],
+)
+def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
+    assert list(composed("train", *overrides)["logger"]) == names
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("callbacks=default", ["checkpoints", "samples", "progress"]),
+        ("callbacks=[default,best]", ["checkpoints", "samples", "progress", "best"]),
+        ("callbacks=none", []),
+    ],
+)
+def test_callbacks_are_a_mapping(override: str, names: list[str]):
+    assert list(composed("train", "experiment=ddpm_cifar10", override)["callbacks"]) == names
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
