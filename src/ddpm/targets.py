@@ -150,8 +150,8 @@ def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
 
     Args:
         key: where the node stands, for messages.
-        node: `_target_` and its keyword arguments; `_args_` gives positional ones, `_partial_: true` a partial
-            that waits for the rest.
+        node: `_target_` and its keyword arguments; `_args_` gives positional ones, `_partial_: true` a
+            partial that waits for the rest.
         args, kwargs: further arguments, handed on as they are.
 
     Raises:

@@ -309,13 +309,13 @@ def _resume(config: dict[str, Any], data: dict[str, Any]) -> _Resume:
             f"ckpt={path}: belongs to another run: {differing[0]}. Continue it with its own "
             f"configuration{with_its_own}, or start a new run from its weights with init="
         )
-    total_steps = (config["lr_schedule"] or {}).get("total_steps")
-    if config["lr_schedule"] == checkpoint["config"].get("lr_schedule") and total_steps is not None:
-        if max_steps > total_steps:
-            raise UsageError(
-                f"trainer.max_steps={max_steps}: the learning rate of this run falls to its end at step "
-                f"{total_steps}; choose how it goes on, such as lr_schedule=constant"
-            )
+    total_steps = (config["lr_schedule"] or {}).get("total_steps", max_steps)
+    as_it_was = config["lr_schedule"] == checkpoint["config"].get("lr_schedule")
+    if as_it_was and max_steps > total_steps:
+        raise UsageError(
+            f"trainer.max_steps={max_steps}: the learning rate of this run falls to its end at step "
+            f"{total_steps}; choose how it goes on, such as lr_schedule=constant"
+        )
     return resume
 
 
