@@ -12,6 +12,7 @@ from torch import Tensor
 from ddpm.app import check
 from ddpm.app.build import build_module
 from ddpm.errors import UsageError
+from ddpm.runtime.device import default_device
 from ddpm.sampling.batches import announced_sampling
 from ddpm.training import checkpoints
 from ddpm.training.module import DDPM
@@ -138,7 +139,7 @@ def load(
         module.ema.load_state_dict(checkpoint["ema"])
     except (UsageError, RuntimeError, KeyError) as error:
         raise UsageError(f"ckpt={file}: does not fit this version of the project: {error}") from error
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     try:
         module.to(device).eval()
     except (RuntimeError, AssertionError) as error:

@@ -29,7 +29,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.validity import check_request, check_weights
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
-from ddpm.runtime.device import trains_on
+from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.progress import duration
 from ddpm.training import checkpoints
@@ -190,7 +190,7 @@ def _fit(
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
     computing = choose(
-        trains_on(config["trainer"]["accelerator"]),
+        device_of(config["trainer"]["accelerator"]),
         sum(parameter.numel() for parameter in module.network.parameters()),
         config["trainer"]["max_steps"],
         precision=config["trainer"]["precision"],
