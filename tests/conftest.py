@@ -127,6 +127,12 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture
+def seeded() -> None:
+    """The same random numbers in every test that asks for it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the prepared data of the person who runs it."""
