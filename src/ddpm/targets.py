@@ -125,7 +125,26 @@ def _from_source(key: str, target: str) -> Parameters | None:
     for member in node.body:
         if isinstance(member, ast.FunctionDef) and member.name == "__init__":
             return _of_function(member, skip=1)
-    return None if node.bases else Parameters((), frozenset())
+    if node.bases:
+        return None
+    return _of_dataclass(node) if _is_dataclass(node) else Parameters((), frozenset())
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    named = [ast.unparse(decorator).partition("(")[0] for decorator in node.decorator_list]
+    return any(name.split(".")[-1] == "dataclass" for name in named)
+
+
+def _of_dataclass(node: ast.ClassDef) -> Parameters:
+    """Its fields; a field that is no argument (`ClassVar`, `init=False`) is not expected here."""
+    fields = {
+        member.target.id: member.value is None
+        for member in node.body
+        if isinstance(member, ast.AnnAssign)
+        and isinstance(member.target, ast.Name)
+        and ast.unparse(member.annotation) != "KW_ONLY"
+    }
+    return Parameters(tuple(fields), frozenset(name for name, required in fields.items() if required))
 
 
 def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:

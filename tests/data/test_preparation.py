@@ -1,4 +1,4 @@
-"""Pictures stored once: what is kept, what is left out, and what is said about it."""
+"""Images stored once: what is kept, what is left out, and what is said about it."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm.data import cache, preparation
 from ddpm.data.decoding import decode_all
-from ddpm.data.pictures import DataSet
+from ddpm.data.images import DataSet
 from ddpm.data.preparation import Found, prepared
 
 
@@ -57,7 +57,7 @@ def reds(images: np.ndarray) -> list[int]:
     return images[:, 0, 0, 0].tolist()
 
 
-def test_each_picture_goes_to_its_place_with_its_label():
+def test_each_image_goes_to_its_place_with_its_label():
     sources = [(str(level), flat(level)) for level in (10, 11, 12, 13)]
     data_set = store(sources, places=[2, 0, 3, 1])
     assert reds(data_set.train.images) == [11, 13, 10, 12]
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_leaves_no_gap(bad: list[int], caplog: pytest.LogCap
     assert reds(data_set.train.images) == expected
     assert data_set.train.labels.tolist() == expected
     assert [name for name, _ in data_set.skipped] == [f"file {i}" for i in bad]
-    assert all("not a picture" in reason for _, reason in data_set.skipped)
+    assert all("not an image" in reason for _, reason in data_set.skipped)
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert messages[:-1] == [f"skipped {name}: {reason}" for name, reason in data_set.skipped]
     assert messages[-1] == f"skipped {len(bad)} of 4 files"
@@ -96,9 +96,7 @@ def test_a_share_is_held_out_of_what_could_be_read():
 def test_failing_names_the_file_the_first_time_and_the_second():
     sources = [("good", flat(0)), ("bad", b"words")]
     for _ in range(2):
-        with pytest.raises(
-            ValueError, match=r"data\.on_error=fail: bad cannot be read \(not a picture.*skip"
-        ):
+        with pytest.raises(ValueError, match=r"data\.on_error=fail: bad cannot be read \(not an image.*skip"):
             store(sources, on_error="fail")
         store(sources, on_error="skip")
 
@@ -125,7 +123,7 @@ def test_names_that_are_no_text_can_be_printed(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("coloured", [0, 5, 9])
-def test_one_coloured_picture_makes_all_coloured(coloured: int):
+def test_one_coloured_image_makes_all_coloured(coloured: int):
     sources = [(str(i), png(noise()) if i == coloured else flat(i)) for i in range(10)]
     images = store(sources).train.images
     assert images.shape == (10, 3, 4, 4)
@@ -147,7 +145,7 @@ def test_without_a_size_all_must_agree():
         store([("a", flat(0, 4)), ("b", flat(0, 5))], size=None)
 
 
-def test_what_is_known_about_the_pictures():
+def test_what_is_known_about_the_images():
     ramp = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
     sources = [("a", png(ramp)), ("b", flat(0, 8)), ("c", png(ramp)), ("d", b"words"), ("e", png(noise(8)))]
     data_set = store(sources, size=(4, 4))
@@ -160,7 +158,7 @@ def test_what_is_known_about_the_pictures():
     np.testing.assert_allclose(facts["std"], pixels.std((0, 2, 3)), atol=1e-6)
 
 
-def test_the_fingerprint_is_that_of_the_same_pictures_in_memory():
+def test_the_fingerprint_is_that_of_the_same_images_in_memory():
     sources = [(str(i), flat(i)) for i in range(20)]
     stored = store(sources, validation_fraction=0.25)
     copied = [
@@ -176,9 +174,9 @@ def test_progress_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     monkeypatch.setattr(preparation, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO)
     store([("x", flat(0))] * 4)
-    assert caplog.messages[0].startswith("prepared 1 of 4 pictures, ")
-    assert caplog.messages[3] == "prepared 4 of 4 pictures, 0 s left"
-    assert caplog.messages[4].startswith("prepared 4 pictures in ")
+    assert caplog.messages[0].startswith("prepared 1 of 4 images, ")
+    assert caplog.messages[3] == "prepared 4 of 4 images, 0 s left"
+    assert caplog.messages[4].startswith("prepared 4 images in ")
 
 
 def test_a_second_run_decodes_nothing(monkeypatch: pytest.MonkeyPatch):

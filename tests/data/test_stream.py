@@ -1,4 +1,4 @@
-"""Shards: every picture once in a pass, the same stream however it is shared out, and from any step on."""
+"""Shards: every image once in a pass, the same stream however it is shared out, and from any step on."""
 
 import io
 import tarfile
@@ -22,7 +22,7 @@ COUNTS = np.random.RandomState(0).randint(1, 21, 100).tolist()
 
 
 def png(number: int) -> bytes:
-    """A picture that tells which one it is."""
+    """An image that tells which one it is."""
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), (number % 256, number // 256, 7)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -41,8 +41,8 @@ def write_tar(path: Path, numbers: range, *, labels: bool = True) -> None:
 
 
 def write_parquet(path: Path, numbers: range, **columns: list) -> None:
-    pictures = [{"bytes": png(number), "path": None} for number in numbers]
-    table = pa.table({"n": list(numbers), "image": pictures, "label": [n % 3 for n in numbers], **columns})
+    images = [{"bytes": png(number), "path": None} for number in numbers]
+    table = pa.table({"n": list(numbers), "image": images, "label": [n % 3 for n in numbers], **columns})
     pq.write_table(table, path, row_group_size=7)
 
 
@@ -106,7 +106,7 @@ def whole(hundred: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return shown(data, range(sum(COUNTS) * 5 // 2 // 24))
 
 
-def test_every_pass_shows_every_picture_once(whole: list[int]):
+def test_every_pass_shows_every_image_once(whole: list[int]):
     n = sum(COUNTS)
     assert sorted(whole[:n]) == sorted(whole[n : 2 * n]) == list(range(n))
     assert whole[:n] != whole[n : 2 * n]
@@ -126,7 +126,7 @@ def test_it_is_the_same_however_it_is_shared_out(
 @pytest.mark.parametrize(
     ("world_size", "num_workers", "accumulation"), [(1, 0, 1), (3, 2, 1), (1, 2, 4), (2, 0, 2)]
 )
-def test_a_restart_continues_with_the_pictures_of_an_uninterrupted_run(
+def test_a_restart_continues_with_the_images_of_an_uninterrupted_run(
     hundred: dict[str, Path], whole: list[int], world_size: int, num_workers: int, accumulation: int
 ):
     data = stream(hundred["tar"], num_workers=num_workers)
@@ -159,7 +159,7 @@ def test_reading_is_spread_evenly_and_nothing_is_read_twice(
     assert len(opened) <= len(COUNTS) + data.lanes
 
 
-def test_parquet_and_tar_of_the_same_pictures_are_the_same_stream(hundred: dict[str, Path], whole: list[int]):
+def test_parquet_and_tar_of_the_same_images_are_the_same_stream(hundred: dict[str, Path], whole: list[int]):
     data = stream(hundred["parquet"])
     assert shown(data, range(30)) == whole[: 30 * 24]
     assert data.data_set.classes == ["0", "1", "2"]
@@ -176,7 +176,7 @@ def test_neighbours_are_mixed(whole: list[int]):
     assert np.median(steps) > 20
 
 
-def test_held_out_pictures_are_never_trained_on(hundred: dict[str, Path]):
+def test_held_out_images_are_never_trained_on(hundred: dict[str, Path]):
     data = stream(hundred["parquet"], validation_size=40)
     held_out = numbers(torch.from_numpy(data.data_set.validation.images))
     assert 20 <= len(held_out) <= 40
@@ -205,7 +205,7 @@ def test_the_order_shows_every_row_once_in_any_pass(
     steps = 2 * total // batch_size + 2
 
     def rows(start: int) -> np.ndarray:
-        """[lanes, pictures]: pass and row before shards are shuffled, from a step on."""
+        """[lanes, images]: pass and row before shards are shuffled, from a step on."""
         found = []
         for lane in range(lanes):
             mine = []
@@ -246,21 +246,21 @@ def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
 
 def test_unreadable_rows_are_replaced_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     numbers_ = range(60)
-    pictures = [{"bytes": png(n), "path": None} for n in numbers_]
-    pictures[5], pictures[17], pictures[40] = (
+    images = [{"bytes": png(n), "path": None} for n in numbers_]
+    images[5], images[17], images[40] = (
         {"bytes": b"words", "path": None},
         None,
         {"bytes": None, "path": "x"},
     )
-    write_parquet(tmp_path / "a.parquet", numbers_, image=pictures)
+    write_parquet(tmp_path / "a.parquet", numbers_, image=images)
     data = stream(tmp_path, batch_size=12, lanes=4, buffer=60, num_workers=1)
     seen = Counter(shown(data, range(5)))
     assert set(seen) == set(numbers_) - {5, 17, 40}
     assert sum(seen.values()) == 60
     assert max(seen.values()) <= 4
     assert {name for name, _ in data.skipped} == {f"row {n} of {tmp_path}/a.parquet" for n in (5, 17, 40)}
-    assert dict(data.skipped)[f"row 17 of {tmp_path}/a.parquet"] == "there is no picture in this row"
-    assert f"skipped row 5 of {tmp_path}/a.parquet: not a picture" in caplog.text
+    assert dict(data.skipped)[f"row 17 of {tmp_path}/a.parquet"] == "there is no image in this row"
+    assert f"skipped row 5 of {tmp_path}/a.parquet: not an image" in caplog.text
     with pytest.raises(ValueError, match=r"data\.on_error=fail: row \d+ of .*a\.parquet cannot be read"):
         shown(stream(tmp_path, on_error="fail"), range(5))
 
@@ -268,8 +268,8 @@ def test_unreadable_rows_are_replaced_and_listed(tmp_path: Path, caplog: pytest.
 def test_in_the_end_the_list_holds_what_every_device_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    pictures = [{"bytes": b"words" if n % 5 == 0 else png(n), "path": None} for n in range(60)]
-    write_parquet(tmp_path / "a.parquet", range(60), image=pictures)
+    images = [{"bytes": b"words" if n % 5 == 0 else png(n), "path": None} for n in range(60)]
+    write_parquet(tmp_path / "a.parquet", range(60), image=images)
     ranks = [stream(tmp_path, batch_size=12, lanes=4, buffer=60) for _ in range(2)]
     for rank, data in enumerate(ranks):
         for _ in zip(
@@ -289,7 +289,7 @@ def test_in_the_end_the_list_holds_what_every_device_skipped(
     ranks[0].teardown("fit")
     ranks[0].write_skipped(tmp_path)
     assert len((tmp_path / "skipped.txt").read_text().splitlines()) == len(ranks[0].skipped) == 12
-    assert "skipped 12 pictures in all" in caplog.text
+    assert "skipped 12 images in all" in caplog.text
 
 
 def test_what_no_stream_can_be_made_of(tmp_path: Path):
@@ -310,7 +310,7 @@ def test_what_no_stream_can_be_made_of(tmp_path: Path):
         image_column="foto",
     )
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "set" / "b.parquet")
-    refused(r"data\.image_column=null: .*b\.parquet has no column of pictures; it has words")
+    refused(r"data\.image_column=null: .*b\.parquet has no column of images; it has words")
     (tmp_path / "set" / "b.parquet").write_bytes(b"words")
     refused(r"b\.parquet is damaged")
 
@@ -339,7 +339,7 @@ def test_labels_that_are_none_of_the_classes_are_refused(tmp_path: Path):
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
     rows = {"image": [{"bytes": png(n), "path": None} for n in range(3)], "label": [0, -1, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"data\.label_column=label: some pictures are of none of the 2"):
+    with pytest.raises(ValueError, match=r"data\.label_column=label: some images are of none of the 2"):
         _ = stream(tmp_path).data_set
 
 

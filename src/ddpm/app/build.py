@@ -39,13 +39,15 @@ def build(config: Config, group: str, /, **arguments: Any) -> Any:
 
 
 def build_data(config: Config) -> ImageDataModule:
-    """The data module, its pictures read.
+    """The data module over the source that `data` names, its images read.
 
     Raises:
-        UsageError: where there are no pictures.
+        UsageError: where there are no images.
     """
-    data = build(config, "data", seed=config["seed"])
+    source = build(config, "data")
+    settings = {name: config["data"][name] for name in SWITCHES["data"] if name in config["data"]}
     try:
+        data = ImageDataModule(source, seed=config["seed"], **settings)
         _ = data.data_set
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error

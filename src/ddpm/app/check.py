@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ddpm import targets
-from ddpm.app.schema import RANGES, ModelSwitches, RootSettings, TrainerSettings
+from ddpm.app.schema import RANGES, DataSwitches, ModelSwitches, RootSettings, TrainerSettings
 from ddpm.errors import UsageError
 
 PROVIDED = {
@@ -20,7 +20,10 @@ PROVIDED = {
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
 
-SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
+SWITCHES = {
+    "data": tuple(field.name for field in fields(DataSwitches)),
+    "model": tuple(field.name for field in fields(ModelSwitches)),
+}
 """Keys of a group that are for the program, not for what the group builds."""
 
 OPTIONAL = ("logger", "callbacks")
@@ -59,6 +62,7 @@ def check_keys(config: Mapping[str, Any], reference: Mapping[str, Any], allowed:
     """
     _check_node("", config, reference, allowed)
     check_values("", config, RootSettings)
+    check_values("data.", config.get("data", {}), DataSwitches)
     check_values("model.", config.get("model", {}), ModelSwitches)
     trainer = config.get("trainer", {})
     known = [field.name for field in fields(TrainerSettings)]

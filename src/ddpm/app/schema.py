@@ -43,6 +43,18 @@ class ModelSwitches:
 
 
 @dataclass
+class DataSwitches:
+    """How images become batches, which their source does not know: see `ddpm.data.module.ImageDataModule`."""
+
+    batch_size: int
+    horizontal_flip: bool
+    dequantize: bool
+    label_drop: float
+    device_share: float
+    num_workers: int | None
+
+
+@dataclass
 class RootSettings:
     """The keys of the programs that belong to no group."""
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ddpm.data.folder import Folder
+from ddpm.data.sources.folder import Folder
 from ddpm.diffusion import NoiseSchedule, schedules
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, V
@@ -164,7 +164,13 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     if scheduler["rescale_betas_zero_snr"]:
         settings["schedule"]["zero_terminal_snr"] = True
     settings["model"] = _model_config(network)
-    settings["data"] = _target(Folder, path="???", image_size=list(image_shape[1:]), channels=image_shape[0])
+    settings["data"] = _target(
+        Folder,
+        path="???",
+        image_size=list(image_shape[1:]),
+        channels=image_shape[0],
+        horizontal_flip=True,
+    )
     settings["conditional"] = classes is not None
     _write_checkpoint(run_dir, network, image_shape, classes, settings)
     _write_config(run_dir, settings)

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from ddpm.data.module import Batch
+from ddpm.data.batches import Batch
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Objective
@@ -174,10 +174,10 @@ class DDPM(LightningModule):
         """Algorithm 1 on this device's part of the global batch."""
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
         seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
-        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
+        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.indices)
         num_timesteps = self.schedule.num_timesteps
-        t = self.timesteps.draw(u, num_timesteps, batch.places, self.trainer.datamodule.batch_size)
-        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
+        t = self.timesteps.draw(u, num_timesteps, batch.indices, self.trainer.datamodule.batch_size)
+        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.indices, self.image_shape)
         losses = self.losses(batch.x_0, t, eps, batch.labels)
         if self.timesteps.adapts:
             self._seen.append(torch.stack([t.float(), losses.detach()]))
@@ -246,10 +246,10 @@ class DDPM(LightningModule):
         The timesteps of the whole validation set are stratified: one in each of N equal parts of the chain.
         """
         total = len(self.trainer.datamodule.data_set.validation)
-        strata = torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places)))
+        strata = torch.from_numpy(permutation(0, 0, total, np.asarray(batch.indices)))
         u = ((strata + 0.5) / total).to(self.device)
         t = Uniform().draw(u, self.schedule.num_timesteps)
-        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
+        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
             self.val_loss.add(losses.sum(), count=len(t))

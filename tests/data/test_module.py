@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from ddpm.data import module
-from ddpm.data.archive import Archive
 from ddpm.data.augmentation import Augmentation, normalize
-from ddpm.data.digits import Digits
-from ddpm.data.folder import Folder
-from ddpm.data.hub import Hub
+from ddpm.data.images import DataSet, Images
 from ddpm.data.module import Batch, ImageDataModule, MicroBatches, Resident, Rows, read
-from ddpm.data.npz import Npz
-from ddpm.data.pictures import DataSet, Pictures
+from ddpm.data.sources.archive import Archive
+from ddpm.data.sources.digits import Digits
+from ddpm.data.sources.folder import Folder
+from ddpm.data.sources.hub import Hub
+from ddpm.data.sources.npz import Npz
 from ddpm.data.stream import Stream
 from ddpm.networks.inputs import NO_LABEL
 
 
-def numbered(n: int) -> Pictures:
-    """Pictures [n, 3, 2, 4], none like another."""
+def numbered(n: int) -> Images:
+    """Images [n, 3, 2, 4], none like another."""
     images = np.arange(n * 24).reshape(n, 3, 2, 4) % 251
-    return Pictures(images.astype(np.uint8), np.arange(n) % 5)
+    return ImageSet(images.astype(np.uint8), np.arange(n) % 5)
 
 
 class Source(ImageDataModule):
@@ -89,7 +89,7 @@ def test_residents_and_workers_give_the_same_batches(
 
 
 @pytest.mark.parametrize("device_share", [0, 1])
-def test_a_device_without_a_picture_to_validate_on_takes_part_all_the_same(device_share: int):
+def test_a_device_without_an_image_to_validate_on_takes_part_all_the_same(device_share: int):
     """Another would wait for it."""
     seen = []
     for rank in range(9):
@@ -101,13 +101,13 @@ def test_a_device_without_a_picture_to_validate_on_takes_part_all_the_same(devic
     assert sorted(place for places in seen for place in places) == list(range(7))
 
 
-def test_without_validation_pictures_nobody_validates():
+def test_without_validation_images_nobody_validates():
     source = at(0, training=False)
     source.data_set = DataSet(numbered(50), numbered(50).subset(slice(0)), [str(i) for i in range(5)])
     assert list(source.val_dataloader()) == []
 
 
-def test_residents_hand_over_no_pictures():
+def test_residents_hand_over_no_images():
     source = at(0, device_share=1, num_workers=2)
     batch = next(iter(source.train_dataloader()))
     assert isinstance(batch, Rows)
@@ -138,20 +138,20 @@ def test_memory_is_freed():
 
 def test_what_lives_elsewhere_is_copied_whole():
     """The way of devices other than the CPU, gone on the CPU's memory."""
-    pictures = numbered(9000)
-    there = Resident(pictures, torch.device("meta"))
+    images = numbered(9000)
+    there = Resident(images, torch.device("meta"))
     assert there.images.shape == (9000, 3, 2, 4)
-    here = Resident(pictures, torch.device("cpu"))
+    here = Resident(images, torch.device("cpu"))
     rows = Rows(torch.tensor([5, 0, 8999]), 3, 6)
-    gathered, expected = here.gather(rows), read(pictures, rows)
+    gathered, expected = here.gather(rows), read(images, rows)
     assert torch.equal(gathered.x_0, expected.x_0)
     assert torch.equal(gathered.labels, expected.labels)
     assert gathered[2:] == expected[2:] == (3, 6)
 
 
 def test_a_resident_of_the_cpu_is_no_copy():
-    pictures = numbered(9)
-    assert Resident(pictures, torch.device("cpu")).images.data_ptr() == pictures.images.ctypes.data
+    images = numbered(9)
+    assert Resident(images, torch.device("cpu")).images.data_ptr() == images.images.ctypes.data
 
 
 def test_rows_asked_for_together_are_those_asked_for_alone():
@@ -162,9 +162,9 @@ def test_rows_asked_for_together_are_those_asked_for_alone():
         assert rows[1:] == alone[1:]
 
 
-def mapped(path: Path, pictures: Pictures) -> Pictures:
-    pictures.images.tofile(path)
-    return Pictures(np.memmap(path, np.uint8, "r", shape=pictures.images.shape), pictures.labels)
+def mapped(path: Path, images: Images) -> Images:
+    images.images.tofile(path)
+    return ImageSet(np.memmap(path, np.uint8, "r", shape=images.images.shape), images.labels)
 
 
 def test_a_map_is_read_like_an_array(tmp_path: Path):
@@ -178,7 +178,7 @@ def test_a_map_is_read_like_an_array(tmp_path: Path):
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
 def test_memory_does_not_grow_with_what_is_read_of_a_map(tmp_path: Path):
     images = np.zeros((20_000, 3, 32, 32), np.uint8)
-    pictures = mapped(tmp_path / "x", Pictures(images))
+    images = mapped(tmp_path / "x", ImageSet(images))
     del images
 
     def held() -> int:
@@ -187,7 +187,7 @@ def test_memory_does_not_grow_with_what_is_read_of_a_map(tmp_path: Path):
 
     before = held()
     for rows in np.random.RandomState(0).permutation(20_000).reshape(-1, 100):
-        pictures.copy(rows)
+        images.copy(rows)
     assert held() - before < 35 << 20  # of 61 MB
 
 
@@ -308,7 +308,7 @@ def test_every_source_hands_its_settings_on(source: type[ImageDataModule], argum
 def test_labels_that_are_not_there_cannot_be_withheld():
     class Unlabelled(Source):
         def read(self) -> DataSet:
-            return DataSet(Pictures(numbered(5).images), Pictures(numbered(2).images))
+            return DataSet(ImageSet(numbered(5).images), ImageSet(numbered(2).images))
 
     assert Unlabelled().data_set.classes is None
     with pytest.raises(ValueError, match=r"data\.label_drop=0\.1.*no labels"):

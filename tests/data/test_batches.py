@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.data.digits import Digits
+from ddpm.data.images import DataSet, Images, split
 from ddpm.data.module import MicroBatches, in_order, read, share
-from ddpm.data.pictures import DataSet, Pictures, split
+from ddpm.data.sources.digits import Digits
 
 
-def numbered(n: int) -> Pictures:
-    """Pictures whose first pixel tells which one it is."""
+def numbered(n: int) -> Images:
+    """Images whose first pixel tells which one it is."""
     images = np.zeros((n, 1, 2, 2), np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
-    return Pictures(images, np.arange(n))
+    return ImageSet(images, np.arange(n))
 
 
 def micro_batches(rank: int = 0, world_size: int = 1, accumulation: int = 1) -> MicroBatches:
@@ -44,7 +44,7 @@ def test_batches_are_pieces_of_one_endless_stream():
     assert all(sorted(epoch) == list(range(50)) for epoch in stream.reshape(-1, 50).tolist())
 
 
-def test_a_batch_holds_the_pictures_that_it_names():
+def test_a_batch_holds_the_images_that_it_names():
     batch = micro_batches()[2]
     assert batch.x_0.dtype == torch.uint8
     assert batch.x_0[:, 0, 0, 0].tolist() == batch.labels.tolist()
@@ -65,7 +65,7 @@ def test_a_batch_that_does_not_divide_is_refused(
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_validation_shows_every_picture_once(world_size: int):
+def test_validation_shows_every_image_once(world_size: int):
     seen = []
     for rank in range(world_size):
         mine = range(10 * rank // world_size, 10 * (rank + 1) // world_size)
@@ -88,7 +88,7 @@ def test_digits_are_the_real_ones_and_every_fifth_is_held_out():
         for part in (digits.data_set.train, digits.data_set.validation)
         for image in part.images
     ]
-    assert len(set(rows)) == 1797  # no picture is in both parts
+    assert len(set(rows)) == 1797  # no image is in both parts
     assert digits.fingerprint == Digits(batch_size=8).fingerprint
 
 
@@ -99,8 +99,8 @@ def test_the_fingerprint_changes_with_a_pixel_a_label_and_a_class():
     labels = a.train.labels.copy()
     labels[0] += 1
     others = [
-        DataSet(Pictures(images, a.train.labels), a.validation),
-        DataSet(Pictures(a.train.images, labels), a.validation),
+        DataSet(ImageSet(images, a.train.labels), a.validation),
+        DataSet(ImageSet(a.train.images, labels), a.validation),
         DataSet(a.train, a.validation, ["x"]),
     ]
     assert len({a.fingerprint(), *(other.fingerprint() for other in others)}) == 4
