@@ -235,7 +235,7 @@ def test_what_changes_the_key():
 def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, own_cache: Path):
     path = folder(tmp_path / "images")
     before = Folder(path, 8).read().fingerprint
-    assert Folder(path, 8, validation_fraction=0.3, horizontal_flip=False).read().fingerprint != before
+    assert Folder(path, 8, validation_fraction=0.3).read().fingerprint != before
     assert len(files(own_cache)) == 1
     Image.new("RGB", (9, 9), (77, 0, 200)).save(path / "a" / "0.png")
     os.utime(path / "a" / "0.png", ns=(0, 0))

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from ddpm.data import decoding
-from ddpm.data.decoding import check_channels, check_on_error, decode_all, decode_or_reason, parse_size
+from ddpm.data.decoding import check_channels, decode_all, decode_or_reason, parse_size
+from ddpm.data.skipped import check_on_error
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data import cache, preparation
+from ddpm.data import cache, preparation, skipped
 from ddpm.data.decoding import decode_all
 from ddpm.data.images import DataSet
 from ddpm.data.preparation import Found, prepared
@@ -33,7 +33,7 @@ def store(
     size: tuple[int, int] | None = (4, 4),
     channels: int | None = None,
     *,
-    places: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
     cut: int | None = None,
     on_error: str = "skip",
     validation_fraction: float = 0.0,
@@ -41,13 +41,13 @@ def store(
     """Labels are the numbers of the sources."""
     found = Found(
         decode_all(sources, size, channels),
-        np.arange(len(sources)) if places is None else np.array(places),
+        np.arange(len(sources)) if positions is None else np.array(positions),
         lambda kept: (kept, [str(i) for i in range(len(sources))]),
         "nothing here",
         cut,
         channels,
     )
-    key = cache.key({"test": repr((list(sources), size, channels, places, cut))}, [])
+    key = cache.key({"test": repr((list(sources), size, channels, positions, cut))}, [])
     return prepared(
         None, "x", key, lambda _: found, on_error=on_error, validation_fraction=validation_fraction
     )
@@ -59,7 +59,7 @@ def reds(images: np.ndarray) -> list[int]:
 
 def test_each_image_goes_to_its_place_with_its_label():
     sources = [(str(level), flat(level)) for level in (10, 11, 12, 13)]
-    data_set = store(sources, places=[2, 0, 3, 1])
+    data_set = store(sources, positions=[2, 0, 3, 1])
     assert reds(data_set.train.images) == [11, 13, 10, 12]
     assert data_set.train.labels.tolist() == [1, 3, 0, 2]
 
@@ -67,9 +67,9 @@ def test_each_image_goes_to_its_place_with_its_label():
 @pytest.mark.parametrize("bad", [[0], [3], [1, 2], [0, 1, 2]])
 def test_what_cannot_be_read_leaves_no_gap(bad: list[int], caplog: pytest.LogCaptureFixture):
     sources = [(f"file {i}", b"words" if i in bad else flat(i)) for i in range(4)]
-    places = [2, 0, 3, 1]
-    data_set = store(sources, places=places)
-    expected = [i for i in np.argsort(places).tolist() if i not in bad]
+    positions = [2, 0, 3, 1]
+    data_set = store(sources, positions=positions)
+    expected = [i for i in np.argsort(positions).tolist() if i not in bad]
     assert reds(data_set.train.images) == expected
     assert data_set.train.labels.tolist() == expected
     assert [name for name, _ in data_set.skipped] == [f"file {i}" for i in bad]
@@ -111,7 +111,7 @@ def test_many_bad_files_do_not_flood_the_log(caplog: pytest.LogCaptureFixture):
     data_set = store([("good", flat(0)), *((str(i), b"") for i in range(1000))])
     assert len(data_set.skipped) == 1000
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warned) == preparation.NAMED + 1
+    assert len(warned) == skipped.NAMED + 1
     assert warned[-1] == "skipped 1,000 of 1,001 files"
 
 
@@ -119,7 +119,7 @@ def test_names_that_are_no_text_can_be_printed(caplog: pytest.LogCaptureFixture)
     data_set = store([("good", flat(0)), ("a\udcff", b"")])
     caplog.text.encode()
     assert r"a\udcff" in caplog.text
-    assert data_set.skipped[0][0] == "a\udcff"
+    assert list(data_set.skipped) == [("a\udcff", "it is empty")]
 
 
 @pytest.mark.parametrize("coloured", [0, 5, 9])
@@ -165,9 +165,9 @@ def test_the_fingerprint_is_that_of_the_same_images_in_memory():
         type(part)(np.array(part.images), np.array(part.labels)) for part in (stored.train, stored.validation)
     ]
     assert isinstance(stored.train.images, np.memmap)
-    assert DataSet(*copied, stored.classes).fingerprint() == stored.fingerprint()
-    assert store(sources, validation_fraction=0.5).fingerprint() != stored.fingerprint()
-    assert store(sources[::-1], validation_fraction=0.25).fingerprint() != stored.fingerprint()
+    assert DataSet(*copied, stored.classes).fingerprint == stored.fingerprint
+    assert store(sources, validation_fraction=0.5).fingerprint != stored.fingerprint
+    assert store(sources[::-1], validation_fraction=0.25).fingerprint != stored.fingerprint
 
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
