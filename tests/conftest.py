@@ -101,7 +101,7 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train",
         "experiment=smoke",
         "conditional=true",
-        "+data.label_drop=0.1",
+        "data.label_drop=0.1",
         "guidance=classifier_free",
         "sampler=ddim",
         "sampler.num_steps=4",
