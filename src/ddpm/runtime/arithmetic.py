@@ -53,7 +53,7 @@ def flops_per_image(network: nn.Module, image_shape: tuple[int, int, int]) -> fl
 
 
 def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Most bytes that a forward pass holds at once beside the weights, for each picture of a batch, in
+    """Most bytes that a forward pass holds at once beside the weights, for each image of a batch, in
     float32, where nothing is kept for a backward pass.
 
     Args:
