@@ -230,7 +230,7 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.limit_train_batches": _batches,
     "trainer.limit_val_batches": _batches,
     "trainer.profiler": _one_of(None, "simple", "advanced", "pytorch"),
-    "precision": _one_of("auto", "32-true", "bf16-mixed"),
+    "precision": _one_of(*PRECISIONS),
     "seed": _at_least(0),
     "n": _at_least(1),
     "batch_size": _at_least(1),

@@ -460,8 +460,7 @@ class DDPM(LightningModule):
                     stack.callback(torch.clear_autocast_cache)
                     stack.enter_context(self.ema.swapped_in())
                     torch.clear_autocast_cache()
-                if self.computing.precision == "bf16-mixed":
-                    stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+                stack.enter_context(self.computing.autocast(self.device))
                 if self._compiled:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
                 yield
