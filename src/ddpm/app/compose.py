@@ -121,7 +121,7 @@ def _typed(overrides: Sequence[str]) -> list[str]:
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def run_configuration(arguments: Arguments) -> Path | None:

@@ -78,7 +78,7 @@ def described(data: ImageDataModule) -> dict[str, str]:
         rows["classes"] = "none"
     else:
         parts = [data_set.train, data_set.validation]
-        labels = [part.labels for part in parts if isinstance(part, ImageSet)]
+        labels = [part.labels for part in parts if isinstance(part, ImageSet) and part.labels is not None]
         counts = np.bincount(np.concatenate(labels), minlength=len(data_set.classes))
         named = dict(zip(data_set.classes, counts.tolist(), strict=True))
         rows["classes"] = f"{len(named)}: {_counts(named)}"

@@ -67,7 +67,7 @@ def preflight(
         "a step", f"{seconds * 1e3:.1f} ms, {data.batch_size / seconds:,.0f} images/s, {mfu:.0%} of the peak"
     )
     total, grids = (trainer.max_steps - first_step) * seconds, 0.0
-    for callback in trainer.callbacks:
+    for callback in getattr(trainer, "callbacks", ()):
         if isinstance(callback, SampleGrids):
             grid = seconds_to_sample(module, range(callback.n), callback.sampler)
             _row(

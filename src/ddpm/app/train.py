@@ -28,7 +28,7 @@ from ddpm.runtime.memory import keep_freed_memory
 from ddpm.training.building import build_module
 from ddpm.training.callbacks.interruption import Interrupted
 from ddpm.training.ending import why_it_ended
-from ddpm.training.loggers import WandbLogger, log_picture
+from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
 from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
@@ -143,9 +143,10 @@ def _fit(
     warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
     record = None
+    csv = loggers[-1]
     if leader:
-        if resume:
-            resume.take_over_history(loggers[-1])
+        if resume and isinstance(csv, MetricsCSV):
+            resume.take_over_history(csv)
         _write_config(place, module.config)
         data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume, computing))

@@ -141,7 +141,7 @@ class DDPM(LightningModule):
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
         self._scaler: Any = None  # of the losses, in half precision
-        self._logs_losses = False
+        self._log_every = 0  # steps between losses in the logs; 0 where a callback logs them
         self._logged_step = 0
         self._begins_lr_schedule = False
         self._validated = False
@@ -249,8 +249,9 @@ class DDPM(LightningModule):
                 group.update(fresh)
             self._begins_lr_schedule = False
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        ours = any(isinstance(callback, TrainingRows) for callback in self.trainer.callbacks)
-        self._logs_losses = self.trainer.log_every_n_steps > 0 and not ours
+        trainer: Any = self.trainer  # some of its attributes have no types
+        ours = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
+        self._log_every = 0 if ours else trainer.log_every_n_steps
         self._logged_step = self.trainer.global_step
 
     def configure_gradient_clipping(
@@ -284,7 +285,8 @@ class DDPM(LightningModule):
             clip_by_norm(gradients, norm, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        self.learning_rate = self.optimizers().param_groups[0]["lr"]
+        optimizer: Any = self.optimizers()
+        self.learning_rate = optimizer.param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
         for parameter in self._parameters_of_network:
             parameter.grad = None  # at once, so that the next forward pass has their memory
@@ -309,19 +311,19 @@ class DDPM(LightningModule):
         """
         mine = torch.stack(self._seen)  # [micro-batches, 2, B]
         self._seen.clear()
-        everyone = self.all_gather(mine).view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
+        gathered: Any = self.all_gather(mine)
+        everyone = gathered.view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
         t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as indices lie: ranks within micro-batches
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
     # Losses in the logs of a trainer that has none of our callbacks
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        since = self.trainer.global_step - self._logged_step
-        if self._logs_losses and since >= self.trainer.log_every_n_steps:
+        if self._log_every and self.trainer.global_step - self._logged_step >= self._log_every:
             self._log_losses()
 
     def on_train_epoch_end(self) -> None:
-        if self._logs_losses:
+        if self._log_every:
             self._log_losses()
 
     def _log_losses(self) -> None:
@@ -357,7 +359,8 @@ class DDPM(LightningModule):
         number of neighbours is spread evenly.
         """
         if isinstance(batch, Batch):
-            total = len(self.trainer.datamodule.data_set.validation)
+            trainer: Any = self.trainer
+            total = len(trainer.datamodule.data_set.validation)
             u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.indices))) + 0.5) / total
         else:
             batch = self._counted_in_evaluation(
@@ -570,7 +573,7 @@ class DDPM(LightningModule):
                 f"{checkpoint_path}: was made by hand and holds no configuration; give network=, schedule=, "
                 "image_shape= and what else the module was made of"
             )
-        module = rebuild(checkpoint, allow_targets, **arguments)
+        module: Any = rebuild(checkpoint, allow_targets, **arguments)
         return module if map_location is None else module.to(map_location)
 
 
