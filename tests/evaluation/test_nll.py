@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ddpm.app.loading import Run
 from PIL import Image
 
 import ddpm
-from ddpm.app.loading import Run
 from ddpm.data.augmentation import normalize
 from ddpm.data.digits import Digits
 from ddpm.data.module import ImageDataModule
