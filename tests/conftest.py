@@ -155,6 +155,12 @@ def _make_conditional_run(directory: Path) -> None:
     AtomicCheckpointIO().save_checkpoint(checkpoint, directory / "checkpoints" / LAST)
 
 
+@pytest.fixture
+def seeded() -> None:
+    """The same random numbers in every test that asks for it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the prepared data of the person who runs it."""

@@ -7,12 +7,15 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, composed
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from ddpm import targets
 from ddpm.app import check
 from ddpm.app.arguments import WHOLE
 from ddpm.app.schema import PROGRAMS
+from ddpm.training.loggers import provided
 
 CONF = ROOT / "conf"
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -62,9 +65,12 @@ def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypa
         assert lightnings_trainer(node) is not None
         return
     if "_target_" not in node:  # several objects, or none
-        assert node or option in ("none", "auto")
+        assert bool(node) == (option not in ("none", "auto"))
         for name, child in node.items():
-            assert targets.build(f"{group}.{name}", child) is not None
+            constructor = targets.resolve(f"{group}.{name}", child["_target_"])
+            of_run = provided(constructor, directory=tmp_path, run_name="run") if group == "logger" else {}
+            built = targets.build(f"{group}.{name}", {**of_run, **child})
+            assert isinstance(built, {"logger": Logger, "callbacks": Callback}.get(group, object))
         return
     given = {"data": {"seed": 0}, "model": {"in_channels": 3, "out_channels": 3}}.get(group, {})
     with torch.device("meta" if group == "model" else "cpu"):
@@ -84,6 +90,32 @@ def lightnings_trainer(node: dict[str, Any]) -> Any:
     settings = {name: value for name, value in node.items() if name not in ours}
     beside = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return targets.build("trainer", settings, accelerator="cpu", devices=1, **beside)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["logger=many"], ["wandb", "tensorboard", "csv"]),
+        (["logger=[wandb,csv]", "logger.wandb.entity=team"], ["wandb", "csv"]),
+        (["logger=none"], []),
+        (["+logger.mine._target_=lightning.pytorch.loggers.CSVLogger"], ["wandb", "mine"]),
+    ],
+)
+def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
+    assert list(composed("train", *overrides)["logger"]) == names
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("callbacks=default", ["checkpoints", "samples", "progress"]),
+        ("callbacks=[default,best]", ["checkpoints", "samples", "progress", "best"]),
+        ("callbacks=none", []),
+    ],
+)
+@pytest.mark.parametrize("chosen", ["experiment=ddpm_cifar10", "experiment=smoke", "debug=limit"])
+def test_callbacks_are_a_mapping(chosen: str, override: str, names: list[str]):
+    assert list(composed("train", chosen, override)["callbacks"]) == names
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))

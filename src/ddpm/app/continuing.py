@@ -85,7 +85,8 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
             f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {result.step} already; train "
             f"on with a higher one, as trainer.max_steps={more}{rate}"
         )
-    if isinstance(ends, int) and max_steps > ends:
+    as_it_was = config["lr_schedule"] == checkpoint["config"].get("lr_schedule")
+    if as_it_was and isinstance(ends, int) and max_steps > ends:
         raise UsageError(
             f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {ends}; choose "
             "another schedule for what comes after, as lr_schedule=constant"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ddpm.data.augmentation import Augmentation
@@ -38,7 +38,7 @@ from ddpm.training.gradients import clip_by_norm, clip_by_value, global_norm
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
-from ddpm.training.optimizers import MakeOptimizer, make_optimizer
+from ddpm.training.optimizers import ADAM, MakeOptimizer, make_optimizer
 
 GOLDEN_RATIO = 0.6180339887498949
 
@@ -62,7 +62,8 @@ class DDPM(LightningModule):
         timesteps: how training timesteps are drawn; uniformly by default.
         sampler: the reverse process that `sample` runs; ancestral sampling by default.
         guidance: how the class steers `sample`; not at all by default.
-        optimizer: made of the parameters when training begins: a partial of any class of `torch.optim`.
+        optimizer: made of the parameters when training begins: a partial of any class of `torch.optim`; the
+            paper's Adam by default.
         lr_schedule: made of the optimizer then: a partial of a function of `ddpm.training.lr_schedules` or of
             a class of `torch.optim.lr_scheduler`, and stepped once an optimizer step (`ReduceLROnPlateau`:
             once a validation, by val/loss). The rate is constant by default.
