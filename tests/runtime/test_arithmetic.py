@@ -10,7 +10,8 @@ import torch
 from models import make_module, make_trainer
 from torch import Tensor, nn
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.networks import DiT, UNet
 from ddpm.runtime import arithmetic
 from ddpm.runtime.arithmetic import STEP, activation_bytes, flops_per_image, matmul_peak
@@ -178,7 +179,7 @@ def test_rows_agree_with_themselves(tmp_path: Path):
     trainer = make_trainer(tmp_path, 4, waiting)
     trainer.callbacks[0] = TrainingRows(waiting)
     trainer.loggers = [file]
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     with file.path.open(newline="") as lines:
         (row,) = ({name: float(value) for name, value in row.items()} for row in csv.DictReader(lines))
     assert row["perf/images_per_second"] == pytest.approx(32 * row["perf/steps_per_second"])

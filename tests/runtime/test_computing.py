@@ -8,7 +8,8 @@ import torch
 from models import make_module, make_trainer
 from torch import nn
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.errors import UsageError
 from ddpm.runtime import computing
 from ddpm.runtime.computing import AS_IT_IS, DTYPES, Computing, choose
@@ -102,7 +103,7 @@ def lay(module: DDPM) -> DDPM:
 
 def fit(directory: Path, module: DDPM, steps: int, *callbacks: Any, ckpt: Path | None = None) -> DDPM:
     trainer = make_trainer(directory, steps, Checkpoints(every_n_steps=5), *callbacks)
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
     return module
 
 

@@ -10,7 +10,8 @@ from conftest import composed
 from models import make_trainer
 from torch import Tensor
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
 from ddpm.errors import UsageError
 from ddpm.training.building import build_module
@@ -32,7 +33,7 @@ def trained(
 ) -> DDPM:
     module = build_module(settings, DATA, **changes)
     trainer = make_trainer(directory, max_steps, Checkpoints(every_n_steps=100))
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
     return module
 
 

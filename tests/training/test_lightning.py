@@ -189,7 +189,7 @@ def test_ranks_have_noise_of_their_own():
         for micro in (0, 1):
             batch = module._counted if rank == 0 else module._counted_in_evaluation
             counted = batch([IMAGES[:8]], step=3, begins=micro == 0, first=False, rank=rank, world_size=2)
-            seen.append(counted.places)
+            seen.append(counted.indices)
     assert seen == [range(8), range(16, 24), range(8, 16), range(24, 32)]
 
 

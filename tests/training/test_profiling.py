@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from models import make_module, make_trainer
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.training.profiling import Unprofiled, profiler
 
 
@@ -20,7 +21,7 @@ def test_the_report_is_in_the_log_and_in_a_file(
     trainer = make_trainer(tmp_path, 6)
     trainer.profiler = profiler(name, tmp_path)
     with caplog.at_level(logging.INFO):
-        trainer.fit(make_module(), datamodule=Digits(batch_size=8, seed=0))
+        trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=8, seed=0))
     assert shown in (tmp_path / "profile.txt").read_text()
     assert shown in caplog.text
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ddpm import targets
-from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, ModelSwitches, TrainerSettings
+from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
@@ -24,7 +24,10 @@ PROVIDED = {
 FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
 """Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""
 
-SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
+SWITCHES = {
+    "data": tuple(field.name for field in fields(DataSwitches)),
+    "model": tuple(field.name for field in fields(ModelSwitches)),
+}
 """Keys of a group that are for the program, not for what the group builds."""
 
 
@@ -94,6 +97,7 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
     check_values("", config, known.settings)
+    check_values("data.", config.get("data", {}), DataSwitches)
     check_values("model.", config.get("model", {}), ModelSwitches)
 
 

@@ -73,6 +73,18 @@ class ModelSwitches:
 
 
 @dataclass
+class DataSwitches:
+    """How images become batches, which their source does not know: see `ddpm.data.module.ImageDataModule`."""
+
+    batch_size: int
+    horizontal_flip: bool
+    dequantize: bool
+    label_drop: float
+    device_share: float
+    num_workers: int | None
+
+
+@dataclass
 class TrainSettings:
     """The keys of train.py that belong to no group."""
 

@@ -23,7 +23,7 @@ from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, show
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
-from ddpm.runtime.device import trains_on
+from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.training.building import build_module
 from ddpm.training.callbacks.interruption import Interrupted
@@ -113,7 +113,7 @@ def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> N
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
     computing = choose(
-        trains_on(config["trainer"]["accelerator"]),
+        device_of(config["trainer"]["accelerator"]),
         sum(parameter.numel() for parameter in module.network.parameters()),
         config["trainer"]["max_steps"],
         precision=config["trainer"]["precision"],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm.data.augmentation import normalize
-from ddpm.data.module import Batch
+from ddpm.data.batches import Batch
 from ddpm.networks.inputs import NO_LABEL
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ddpm.data.augmentation import Augmentation
-from ddpm.data.module import Batch
+from ddpm.data.batches import Batch
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Epsilon, Objective
@@ -181,9 +181,9 @@ class DDPM(LightningModule):
         batch, stratum, strata = self._in_training(batch, batch_idx, micro_batch)
         seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
         num_timesteps = self.schedule.num_timesteps
-        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
+        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.indices)
         t = self.timesteps.draw(u, num_timesteps, stratum, strata)
-        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
+        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.indices, self.image_shape)
         losses = self.losses(batch.x_0, t, eps, batch.labels)
         if self.timesteps.adapts:
             self._seen.append(torch.stack([t.float(), losses.detach()]))
@@ -201,7 +201,7 @@ class DDPM(LightningModule):
         accumulation = self.trainer.accumulate_grad_batches
         if isinstance(batch, Batch):
             self.images_per_step = len(batch.x_0) * world_size * accumulation
-            return batch, batch.places, self.images_per_step
+            return batch, batch.indices, self.images_per_step
         counted = self._counted(
             batch,
             step=self.trainer.global_step,
@@ -211,7 +211,7 @@ class DDPM(LightningModule):
             world_size=world_size,
         )
         if counted.labels is not None:
-            labels = self._drop.drop_labels(counted.labels, counted.step, counted.places)
+            labels = self._drop.drop_labels(counted.labels, counted.step, counted.indices)
             counted = counted._replace(labels=labels)
         size = len(counted.x_0)
         self.images_per_step = size * world_size * accumulation
@@ -361,7 +361,7 @@ class DDPM(LightningModule):
         """
         if isinstance(batch, Batch):
             total = len(self.trainer.datamodule.data_set.validation)
-            u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places))) + 0.5) / total
+            u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.indices))) + 0.5) / total
         else:
             batch = self._counted_in_evaluation(
                 batch,
@@ -371,9 +371,9 @@ class DDPM(LightningModule):
                 rank=self.global_rank,
                 world_size=self.trainer.world_size,
             )
-            u = torch.from_numpy((np.asarray(batch.places) + 0.5) * GOLDEN_RATIO % 1)
+            u = torch.from_numpy((np.asarray(batch.indices) + 0.5) * GOLDEN_RATIO % 1)
         t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u may be float64: on the CPU
-        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
+        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
             mean.add(losses.sum(), count=len(t))

@@ -13,7 +13,8 @@ from lightning.pytorch import Callback
 from models import make_module, make_trainer
 from PIL import Image
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.loggers import WandbLogger, log_picture
 
@@ -32,7 +33,7 @@ class Seen(EveryNSteps):
 def test_steps_are_counted_and_not_batches(tmp_path: Path, accumulation: int):
     each, third = Seen(), Seen(3)
     trainer = make_trainer(tmp_path, 7, each, third, accumulation=accumulation)
-    trainer.fit(make_module(), datamodule=Digits(batch_size=32, seed=0))
+    trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     assert each.seen == [1, 2, 3, 4, 5, 6, 7]
     assert third.seen == [3, 6]
 
@@ -63,7 +64,7 @@ def test_the_example_in_the_docstring_draws(tmp_path: Path):
     drawing: Callback = names["Mean"](every_n_steps=2)
     trainer = make_trainer(tmp_path, 5, drawing)
     trainer.loggers = [logger := WandbLogger(mode="offline", save_dir=tmp_path)]
-    trainer.fit(make_module(), datamodule=Digits(batch_size=32, seed=0))
+    trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     logger.finish(0)
     rows = [record["item"] for record in wandb_records(tmp_path, "history")]
     assert [row["trainer/global_step"] for row in rows if "mine/mean.filenames" in row] == [2, 4]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from models import make_module, make_trainer
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.checkpoints import at_step, find, numbered
 
@@ -21,7 +22,7 @@ def test_old_ones_go_and_milestones_and_files_of_others_stay(tmp_path: Path):
     for name in beside:
         (tmp_path / "checkpoints" / name).write_text("theirs")
     saving = Checkpoints(every_n_steps=1, keep=2, milestones_every_n_steps=3)
-    make_trainer(tmp_path, 8, saving).fit(make_module(), datamodule=Digits(batch_size=32, seed=0))
+    make_trainer(tmp_path, 8, saving).fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     own = {at_step(step) for step in (3, 6, 7, 8)}
     assert names(tmp_path) == {*beside, *own, "last.ckpt"}
     assert set(numbered(tmp_path / "checkpoints")) == {3, 6, 7, 8}
@@ -36,7 +37,7 @@ def test_a_copy_made_while_training_is_left_alone(tmp_path: Path):
             shutil.copy(newest, newest.with_name(f"{newest.stem}_good.ckpt"))
 
     make_trainer(tmp_path, 4, Copies(every_n_steps=1, keep=2)).fit(
-        make_module(), datamodule=Digits(batch_size=32, seed=0)
+        make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0)
     )
     assert {name for name in names(tmp_path) if "good" not in name} == {
         at_step(3),

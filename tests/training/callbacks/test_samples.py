@@ -8,7 +8,8 @@ import pytest
 from lightning.pytorch import Trainer
 from models import make_module, make_trainer
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
 from ddpm.training.callbacks import samples
 from ddpm.training.callbacks.samples import SampleGrids
@@ -30,7 +31,7 @@ def trained(directory: Path, max_steps: int, **settings: Any) -> tuple[int, int,
     module = make_module()
     module.sampler = own
     trainer: Trainer = make_trainer(directory, max_steps, SampleGrids(fast, n=4, **settings))
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     return fast.drawn, own.drawn, sorted(path.name for path in (directory / "samples").glob("*.png"))
 
 

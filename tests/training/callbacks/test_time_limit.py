@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from models import make_module, make_trainer
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.time_limit import TimeLimit
 from ddpm.training.ending import why_it_ended
@@ -18,7 +19,7 @@ from ddpm.training.ending import why_it_ended
 def fit(directory: Path, max_steps: int, *callbacks: Callback, ckpt: Path | None = None) -> Trainer:
     trainer = make_trainer(directory, max_steps, *callbacks)
     trainer.val_check_interval = 1
-    trainer.fit(make_module(), datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
     return trainer
 
 

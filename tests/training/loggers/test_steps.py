@@ -24,7 +24,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
@@ -106,7 +107,7 @@ def fit(
         check_val_every_n_epoch=None,
         val_check_interval=2 * accumulation,
     )
-    trainer.fit(make_module(), datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
     return trainer
 
 
