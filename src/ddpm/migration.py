@@ -40,11 +40,22 @@ TARGETS = {
     "ddpm.training.grids.SampleGrids": "ddpm.training.callbacks.samples.SampleGrids",
     "ddpm.training.progress.TrainingProgress": "ddpm.training.callbacks.progress.TrainingProgress",
     "ddpm.training.strategies.auto": None,
-    # data sources: ddpm.data.NAME.CLASS -> ddpm.data.sources.NAME.CLASS
+    "ddpm.data.archive.Archive": "ddpm.data.sources.archive.Archive",
+    "ddpm.data.digits.Digits": "ddpm.data.sources.digits.Digits",
+    "ddpm.data.folder.Folder": "ddpm.data.sources.folder.Folder",
+    "ddpm.data.hub.Hub": "ddpm.data.sources.hub.Hub",
+    "ddpm.data.npz.Npz": "ddpm.data.sources.npz.Npz",
+    "ddpm.data.stream.Stream": "ddpm.data.sources.shard_stream.ShardStream",
 }
 """Classes and functions that moved; None for what is no object any more."""
 
-BESIDE = {"ddpm.training.grids.SampleGrids": {"final": True}}
+BESIDE = {
+    "ddpm.training.grids.SampleGrids": {"final": True},
+    **{
+        f"ddpm.data.{source}": {"horizontal_flip": True}
+        for source in ("archive.Archive", "folder.Folder", "hub.Hub", "npz.Npz", "stream.Stream")
+    },
+}
 """What they did where nothing was said, and do not by default now."""
 
 GONE = (
