@@ -101,6 +101,40 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     check_values("model.", config.get("model", {}), ModelSwitches)
 
 
+def leave_out(config: dict[str, Any], program: str, *, typed: Sequence[str], groups: Sequence[str]) -> None:
+    """Leave out what a recipe or an experiment says to an option that somebody has replaced by another.
+
+    A recipe may set `callbacks.samples.n`; with `callbacks=none` there is nothing that it is about. What was
+    typed itself stays, and is refused.
+
+    Args:
+        config: of a program, as plain containers; it is changed.
+        program: its name in `PROGRAMS`.
+        typed: the keys of the command line.
+        groups: of them, those for which an option was chosen.
+    """
+    known = PROGRAMS[program]
+    for group in known.mappings:
+        for name, child in list((config.get(group) or {}).items()):
+            key = f"{group}.{name}"
+            is_off = isinstance(child, Mapping) and child and "_target_" not in child
+            if is_off and not any(word == key or word.startswith(f"{key}.") for word in typed):
+                del config[group][name]
+    for group in set(known.objects) & set(groups):
+        node = config.get(group)
+        if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+            continue
+        if not targets.is_ours(node["_target_"]):
+            continue
+        takes = targets.parameters(group, node["_target_"])
+        kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
+        config[group] = {
+            name: value
+            for name, value in node.items()
+            if takes.any or name in kept or any(word.startswith(f"{group}.{name}") for word in typed)
+        }
+
+
 def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
     """The same for what one group builds.
 

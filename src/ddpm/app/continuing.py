@@ -16,7 +16,8 @@ from ddpm.training.module import DDPM
 
 CONTINUED = (
     "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
-    "optimizer", "ema", "trainer.accumulate_grad_batches",
+    "optimizer", "ema", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
+    "trainer.overfit_batches",
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 

@@ -48,6 +48,11 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         )
     config = _tried_out(config)
     data = build_data(config)
+    if limit := config["trainer"]["overfit_batches"] or config["trainer"]["limit_train_batches"]:
+        try:
+            data.train_on(limit)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     description = describe(data)
     resume = continuing.resume(config, description) if config["ckpt"] else None
     module = build_module(config, description)

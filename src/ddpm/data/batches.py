@@ -78,13 +78,23 @@ class MicroBatches:
         rank: of this device.
         world_size: number of devices.
         accumulation: micro-batches an optimizer step.
+        repeat: global batches after which the same images come again; None for all images of the set. A step
+            has its number, and with it its noise, all the same.
 
     Raises:
         ValueError: where the batch cannot be divided evenly.
     """
 
     def __init__(
-        self, num_images: int, *, batch_size: int, seed: int, rank: int, world_size: int, accumulation: int
+        self,
+        num_images: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        accumulation: int,
+        repeat: int | None = None,
     ):
         self.num_images = num_images
         self.batch_size = batch_size
@@ -92,6 +102,7 @@ class MicroBatches:
         self.rank = rank
         self.world_size = world_size
         self.accumulation = accumulation
+        self.repeat = repeat
         self.size = share(batch_size, world_size=world_size, accumulation=accumulation)
 
     def __getitem__(self, number: int) -> BatchIndices:
@@ -101,7 +112,8 @@ class MicroBatches:
         """Micro-batches `number` ... `number + count - 1`."""
         step, micro_batch = np.divmod(np.arange(number, number + count), self.accumulation)
         first = (micro_batch * self.world_size + self.rank) * self.size
-        k = (step * self.batch_size + first)[:, None] + np.arange(self.size)
+        shown = step if self.repeat is None else step % self.repeat
+        k = (shown * self.batch_size + first)[:, None] + np.arange(self.size)
         indices = draws_at(self.seed, self.num_images, k.ravel()).reshape(k.shape)
         return [BatchIndices(*one) for one in zip(indices, step.tolist(), first.tolist(), strict=True)]
 

@@ -85,7 +85,27 @@ class ImageDataModule(LightningDataModule):
         self.augmentation = Augmentation(
             horizontal_flip=horizontal_flip, dequantize=dequantize, label_drop=label_drop, seed=seed
         )
+        self.repeat: int | None = None
         self._on_device: dict[bool, ImagesOnDevice] = {}
+
+    def train_on(self, batches: float) -> None:
+        """Train on the images of the first global batches only, again and again (Lightning's
+        `limit_train_batches`).
+
+        Args:
+            batches: how many, as an int; or as a float in (0, 1] the share of those of one pass.
+
+        Raises:
+            ValueError: for images that are streamed, whose batches are not known beforehand.
+        """
+        if isinstance(self.data_set.train, StreamedImages):
+            raise ValueError(
+                "trainer.limit_train_batches: images that are streamed come in an endless order; take fewer "
+                "shards with data.path"
+            )
+        if isinstance(batches, float):
+            batches = batches * len(self.data_set.train) / self.batch_size
+        self.repeat = max(1, int(batches))
 
     @cached_property
     def data_set(self) -> DataSet:
@@ -155,6 +175,7 @@ class ImageDataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
             accumulation=accumulation,
+            repeat=self.repeat,
         )
         return self._loader(train, EndlessBatches(micro_batches, trainer.global_step * accumulation))
 

@@ -36,10 +36,3 @@ def wait(device: torch.device) -> None:
     """Until the device has done all that was asked of it, so that a clock can be read."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize()
-
-
-def default_device() -> torch.device:
-    """Where to compute when nobody says: an NVIDIA GPU, a Mac's, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -42,9 +42,6 @@ from ddpm.training.optimizers import ADAM, MakeOptimizer, make_optimizer
 
 GOLDEN_RATIO = 0.6180339887498949
 
-ADAM: MakeOptimizer = partial(Adam, lr=2e-4, fused=True)
-"""The paper's optimizer."""
-
 
 class DDPM(LightningModule):
     """A denoising diffusion probabilistic model in training (Ho et al. 2020, algorithms 1 and 2).

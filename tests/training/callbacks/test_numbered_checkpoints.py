@@ -22,7 +22,9 @@ def test_old_ones_go_and_milestones_and_files_of_others_stay(tmp_path: Path):
     for name in beside:
         (tmp_path / "checkpoints" / name).write_text("theirs")
     saving = Checkpoints(every_n_steps=1, keep=2, milestones_every_n_steps=3)
-    make_trainer(tmp_path, 8, saving).fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
+    make_trainer(tmp_path, 8, saving).fit(
+        make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0)
+    )
     own = {at_step(step) for step in (3, 6, 7, 8)}
     assert names(tmp_path) == {*beside, *own, "last.ckpt"}
     assert set(numbered(tmp_path / "checkpoints")) == {3, 6, 7, 8}
