@@ -62,7 +62,7 @@ def check_keys(config: Mapping[str, Any], reference: Mapping[str, Any], allowed:
     """
     _check_node("", config, reference, allowed)
     check_values("", config, RootSettings)
-    check_values("data.", config.get("data", {}), DataSwitches)
+    check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
     trainer = config.get("trainer", {})
     known = [field.name for field in fields(TrainerSettings)]
