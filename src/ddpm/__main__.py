@@ -35,7 +35,7 @@ def main() -> None:
         if arguments.command == "doctor":
             if arguments.config_dir is not None and not arguments.config_dir.is_dir():
                 parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")
-            from ddpm.doctor.examination import doctor as examine
+            from ddpm.app.doctor import doctor as examine
 
             sys.exit(examine(arguments.config_dir, arguments.allow_targets))
         from ddpm.interop.diffusers import export_run, import_pipeline
