@@ -21,10 +21,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-
 from ddpm.data.folder import Folder
-from ddpm.data.module import ImageDataModule
 from ddpm.data.pictures import DataSet, Pictures
+
+from ddpm.data.module import ImageDataModule
 
 MB = 1 << 20
 

@@ -26,7 +26,7 @@ from sklearn.svm import SVC
 import ddpm
 from ddpm.app.loading import Run
 from ddpm.data.augmentation import normalize
-from ddpm.data.digits import Digits
+from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.samplers import DDIM, DDIMInversion
 from ddpm.sampling.drawing import labels_of
@@ -78,7 +78,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
-    digits = Digits().data_set
+    digits = Digits().read()
     train, held_out = pixels(digits.train.images), pixels(digits.validation.images)
     machine = SVC(gamma=0.001, C=10, probability=True, random_state=0).fit(train, digits.train.labels)
 

@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,35 +66,63 @@ def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:
     return [record[kind] for record in records if record["type"] == kind]
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A directory that is made once for all of pytest-xdist's workers; the others wait for it.
+
+    Args:
+        factory: of pytest.
+        name: of the directory.
+        make: fills it, given its path.
+    """
+    workers = "PYTEST_XDIST_WORKER" in os.environ
+    root = factory.getbasetemp().parent if workers else factory.getbasetemp()
+    directory, done = root / name, root / f"{name}.done"
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(directory, ignore_errors=True)  # of a worker that failed at it
+            directory.mkdir()
+            make(directory)
+            done.touch()
+    return directory
+
+
+def only_run(cwd: Path, app: str = "train") -> Path:
+    """The only run directory that a program left where it was started."""
+    (directory,) = (cwd / "logs" / app).iterdir()
+    return directory
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of `python train.py experiment=smoke` on one device, with everything that is on
     by default.
     """
-    cwd = tmp_path_factory.mktemp("smoke")
-    outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", cwd=cwd)
-    assert outcome.returncode == 0, outcome.said
-    (directory,) = (cwd / "logs" / "train").iterdir()
-    return directory
+
+    def make(cwd: Path) -> None:
+        outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", cwd=cwd)
+        assert outcome.returncode == 0, outcome.said
+
+    return only_run(made_once(tmp_path_factory, "smoke", make))
 
 
-def composed(name: str, *overrides: str) -> dict[str, Any]:
-    """A primary configuration of conf/ with overrides, as plain containers."""
-    from hydra import compose, initialize_config_dir
+def composed(program: str, *words: str) -> dict[str, Any]:
+    """The checked configuration that a program has for these words of a command line, plain containers."""
+    from ddpm.app import arguments, compose
 
-    from ddpm.app import check, run_directory
-
-    run_directory.register_resolver()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return check.plain(compose(name, list(overrides)))
+    return compose.composed(arguments.read(words, program), program).values
 
 
 @pytest.fixture(scope="session")
 def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory as training leaves it, of a very small network that is told the digits' classes.
+    """A run directory as training leaves it, of a very small network that is conditioned on the digits'
+    classes.
 
     It was never trained: what begins at zero is random, so that classes, noise and steps all show.
     """
+    return made_once(tmp_path_factory, "conditional", _make_conditional_run)
+
+
+def _make_conditional_run(directory: Path) -> None:
     from ddpm.app.build import build_data, describe
     from ddpm.training.building import build_module
     from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
@@ -101,7 +131,7 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train",
         "experiment=smoke",
         "conditional=true",
-        "+data.label_drop=0.1",
+        "data.label_drop=0.1",
         "guidance=classifier_free",
         "sampler=ddim",
         "sampler.num_steps=4",
@@ -113,7 +143,6 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.2)
     module.ema.update()
-    directory = tmp_path_factory.mktemp("conditional")
     checkpoint = {
         "state_dict": module.state_dict(),
         "ema": module.ema.state_dict(),
@@ -124,7 +153,12 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (directory / "checkpoints").mkdir()
     AtomicCheckpointIO().save_checkpoint(checkpoint, directory / "checkpoints" / LAST)
-    return directory
+
+
+@pytest.fixture
+def seeded() -> None:
+    """The same random numbers in every test that asks for it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -123,14 +123,16 @@ class StandIn(TorchDispatchMode):
         found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
         if leaves_device or copied_back:
             return args[0] if copied_back else found
-        found = tree_map(lambda leaf: OnGPU(leaf) if isinstance(leaf, Tensor) else leaf, found)
-        return return_and_correct_aliasing(func, args, kwargs, found)
+        # a view made in inference mode is an inference tensor only where its base is one
+        inference = torch.is_inference_mode_enabled() and not (_is_view(func) and not args[0].is_inference())
+        with torch.inference_mode(inference):
+            found = tree_map(lambda leaf: OnGPU(leaf) if isinstance(leaf, Tensor) else leaf, found)
+            return return_and_correct_aliasing(func, args, kwargs, found)
 
 
 @contextmanager
 def mps() -> Iterator[StandIn]:
     """A device that refuses what MPS refuses, while this lasts."""
-    _register()
     generator, swaps = torch.Generator, torch.__future__.get_swap_module_params_on_conversion()
     lifts = torch._C._only_lift_cpu_tensors()
     torch.Generator = _Generator  # type: ignore[misc]
@@ -201,9 +203,8 @@ class _Hook(torch._C._acc.PrivateUse1Hooks):
         return True
 
 
-@cache
-def _register() -> None:
-    _setup_privateuseone_for_python_backend(TYPE, backend_module=_Module(), hook=_Hook())
+# at once: autograd counts the devices at the first backward pass of a process
+_setup_privateuseone_for_python_backend(TYPE, backend_module=_Module(), hook=_Hook())
 
 
 def _is_ours(device: Any) -> bool:
@@ -246,6 +247,11 @@ def _operator(func: OpOverload) -> str:
 def _is_composite(func: OpOverload) -> bool:
     keys = _keys(_operator(func))
     return "CompositeImplicitAutograd" in keys and "MPS" not in keys
+
+
+@cache
+def _is_view(func: OpOverload) -> bool:
+    return any(made.alias_info is not None and not made.alias_info.is_write for made in func._schema.returns)
 
 
 @cache

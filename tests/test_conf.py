@@ -1,62 +1,234 @@
 """Every yaml in conf/ is composed, checked and built, without anyone adding it here."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, composed
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+from torch import nn
 
+from ddpm import targets
 from ddpm.app import check
+from ddpm.app.arguments import WHOLE
+from ddpm.app.schema import PROGRAMS
+from ddpm.training.loggers import provided
 
 CONF = ROOT / "conf"
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 GIVEN = {
     **{("data", option): ["data.path=somewhere"] for option in ("folder", "npz", "archive", "stream")},
     ("data", "hub"): ["data.name=any/name"],
     ("schedule", "from_file"): [f"schedule.path={ROOT / 'tests/diffusion/betas.csv'}"],
 }
-"""What options that cannot do without a person's word are told here."""
+"""What options that cannot do without a person's word are given here."""
+
+NEEDED = {"sample": ["ckpt=somewhere"], "evaluate": ["ckpt=somewhere"]}
+"""What a program cannot do without."""
+
+OPTIONAL_PACKAGES = {("logger", "mlflow"): "mlflow", ("logger", "tensorboard"): "tensorboard"}
+"""Of extras that need not be installed."""
 
 
-PRIMARY = {"metrics": ("evaluate", ["ckpt=somewhere"])}
-"""The configuration that has a group, and what it cannot do without, where it is not that of training."""
+def program_of(group: str) -> str:
+    """A program whose configuration has a group."""
+    for name, program in PROGRAMS.items():
+        if group in (*program.objects, *program.mappings) or (group in WHOLE and name == "train"):
+            return name
+    raise AssertionError(f"no program has a group {group}")
 
 
-def with_option(group: str, option: str) -> tuple[dict, dict]:
-    """The configuration with an option of a group, and without."""
-    primary, needed = PRIMARY.get(group, ("train", []))
-    given = GIVEN.get((group, option), [])
-    return composed(primary, f"{group}={option}", *needed, *given), composed(primary, *needed)
+def with_option(group: str, option: str) -> dict[str, Any]:
+    """The checked configuration of a program with an option of a group."""
+    program = program_of(group)
+    chosen = f"{group}=[{option}]" if group in PROGRAMS[program].mappings else f"{group}={option}"
+    return composed(program, chosen, *NEEDED.get(program, []), *GIVEN.get((group, option), []))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_and_checked(group: str, option: str):
-    config, reference = with_option(group, option)
-    check.check_keys(config, reference)
-    check.check_foreign_targets(config)
+    if package := OPTIONAL_PACKAGES.get((group, option)):
+        pytest.importorskip(package)
+    check.check_foreign_targets(with_option(group, option))
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in OPTIONS if g not in WHOLE])
+def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    if package := OPTIONAL_PACKAGES.get((group, option)):
+        pytest.importorskip(package)
+    node = with_option(group, option)[group]
+    if group == "trainer":
+        assert lightnings_trainer(node) is not None
+        return
+    if "_target_" not in node:  # several objects, or none
+        assert bool(node) == (option not in ("none", "auto"))
+        for name, child in node.items():
+            constructor = targets.resolve(f"{group}.{name}", child["_target_"])
+            of_run = provided(constructor, directory=tmp_path, run_name="run") if group == "logger" else {}
+            built = targets.build(f"{group}.{name}", {**of_run, **child})
+            assert isinstance(built, {"logger": Logger, "callbacks": Callback}.get(group, object))
+        return
+    given = {"data": {"seed": 0}, "model": {"in_channels": 3, "out_channels": 3}}.get(group, {})
+    with torch.device("meta" if group == "model" else "cpu"):
+        built = targets.build(group, node, **given)
+    assert built is not None
+    if group == "optimizer":
+        built([nn.Parameter(torch.zeros(2, 2))])
+    elif group == "lr_schedule":
+        built(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)).step()
+    elif group == "ema":
+        built(nn.Linear(1, 1)).update()
+
+
+def lightnings_trainer(node: dict[str, Any]) -> Any:
+    """The trainer that a preset describes, on the CPU: there need be no GPU where this runs."""
+    ours = {"max_time", "profiler", "precision", "accelerator", "devices"}
+    settings = {name: value for name, value in node.items() if name not in ours}
+    beside = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return targets.build("trainer", settings, accelerator="cpu", devices=1, **beside)
 
 
 @pytest.mark.parametrize(
-    ("group", "option"), [(g, o) for g, o in OPTIONS if g not in ("experiment", "trainer", "callbacks")]
+    ("overrides", "names"),
+    [
+        (["logger=many"], ["wandb", "tensorboard", "csv"]),
+        (["logger=[wandb,csv]", "logger.wandb.entity=team"], ["wandb", "csv"]),
+        (["logger=none"], []),
+        (["+logger.mine._target_=lightning.pytorch.loggers.CSVLogger"], ["wandb", "mine"]),
+    ],
 )
-def test_every_option_is_built(group: str, option: str):
-    node = with_option(group, option)[0][group]
-    node = node[option] if group == "metrics" else node
-    if "_target_" not in node:
-        assert (group, option) == ("logger", "none")
-        return
-    provided = {"data": {"seed": 0}, "model": {"in_channels": 3, "out_channels": 3}}.get(group, {})
-    with torch.device("meta" if group == "model" else "cpu"):
-        assert instantiate(node, **provided, _convert_="all") is not None
+def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
+    assert list(composed("train", *overrides)["logger"]) == names
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("callbacks=default", ["checkpoints", "samples", "progress"]),
+        ("callbacks=[default,best]", ["checkpoints", "samples", "progress", "best"]),
+        ("callbacks=none", []),
+    ],
+)
+@pytest.mark.parametrize("chosen", ["experiment=ddpm_cifar10", "experiment=smoke", "debug=limit"])
+def test_callbacks_are_a_mapping(chosen: str, override: str, names: list[str]):
+    assert list(composed("train", chosen, override)["callbacks"]) == names
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_every_yaml_says_what_it_is_for(path: Path):
-    option = path.parent != CONF and path.parent.name not in ("trainer", "callbacks")
-    assert not option or path.read_text().startswith("# "), "begin with a comment line"
+    lines = [line for line in path.read_text().splitlines() if line != "# @package _global_"]
+    assert lines[0].startswith("# "), "begin with a comment line"
+
+
+DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_data_option_brings_a_recipe(data: str):
+    """A network, an optimizer, how its rate moves, how long, and an average: nobody need know more."""
+    assert (CONF / "recipe" / f"{data}.yaml").is_file()
+    config = composed("train", f"data={data}", *GIVEN.get(("data", data), []))
+    default = yaml.safe_load((CONF / "trainer" / "default.yaml").read_text())
+    steps = config["trainer"]["max_steps"]
+    assert steps != default["max_steps"] or data.startswith("cifar10"), "the recipe says how long"
+    assert 4 <= steps / config["callbacks"]["samples"]["every_n_steps"] <= 200
+    assert 4 <= steps / config["callbacks"]["checkpoints"]["every_n_steps"] <= 200
+    assert {"model", "optimizer", "lr_schedule"} <= config.keys()
+
+
+def test_ones_own_pictures_do_not_get_the_digits_recipe():
+    """README's line."""
+    config = composed("train", "data=folder", "data.path=~/pictures", "data.image_size=64")
+    small = yaml.safe_load((CONF / "model" / "small.yaml").read_text())
+    assert config["model"] == small
+    assert config["lr_schedule"]["_target_"].endswith(".warmup")
+    assert config["optimizer"]["lr"] == 2e-4
+    assert config["ema"]["decay"] == 0.9999
+    assert config["trainer"]["max_steps"] >= 100_000
+    assert config["callbacks"]["samples"]["every_n_steps"] <= 5000
+
+
+def test_a_recipe_is_chosen_by_the_data_and_overruled_by_experiment_and_words():
+    digits = composed("train")
+    assert digits["trainer"]["max_steps"] == 4500
+    other = composed("train", "recipe=cifar10")
+    assert other["data"] == digits["data"]
+    assert other["trainer"]["max_steps"] == 800_000
+    assert other["model"]["channels"] == 128
+    assert composed("train", "recipe=small_pictures", "model=tiny")["model"] == digits["model"]
+    assert composed("train", "optimizer.lr=1e-5")["optimizer"]["lr"] == 1e-5
+    assert composed("train", "optimizer=sgd")["optimizer"]["_target_"] == "torch.optim.SGD"
+    smoke = composed("train", "experiment=smoke")
+    assert (smoke["trainer"]["max_steps"], smoke["model"]["channels"]) == (20, 16)
+    typed = composed("train", "experiment=smoke", "trainer.max_steps=7", "model=tiny")
+    assert (typed["trainer"]["max_steps"], typed["model"]) == (7, digits["model"])
+
+
+def test_a_data_option_of_ones_own_gets_the_recipe_for_pictures(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("_target_: ddpm.data.digits.Digits\nbatch_size: 32\n")
+    config = composed("train", "--config-dir", str(tmp_path), "data=mine")
+    assert config["data"]["batch_size"] == 32
+    pictures = composed("train", "recipe=pictures")
+    for group in ("model", "optimizer", "lr_schedule", "ema", "trainer", "callbacks"):
+        assert config[group] == pictures[group]
+    assert (
+        composed("train", "--config-dir", str(tmp_path), "data=mine", "recipe=digits")["trainer"]["max_steps"]
+        == 4500
+    )
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [digits, _self_]\ntrainer: {max_steps: 9}\n"
+    )
+    config = composed("train", "--config-dir", str(tmp_path), "data=mine")
+    assert config["trainer"]["max_steps"] == 9
+    assert config["model"] == composed("train")["model"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "accelerator", "devices", "strategy"),
+    [
+        ("default", "auto", "auto", None),
+        ("cpu", "cpu", 1, None),
+        ("gpu", "gpu", 1, None),
+        ("mps", "mps", 1, None),
+        ("ddp", "gpu", "auto", "DDPStrategy"),
+        ("ddp_sim", "cpu", 2, "DDPStrategy"),
+    ],
+)
+def test_presets_of_the_trainer(preset: str, accelerator: str, devices: Any, strategy: str | None):
+    config = composed("train", f"trainer={preset}")
+    assert (config["trainer"]["accelerator"], config["trainer"]["devices"]) == (accelerator, devices)
+    assert config["strategy"].get("_target_", "").rpartition(".")[2] == (strategy or "")
+    assert config["trainer"]["max_steps"] == 4500, "the recipe still says how long"
+    assert composed("train", f"trainer={preset}", "trainer.devices=3")["trainer"]["devices"] == 3
+
+
+def test_presets_for_finding_mistakes():
+    limited = composed("train", "debug=limit")
+    assert limited["trainer"]["limit_train_batches"] == 0.01
+    assert limited["trainer"]["detect_anomaly"] is True
+    assert limited["logger"] == {}
+    assert composed("train", "debug=fdr")["trainer"]["fast_dev_run"] is True
+    assert composed("train", "debug=overfit")["trainer"]["overfit_batches"] == 1
+    assert composed("train", "debug=profiler")["trainer"]["profiler"] == "simple"
+    for preset in ("default", "fdr", "limit", "overfit", "profiler"):
+        config = composed("train", f"debug={preset}", "experiment=smoke", "trainer.max_steps=3")
+        assert config["trainer"]["max_steps"] == 3
+        assert config["trainer"]["accelerator"] == "cpu"
+        assert config["logger"] == {}
+
+
+def test_null_is_none_where_a_group_may_be_empty():
+    config = composed("train", "logger=null", "callbacks=null", "experiment=null", "strategy=null")
+    assert (config["logger"], config["callbacks"], config["strategy"]) == ({}, {}, {})
+    assert composed("train", "guidance=null") == composed("train", "guidance=none")
+    assert composed("train", "ema=null")["ema"]["_target_"].endswith(".NoAverage")
+    assert composed("train", "debug=null", "experiment=null") == composed("train")
 
 
 def test_the_papers_run_is_stated_whole():
@@ -99,4 +271,4 @@ def test_the_trainers_settings_are_lightnings():
 
     known = {field.name for field in fields(TrainerSettings)}
     assert known <= set(inspect.signature(Trainer).parameters)
-    assert set(OmegaConf.load(CONF / "trainer" / "default.yaml")) - {"_target_"} <= known
+    assert set(yaml.safe_load((CONF / "trainer" / "default.yaml").read_text())) - {"_target_"} == known

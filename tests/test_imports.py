@@ -10,8 +10,9 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "ddpm"
 LAYERS = (
-    {"errors", "random", "diffusion", "networks"},
-    {"targets", "data", "runtime", "doctor"},
+    {"errors", "random", "signatures", "diffusion", "networks"},
+    {"options", "targets"},
+    {"migration", "data", "runtime", "doctor"},
     {"sampling"},
     {"training"},
     {"run"},

@@ -16,8 +16,9 @@ import torch
 from conftest import ROOT, run_program, wandb_records
 from PIL import Image
 
-from ddpm.data.digits import Digits
-from ddpm.data.module import MicroBatches
+from ddpm.data.batches import MicroBatches
+from ddpm.data.loading import read
+from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.timesteps import Uniform
 from ddpm.random import Purpose, Stream
 from ddpm.training.checkpoints import find
@@ -64,7 +65,7 @@ def test_a_run_leaves_what_the_design_lists(smoke_run: Path):
         == record["metrics"]["val/loss"]
         == pytest.approx(float(rows(smoke_run)[-1]["val/loss"]))
     )
-    assert record["data"]["fingerprint"] == Digits().fingerprint
+    assert record["data"]["fingerprint"] == Digits().read().fingerprint
     assert [row["step"] for row in rows(smoke_run)] == [str(step) for step in range(1, 21)]
     log = (smoke_run / "train.log").read_text()
     assert "finished at step 20" in log
@@ -107,7 +108,7 @@ def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: P
     "broken",
     [
         pytest.param(["callbacks.broken._target_=sabotage.NoAveraging"], id="gradients"),
-        pytest.param(["data._target_=sabotage.SameShard"], id="shards", marks=pytest.mark.slow),
+        pytest.param(["callbacks.broken._target_=sabotage.SameShard"], id="shards", marks=pytest.mark.slow),
         pytest.param(
             ["callbacks.broken._target_=sabotage.NoiseOfRankZero"], id="noise", marks=pytest.mark.slow
         ),
@@ -142,15 +143,15 @@ def test_a_run_that_fails_says_so_once_and_ends_with_1(tmp_path: Path):
 
 
 def test_ranks_draw_different_things_that_together_are_one_devices():
-    pictures = Digits().data_set.train
+    images = Digits().read().train
 
     def drawn(rank: int, world_size: int) -> list[torch.Tensor]:
         batches = MicroBatches(
-            pictures, batch_size=64, seed=0, rank=rank, world_size=world_size, accumulation=1
+            len(images), batch_size=64, seed=0, rank=rank, world_size=world_size, accumulation=1
         )
-        batch = batches[7]
-        u = Stream(0, Purpose.TIMESTEP).uniform(batch.step, batch.places)
-        eps = Stream(0, Purpose.NOISE).normal(batch.step, batch.places, (1, 8, 8))
+        batch = read(images, batches[7])
+        u = Stream(0, Purpose.TIMESTEP).uniform(batch.step, batch.indices)
+        eps = Stream(0, Purpose.NOISE).normal(batch.step, batch.indices, (1, 8, 8))
         return [batch.x_0, Uniform().draw(u, 1000), eps]
 
     whole, first, second = drawn(0, 1), drawn(0, 2), drawn(1, 2)

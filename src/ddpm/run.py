@@ -36,13 +36,13 @@ class Run:
         module: the LightningModule, in evaluation mode on its device.
         config: its configuration, plain containers.
         step: completed optimizer steps.
-        path: the checkpoint file.
+        checkpoint: the file.
     """
 
     module: DDPM
     config: dict[str, Any]
     step: int
-    path: Path
+    checkpoint: Path
 
     def sample(
         self,
@@ -168,7 +168,8 @@ class Run:
     @property
     def directory(self) -> Path:
         """The run directory, or the folder of the checkpoint file."""
-        return self.path.parents[1] if self.path.parent.name == "checkpoints" else self.path.parent
+        file = self.checkpoint
+        return file.parents[1] if file.parent.name == "checkpoints" else file.parent
 
     def _facts(self) -> dict[str, str]:
         data = self.module.data or {}

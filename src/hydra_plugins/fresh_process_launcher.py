@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 log = logging.getLogger(__name__)
+
+WIDEST = 60
+"""Characters of what sets a job apart, in the table at the end."""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Job:
     outcome: str = "not started"
     directory: str = ""
     seconds: float = 0.0
+    objective: Any = None
 
 
 class FreshProcessLauncher(Launcher):
@@ -134,7 +139,7 @@ class FreshProcessLauncher(Launcher):
         job.outcome = processes.outcome(code)
         if code == 0:
             result.status = JobStatus.COMPLETED
-            result.return_value = processes.objective(directory)
+            result.return_value = job.objective = processes.objective(directory)
         else:
             result.status = JobStatus.FAILED
             verb = "stopped" if received else "failed"
@@ -183,9 +188,12 @@ class FreshProcessLauncher(Launcher):
 
 
 def _table(jobs: Sequence[Job]) -> str:
-    rows = [("job", "overrides", "outcome", "directory", "time")]
+    """What each job was and what came out, a line a job."""
+    rows = [("job", "what differs", "outcome", "objective", "time", "directory")]
     for job in jobs:
         elapsed = str(timedelta(seconds=round(job.seconds)))
-        rows.append((job.label, job.overrides, job.outcome, job.directory or "-", elapsed))
+        value = f"{job.objective:.5g}" if isinstance(job.objective, int | float) else "-"
+        what = job.overrides if len(job.overrides) <= WIDEST else f"{job.overrides[: WIDEST - 3]}..."
+        rows.append((job.label, what, job.outcome, value, elapsed, job.directory or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -411,3 +411,13 @@ def test_hydra_starts_without_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_it_is_imported_where_there_is_no_sighup():
+    """As on Windows."""
+    code = (
+        "import signal; del signal.SIGHUP\n"
+        "from hydra_plugins.fresh_process_launcher import FORWARDED_SIGNALS; print(*FORWARDED_SIGNALS)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == [str(signal.SIGINT.value), str(signal.SIGTERM.value)], done.stderr

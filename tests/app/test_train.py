@@ -45,7 +45,7 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
     [
         ("schedule=cosine", "schedule._target_"),
         ("conditional=true", "conditional"),
-        ("+data.label_drop=0.5", "data.label_drop"),
+        ("data.label_drop=0.5", "data.label_drop"),
         ("model.channels=64", "model.channels"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
     ],
@@ -57,8 +57,8 @@ def test_another_run_is_refused_by_name(override: str, named: str, tmp_path: Pat
 
 
 def test_where_the_pictures_lie_may_differ_but_not_what_they_are(tmp_path: Path):
-    run = checkpoint_of(tmp_path / "run", composed("train", "+data.num_workers=0"), 100)
-    config = {**composed("train", "+data.num_workers=2"), "ckpt": str(run)}
+    run = checkpoint_of(tmp_path / "run", composed("train", "data.num_workers=0"), 100)
+    config = {**composed("train", "data.num_workers=2"), "ckpt": str(run)}
     assert _resume(config, DATA).step == 100
     with pytest.raises(UsageError, match="the pictures are not those that it was trained on"):
         _resume(config, {"fingerprint": "of others"})

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ddpm.data import cache
 from ddpm.data.cache import Cache, Entry
-from ddpm.data.folder import Folder
+from ddpm.data.sources.folder import Folder
 
 
 def build(contents: bytes = b"words") -> Any:
@@ -91,7 +91,7 @@ def test_an_entry_that_is_not_whole_is_built_again(damage: str):
     assert (entry.path / "file").read_bytes() == b"other"
 
 
-@pytest.mark.parametrize("error", [ValueError("bad picture"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [ValueError("bad image"), KeyboardInterrupt()])
 def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException):
     def fail(directory: Path) -> Mapping[str, Any]:
         (directory / "file").write_bytes(b"words")
@@ -110,8 +110,8 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path):
         from ddpm.data.decoding import Decoded
         from ddpm.data.preparation import Found, prepared
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        pictures = [("x", Decoded(np.zeros((3, 32, 32), np.uint8), "RGB", (32, 32)))] * 20
-        found = Found(pictures, np.arange(20), lambda kept: (None, None), "nothing")
+        images = [("x", Decoded(np.zeros((3, 32, 32), np.uint8), "RGB", (32, 32)))] * 20
+        found = Found(images, np.arange(20), lambda kept: (None, None), "nothing")
         for limit in (5_000, -1):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
             try:
@@ -233,23 +233,23 @@ def test_what_changes_the_key():
 
 
 def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, own_cache: Path):
-    path = folder(tmp_path / "pictures")
-    before = Folder(path, 8).fingerprint
-    assert Folder(path, 8, validation_fraction=0.3, horizontal_flip=False).fingerprint != before
+    path = folder(tmp_path / "images")
+    before = Folder(path, 8).read().fingerprint
+    assert Folder(path, 8, validation_fraction=0.3).read().fingerprint != before
     assert len(files(own_cache)) == 1
     Image.new("RGB", (9, 9), (77, 0, 200)).save(path / "a" / "0.png")
     os.utime(path / "a" / "0.png", ns=(0, 0))
-    assert Folder(path, 8).fingerprint != before
+    assert Folder(path, 8).read().fingerprint != before
     assert len(files(own_cache)) == 2
 
 
-def test_the_identity_does_not_depend_on_where_the_pictures_are(tmp_path: Path):
-    prints = {Folder(folder(tmp_path / name), 8).fingerprint for name in ("here", "there")}
+def test_the_identity_does_not_depend_on_where_the_images_are(tmp_path: Path):
+    prints = {Folder(folder(tmp_path / name), 8).read().fingerprint for name in ("here", "there")}
     assert len(prints) == 1
 
 
 def test_other_processes_map_the_file_and_copy_nothing(tmp_path: Path):
-    data_set = Folder(folder(tmp_path / "pictures"), 8, validation_fraction=0.3).data_set
+    data_set = Folder(folder(tmp_path / "images"), 8, validation_fraction=0.3).read()
     for part in (data_set.train, data_set.validation):
         sent = pickle.dumps(part.subset(slice(1, None)))
         assert len(sent) < 1000
@@ -260,7 +260,7 @@ def test_other_processes_map_the_file_and_copy_nothing(tmp_path: Path):
 
 
 def test_about_is_plain_json(own_cache: Path, tmp_path: Path):
-    _ = Folder(folder(tmp_path / "pictures"), 8).data_set
+    Folder(folder(tmp_path / "images"), 8).read()
     [entry] = Cache().entries()
     assert isinstance(entry, Entry)
     about = json.loads((entry.path / "about.json").read_text())

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from ddpm.data import decoding
-from ddpm.data.decoding import check_channels, check_on_error, decode_all, decode_or_reason, parse_size
+from ddpm.data.decoding import check_channels, decode_all, decode_or_reason, parse_size
+from ddpm.data.skipped import check_on_error
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -120,8 +121,8 @@ def test_every_shape_fits(shape: tuple[int, int], size: tuple[int, int]):
 def test_the_middle_is_kept():
     pixels = np.zeros((20, 60), np.uint8)
     pixels[:, 20:40] = 255
-    for picture in (pixels, pixels.T):
-        assert decode(encoded(Image.fromarray(picture)), (10, 10)).min() > 235  # edges see beyond the cut
+    for image in (pixels, pixels.T):
+        assert decode(encoded(Image.fromarray(image)), (10, 10)).min() > 235  # edges see beyond the cut
     assert decode(encoded(Image.fromarray(pixels)), (10, 30))[0, :, 0].max() == 0
 
 
@@ -141,7 +142,7 @@ def test_a_jpeg_decoded_at_a_fraction_agrees_with_the_whole():
     assert 0 < np.abs(difference).max() <= 3
 
 
-def test_of_an_animation_the_first_picture():
+def test_of_an_animation_the_first_image():
     frames = [Image.new("L", (4, 4), level) for level in (10, 200)]
     source = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert np.unique(decode(source)).tolist() == [10]
@@ -151,17 +152,17 @@ def broken() -> dict[str, tuple[bytes, str]]:
     whole = encoded(Image.fromarray(noise(32, 32)))
     return {
         "nothing": (b"", "empty"),
-        "text": (b"these are words", "not a picture"),
+        "text": (b"these are words", "not an image"),
         "truncated": (whole[: len(whole) // 2], "truncated"),
         "truncated jpeg": (encoded(Image.fromarray(noise(64, 64)), "JPEG")[:2000], "truncated"),
         "header only": (whole[:20], ""),
         "floats": (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), "floating-point"),
-        "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n", "not a picture"),
+        "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n", "not an image"),
     }
 
 
 @pytest.mark.parametrize("name", broken())
-def test_what_is_no_picture_has_a_reason(name: str):
+def test_what_is_no_image_has_a_reason(name: str):
     source, reason = broken()[name]
     found = dict(decode_all([("good", flat(1)), (name, source), ("also good", flat(2))], (4, 4), None))
     assert list(found) == ["good", name, "also good"]
@@ -190,7 +191,7 @@ def test_order_is_that_of_the_sources():
     levels = [i % 256 for i in range(1500)]
     found = list(decode_all(((str(i), flat(level)) for i, level in enumerate(levels)), None, None))
     assert [name for name, _ in found] == [str(i) for i in range(1500)]
-    assert [picture.pixels[0, 0, 0] for _, picture in found] == levels
+    assert [image.pixels[0, 0, 0] for _, image in found] == levels
 
 
 def test_what_it_was_before_is_told():

@@ -27,14 +27,14 @@ def config(target: str, **settings: object) -> dict:
 
 
 def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = folder(tmp_path / "pictures")
+    path = folder(tmp_path / "images")
     settings = config("folder.Folder", path=str(path), image_size=8, validation_fraction=0.2)
     assert inspect.inspect(settings, tmp_path / "out") == 0
     said = dict(
         line.split(maxsplit=1)
         for line in capsys.readouterr().out.replace("size before", "size_before").splitlines()
     )
-    assert said["pictures"] == "8 to train on, 2 held out"
+    assert said["images"] == "8 to train on, 2 held out"
     assert said["size"] == "8x8, colour"
     assert said["size_before"] == "12x9 10"
     assert said["duplicates"] == "1"  # 0.png and 9.png
@@ -62,18 +62,18 @@ def test_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "shards").mkdir()
     pq.write_table(pa.table(rows), tmp_path / "shards" / "a.parquet")
     settings = config("stream.Stream", path=str(tmp_path / "shards"), image_size=8)
-    for held_out, of in ((4, "1; the figures above are those of the held-out pictures"), (0, "1")):
+    for held_out, of in ((4, "1; the figures above are those of the held-out images"), (0, "1")):
         out = tmp_path / str(held_out)
         settings["data"]["validation_size"] = held_out
         assert inspect.inspect(settings, out) == 0
         said = capsys.readouterr().out.splitlines()
-        assert f"pictures       {8 - held_out} to train on, {held_out} held out" in said
+        assert f"images       {8 - held_out} to train on, {held_out} held out" in said
         assert f"shards         {of}" in said
         assert (out / "contact_sheet.png").exists() == (held_out > 0)
-    assert "contact sheet  no pictures are held out" in said
+    assert "contact sheet  no images are held out" in said
 
 
-def test_the_contact_sheet_shows_pictures_from_all_over_the_set(tmp_path: Path):
+def test_the_contact_sheet_shows_images_from_all_over_the_set(tmp_path: Path):
     settings = config("digits.Digits")
     data = build_data(settings)
     shown = inspect.some_of(data, 40)
@@ -99,14 +99,14 @@ def test_mistakes_are_told_as_such(tmp_path: Path):
 def test_the_cache_is_listed_and_cleared(tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: Path):
     cache.list_entries()
     inspect.inspect(
-        config("folder.Folder", path=str(folder(tmp_path / "pictures")), image_size=64), tmp_path / "out"
+        config("folder.Folder", path=str(folder(tmp_path / "images")), image_size=64), tmp_path / "out"
     )
     capsys.readouterr()
     cache.list_entries()
     head, entry = capsys.readouterr().out.splitlines()
     assert head == f"{own_cache}: 123.1 kB in 1 entries"
-    assert "10 pictures of 64x64x3" in entry
-    assert "pictures-" in entry
+    assert "10 images of 64x64x3" in entry
+    assert "images-" in entry
     cache.clear()
     assert "freed" in capsys.readouterr().out
     cache.list_entries()

@@ -1,4 +1,4 @@
-"""Pictures stored once: what is kept, what is left out, and what is said about it."""
+"""Images stored once: what is kept, what is left out, and what is said about it."""
 
 import io
 import logging
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data import cache, preparation
+from ddpm.data import cache, preparation, skipped
 from ddpm.data.decoding import decode_all
-from ddpm.data.pictures import DataSet
+from ddpm.data.images import DataSet
 from ddpm.data.preparation import Found, prepared
 
 
@@ -33,7 +33,7 @@ def store(
     size: tuple[int, int] | None = (4, 4),
     channels: int | None = None,
     *,
-    places: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
     cut: int | None = None,
     on_error: str = "skip",
     validation_fraction: float = 0.0,
@@ -41,13 +41,13 @@ def store(
     """Labels are the numbers of the sources."""
     found = Found(
         decode_all(sources, size, channels),
-        np.arange(len(sources)) if places is None else np.array(places),
+        np.arange(len(sources)) if positions is None else np.array(positions),
         lambda kept: (kept, [str(i) for i in range(len(sources))]),
         "nothing here",
         cut,
         channels,
     )
-    key = cache.key({"test": repr((list(sources), size, channels, places, cut))}, [])
+    key = cache.key({"test": repr((list(sources), size, channels, positions, cut))}, [])
     return prepared(
         None, "x", key, lambda _: found, on_error=on_error, validation_fraction=validation_fraction
     )
@@ -57,9 +57,9 @@ def reds(images: np.ndarray) -> list[int]:
     return images[:, 0, 0, 0].tolist()
 
 
-def test_each_picture_goes_to_its_place_with_its_label():
+def test_each_image_goes_to_its_place_with_its_label():
     sources = [(str(level), flat(level)) for level in (10, 11, 12, 13)]
-    data_set = store(sources, places=[2, 0, 3, 1])
+    data_set = store(sources, positions=[2, 0, 3, 1])
     assert reds(data_set.train.images) == [11, 13, 10, 12]
     assert data_set.train.labels.tolist() == [1, 3, 0, 2]
 
@@ -67,13 +67,13 @@ def test_each_picture_goes_to_its_place_with_its_label():
 @pytest.mark.parametrize("bad", [[0], [3], [1, 2], [0, 1, 2]])
 def test_what_cannot_be_read_leaves_no_gap(bad: list[int], caplog: pytest.LogCaptureFixture):
     sources = [(f"file {i}", b"words" if i in bad else flat(i)) for i in range(4)]
-    places = [2, 0, 3, 1]
-    data_set = store(sources, places=places)
-    expected = [i for i in np.argsort(places).tolist() if i not in bad]
+    positions = [2, 0, 3, 1]
+    data_set = store(sources, positions=positions)
+    expected = [i for i in np.argsort(positions).tolist() if i not in bad]
     assert reds(data_set.train.images) == expected
     assert data_set.train.labels.tolist() == expected
     assert [name for name, _ in data_set.skipped] == [f"file {i}" for i in bad]
-    assert all("not a picture" in reason for _, reason in data_set.skipped)
+    assert all("not an image" in reason for _, reason in data_set.skipped)
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert messages[:-1] == [f"skipped {name}: {reason}" for name, reason in data_set.skipped]
     assert messages[-1] == f"skipped {len(bad)} of 4 files"
@@ -96,9 +96,7 @@ def test_a_share_is_held_out_of_what_could_be_read():
 def test_failing_names_the_file_the_first_time_and_the_second():
     sources = [("good", flat(0)), ("bad", b"words")]
     for _ in range(2):
-        with pytest.raises(
-            ValueError, match=r"data\.on_error=fail: bad cannot be read \(not a picture.*skip"
-        ):
+        with pytest.raises(ValueError, match=r"data\.on_error=fail: bad cannot be read \(not an image.*skip"):
             store(sources, on_error="fail")
         store(sources, on_error="skip")
 
@@ -113,7 +111,7 @@ def test_many_bad_files_do_not_flood_the_log(caplog: pytest.LogCaptureFixture):
     data_set = store([("good", flat(0)), *((str(i), b"") for i in range(1000))])
     assert len(data_set.skipped) == 1000
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warned) == preparation.NAMED + 1
+    assert len(warned) == skipped.NAMED + 1
     assert warned[-1] == "skipped 1,000 of 1,001 files"
 
 
@@ -121,11 +119,11 @@ def test_names_that_are_no_text_can_be_printed(caplog: pytest.LogCaptureFixture)
     data_set = store([("good", flat(0)), ("a\udcff", b"")])
     caplog.text.encode()
     assert r"a\udcff" in caplog.text
-    assert data_set.skipped[0][0] == "a\udcff"
+    assert list(data_set.skipped) == [("a\udcff", "it is empty")]
 
 
 @pytest.mark.parametrize("coloured", [0, 5, 9])
-def test_one_coloured_picture_makes_all_coloured(coloured: int):
+def test_one_coloured_image_makes_all_coloured(coloured: int):
     sources = [(str(i), png(noise()) if i == coloured else flat(i)) for i in range(10)]
     images = store(sources).train.images
     assert images.shape == (10, 3, 4, 4)
@@ -147,7 +145,7 @@ def test_without_a_size_all_must_agree():
         store([("a", flat(0, 4)), ("b", flat(0, 5))], size=None)
 
 
-def test_what_is_known_about_the_pictures():
+def test_what_is_known_about_the_images():
     ramp = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
     sources = [("a", png(ramp)), ("b", flat(0, 8)), ("c", png(ramp)), ("d", b"words"), ("e", png(noise(8)))]
     data_set = store(sources, size=(4, 4))
@@ -160,25 +158,25 @@ def test_what_is_known_about_the_pictures():
     np.testing.assert_allclose(facts["std"], pixels.std((0, 2, 3)), atol=1e-6)
 
 
-def test_the_fingerprint_is_that_of_the_same_pictures_in_memory():
+def test_the_fingerprint_is_that_of_the_same_images_in_memory():
     sources = [(str(i), flat(i)) for i in range(20)]
     stored = store(sources, validation_fraction=0.25)
     copied = [
         type(part)(np.array(part.images), np.array(part.labels)) for part in (stored.train, stored.validation)
     ]
     assert isinstance(stored.train.images, np.memmap)
-    assert DataSet(*copied, stored.classes).fingerprint() == stored.fingerprint()
-    assert store(sources, validation_fraction=0.5).fingerprint() != stored.fingerprint()
-    assert store(sources[::-1], validation_fraction=0.25).fingerprint() != stored.fingerprint()
+    assert DataSet(*copied, stored.classes).fingerprint == stored.fingerprint
+    assert store(sources, validation_fraction=0.5).fingerprint != stored.fingerprint
+    assert store(sources[::-1], validation_fraction=0.25).fingerprint != stored.fingerprint
 
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(preparation, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO)
     store([("x", flat(0))] * 4)
-    assert caplog.messages[0].startswith("prepared 1 of 4 pictures, ")
-    assert caplog.messages[3] == "prepared 4 of 4 pictures, 0 s left"
-    assert caplog.messages[4].startswith("prepared 4 pictures in ")
+    assert caplog.messages[0].startswith("prepared 1 of 4 images, ")
+    assert caplog.messages[3] == "prepared 4 of 4 images, 0 s left"
+    assert caplog.messages[4].startswith("prepared 4 images in ")
 
 
 def test_a_second_run_decodes_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""However the pictures reach the network, the loss curve is the same."""
+"""However the images reach the network, the loss curve is the same."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ SOURCES = ["digits", "folder"]
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
-    """The shipped digits, and a folder of pictures in colour that is smaller than a batch."""
-    path = tmp_path_factory.mktemp("pictures")
+    """The shipped digits, and a folder of images in colour that is smaller than a batch."""
+    path = tmp_path_factory.mktemp("images")
     random = np.random.RandomState(0)
     for i in range(50):
         Image.fromarray(random.randint(0, 256, (8, 8, 3)).astype(np.uint8)).save(path / f"{i}.png")

@@ -1,10 +1,11 @@
-"""Shards: every picture once in a pass, the same stream however it is shared out, and from any step on."""
+"""Shards: every image once in a pass, the same stream however it is shared out, and from any step on."""
 
 import io
 import tarfile
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm.data.stream import Order, Stream, StreamLoader
+from ddpm.app.build import build_data
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.shard_stream import ShardStream
+from ddpm.data.stream.loader import StreamLoader
+from ddpm.data.stream.order import ShardOrder
+from ddpm.errors import UsageError
 
 COUNTS = np.random.RandomState(0).randint(1, 21, 100).tolist()
 
 
 def png(number: int) -> bytes:
-    """A picture that tells which one it is."""
+    """An image that tells which one it is."""
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), (number % 256, number // 256, 7)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -41,8 +47,8 @@ def write_tar(path: Path, numbers: range, *, labels: bool = True) -> None:
 
 
 def write_parquet(path: Path, numbers: range, **columns: list) -> None:
-    pictures = [{"bytes": png(number), "path": None} for number in numbers]
-    table = pa.table({"n": list(numbers), "image": pictures, "label": [n % 3 for n in numbers], **columns})
+    images = [{"bytes": png(number), "path": None} for number in numbers]
+    table = pa.table({"n": list(numbers), "image": images, "label": [n % 3 for n in numbers], **columns})
     pq.write_table(table, path, row_group_size=7)
 
 
@@ -66,37 +72,52 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: write(root / kind, kind, COUNTS) for kind in ("tar", "parquet")}
 
 
-def stream(path: Path, **changed: object) -> Stream:
-    arguments = {
-        "batch_size": 24,
-        "lanes": 12,
-        "buffer": 96,
-        "validation_size": 0,
-        "num_workers": 0,
-        "seed": 3,
-    }
-    return Stream(path, 4, **{**arguments, **changed})
+def source(path: Path, **changed: Any) -> ShardStream:
+    return ShardStream(path, 4, **{"lanes": 12, "buffer": 96, "validation_size": 0, **changed})
+
+
+LOADING = ("batch_size", "num_workers", "seed")
+
+
+def stream(path: Path, **changed: Any) -> ImageDataModule:
+    loading = {name: changed.pop(name) for name in LOADING if name in changed}
+    return ImageDataModule(
+        source(path, **changed), **{"batch_size": 24, "num_workers": 0, "seed": 3, **loading}
+    )
+
+
+def loader(
+    data: ImageDataModule, *, step: int, rank: int = 0, world_size: int = 1, accumulation: int = 1
+) -> StreamLoader:
+    return StreamLoader(
+        data.data_set.train,
+        batch_size=data.batch_size,
+        seed=data.seed,
+        rank=rank,
+        world_size=world_size,
+        accumulation=accumulation,
+        step=step,
+        num_workers=data.num_workers,
+    )
 
 
 def numbers(images: torch.Tensor) -> list[int]:
     return (images[:, 0, 0, 0].long() + 256 * images[:, 1, 0, 0].long()).tolist()
 
 
-def shown(data: Stream, steps: range, *, world_size: int = 1, accumulation: int = 1) -> list[int]:
-    """What all devices together show, place after place."""
+def shown(data: ImageDataModule, steps: range, *, world_size: int = 1, accumulation: int = 1) -> list[int]:
+    """What all devices together show, index after index."""
     found = {}
     for rank in range(world_size):
-        loader = StreamLoader(
-            data, rank=rank, world_size=world_size, accumulation=accumulation, step=steps.start
-        )
-        for batch, _ in zip(loader, range(len(steps) * accumulation), strict=False):
+        batches = loader(data, rank=rank, world_size=world_size, accumulation=accumulation, step=steps.start)
+        for batch, _ in zip(batches, range(len(steps) * accumulation), strict=False):
             assert len(batch.x_0) == data.batch_size // world_size // accumulation
-            for place, number in zip(batch.places, numbers(batch.x_0), strict=True):
-                found[batch.step, place] = number
+            for index, number in zip(batch.indices, numbers(batch.x_0), strict=True):
+                found[batch.step, index] = number
             if batch.labels is not None:
                 assert batch.labels.tolist() == [number % 3 for number in numbers(batch.x_0)]
     assert len(found) == len(steps) * data.batch_size
-    return [found[step, place] for step in steps for place in range(data.batch_size)]
+    return [found[step, index] for step in steps for index in range(data.batch_size)]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +127,7 @@ def whole(hundred: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return shown(data, range(sum(COUNTS) * 5 // 2 // 24))
 
 
-def test_every_pass_shows_every_picture_once(whole: list[int]):
+def test_every_pass_shows_every_image_once(whole: list[int]):
     n = sum(COUNTS)
     assert sorted(whole[:n]) == sorted(whole[n : 2 * n]) == list(range(n))
     assert whole[:n] != whole[n : 2 * n]
@@ -126,7 +147,7 @@ def test_it_is_the_same_however_it_is_shared_out(
 @pytest.mark.parametrize(
     ("world_size", "num_workers", "accumulation"), [(1, 0, 1), (3, 2, 1), (1, 2, 4), (2, 0, 2)]
 )
-def test_a_restart_continues_with_the_pictures_of_an_uninterrupted_run(
+def test_a_restart_continues_with_the_images_of_an_uninterrupted_run(
     hundred: dict[str, Path], whole: list[int], world_size: int, num_workers: int, accumulation: int
 ):
     data = stream(hundred["tar"], num_workers=num_workers)
@@ -140,7 +161,8 @@ def test_reading_is_spread_evenly_and_nothing_is_read_twice(
 ):
     opened, read = [], []
     data = stream(hundred["parquet"], buffer=buffer)
-    original = type(data.shards).read
+    shards = type(data.data_set.train.shards)
+    original = shards.read
 
     def counting(self: object, shard: int, first: int) -> object:
         opened.append(shard)
@@ -148,18 +170,17 @@ def test_reading_is_spread_evenly_and_nothing_is_read_twice(
             read.append(sample.name)
             yield sample
 
-    monkeypatch.setattr(type(data.shards), "read", counting)
+    monkeypatch.setattr(shards, "read", counting)
     counts = []
-    loader = StreamLoader(data, rank=0, world_size=1, accumulation=1, step=10)
-    for _ in zip(loader, range(18), strict=False):
+    for _ in zip(loader(data, step=10), range(18), strict=False):
         counts.append(len(read))
-    assert counts[0] <= data.buffer + 2 * 24  # a restart reads a buffer, not what was shown before
+    assert counts[0] <= buffer + 2 * 24  # a restart reads a buffer, not what was shown before
     assert max(np.diff(counts)) <= 3 * 24  # and no step waits for a whole one
     assert max(Counter(read).values()) == 1
-    assert len(opened) <= len(COUNTS) + data.lanes
+    assert len(opened) <= len(COUNTS) + 12
 
 
-def test_parquet_and_tar_of_the_same_pictures_are_the_same_stream(hundred: dict[str, Path], whole: list[int]):
+def test_parquet_and_tar_of_the_same_images_are_the_same_stream(hundred: dict[str, Path], whole: list[int]):
     data = stream(hundred["parquet"])
     assert shown(data, range(30)) == whole[: 30 * 24]
     assert data.data_set.classes == ["0", "1", "2"]
@@ -176,7 +197,7 @@ def test_neighbours_are_mixed(whole: list[int]):
     assert np.median(steps) > 20
 
 
-def test_held_out_pictures_are_never_trained_on(hundred: dict[str, Path]):
+def test_held_out_images_are_never_trained_on(hundred: dict[str, Path]):
     data = stream(hundred["parquet"], validation_size=40)
     held_out = numbers(torch.from_numpy(data.data_set.validation.images))
     assert 20 <= len(held_out) <= 40
@@ -189,78 +210,86 @@ def test_held_out_pictures_are_never_trained_on(hundred: dict[str, Path]):
 
 @given(
     counts=st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(sum),
-    places=st.integers(1, 3),
+    per_lane=st.integers(1, 3),
     lanes=st.integers(1, 6),
-    per_lane=st.integers(1, 9),
+    block=st.integers(1, 9),
     step=st.integers(0, 9),
     seed=st.integers(0, 3),
 )
 @settings(max_examples=150, deadline=None)
 def test_the_order_shows_every_row_once_in_any_pass(
-    counts: list[int], places: int, lanes: int, per_lane: int, step: int, seed: int
+    counts: list[int], per_lane: int, lanes: int, block: int, step: int, seed: int
 ):
     """Also where a pass is shorter than a batch."""
-    batch_size, total = places * lanes, sum(counts)
-    order = Order(np.array(counts), batch_size=batch_size, lanes=lanes, buffer=per_lane * lanes, seed=seed)
+    batch_size, total = per_lane * lanes, sum(counts)
+    order = ShardOrder(np.array(counts), batch_size=batch_size, lanes=lanes, buffer=block * lanes, seed=seed)
     steps = 2 * total // batch_size + 2
 
     def rows(start: int) -> np.ndarray:
-        """[lanes, pictures]: pass and row before shards are shuffled, from a step on."""
+        """[lanes, images]: pass and row before shards are shuffled, from a step on."""
         found = []
         for lane in range(lanes):
             mine = []
             for block in order.blocks(lane, start):
                 mine += [(block.number, block.first + i) for i in block.order[block.shown :].tolist()]
-                if len(mine) >= (steps - start) * places:
+                if len(mine) >= (steps - start) * per_lane:
                     break
-            found.append(mine[: (steps - start) * places])
+            found.append(mine[: (steps - start) * per_lane])
         return np.array(found)
 
     whole = rows(0)
-    stream = whole.reshape(lanes, steps, places, 2).swapaxes(0, 1).reshape(-1, 2)
+    stream = whole.reshape(lanes, steps, per_lane, 2).swapaxes(0, 1).reshape(-1, 2)
     for number in (0, 1):
         part = stream[number * total : (number + 1) * total]
         assert part[:, 0].tolist() == [number] * total
         assert sorted(part[:, 1].tolist()) == list(range(total))
     start = min(step, steps - 1)
-    np.testing.assert_array_equal(rows(start), whole[:, start * places :])
+    np.testing.assert_array_equal(rows(start), whole[:, start * per_lane :])
 
 
 def test_devices_that_lanes_cannot_be_shared_by(hundred: dict[str, Path]):
     data = stream(hundred["tar"], batch_size=40, lanes=4)
     with pytest.raises(ValueError, match=r"data\.lanes=4: 5 devices x 1 micro-batches.*data\.lanes=5"):
-        StreamLoader(data, rank=0, world_size=5, accumulation=1, step=0)
+        loader(data, world_size=5, step=0)
 
 
 def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
     for changed, message in (
-        ({"lanes": 5}, r"data\.lanes=5 must divide data\.batch_size=24"),
-        ({"buffer": 3}, r"data\.buffer=3"),
+        ({"lanes": 0}, r"data\.lanes=0"),
+        ({"buffer": 3}, r"data\.buffer=3 must be at least data\.lanes=12"),
         ({"channels": None}, r"data\.channels"),
         ({"validation_size": -1}, r"data\.validation_size=-1"),
     ):
         with pytest.raises(ValueError, match=message):
-            stream(tmp_path, **changed)
-    assert stream(tmp_path, batch_size=64, lanes=None).lanes == 16
+            source(tmp_path, **changed)
+    write_tar(tmp_path / "a.tar", range(9))
+    for changed, message in (
+        ({"lanes": 5}, r"data\.lanes=5 must divide data\.batch_size=24"),
+        ({"lanes": None, "buffer": 23}, r"data\.buffer=23 must be at least data\.lanes=24"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _ = stream(tmp_path, **changed).data_set
+    chosen = stream(tmp_path, batch_size=64, lanes=None)
+    assert chosen.data_set.train.order(chosen.batch_size, seed=0).lanes == 16
 
 
 def test_unreadable_rows_are_replaced_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     numbers_ = range(60)
-    pictures = [{"bytes": png(n), "path": None} for n in numbers_]
-    pictures[5], pictures[17], pictures[40] = (
+    images = [{"bytes": png(n), "path": None} for n in numbers_]
+    images[5], images[17], images[40] = (
         {"bytes": b"words", "path": None},
         None,
         {"bytes": None, "path": "x"},
     )
-    write_parquet(tmp_path / "a.parquet", numbers_, image=pictures)
+    write_parquet(tmp_path / "a.parquet", numbers_, image=images)
     data = stream(tmp_path, batch_size=12, lanes=4, buffer=60, num_workers=1)
     seen = Counter(shown(data, range(5)))
     assert set(seen) == set(numbers_) - {5, 17, 40}
     assert sum(seen.values()) == 60
     assert max(seen.values()) <= 4
     assert {name for name, _ in data.skipped} == {f"row {n} of {tmp_path}/a.parquet" for n in (5, 17, 40)}
-    assert dict(data.skipped)[f"row 17 of {tmp_path}/a.parquet"] == "there is no picture in this row"
-    assert f"skipped row 5 of {tmp_path}/a.parquet: not a picture" in caplog.text
+    assert dict(data.skipped)[f"row 17 of {tmp_path}/a.parquet"] == "there is no image in this row"
+    assert f"skipped row 5 of {tmp_path}/a.parquet: not an image" in caplog.text
     with pytest.raises(ValueError, match=r"data\.on_error=fail: row \d+ of .*a\.parquet cannot be read"):
         shown(stream(tmp_path, on_error="fail"), range(5))
 
@@ -268,20 +297,18 @@ def test_unreadable_rows_are_replaced_and_listed(tmp_path: Path, caplog: pytest.
 def test_in_the_end_the_list_holds_what_every_device_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    pictures = [{"bytes": b"words" if n % 5 == 0 else png(n), "path": None} for n in range(60)]
-    write_parquet(tmp_path / "a.parquet", range(60), image=pictures)
+    images = [{"bytes": b"words" if n % 5 == 0 else png(n), "path": None} for n in range(60)]
+    write_parquet(tmp_path / "a.parquet", range(60), image=images)
     ranks = [stream(tmp_path, batch_size=12, lanes=4, buffer=60) for _ in range(2)]
     for rank, data in enumerate(ranks):
-        for _ in zip(
-            StreamLoader(data, rank=rank, world_size=2, accumulation=1, step=0), range(5), strict=False
-        ):
+        for _ in zip(loader(data, rank=rank, world_size=2, step=0), range(5), strict=False):
             pass
     found = [dict(data.skipped) for data in ranks]
     assert min(map(len, found)) > 0
     assert found[0].keys() != found[1].keys()
 
-    def gather(everyone: list, mine: dict) -> None:
-        everyone[:] = found
+    def gather(everyone: list, mine: list) -> None:
+        everyone[:] = [list(skipped.items()) for skipped in found]
 
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
@@ -289,11 +316,11 @@ def test_in_the_end_the_list_holds_what_every_device_skipped(
     ranks[0].teardown("fit")
     ranks[0].write_skipped(tmp_path)
     assert len((tmp_path / "skipped.txt").read_text().splitlines()) == len(ranks[0].skipped) == 12
-    assert "skipped 12 pictures in all" in caplog.text
+    assert "skipped 12 images in all" in caplog.text
 
 
 def test_what_no_stream_can_be_made_of(tmp_path: Path):
-    def refused(message: str, **changed: object) -> None:
+    def refused(message: str, **changed: Any) -> None:
         with pytest.raises(ValueError, match=message):
             _ = stream(tmp_path / "set", **changed).data_set
 
@@ -310,7 +337,7 @@ def test_what_no_stream_can_be_made_of(tmp_path: Path):
         image_column="foto",
     )
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "set" / "b.parquet")
-    refused(r"data\.image_column=null: .*b\.parquet has no column of pictures; it has words")
+    refused(r"data\.image_column=null: .*b\.parquet has no column of images; it has words")
     (tmp_path / "set" / "b.parquet").write_bytes(b"words")
     refused(r"b\.parquet is damaged")
 
@@ -339,7 +366,7 @@ def test_labels_that_are_none_of_the_classes_are_refused(tmp_path: Path):
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
     rows = {"image": [{"bytes": png(n), "path": None} for n in range(3)], "label": [0, -1, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"data\.label_column=label: some pictures are of none of the 2"):
+    with pytest.raises(ValueError, match=r"data\.label_column=label: some images are of none of the 2"):
         _ = stream(tmp_path).data_set
 
 
@@ -369,9 +396,9 @@ def test_identity(hundred: dict[str, Path], tmp_path: Path):
 
 
 def test_counting_happens_once(hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
-    counts = stream(hundred["tar"]).shards.counts
-    monkeypatch.setattr("ddpm.data.shards._index", None)
-    assert stream(hundred["tar"]).shards.counts.tolist() == counts.tolist() == COUNTS
+    counts = stream(hundred["tar"]).data_set.train.shards.counts
+    monkeypatch.setattr("ddpm.data.stream.shards._index", None)
+    assert stream(hundred["tar"]).data_set.train.shards.counts.tolist() == counts.tolist() == COUNTS
 
 
 def test_it_starts_at_the_trainers_step(hundred: dict[str, Path], whole: list[int]):
@@ -379,6 +406,7 @@ def test_it_starts_at_the_trainers_step(hundred: dict[str, Path], whole: list[in
     data.trainer = SimpleNamespace(
         global_rank=1,
         world_size=2,
+        num_nodes=1,
         accumulate_grad_batches=2,
         global_step=9,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
@@ -386,3 +414,32 @@ def test_it_starts_at_the_trainers_step(hundred: dict[str, Path], whole: list[in
     batch = next(iter(data.train_dataloader()))
     assert (batch.step, batch.first) == (9, 6)
     assert numbers(batch.x_0) == whole[9 * 24 + 6 : 9 * 24 + 12]
+
+
+@pytest.mark.parametrize("validation_size", [0, 20])
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_shards_that_hold_no_image_are_refused_before_a_run_begins(
+    tmp_path: Path, kind: str, validation_size: int
+):
+    (tmp_path / "set").mkdir()
+    if kind == "tar":
+        with tarfile.open(tmp_path / "set" / "a.tar", "w") as archive:
+            for number in range(30):
+                member = tarfile.TarInfo(f"{number}.txt")
+                member.size = 5
+                archive.addfile(member, io.BytesIO(b"words"))
+    else:
+        rows = [{"bytes": b"words", "path": None}] * 30
+        write_parquet(tmp_path / "set" / "a.parquet", range(30), image=rows)
+    target = "ddpm.data.sources.shard_stream.ShardStream"
+    settings = {"_target_": target, "path": str(tmp_path / "set"), "image_size": 8, "batch_size": 8}
+    config = {"seed": 0, "data": {**settings, "validation_size": validation_size}}
+    with pytest.raises(UsageError, match=r"^data\.path=.*set: none of the \d+ rows .*is an image") as refusal:
+        build_data(config)
+    assert refusal.value.args[0].count("\n") == 0
+
+
+def test_a_few_unreadable_rows_at_the_beginning_are_no_reason(tmp_path: Path):
+    images = [{"bytes": b"words" if n < 7 else png(n), "path": None} for n in range(30)]
+    write_parquet(tmp_path / "a.parquet", range(30), image=images)
+    assert len(stream(tmp_path).data_set.train) == 30

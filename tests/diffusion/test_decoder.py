@@ -1,15 +1,11 @@
 """The decoder's likelihood and its gradients against 60-digit arithmetic, wherever mean and variance lie."""
 
 from itertools import product
-from pathlib import Path
 
 import mpmath
 import pytest
 import torch
-import torchgen
-import yaml
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.diffusion.decoder import discretized_log_likelihood
 
@@ -121,45 +117,3 @@ def test_it_compiles_as_one_graph_with_the_same_numbers():
     compiled = torch.compile(discretized_log_likelihood, fullgraph=True, backend="aot_eager")
     for found, expected in zip(gradients(compiled), gradients(discretized_log_likelihood), strict=True):
         torch.testing.assert_close(found, expected)
-
-
-def operators_with_mps() -> set[str]:
-    """Names of torch's operators that have a kernel for a Mac's GPU, or are made of such ones."""
-    file = Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml"
-    kernels = {
-        entry["func"].split("(")[0]: set(", ".join(entry.get("dispatch", {})).split(", "))
-        | {entry.get("structured_delegate", "")}
-        for entry in yaml.safe_load(file.read_text())
-    }
-
-    def has_one(name: str) -> bool:
-        found = kernels.get(name, set())
-        composite = any(kernel.startswith("Composite") for kernel in found) or found == {""}
-        return "MPS" in found or composite or any(has_one(other) for other in found if other in kernels)
-
-    return {name.split(".")[0] for name in kernels if has_one(name)}
-
-
-class Recorded(TorchDispatchMode):
-    """The operators that run, and the dtypes that they give."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators: set[str] = set()
-        self.dtypes: set[torch.dtype] = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        self.operators.add(function.overloadpacket.__name__)
-        self.dtypes |= {value.dtype for value in [result] if isinstance(value, Tensor)}
-        return result
-
-
-def test_a_mac_has_every_operator_of_it():
-    mean, log_variance = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
-    with Recorded() as recorded:
-        discretized_log_likelihood(torch.tensor([-1.0, 0.2, 1.0]), mean, log_variance).sum().backward()
-    assert "special_erfcx" in recorded.operators
-    assert not recorded.operators - operators_with_mps()
-    assert "special_log_ndtr" not in operators_with_mps()
-    assert torch.float64 not in recorded.dtypes

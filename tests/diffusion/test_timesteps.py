@@ -1,9 +1,14 @@
-"""Timesteps: each stratum once, and importance sampling without bias."""
+"""Timesteps: each stratum once, importance sampling without bias, and the same on devices without float64."""
+
+from fractions import Fraction
 
 import pytest
 import torch
+from mps import mps
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Uniform
+from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Uniform, floor_of_product
 
 
 @pytest.mark.parametrize("split", [[128], [32] * 4, [8] * 16, [96, 32], [1] * 128])
@@ -107,3 +112,104 @@ def test_the_state_is_all_that_was_learned():
 def test_settings_out_of_range_are_refused(settings: dict):
     with pytest.raises(ValueError, match=next(iter(settings))):
         LossSecondMoment(**settings)
+
+
+EDGES = [0.0, 2**-24, 2**-24 * (1 + 2**-23), 0.1, 0.125, 0.3, 0.5, 0.7, 0.999, 1 - 2**-24, 1e-30, 2**-40]
+
+
+def some_numbers(count: int) -> Tensor:
+    """float32 in [0, 1): edges, digits that a multiple of 2^-24 has not, and the last numbers before
+    a thousandth.
+    """
+    u = torch.rand(count, generator=torch.Generator().manual_seed(3)) ** 3
+    before = torch.nextafter(torch.arange(1, 1000, 7) / 1000, torch.zeros(()))
+    return torch.cat([torch.tensor(EDGES), before, u])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000, 4000, 4001, 2**36 + 12345])
+def test_the_product_is_exact_where_float32_is_not(n: int):
+    u = some_numbers(2000)
+    exact = [int(Fraction(each) * n) for each in u.tolist()]
+    found = floor_of_product(u, n)
+    assert found.tolist() == [min(each, n - 1) for each in exact]
+    assert floor_of_product(u, torch.tensor(n)).tolist() == found.tolist()
+    if n == 1000:  # these numbers tell it from a product in float32
+        assert (u * n).long().tolist() != exact
+
+
+@pytest.mark.parametrize("num_timesteps", [1, 10, 1000, 4000])
+def test_numbers_of_before_give_the_timesteps_of_before(num_timesteps: int):
+    """What a run drew before it was interrupted, it draws again: on the CPU by float64."""
+    u = some_numbers(2000)
+    before = (u.double() * num_timesteps).long().clamp(max=num_timesteps - 1)
+    assert torch.equal(Uniform().draw(u, num_timesteps), before)
+    place = torch.arange(64, 96, dtype=torch.float64)
+    before = ((place + u[:32].double()) / 100 * num_timesteps).long().clamp(max=num_timesteps - 1)
+    assert torch.equal(Stratified().draw(u[:32], num_timesteps, range(64, 96), 100), before)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 128, 4096, 1_000_003])
+@pytest.mark.parametrize("num_timesteps", [10, 1000, 4000])
+def test_strata_are_exact_where_there_is_no_float64(num_timesteps: int, batch_size: int):
+    u = some_numbers(50)
+    first = max(0, batch_size - len(u))
+    indices = range(first, first + len(u))
+    exact = [
+        int((i + Fraction(each)) * num_timesteps / batch_size)
+        for i, each in zip(indices, u.tolist(), strict=True)
+    ]
+    with mps() as gpu:
+        t = Stratified().draw(u.to(gpu.device), num_timesteps, indices, batch_size)
+        assert t.device == gpu.device
+        assert not gpu.waits
+        assert t.tolist() == exact
+
+
+class NoFloatingCumsum(TorchDispatchMode):
+    """CUDA with deterministic algorithms, which has no cumsum of floating numbers."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert not (func._schema.name == "aten::cumsum" and args[0].is_floating_point())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("num_timesteps", [1, 5, 1000, 4000])
+@pytest.mark.parametrize("uniform_share", [0.001, 1e-9])
+def test_importance_draws_on_a_device_what_it_draws_on_the_cpu(num_timesteps: int, uniform_share: float):
+    generator = torch.Generator().manual_seed(5)
+    losses = torch.rand(num_timesteps, generator=generator) ** 4
+    u = torch.rand(50_000, generator=generator)
+    on_cpu, on_gpu = (LossSecondMoment(1, uniform_share) for _ in range(2))
+    t = torch.randperm(num_timesteps, generator=generator)
+    on_cpu.observe(t, losses, num_timesteps)
+    expected, weight = on_cpu.draw(u, num_timesteps), on_cpu.weight(t, num_timesteps)
+    with mps() as gpu, NoFloatingCumsum():
+        to_be_drawn, shown = u.to(gpu.device), (t.to(gpu.device), losses.to(gpu.device))
+        on_gpu.observe(*shown, num_timesteps)
+        found = on_gpu.draw(to_be_drawn, num_timesteps)
+        found_weight = on_gpu.weight(shown[0], num_timesteps)
+        assert not gpu.waits
+        found, found_weight = found.cpu(), found_weight.cpu()
+    assert int((found != expected).sum()) <= 10  # on the edge between two steps
+    assert int((found - expected).abs().max()) <= 1
+    torch.testing.assert_close(found_weight, weight, rtol=1e-5, atol=0)
+
+
+def test_importance_on_a_device_is_uniform_before_it_has_seen_losses():
+    u = (torch.arange(12_000) + 0.5) / 12_000
+    with mps() as gpu:
+        t = LossSecondMoment().draw(u.to(gpu.device), 4000).cpu()
+    counts = torch.bincount(t, minlength=4000)
+    assert int(counts.min()) >= 2
+    assert int(counts.max()) <= 4
+
+
+def test_what_was_learned_moves_between_devices():
+    timesteps = filled([1.0, 5.0, 2.0])
+    with mps() as gpu:
+        timesteps.observe(torch.tensor([1], device=gpu.device), torch.tensor([9.0], device=gpu.device), 3)
+        state = {name: value.cpu() for name, value in timesteps.state_dict().items()}
+    there = filled([1.0, 5.0, 2.0])
+    there.observe(torch.tensor([1]), torch.tensor([9.0]), 3)
+    assert torch.equal(state["seen"], there.seen)
+    assert torch.equal(state["counts"], there.counts)

@@ -5,7 +5,7 @@ import pytest
 from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun
-from ddpm.diffusion.schedules import cosine, jsd, linear
+from ddpm.diffusion.schedules import constant, cosine, jsd, linear
 from ddpm.diffusion.validity import check_combination, check_request, check_weights
 from ddpm.diffusion.variances import FixedLarge, Learned, LearnedRange
 from ddpm.diffusion.weighting import SNR, Hybrid, Simple, VariationalBound
@@ -51,6 +51,7 @@ def test_what_makes_sense_is_accepted(parts: dict):
             r"objective: Epsilon .* zero SNR; use objective=v",
         ),
         ({"schedule": jsd(100)}, r"objective: Epsilon .* zero SNR"),
+        ({"schedule": constant(beta=0.2)}, r"objective: Epsilon .* zero SNR"),  # 1e-97, in float32
         ({**ZERO_SNR, "weighting": SNR()}, r"weighting: SNR gives no weight to zero SNR.* weighting=simple"),
         (
             {"variance": LearnedRange()},

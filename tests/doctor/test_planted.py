@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, likelihood, q_posterior_mean
+from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean
 from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.objectives import PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler
@@ -94,8 +94,8 @@ ERRORS = {
         FixedLarge.log_variance,
         [
             (
-                'schedule.lookup("betas", t, x_t)',
-                'schedule.original.lookup("betas", schedule.timestep(t), x_t)',
+                'schedule.lookup("log_betas", t, x_t)',
+                'schedule.original.lookup("log_betas", schedule.timestep(t), x_t)',
             )
         ],
         "denoiser",
@@ -185,7 +185,7 @@ ERRORS = {
         {"inversion"}, {"inversion: sampler=ddim"},
     ),
     "a level too wide in the decoder": Error(
-        likelihood.discretized_log_likelihood, [("x_0 + HALF_LEVEL - mean", "x_0 + 2 * HALF_LEVEL - mean")],
+        decoder._LogLikelihood.forward, [("half = HALF_LEVEL", "half = 2 * HALF_LEVEL")],
         "bound", {"bound"}, {"bound"},
     ),
     "no prior term": Error(

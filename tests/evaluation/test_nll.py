@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from ddpm.app.loading import Run
 from PIL import Image
 
 import ddpm
-from ddpm.app.loading import Run
 from ddpm.data.augmentation import normalize
-from ddpm.data.digits import Digits
 from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import bound, some_steps
 from ddpm.evaluation.nll import NLL
@@ -27,7 +27,7 @@ def run(conditional_run: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def data() -> ImageDataModule:
-    return Digits()
+    return ImageDataModule(Digits())
 
 
 def test_it_is_the_bound_of_each_picture_with_its_label(run: Run, data: ImageDataModule, tmp_path: Path):
@@ -62,7 +62,7 @@ def test_it_does_not_depend_on_the_batch_size(run: Run, data: ImageDataModule, t
 
 
 def test_labels_matter_to_a_network_that_knows_them(run: Run, data: ImageDataModule, tmp_path: Path):
-    mistaken = Digits()
+    mistaken = ImageDataModule(Digits())
     held_out = mistaken.data_set.validation
     mistaken.data_set = replace(
         mistaken.data_set, validation=replace(held_out, labels=(held_out.labels + 1) % 10)

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed import GradBucket
 
-from ddpm.data.digits import Digits
-from ddpm.data.module import Batch, MicroBatches
+from ddpm.data.batches import Batch, MicroBatches
+from ddpm.data.loading import read
 from ddpm.random import Purpose, Stream
 
 
@@ -24,23 +24,26 @@ class NoAveraging(Callback):
         trainer.strategy.model.register_comm_hook(None, _keep_own_gradient)
 
 
-class SameShard(Digits):
-    """Every rank sees the pictures of rank 0, at its own places."""
+class SameShard(Callback):
+    """Every rank sees the images of rank 0, at its own indices."""
 
-    def __init__(self, batch_size: int = 64, *, num_workers: int = 0, seed: int = 0):
-        super().__init__(batch_size, num_workers=num_workers, seed=seed)
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        data = trainer.datamodule
+        images, own = data.data_set.train, data.on_after_batch_transfer
+        batches = MicroBatches(
+            len(images), batch_size=64, seed=data.seed, rank=0, world_size=2, accumulation=1
+        )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        if self.trainer.training:
-            whole = MicroBatches(
-                self.data_set.train, batch_size=64, seed=self.seed, rank=0, world_size=2, accumulation=1
-            )
-            batch = batch._replace(x_0=whole[batch.step].x_0)
-        return super().on_after_batch_transfer(batch, dataloader_idx)
+        def of_rank_zero(batch: Batch, dataloader_idx: int) -> Batch:
+            if trainer.training:
+                batch = batch._replace(x_0=read(images, batches[batch.step]).x_0)
+            return own(batch, dataloader_idx)
+
+        data.on_after_batch_transfer = of_rank_zero
 
 
 class NoiseOfRankZero(Callback):
-    """Every rank draws the noise of the first places: what one seed for all ranks gives."""
+    """Every rank draws the noise of the first indices: what one seed for all ranks gives."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         own = module._stream
@@ -48,7 +51,7 @@ class NoiseOfRankZero(Callback):
         def stream(purpose: Purpose) -> Stream:
             found = own(purpose)
             normal = found.normal
-            found.normal = lambda step, places, shape: normal(step, range(len(places)), shape)
+            found.normal = lambda step, indices, shape: normal(step, range(len(indices)), shape)
             return found
 
         module._stream = stream

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ddpm.interop.diffusers import SCHEDULER_DEFAULTS, export_run, import_pipeli
 from ddpm.networks import UNet
 from ddpm.sampling.figures import to_uint8
 from ddpm.training.checkpoints import AtomicCheckpointIO
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 MakeRun = Callable[..., Path]
 Publish = Callable[..., Path]
@@ -47,16 +49,6 @@ MODEL = {
     "blocks": 1,
     "norm_groups": 4,
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_work() -> Iterator[None]:
-    """The same numbers in every test; one thread, which is fastest for networks as small as these."""
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Our U-Net and diffusers' UNet2DModel, both ways."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from torch import Tensor
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
 from ddpm.networks import UNet
 from ddpm.networks.inputs import NO_LABEL
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 OURS = {
     "paper": {},
@@ -41,16 +42,6 @@ TRAINING_SCRIPT = {  # as diffusers' own example of unconditional training build
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_work() -> Iterator[None]:
-    """The same numbers in every test; one thread, which is fastest for networks as small as these."""
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def inputs(height: int, width: int, classes: int | None = None) -> tuple[Tensor, ...]:

@@ -1,7 +1,6 @@
 """The diffusion transformer: patches, positions, labels."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm.networks.dit import DiT, positions
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 SMALL = {"width": 16, "depth": 2, "heads": 4}
 
@@ -27,16 +28,6 @@ def dit(**options: object) -> DiT:
 
 def inputs(height: int = 8, width: int = 8) -> tuple[Tensor, Tensor]:
     return torch.randn(4, 3, height, width), torch.tensor([0, 3, 500, 999])
-
-
-@pytest.fixture(autouse=True)
-def _small_work() -> Iterator[None]:
-    """The same numbers in every test; one thread, which is fastest for networks as small as these."""
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_starts_as_zero_and_its_blocks_as_the_identity() -> None:

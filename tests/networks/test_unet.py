@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,6 +11,8 @@ from torch.nn import functional as F
 from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage
 from ddpm.networks.inputs import sinusoids
 from ddpm.networks.unet import UNet
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 SMALL = {"channels": 16, "multipliers": (1, 2), "blocks": 1, "norm_groups": 4, "dropout": 0.0}
 IMPROVED = {
@@ -39,16 +40,6 @@ def unet(**options: object) -> UNet:
 
 def inputs(height: int = 8, width: int = 8, channels: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randn(4, channels, height, width), torch.tensor([0, 3, 500, 999])
-
-
-@pytest.fixture(autouse=True)
-def _small_work() -> Iterator[None]:
-    """The same numbers in every test; one thread, which is fastest for networks as small as these."""
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("options", VARIANTS)

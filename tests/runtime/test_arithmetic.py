@@ -10,10 +10,12 @@ import torch
 from models import make_module, make_trainer
 from torch import Tensor, nn
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.networks import DiT, UNet
 from ddpm.runtime import arithmetic
 from ddpm.runtime.arithmetic import STEP, activation_bytes, flops_per_image, matmul_peak
+from ddpm.runtime.computing import DTYPES
 from ddpm.runtime.memory import peak_memory
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.scalars import TrainingRows
@@ -120,7 +122,7 @@ def test_counting_changes_no_random_numbers():
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+@pytest.mark.parametrize(("precision", "dtype"), DTYPES.items())
 def test_the_peak_is_that_of_products_in_the_precision_of_the_run(
     precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
@@ -131,6 +133,26 @@ def test_the_peak_is_that_of_products_in_the_precision_of_the_run(
     monkeypatch.setattr(torch, "mm", lambda a, b: asked.append((a.dtype, a.shape)))
     assert matmul_peak(torch.device("cpu"), precision) == pytest.approx(2 * 1024**3 / 0.1)
     assert set(asked) == {(dtype, (1024, 1024))}
+
+
+@pytest.mark.parametrize(
+    ("flops", "size"),
+    [(4e11, 1024), (4e12, 2048), (1e13, 4096), (7e14, 8192), (1e16, 8192)],
+    ids=["two cores", "a Mac", "a laptop's GPU", "a data centre's", "a later one"],
+)
+def test_the_product_suits_the_device(flops: float, size: int, monkeypatch: pytest.MonkeyPatch):
+    """On a machine of so many operations a second, whose first product of a size takes a second more."""
+    now, sizes = [0.0], []
+
+    def mm(a: Tensor, b: Tensor) -> None:
+        now[0] += 2 * len(a) ** 3 / flops + (len(a) not in sizes)
+        sizes.append(len(a))
+
+    monkeypatch.setattr(arithmetic.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(torch, "ones", lambda *shape, dtype, device: torch.empty(shape, device="meta"))
+    assert matmul_peak(torch.device("cpu"), "32-true") == pytest.approx(flops)
+    assert max(sizes) == size
 
 
 def test_waiting_is_from_the_end_of_a_step_to_the_next_batch_without_validation():
@@ -157,7 +179,7 @@ def test_rows_agree_with_themselves(tmp_path: Path):
     trainer = make_trainer(tmp_path, 4, waiting)
     trainer.callbacks[0] = TrainingRows(waiting)
     trainer.loggers = [file]
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     with file.path.open(newline="") as lines:
         (row,) = ({name: float(value) for name, value in row.items()} for row in csv.DictReader(lines))
     assert row["perf/images_per_second"] == pytest.approx(32 * row["perf/steps_per_second"])

@@ -8,10 +8,11 @@ import torch
 from models import make_module, make_trainer
 from torch import nn
 
-from ddpm.data.digits import Digits
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
+from ddpm.errors import UsageError
 from ddpm.runtime import computing
-from ddpm.runtime.computing import AS_IT_IS, Computing, choose
-from ddpm.runtime.device import trains_on
+from ddpm.runtime.computing import AS_IT_IS, DTYPES, Computing, choose
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.checkpoints import find
@@ -67,12 +68,31 @@ def test_what_a_person_says_stands(
     ) == said  # fmt: skip
 
 
-def test_the_accelerator_says_which_device(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [trains_on(name).type for name in ("auto", "gpu", "cpu")] == ["cuda", "cuda", "cpu"]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert trains_on("auto").type == "cpu"
+def test_float16_is_for_whom_asks_for_it(units: dict[str, bool]):
+    """On a GPU without bfloat16: its products are quick, so channels last pays as well."""
+    units.update(bfloat16=False)
+    assert choose(GPU, LARGE, 500, precision="16-mixed") == Computing("16-mixed", True, False)
+    assert choose(GPU, TINY, 500, precision="16-mixed") == Computing("16-mixed", False, False)
+    with pytest.raises(UsageError, match="on a CPU use bf16-mixed or 32-true"):
+        choose(CPU, LARGE, 500, precision="16-mixed")
+
+
+def test_a_precision_that_there_is_not_is_refused():
+    with pytest.raises(UsageError, match="precision=fp16: must be one of auto, 32-true,"):
+        choose(CPU, LARGE, 500, precision="fp16")
+
+
+def test_a_mac_computes_in_float32_unless_it_is_said(units: dict[str, bool]):
+    mac = torch.device("mps")
+    assert choose(mac, LARGE, 800_000) == Computing("32-true", False, False)
+    assert choose(mac, LARGE, 500, precision="16-mixed").precision == "16-mixed"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), DTYPES.items())
+def test_products_are_computed_in_the_precision(precision: str, dtype: torch.dtype):
+    layer, x = nn.Linear(4, 4), torch.randn(2, 4)
+    with Computing(precision, channels_last=False, compile=False).autocast(CPU):
+        assert layer(x).dtype == dtype
 
 
 def lay(module: DDPM) -> DDPM:
@@ -83,7 +103,7 @@ def lay(module: DDPM) -> DDPM:
 
 def fit(directory: Path, module: DDPM, steps: int, *callbacks: Any, ckpt: Path | None = None) -> DDPM:
     trainer = make_trainer(directory, steps, Checkpoints(every_n_steps=5), *callbacks)
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
     return module
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, find, load
 
 
@@ -89,19 +88,3 @@ def test_a_strangers_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(path)
     assert not (tmp_path / "mischief").exists()
-
-
-def test_old_checkpoints_go_and_milestones_stay(tmp_path: Path):
-    for step in range(10, 110, 10):
-        save(tmp_path, step)
-    directory = tmp_path / "checkpoints"
-    Checkpoints(every_n_steps=10, keep=2, milestones_every_n_steps=50)._prune(directory)
-    assert [int(path.stem[5:]) for path in sorted(directory.glob("step_*"))] == [50, 90, 100]
-
-
-@pytest.mark.parametrize(
-    "settings", [{"every_n_steps": 0}, {"keep": 1}, {"every_n_steps": 10, "milestones_every_n_steps": 15}]
-)
-def test_settings_without_meaning_are_refused(settings: dict):
-    with pytest.raises(ValueError, match=r"callbacks\.checkpoints"):
-        Checkpoints(**settings)

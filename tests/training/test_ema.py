@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm.training.ema import EMA
+from ddpm.training.ema import EMA, NoAverage
 
 
 def network() -> nn.Module:
@@ -92,5 +92,54 @@ def test_state_returns_whole():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
 def test_a_decay_out_of_range_is_refused(decay: float):
-    with pytest.raises(ValueError, match=f"ema_decay={decay}"):
+    with pytest.raises(ValueError, match=f"ema.decay={decay}"):
         EMA(network(), decay)
+
+
+def test_a_swap_within_a_swap_changes_nothing():
+    net = network()
+    ema = EMA(net, decay=0.9)
+    change(net)
+    own = [p.detach().clone() for p in net.parameters()]
+    with ema.swapped_in():
+        outer = [p.detach().clone() for p in net.parameters()]
+        with ema.swapped_in():
+            assert all(torch.equal(p, o) for p, o in zip(net.parameters(), outer, strict=True))
+        assert all(torch.equal(p, o) for p, o in zip(net.parameters(), outer, strict=True))
+    assert all(torch.equal(p, o) for p, o in zip(net.parameters(), own, strict=True))
+
+
+def test_whoever_refers_to_a_parameter_sees_the_average_within_a_swap():
+    """As an optimizer, compiled code or a shard does: by the tensor, or by its memory."""
+    net = network()
+    ema = EMA(net, decay=0.9)
+    change(net)
+    parameter = next(net.parameters())
+    memory = parameter.detach()
+    with ema.swapped_in():
+        assert torch.equal(memory, parameter.detach())
+        assert torch.equal(memory, network()[0].weight)
+    assert not torch.equal(memory, network()[0].weight)
+
+
+def test_a_reset_average_begins_at_the_parameters():
+    net = network()
+    ema = EMA(net, decay=0.9)
+    change(net)
+    ema.update()
+    change(net)
+    ema.reset()
+    assert ema.num_updates == 0
+    state = ema.state_dict()["parameters"]
+    assert all(torch.equal(state[name], value) for name, value in net.named_parameters())
+
+
+def test_without_an_average_the_networks_own_weights_are_used():
+    net = network()
+    average = NoAverage(net)
+    change(net)
+    own = [p.detach().clone() for p in net.parameters()]
+    average.update()
+    with average.swapped_in():
+        assert all(torch.equal(p, o) for p, o in zip(net.parameters(), own, strict=True))
+    assert average.state_dict() == {}

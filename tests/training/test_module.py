@@ -11,8 +11,9 @@ from lightning.pytorch import Callback, Trainer
 from models import make_module, make_trainer, small_unet
 from torch import Tensor, nn
 
-from ddpm.data.digits import Digits
-from ddpm.data.module import Batch
+from ddpm.data.batches import Batch
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.timesteps import LossSecondMoment, Stratified
 from ddpm.diffusion.variances import LearnedRange
@@ -31,7 +32,7 @@ def trained(
     torch.manual_seed(0)
     module = make_module(small_unet(dropout=0.2))
     trainer = make_trainer(directory, max_steps, Checkpoints(every_n_steps=5), accumulation=accumulation)
-    trainer.fit(module, datamodule=Digits(batch_size=32, seed=0), ckpt_path=ckpt)
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
     return find(directory)[1]
 
 
@@ -66,7 +67,7 @@ def test_accumulated_micro_batches_are_the_global_batch(tmp_path: Path):
     def weights(accumulation: int) -> dict[str, Tensor]:
         module = make_module()
         trainer = make_trainer(tmp_path, 5, accumulation=accumulation)
-        trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+        trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
         return module.state_dict()
 
     once, twice = weights(1), weights(4)
@@ -126,7 +127,7 @@ def importance_trained(
     """Histories of two losses at each of 25 steps are full within a few steps of 64 pictures."""
     module = make_module(num_timesteps=25, timesteps=LossSecondMoment(history=2))
     trainer = make_trainer(directory, max_steps, Checkpoints(every_n_steps=5), accumulation=accumulation)
-    trainer.fit(module, datamodule=Digits(batch_size=64, seed=0), ckpt_path=ckpt)
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=64, seed=0), ckpt_path=ckpt)
     return module, find(directory)[1]
 
 
@@ -180,7 +181,9 @@ def test_stratified_steps_fill_the_chain_over_all_micro_batches(tmp_path: Path):
             return self.factor * x_t
 
     module = make_module(Listening(), num_timesteps=64, timesteps=Stratified())
-    make_trainer(tmp_path, 1, accumulation=4).fit(module, datamodule=Digits(batch_size=64, seed=0))
+    make_trainer(tmp_path, 1, accumulation=4).fit(
+        module, datamodule=ImageDataModule(Digits(), batch_size=64, seed=0)
+    )
     assert told[:64] == list(range(64))  # then its arithmetic is counted
 
 
@@ -198,7 +201,9 @@ def test_validation_depends_on_the_weights_alone(tmp_path: Path):
         module.network = Calls(network)
         trainer = make_trainer(tmp_path, 1)
         told.clear()
-        trainer.validate(module, datamodule=Digits(batch_size=batch_size, seed=seed), verbose=False)
+        trainer.validate(
+            module, datamodule=ImageDataModule(Digits(), batch_size=batch_size, seed=seed), verbose=False
+        )
         found.append(float(trainer.callback_metrics["val/loss"]))
         counts = torch.bincount(torch.tensor(told), minlength=100)
         assert len(told) == 360
@@ -248,7 +253,7 @@ def test_a_signal_saves_the_step_and_the_run_continues_bit_equal(tmp_path: Path,
     callbacks = [Checkpoints(every_n_steps=100), Kill(signum, step=4), Interruption()]
     trainer = make_trainer(tmp_path / "killed", 12, *callbacks)
     with pytest.raises(Interrupted) as interrupted:
-        trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+        trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     assert interrupted.value.signum == signum
     assert {s: signal.getsignal(s) for s in handlers} == handlers
     saved = tmp_path / "killed/checkpoints/last.ckpt"
@@ -307,14 +312,16 @@ def test_validation_and_training_tell_the_labels_of_the_data(tmp_path: Path):
     digits = [str(digit) for digit in range(10)]
     module = make_module(Told(), classes=digits)
     trainer = make_trainer(tmp_path, 3)
-    trainer.fit(module, datamodule=Digits(batch_size=32, label_drop=0.5, seed=0))
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, label_drop=0.5, seed=0))
     told = torch.cat([labels for labels in module.network.labels if labels is not None])  # None: counted only
     assert len(told) == 96
     assert 20 < int((told == -1).sum()) < 76
     assert len(told.unique()) == 11
     module.network.labels.clear()
-    trainer.validate(module, datamodule=Digits(batch_size=32, label_drop=0.5, seed=0), verbose=False)
-    assert torch.cat(module.network.labels).tolist() == Digits().data_set.validation.labels.tolist()
+    trainer.validate(
+        module, datamodule=ImageDataModule(Digits(), batch_size=32, label_drop=0.5, seed=0), verbose=False
+    )
+    assert torch.cat(module.network.labels).tolist() == Digits().read().validation.labels.tolist()
 
 
 class Struck(DDIM):
@@ -333,7 +340,7 @@ def test_a_grid_is_given_up_where_the_run_is_asked_to_end(tmp_path: Path, final:
     saved = Checkpoints(every_n_steps=100)
     trainer = make_trainer(tmp_path, 3, saved, grids, Interruption())
     with pytest.raises(Interrupted):
-        trainer.fit(module, datamodule=Digits(batch_size=32, seed=0))
+        trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
     assert not list(tmp_path.rglob("*.png"))
     assert find(tmp_path)[1]["global_step"] == (3 if final else 2)
 

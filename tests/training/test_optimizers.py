@@ -1,53 +1,69 @@
-"""Learning rates, step by step."""
+"""Every optimizer of torch is made and trains, or is refused in one message."""
 
-import math
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch.nn import Parameter
+from lightning.pytorch import Trainer
+from models import make_module
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from ddpm.training.optimizers import adam, adam_one_cycle
+from ddpm.training.optimizers import make_optimizer
 
-
-def rates(config: dict, steps: int) -> list[float]:
-    """The rate that each optimizer step uses."""
-    optimizer, schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
-    assert config["lr_scheduler"]["interval"] == "step"
-    found = []
-    for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    return found
-
-
-def parameters() -> list[Parameter]:
-    return [Parameter(torch.zeros(2))]
+REFUSED = {
+    "LBFGS": "LBFGS needs to compute the loss several times",
+    "Muon": "only supports 2D",
+    "SparseAdam": "SparseAdam needs sparse gradients",
+}
+OPTIMIZERS = sorted(
+    name
+    for name, value in vars(torch.optim).items()
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and name != "Optimizer"
+)
 
 
-def test_the_papers_warm_up_is_linear_then_constant():
-    found = rates(adam(parameters()), 5010)
-    assert found[0] == pytest.approx(2e-4 / 5000)
-    assert found[2499] == pytest.approx(1e-4)
-    assert found[4999] == found[5009] == pytest.approx(2e-4)
+def fitted(directory: Path, optimizer: Any, **settings: Any) -> float:
+    """How far five steps moved the weights."""
+    module = make_module()
+    module.optimizer, module.lr_schedule = optimizer, None
+    before = nn.utils.parameters_to_vector(module.network.parameters()).detach().clone()
+    trainer = Trainer(
+        max_steps=5,
+        accelerator="cpu",
+        default_root_dir=directory,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        **settings,
+    )
+    trainer.fit(module, DataLoader(TensorDataset(torch.rand(40, 1, 8, 8) * 2 - 1), batch_size=8))
+    after = nn.utils.parameters_to_vector(module.network.parameters()).detach()
+    assert after.isfinite().all()
+    return float((after - before).norm())
 
 
-def test_without_warm_up_the_first_step_has_the_whole_rate():
-    assert rates(adam(parameters(), lr=2e-3, warmup_steps=0), 3) == [2e-3] * 3
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_torch_trains_or_says_why_not(tmp_path: Path, name: str):
+    make = partial(getattr(torch.optim, name), lr=1e-3)
+    if name in REFUSED:
+        with pytest.raises((ValueError, RuntimeError), match=REFUSED[name]):
+            fitted(tmp_path, make)
+    else:
+        assert fitted(tmp_path, make) > 0
 
 
-def test_one_cycle_rises_and_falls_by_half_cosines():
-    found = rates(adam_one_cycle(parameters(), total_steps=100, lr=1.0, warmup_fraction=0.3), 120)
-    assert found[0] == pytest.approx(0.04)
-    assert found[15] == pytest.approx(0.04 + 0.96 * 0.5)
-    assert found[30] == pytest.approx(1.0)
-    assert found[65] == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
-    assert found[100:] == [pytest.approx(0.0, abs=1e-12)] * 20
-    assert found[:31] == sorted(found[:31])
-    assert found[30:] == sorted(found[30:], reverse=True)
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad"])
+def test_fused_optimizers_are_clipped_in_mixed_precision(tmp_path: Path, name: str):
+    make = partial(getattr(torch.optim, name), lr=1e-3, fused=True)
+    assert fitted(tmp_path, make, precision="bf16-mixed") > 0
 
 
-@pytest.mark.parametrize("settings", [{"total_steps": 0}, {"total_steps": -1}, {"warmup_fraction": 1.0}])
-def test_a_cycle_without_meaning_is_refused(settings: dict):
-    with pytest.raises(ValueError, match=r"total_steps=.* must be at least 1, and warmup_fraction"):
-        adam_one_cycle(parameters(), **({"total_steps": 10} | settings))
+@pytest.mark.parametrize("lr", [0, -1e-3, float("nan")])
+def test_a_rate_that_is_not_above_zero_is_refused(lr: float):
+    with pytest.raises(ValueError, match=rf"^optimizer\.lr={lr} must be above 0$"):
+        make_optimizer(partial(torch.optim.Adam, lr=lr), [nn.Parameter(torch.zeros(1))])

@@ -3,19 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ddpm.app.check import SWITCHES
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.targets import build
 
 
 def build_data(config: Mapping[str, Any]) -> ImageDataModule:
-    """The data module, its pictures read.
+    """The data module over the source that `data` names, its images read.
 
     Raises:
-        UsageError: where there are no pictures.
+        UsageError: where there are no images.
     """
-    data: ImageDataModule = build("data", config["data"], seed=config["seed"])
+    node = config["data"]
+    source = build("data", {name: value for name, value in node.items() if name not in SWITCHES["data"]})
+    settings = {name: node[name] for name in SWITCHES["data"] if name in node}
     try:
+        data = ImageDataModule(source, seed=config["seed"], **settings)
         _ = data.data_set
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error

@@ -18,7 +18,7 @@ def list_entries(cache_dir: str | Path | None = None) -> int:
     print(f"{cache.directory}: {_size(sum(entry.size for entry in entries))} in {len(entries)} entries")
     for entry in entries:
         shape = entry.about.get("shape")
-        what = f"{shape[0]:,} pictures of {shape[2]}x{shape[3]}x{shape[1]}" if shape else "counts of shards"
+        what = f"{shape[0]:,} images of {shape[2]}x{shape[3]}x{shape[1]}" if shape else "counts of shards"
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used))
         print(f"  {_size(entry.size):>10}  {used}  {entry.path.name}  {what}")
     return 0

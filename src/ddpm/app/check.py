@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ddpm import targets
-from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, ModelSwitches, TrainerSettings
+from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
@@ -24,7 +24,10 @@ PROVIDED = {
 FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
 """Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""
 
-SWITCHES = {"model": tuple(field.name for field in fields(ModelSwitches))}
+SWITCHES = {
+    "data": tuple(field.name for field in fields(DataSwitches)),
+    "model": tuple(field.name for field in fields(ModelSwitches)),
+}
 """Keys of a group that are for the program, not for what the group builds."""
 
 
@@ -94,7 +97,42 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
     check_values("", config, known.settings)
+    check_values("data.", config.get("data", {}), DataSwitches)
     check_values("model.", config.get("model", {}), ModelSwitches)
+
+
+def leave_out(config: dict[str, Any], program: str, *, typed: Sequence[str], groups: Sequence[str]) -> None:
+    """Leave out what a recipe or an experiment says to an option that somebody has replaced by another.
+
+    A recipe may set `callbacks.samples.n`; with `callbacks=none` there is nothing that it is about. What was
+    typed itself stays, and is refused.
+
+    Args:
+        config: of a program, as plain containers; it is changed.
+        program: its name in `PROGRAMS`.
+        typed: the keys of the command line.
+        groups: of them, those for which an option was chosen.
+    """
+    known = PROGRAMS[program]
+    for group in known.mappings:
+        for name, child in list((config.get(group) or {}).items()):
+            key = f"{group}.{name}"
+            is_off = isinstance(child, Mapping) and child and "_target_" not in child
+            if is_off and not any(word == key or word.startswith(f"{key}.") for word in typed):
+                del config[group][name]
+    for group in set(known.objects) & set(groups):
+        node = config.get(group)
+        if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+            continue
+        if not targets.is_ours(node["_target_"]):
+            continue
+        takes = targets.parameters(group, node["_target_"])
+        kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
+        config[group] = {
+            name: value
+            for name, value in node.items()
+            if takes.any or name in kept or any(word.startswith(f"{group}.{name}") for word in typed)
+        }
 
 
 def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:

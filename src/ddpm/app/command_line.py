@@ -105,7 +105,7 @@ def _jobs(
         return [plain]
     params = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(params, dict)
-    given = tuple(f"{key}={value}" for key, value in params.items())
+    given = tuple(f"{key!s}={value}" for key, value in params.items())
     typed = {override.get_key_element() for override in swept}
     given = tuple(text for text in given if text.partition("=")[0] not in typed)
     return replace(arguments, overrides=(*given, *arguments.overrides)).jobs()

@@ -80,6 +80,9 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         if origin is not None:
             values = continued(read_own(origin), values, _without_hydra(config), arguments, overrides)
         values["allow_targets"] = arguments.allowed
+        typed = _typed(overrides)
+        groups = [key for key in typed if arguments.group(key)]
+        check.leave_out(values, program, typed=typed, groups=groups)
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere
@@ -112,8 +115,13 @@ def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
     return [*overrides, "recipe=pictures"] if chosen[-1] in arguments.options("data") else list(overrides)
 
 
+def _typed(overrides: Sequence[str]) -> list[str]:
+    """The keys and groups that a person set."""
+    return [text.partition("=")[0].lstrip("+~") for text in overrides]
+
+
 def _without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def run_configuration(arguments: Arguments) -> Path | None:

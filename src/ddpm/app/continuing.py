@@ -16,7 +16,8 @@ from ddpm.training.module import DDPM
 
 CONTINUED = (
     "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
-    "optimizer", "ema", "trainer.accumulate_grad_batches",
+    "optimizer", "ema", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
+    "trainer.overfit_batches",
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 
@@ -85,7 +86,8 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
             f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {result.step} already; train "
             f"on with a higher one, as trainer.max_steps={more}{rate}"
         )
-    if isinstance(ends, int) and max_steps > ends:
+    as_it_was = config["lr_schedule"] == checkpoint["config"].get("lr_schedule")
+    if as_it_was and isinstance(ends, int) and max_steps > ends:
         raise UsageError(
             f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {ends}; choose "
             "another schedule for what comes after, as lr_schedule=constant"

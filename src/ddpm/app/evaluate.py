@@ -61,9 +61,9 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
     def job() -> int:
         terminal.set_up(directory / "evaluate.log", leader=True)
-        log.info("measuring %s, step %d, %s weights", run.path, run.step, config["weights"])
+        log.info("measuring %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
         found: dict[str, Any] = {
-            "ckpt": str(run.path),
+            "ckpt": str(run.checkpoint),
             "step": run.step,
             "weights": config["weights"],
             "seed": config["seed"],

@@ -11,12 +11,12 @@ from PIL import Image
 from ddpm.app.build import build_data
 from ddpm.app.command_line import Job
 from ddpm.app.run_directory import Place
+from ddpm.data.images import ImageSet
 from ddpm.data.module import ImageDataModule
-from ddpm.data.pictures import Pictures
 from ddpm.sampling.figures import grid
 
 SHOWN = 64
-"""Pictures of the contact sheet."""
+"""Images of the contact sheet."""
 
 NAMED = 20
 """Classes, sizes and modes that are named; the others are counted."""
@@ -39,7 +39,7 @@ def inspect(config: Mapping[str, Any], directory: Path) -> int:
         the exit code.
 
     Raises:
-        UsageError: where there are no pictures.
+        UsageError: where there are no images.
     """
     data = build_data(config)
     directory.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def inspect(config: Mapping[str, Any], directory: Path) -> int:
     shown = some_of(data)
     if len(shown):
         Image.fromarray(contact_sheet(shown)).save(directory / "contact_sheet.png")
-    rows["contact sheet"] = str(directory / "contact_sheet.png") if len(shown) else "no pictures are held out"
+    rows["contact sheet"] = str(directory / "contact_sheet.png") if len(shown) else "no images are held out"
     for title, text in rows.items():
         print(f"{title:<15}{text}")
     return 0
@@ -61,7 +61,7 @@ def described(data: ImageDataModule) -> dict[str, str]:
     data_set, facts = data.data_set, data.facts
     channels, height, width = data.image_shape
     rows = {
-        "pictures": f"{len(data_set.train):,} to train on, {len(data_set.validation):,} held out",
+        "images": f"{len(data_set.train):,} to train on, {len(data_set.validation):,} held out",
         "size": f"{height}x{width}, {'grey' if channels == 1 else 'colour'}",
     }
     if "sizes" in facts:
@@ -78,7 +78,7 @@ def described(data: ImageDataModule) -> dict[str, str]:
         rows["classes"] = "none"
     else:
         parts = [data_set.train, data_set.validation]
-        labels = [part.labels for part in parts if isinstance(part, Pictures)]
+        labels = [part.labels for part in parts if isinstance(part, ImageSet) and part.labels is not None]
         counts = np.bincount(np.concatenate(labels), minlength=len(data_set.classes))
         named = dict(zip(data_set.classes, counts.tolist(), strict=True))
         rows["classes"] = f"{len(named)}: {_counts(named)}"
@@ -86,18 +86,18 @@ def described(data: ImageDataModule) -> dict[str, str]:
     return rows
 
 
-def some_of(data: ImageDataModule, n: int = SHOWN) -> Pictures:
-    """Pictures from all over a set, those of a class side by side; of a stream, of those held out."""
+def some_of(data: ImageDataModule, n: int = SHOWN) -> ImageSet:
+    """Images from all over a set, those of a class side by side; of a stream, of those held out."""
     train, validation = data.data_set.train, data.data_set.validation
-    pictures = train if isinstance(train, Pictures) else validation
-    n = min(n, len(pictures))
-    shown = pictures.copy(np.arange(n) * len(pictures) // max(1, n))
+    images = train if isinstance(train, ImageSet) else validation
+    n = min(n, len(images))
+    shown = images.copy(np.arange(n) * len(images) // max(1, n))
     return shown if shown.labels is None else shown.subset(np.argsort(shown.labels, kind="stable"))
 
 
-def contact_sheet(pictures: Pictures) -> np.ndarray:
-    """All of some pictures in one: uint8 [height, width, 3]."""
-    return grid(torch.from_numpy(pictures.images))
+def contact_sheet(images: ImageSet) -> np.ndarray:
+    """All of some images in one picture: uint8 [height, width, 3]."""
+    return grid(torch.from_numpy(images.images))
 
 
 def _counts(counts: Mapping[str, int], others: int = 0) -> str:

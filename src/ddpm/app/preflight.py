@@ -1,7 +1,6 @@
 """What `python train.py preflight=true` does: says what a run would take, by a few real steps."""
 
 import time
-from contextlib import nullcontext
 
 import torch
 from lightning.pytorch import Trainer
@@ -53,7 +52,7 @@ def preflight(
     _row("computed in", f"{computing}, on {number}; a large matrix product runs at {peak / 1e12:.3g} TFLOP/s")
     _row("batch", f"{data.batch_size:,} pictures a step, {micro_batch:,} at once on a device")
     try:
-        seconds = _seconds_a_step(trainer, module, micro_batch, computing.precision)
+        seconds = _seconds_a_step(trainer, module, micro_batch, computing)
     except torch.OutOfMemoryError:
         more = 2 * trainer.accumulate_grad_batches
         _row(
@@ -68,7 +67,7 @@ def preflight(
         "a step", f"{seconds * 1e3:.1f} ms, {data.batch_size / seconds:,.0f} images/s, {mfu:.0%} of the peak"
     )
     total, grids = (trainer.max_steps - first_step) * seconds, 0.0
-    for callback in trainer.callbacks:
+    for callback in getattr(trainer, "callbacks", ()):
         if isinstance(callback, SampleGrids):
             grid = seconds_to_sample(module, range(callback.n), callback.sampler)
             _row(
@@ -96,7 +95,7 @@ def _short(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
-def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, precision: str) -> float:
+def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing: Computing) -> float:
     """The median time of an optimizer step on one device, on random pictures; the first is not counted."""
     device = trainer.strategy.root_device
     made = module.configure_optimizers()
@@ -114,8 +113,7 @@ def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, precision:
         optimizer.zero_grad()
         for _ in range(trainer.accumulate_grad_batches):
             t = torch.randint(module.schedule.num_timesteps, (micro_batch,), device=device)
-            mixed = precision == "bf16-mixed"
-            with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
+            with computing.autocast(device):
                 loss = module.losses(x_0, t, torch.randn_like(x_0), labels).mean()
             loss.backward()
         nn.utils.clip_grad_norm_(module.network.parameters(), limit)

@@ -79,7 +79,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             labels=labels,
             num_classes=module.num_classes,
             image_size=module.image_shape[1:],
-            mask_size=None if known is None else tuple(known.mask.shape[1:]),
+            mask_size=None if known is None else (known.mask.shape[-2], known.mask.shape[-1]),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -96,7 +96,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
     def job() -> int:
         terminal.set_up(directory / "sample.log", leader=True)
-        log.info("sampling from %s, step %d, %s weights", run.path, run.step, config["weights"])
+        log.info("sampling from %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
         log.info("%d images at once, computed in %s on %s", batch_size, computing, module.device)
         if computing.compile:
             log.info(COMPILING)
@@ -113,7 +113,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             start=start,
             known=known,
         )
-        np.savez(directory / "samples.npz", **_arrays(run, drawn, labels))
+        arrays: dict[str, Any] = _arrays(run, drawn, labels)
+        np.savez(directory / "samples.npz", **arrays)
         Image.fromarray(sheet(module, drawn[:MOST_IN_A_GRID], labels)).save(directory / "grid.png")
         for name, picture in sources.items():
             pixels = to_uint8(picture).permute(1, 2, 0).numpy()
@@ -154,8 +155,8 @@ def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[
 
 def _picture(config: dict[str, Any], key: str, run: Run) -> Tensor:
     """As the network sees it: float32 [C, H, W] in [-1, 1], cropped and resized to the run's shape."""
-    channels, *size = run.module.image_shape
-    return normalize(_read(key, config[key], size=tuple(size), channels=channels))
+    channels, height, width = run.module.image_shape
+    return normalize(_read(key, config[key], size=(height, width), channels=channels))
 
 
 def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -> Tensor:

@@ -73,6 +73,18 @@ class ModelSwitches:
 
 
 @dataclass
+class DataSwitches:
+    """How images become batches, which their source does not know: see `ddpm.data.module.ImageDataModule`."""
+
+    batch_size: int
+    horizontal_flip: bool
+    dequantize: bool
+    label_drop: float
+    device_share: float
+    num_workers: int | None
+
+
+@dataclass
 class TrainSettings:
     """The keys of train.py that belong to no group."""
 
@@ -93,7 +105,7 @@ class SampleSettings:
     ckpt: str
     n: int
     seed: int
-    weights: str | None
+    weights: str
     labels: list[Any] | None
     start: str | None
     start_t: int | None
@@ -114,7 +126,7 @@ class EvaluateSettings:
 
     ckpt: str
     seed: int
-    weights: str | None
+    weights: str
     batch_size: int | None
     device: str | None
     allow_targets: list[Any]
@@ -218,10 +230,10 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.limit_train_batches": _batches,
     "trainer.limit_val_batches": _batches,
     "trainer.profiler": _one_of(None, "simple", "advanced", "pytorch"),
-    "precision": _one_of("auto", "32-true", "bf16-mixed"),
+    "precision": _one_of(*PRECISIONS),
     "seed": _at_least(0),
     "n": _at_least(1),
     "batch_size": _at_least(1),
-    "weights": _one_of(None, "ema", "raw"),
+    "weights": _one_of("ema", "raw"),
 }
 """For a key, what is wrong with a value of the right type, or None."""

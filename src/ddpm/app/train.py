@@ -23,12 +23,12 @@ from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, show
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
-from ddpm.runtime.device import trains_on
+from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.training.building import build_module
 from ddpm.training.callbacks.interruption import Interrupted
 from ddpm.training.ending import why_it_ended
-from ddpm.training.loggers import WandbLogger, log_picture
+from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
 from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,11 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         )
     config = _tried_out(config)
     data = build_data(config)
+    if limit := config["trainer"]["overfit_batches"] or config["trainer"]["limit_train_batches"]:
+        try:
+            data.train_on(limit)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     description = describe(data)
     resume = continuing.resume(config, description) if config["ckpt"] else None
     module = build_module(config, description)
@@ -113,7 +118,7 @@ def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> N
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
     computing = choose(
-        trains_on(config["trainer"]["accelerator"]),
+        device_of(config["trainer"]["accelerator"]),
         sum(parameter.numel() for parameter in module.network.parameters()),
         config["trainer"]["max_steps"],
         precision=config["trainer"]["precision"],
@@ -138,9 +143,10 @@ def _fit(
     warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
     record = None
+    csv = loggers[-1]
     if leader:
-        if resume:
-            resume.take_over_history(loggers[-1])
+        if resume and isinstance(csv, MetricsCSV):
+            resume.take_over_history(csv)
         _write_config(place, module.config)
         data.write_skipped(directory)
         record = RunRecord(directory, _known(trainer, module, place, resume, computing))

@@ -1,1 +1,1 @@
-"""Where pictures come from, and how a global batch is made of them."""
+"""Where images come from, and how a global batch is made of them."""

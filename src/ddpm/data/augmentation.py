@@ -13,10 +13,10 @@ def normalize(images: Tensor) -> Tensor:
 
 
 class Augmentation:
-    """Random changes to the samples of a training step, keyed by (seed, step, place in the global batch).
+    """Random changes to the samples of a training step, keyed by (seed, step, index in the global batch).
 
     Args:
-        horizontal_flip: mirror every other picture.
+        horizontal_flip: mirror every other image.
         dequantize: add uniform noise as wide as one level of brightness, so that levels fill [-1, 1] without
             gaps: 2 (x + u) / 256 - 1 with u in [0, 1) (Theis et al. 2016).
         label_drop: share of the labels that are withheld, in [0, 1], so that one network learns with and
@@ -31,31 +31,36 @@ class Augmentation:
         self.dequantize = dequantize
         self.label_drop = label_drop
         self.seed = seed
+        self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
 
-    def __call__(self, images: Tensor, step: int, places: range) -> Tensor:
+    def __call__(self, images: Tensor, step: int, indices: range) -> Tensor:
         """uint8 [B, C, H, W] to float32 in [-1, 1].
 
         Args:
-            images: the pictures of these places.
+            images: of these indices.
             step: the optimizer step, from 0.
-            places: B of them.
+            indices: in the global batch, B of them.
         """
         if self.dequantize:
-            u = self._stream(Purpose.DEQUANTIZATION, images).uniform(step, places, tuple(images.shape[1:]))
+            u = self._stream(Purpose.DEQUANTIZATION, images).uniform(step, indices, tuple(images.shape[1:]))
             x_0 = (images + u) / 128 - 1
         else:
             x_0 = normalize(images)
         if self.horizontal_flip:
-            u = self._stream(Purpose.FLIP, images).uniform(step, places)
+            u = self._stream(Purpose.FLIP, images).uniform(step, indices)
             x_0 = torch.where((u < 0.5).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
         return x_0
 
-    def drop_labels(self, labels: Tensor, step: int, places: range) -> Tensor:
-        """The labels int64 [B] of these places, `NO_LABEL` in place of those that are withheld."""
+    def drop_labels(self, labels: Tensor, step: int, indices: range) -> Tensor:
+        """The labels int64 [B] of these indices, `NO_LABEL` in place of those that are withheld."""
         if not self.label_drop:
             return labels
-        u = self._stream(Purpose.LABEL_DROP, labels).uniform(step, places)
+        u = self._stream(Purpose.LABEL_DROP, labels).uniform(step, indices)
         return labels.masked_fill(u < self.label_drop, NO_LABEL)
 
     def _stream(self, purpose: Purpose, like: Tensor) -> Stream:
-        return Stream(self.seed, purpose, like.device)
+        """The random numbers of a purpose on a tensor's device, made once: a CUDA generator costs time."""
+        key = purpose, like.device
+        if key not in self._streams:
+            self._streams[key] = Stream(self.seed, purpose, like.device)
+        return self._streams[key]

@@ -1,4 +1,4 @@
-"""A folder of things that were prepared once, such as decoded pictures, for the runs that follow."""
+"""A folder of things that were prepared once, such as decoded images, for the runs that follow."""
 
 import hashlib
 import json

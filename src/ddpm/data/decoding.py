@@ -1,8 +1,7 @@
-"""From encoded pictures, whatever their format, to bytes of one shape."""
+"""From encoded images, whatever their format, to bytes of one shape."""
 
 import io
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,16 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddpm.runtime.cores import available_cores
+
 # Pillow would also try formats that start other programs (EPS) or that match almost any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 CHUNK = 16
-THREADS = min(16, (os.cpu_count() or 1) + 4)
+THREADS = min(16, available_cores() + 4)
 
-Source = Path | bytes
+Encoded = Path | bytes
+"""An image as it was saved: a file, or its contents."""
 
 
 class Decoded(NamedTuple):
-    """A picture that could be read.
+    """An image that could be read.
 
     Attributes:
         pixels: uint8 [C, H, W].
@@ -58,46 +60,40 @@ def check_channels(channels: int | None) -> None:
     if channels is not None and (type(channels) is not int or channels not in (1, 3)):
         raise ValueError(
             f"data.channels={channels} must be 1 (grey), 3 (colour) or "
-            "null (1 if every picture is grey, else 3)"
+            "null (1 if every image is grey, else 3)"
         )
 
 
-def check_on_error(on_error: str) -> None:
-    """Refuse, with ValueError, what is neither `skip` nor `fail`."""
-    if on_error not in ("skip", "fail"):
-        raise ValueError(f"data.on_error={on_error} must be skip or fail")
-
-
-def decode(source: Source, size: tuple[int, int] | None = None, channels: int | None = None) -> Decoded:
-    """One picture, upright by its EXIF orientation.
+def decode(source: Encoded, size: tuple[int, int] | None = None, channels: int | None = None) -> Decoded:
+    """One image, upright by its EXIF orientation.
 
     Transparent parts turn white. 16 bits turn to 8; a mode of 32-bit integers is taken to hold 16 bits, as it
-    does in 16-bit PGM. Of an animation, the first picture.
+    does in 16-bit PGM. Of an animation, the first image.
 
     Args:
         source: a file, or its contents.
         size: (height, width); the largest centred part of that aspect is resized to it, antialiased. None
-            leaves the picture as large as it is.
+            leaves the image as large as it is.
         channels: 1 or 3; None gives 1 where red, green and blue are equal everywhere, else 3.
 
     Raises:
-        Exception: almost any, where the source is no picture, is cut short, or would unpack to more than
+        Exception: almost any, where the source is no image, is cut short, or would unpack to more than
             Pillow's limit of pixels: every format has its own decoder.
     """
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-        mode, original = image.mode, (image.height, image.width)
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
+        mode, original = opened.mode, (opened.height, opened.width)
         if size is not None:
             # JPEG decodes much faster at a fraction of its size; at three times the target or more, pixels
             # differ by two or three levels of 255 at most.
-            image.draft(None, (3 * max(size), 3 * max(size)))
-        ImageOps.exif_transpose(image, in_place=True)
-        image.load()
-        picture = _grey_or_colour(image)
+            opened.draft(None, (3 * max(size), 3 * max(size)))
+        ImageOps.exif_transpose(opened, in_place=True)
+        opened.load()
+        image = _grey_or_colour(opened)
     if size is not None:
-        picture = _fit(picture, size)
+        image = _fit(image, size)
     if channels is not None:
-        picture = picture.convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(picture)
+        image = image.convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(image)
     if pixels.ndim == 2:
         return Decoded(pixels[None], mode, original)
     planes = pixels.transpose(2, 0, 1)
@@ -107,27 +103,27 @@ def decode(source: Source, size: tuple[int, int] | None = None, channels: int | 
     return Decoded(planes[:1] if is_grey else planes, mode, original)
 
 
-def decode_or_reason(source: Source, size: tuple[int, int] | None, channels: int | None) -> Decoded | str:
+def decode_or_reason(source: Encoded, size: tuple[int, int] | None, channels: int | None) -> Decoded | str:
     """What `decode` gives, or the reason why it gives nothing, in words that are the same every time."""
     try:
         return decode(source, size, channels)
     except UnidentifiedImageError:
         # Pillow's own message repeats the path, or the address of a buffer.
         empty = (source.stat().st_size if isinstance(source, Path) else len(source)) == 0
-        return "it is empty" if empty else "not a picture, or of a format that is not read here"
+        return "it is empty" if empty else "not an image, or of a format that is not read here"
     except Exception as error:
         return short(error)
 
 
 def decode_all(
-    sources: Iterable[tuple[str, Source | str]], size: tuple[int, int] | None, channels: int | None
+    sources: Iterable[tuple[str, Encoded | str]], size: tuple[int, int] | None, channels: int | None
 ) -> Iterator[tuple[str, Decoded | str]]:
-    """Decode many pictures, on all cores: the name of each with what `decode_or_reason` gives, in order.
+    """Decode many images, on all cores: the name of each with what `decode_or_reason` gives, in order.
 
-    A source may also be a reason already, as a string, why there is no picture.
+    A source may also be a reason already, as a string, why there is no image.
     """
 
-    def decode_chunk(chunk: list[tuple[str, Source | str]]) -> list[tuple[str, Decoded | str]]:
+    def decode_chunk(chunk: list[tuple[str, Encoded | str]]) -> list[tuple[str, Decoded | str]]:
         return [
             (name, source if isinstance(source, str) else decode_or_reason(source, size, channels))
             for name, source in chunk
@@ -152,32 +148,27 @@ def short(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def printable(name: str) -> str:
-    """File names need not be text in any encoding, and a terminal refuses the rest."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _grey_or_colour(image: Image.Image) -> Image.Image:
-    """The picture in mode L or RGB."""
-    if image.mode == "I" or image.mode.startswith("I;"):
-        levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+def _grey_or_colour(opened: Image.Image) -> Image.Image:
+    """The image in mode L or RGB."""
+    if opened.mode == "I" or opened.mode.startswith("I;"):
+        levels = np.clip(np.asarray(opened), 0, 65535).astype(np.uint32)
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
+    if opened.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return image.convert("L" if image.mode == "L" else "RGB")
+    if opened.has_transparency_data:
+        image = opened.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return opened.convert("L" if opened.mode == "L" else "RGB")
 
 
-def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The largest centred part of the aspect of size = (height, width), resized to it."""
     height, width = size
-    if picture.size == (width, height):
-        return picture
-    scale = min(picture.width / width, picture.height / height)
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
     # Rounding must not carry the box over the edge, which Pillow refuses.
-    left = max(0.0, (picture.width - width * scale) / 2)
-    top = max(0.0, (picture.height - height * scale) / 2)
-    box = (left, top, picture.width - left, picture.height - top)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    left = max(0.0, (image.width - width * scale) / 2)
+    top = max(0.0, (image.height - height * scale) / 2)
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)

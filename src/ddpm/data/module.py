@@ -1,94 +1,69 @@
-"""The LightningDataModule: how a global batch is made of a data set, for any number of devices."""
+"""The LightningDataModule: global batches of any source's images, for any number of devices."""
 
 import logging
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from ddpm.data.augmentation import Augmentation, normalize
-from ddpm.data.decoding import printable
-from ddpm.data.pictures import DataSet, Pictures
-from ddpm.random import draws_at
+from ddpm.data.batches import Batch, BatchIndices, EndlessBatches, MicroBatches, in_order, share
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.loading import BatchReader, ImagesOnDevice, IndicesOnly
+from ddpm.data.skipped import write_list
+from ddpm.data.sources import Source
+from ddpm.data.stream.images import StreamedImages
+from ddpm.data.stream.loader import StreamLoader
+from ddpm.runtime.cores import available_cores
 from ddpm.runtime.memory import memory_of
 
 logger = logging.getLogger(__name__)
 
-ORDERED_AT_ONCE = 8192
-"""Draws of the order that are computed together, which costs little more than one."""
-
-
-class Rows(NamedTuple):
-    """Which pictures a batch is made of.
-
-    Attributes:
-        indices: int64 [B], into the part of the set that the batch is of.
-        step: as in `Batch`.
-        first: as in `Batch`.
-    """
-
-    indices: Tensor | np.ndarray
-    step: int
-    first: int
-
-
-class Batch(NamedTuple):
-    """A device's part of a global batch, or of the validation set.
-
-    Attributes:
-        x_0: [B, C, H, W]; uint8 on its way to the device, then float32 in [-1, 1].
-        labels: int64 [B], `NO_LABEL` where one is withheld; None where there are no classes.
-        step: the optimizer step that it belongs to, from 0.
-        first: place of its first picture in the global batch; index in the validation set.
-    """
-
-    x_0: Tensor
-    labels: Tensor | None
-    step: int
-    first: int
-
-    @property
-    def places(self) -> range:
-        return range(self.first, self.first + len(self.x_0))
+MOST_WORKERS = 8
+"""That are started for a device unless more are asked for."""
 
 
 class ImageDataModule(LightningDataModule):
-    """Base of all data sources. A source says in `read` where its pictures come from; the rest is the same.
+    """Batches of a source's images.
 
-    The stream of pictures depends on the seed and the step alone: place i of step s is draw
-    s * batch_size + i (see `ddpm.random`), whichever device shows it.
+    Which images a batch holds depends on the seed and the step alone: index i of the global batch of step s
+    is draw s * batch_size + i (see `ddpm.random`), whichever device shows it. Shards that are streamed have
+    an order of their own, which depends on the same (see `ddpm.data.sources.shard_stream`).
 
     A set that takes at most `device_share` of the device's memory lives there as bytes, and its batches are
     gathered there. The batches of a larger one are read by worker processes, ahead of time and into pinned
     memory. On a CPU, to live on the device is to stay where it is.
 
     Args:
-        batch_size: pictures an optimizer step, over all devices and micro-batches.
-        horizontal_flip: mirror every other picture, at random, in training.
+        source: of the images; `read` is called once, on first use.
+        batch_size: images an optimizer step, over all devices and micro-batches.
+        horizontal_flip: mirror every other image, at random, in training.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
         label_drop: share of the labels that are withheld from the network in training, in [0, 1].
         device_share: of the device's memory, in [0, 1]; 0 keeps every set off the device.
-        num_workers: processes that prepare batches of a set that does not live on the device; 0 prepares them
-            in the training process.
+        num_workers: processes a device that prepare batches of a set that does not live on it; 0 prepares
+            them in the training process, None chooses by the number of cores.
         seed: of the run.
+
+    Raises:
+        ValueError: for settings that cannot be; from `data_set`, what the source raises.
     """
 
     def __init__(
         self,
+        source: Source,
+        batch_size: int = 64,
         *,
-        batch_size: int,
         horizontal_flip: bool = False,
         dequantize: bool = False,
         label_drop: float = 0.0,
         device_share: float = 0.25,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -96,95 +71,134 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"data.batch_size={batch_size} must be at least 1")
         if not 0 <= device_share <= 1:
             raise ValueError(f"data.device_share={device_share} must be in [0, 1]")
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers={num_workers} must be at least 0")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"data.num_workers={num_workers} must be at least 0, or null to choose")
         if not 0 <= label_drop <= 1:
             raise ValueError(f"data.label_drop={label_drop} must be in [0, 1]")
+        self.source = source
         self.batch_size = batch_size
         self.horizontal_flip = horizontal_flip
         self.device_share = device_share
         self.num_workers = num_workers
-        self.seed = seed
         self.label_drop = label_drop
+        self.seed = seed
         self.augmentation = Augmentation(
             horizontal_flip=horizontal_flip, dequantize=dequantize, label_drop=label_drop, seed=seed
         )
-        self._on_device: dict[bool, Resident] = {}
+        self.repeat: int | None = None
+        self._on_device: dict[bool, ImagesOnDevice] = {}
 
-    def read(self) -> DataSet:
-        """Read the pictures from wherever they are; called once."""
-        raise NotImplementedError
+    def train_on(self, batches: float) -> None:
+        """Train on the images of the first global batches only, again and again (Lightning's
+        `limit_train_batches`).
+
+        Args:
+            batches: how many, as an int; or as a float in (0, 1] the share of those of one pass.
+
+        Raises:
+            ValueError: for images that are streamed, whose batches are not known beforehand.
+        """
+        if isinstance(self.data_set.train, StreamedImages):
+            raise ValueError(
+                "trainer.limit_train_batches: images that are streamed come in an endless order; take fewer "
+                "shards with data.path"
+            )
+        if isinstance(batches, float):
+            batches = batches * len(self.data_set.train) / self.batch_size
+        self.repeat = max(1, int(batches))
 
     @cached_property
     def data_set(self) -> DataSet:
-        """The pictures, read on first use."""
-        found = self.read()
+        """The images, read on first use."""
+        found = self.source.read()
         if self.label_drop and found.classes is None:
-            raise ValueError(
-                f"data.label_drop={self.label_drop}: these pictures have no labels; leave it at 0"
-            )
+            raise ValueError(f"data.label_drop={self.label_drop}: these images have no labels; leave it at 0")
+        if isinstance(found.train, StreamedImages):
+            found.train.check_shared(self.batch_size, world_size=1, accumulation=1)
         return found
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """A hash of the pictures and labels, the same on every machine."""
-        return self.data_set.fingerprint()
+        """A hash of the images and labels, the same on every machine."""
+        return self.data_set.fingerprint
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        return tuple(self.data_set.train.images.shape[1:])
+        return self.data_set.train.image_shape
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What is known about the pictures, in plain containers: see `ddpm.data.pictures.survey`."""
+        """What is known about the images, in plain containers: see `ddpm.data.images.survey`."""
         return self.data_set.facts
 
     @property
     def skipped(self) -> Sequence[tuple[str, str]]:
-        """Name and reason of everything that could not be read and was left out."""
-        return self.data_set.skipped
+        """Name and reason of everything that could not be read and was left out. Of a stream, so far and on
+        this device; once training ends by itself, on all of them.
+        """
+        return list(self.data_set.skipped)
 
     def write_skipped(self, directory: Path) -> None:
         """List what was left out in `skipped.txt`, a line each; writes nothing where it is nothing."""
-        if self.skipped:
-            lines = [f"{printable(name)}: {reason}\n" for name, reason in self.skipped]
-            (directory / "skipped.txt").write_text("".join(lines))
+        write_list(self.skipped, directory)
 
     def check_shared(self, *, world_size: int, accumulation: int) -> None:
         """Refuse, with ValueError, numbers of devices and micro-batches that a batch cannot be shared by."""
         share(self.batch_size, world_size=world_size, accumulation=accumulation)
+        train = self.data_set.train
+        if isinstance(train, StreamedImages):
+            train.check_shared(self.batch_size, world_size=world_size, accumulation=accumulation)
 
-    def train_dataloader(self) -> Iterable[Batch | Rows]:
+    def train_dataloader(self) -> Iterable[Batch | BatchIndices]:
         """Micro-batches of this device from the trainer's current step on, without end."""
-        accumulation = self.trainer.accumulate_grad_batches
+        trainer = self._its_trainer
+        rank, world_size = trainer.global_rank, trainer.world_size
+        accumulation = trainer.accumulate_grad_batches
+        train = self.data_set.train
+        if isinstance(train, StreamedImages):
+            return StreamLoader(
+                train,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                rank=rank,
+                world_size=world_size,
+                accumulation=accumulation,
+                step=trainer.global_step,
+                num_workers=self._workers,
+                pin_memory=self._device.type == "cuda",
+            )
         micro_batches = MicroBatches(
-            self.data_set.train,
+            len(train),
             batch_size=self.batch_size,
             seed=self.seed,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
+            rank=rank,
+            world_size=world_size,
             accumulation=accumulation,
+            repeat=self.repeat,
         )
-        return self._loader(self.data_set.train, From(micro_batches, self.trainer.global_step * accumulation))
+        return self._loader(train, EndlessBatches(micro_batches, trainer.global_step * accumulation))
 
-    def val_dataloader(self) -> Iterable[Batch | Rows]:
-        """This device's part of the validation set, every picture once over all devices."""
-        pictures = self.data_set.validation
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        mine = range(len(pictures) * rank // world_size, len(pictures) * (rank + 1) // world_size)
-        rows = in_order(mine, size=max(1, self.batch_size // world_size))
-        if len(pictures) and not rows:  # a device that took no part would keep the others waiting
-            rows = [Rows(np.arange(0), 0, mine.start)]
-        return self._loader(pictures, rows) if rows else []
+    def val_dataloader(self) -> Iterable[Batch | BatchIndices]:
+        """This device's part of the validation set, every image once over all devices."""
+        images = self.data_set.validation
+        rank, world_size = self._its_trainer.global_rank, self._its_trainer.world_size
+        mine = range(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
+        batches = in_order(mine, size=max(1, self.batch_size // world_size))
+        if len(images) and not batches:  # a device that took no part would keep the others waiting
+            batches = [BatchIndices(np.arange(0), 0, mine.start)]
+        return self._loader(images, batches) if batches else []
 
-    def _loader(self, pictures: Pictures, rows: "From | list[Rows]") -> DataLoader:
+    def _loader(
+        self, images: ImageSet, batches: EndlessBatches | list[BatchIndices]
+    ) -> DataLoader[Batch] | DataLoader[BatchIndices]:
         resident = self.lives_on_device
-        num_workers = 0 if resident else self.num_workers
+        num_workers = 0 if resident else self._workers
+        reader = IndicesOnly() if resident else BatchReader(images)
         return DataLoader(
-            Reader(None if resident else pictures),
+            reader,
             batch_size=None,
-            sampler=rows,
+            sampler=batches,
             num_workers=num_workers,
             collate_fn=_as_it_is,
             pin_memory=self._device.type == "cuda",
@@ -192,149 +206,74 @@ class ImageDataModule(LightningDataModule):
         )
 
     @property
+    def _workers(self) -> int:
+        return self._chosen_workers if self.num_workers is None else self.num_workers
+
+    @cached_property
+    def _chosen_workers(self) -> int:
+        """Every core that is left to this device beside the training process, up to a few."""
+        trainer = self._its_trainer
+        cores, devices = available_cores(), max(1, trainer.world_size // trainer.num_nodes)
+        chosen = max(0, min(MOST_WORKERS, cores // devices - 1))
+        if trainer.global_rank == 0:
+            logger.info(
+                "data.num_workers=%d for each device, chosen by the %d cores of this machine", chosen, cores
+            )
+        return chosen
+
+    @property
+    def _its_trainer(self) -> Any:
+        if self.trainer is None:
+            raise RuntimeError(
+                "an ImageDataModule makes batches for a trainer: trainer.fit(..., datamodule=)"
+            )
+        return self.trainer
+
+    @property
     def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device
+        return self._its_trainer.strategy.root_device
 
     @property
     def lives_on_device(self) -> bool:
-        """Whether the set takes at most its share of the memory of the trainer's device."""
-        needed = self.data_set.train.images.nbytes + self.data_set.validation.images.nbytes
+        """Whether the set takes at most its share of the memory of the trainer's device. A stream never
+        does.
+        """
+        train = self.data_set.train
+        if isinstance(train, StreamedImages):
+            return False
+        needed = train.images.nbytes + self.data_set.validation.images.nbytes
         return needed <= self.device_share * memory_of(self._device)
 
     def transfer_batch_to_device(
-        self, batch: Batch | Rows, device: torch.device, dataloader_idx: int
+        self, batch: Batch | BatchIndices, device: torch.device, dataloader_idx: int
     ) -> Batch:
         """Move a batch, or gather it from the set if that lives there."""
         batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         if isinstance(batch, Batch):
             return batch
-        training = bool(self.trainer.training)
+        training = bool(self._its_trainer.training)
         if training not in self._on_device:
             part = self.data_set.train if training else self.data_set.validation
-            self._on_device[training] = Resident(part, device)
+            assert isinstance(part, ImageSet)  # nothing else lives on a device
+            self._on_device[training] = ImagesOnDevice(part, device)
         return self._on_device[training].gather(batch)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: bytes to [-1, 1], and the random changes of training."""
-        if not self.trainer.training:
+        if not self._its_trainer.training:
             return batch._replace(x_0=normalize(batch.x_0))
-        x_0 = self.augmentation(batch.x_0, batch.step, batch.places)
+        x_0 = self.augmentation(batch.x_0, batch.step, batch.indices)
         if batch.labels is None:
             return batch._replace(x_0=x_0)
-        return batch._replace(
-            x_0=x_0, labels=self.augmentation.drop_labels(batch.labels, batch.step, batch.places)
-        )
+        labels = self.augmentation.drop_labels(batch.labels, batch.step, batch.indices)
+        return batch._replace(x_0=x_0, labels=labels)
 
     def teardown(self, stage: str) -> None:
-        """Free the device's memory."""
+        """Free the device's memory; learn what other devices could not read of a stream."""
         self._on_device.clear()
+        if "data_set" in vars(self) and isinstance(self.data_set.train, StreamedImages):
+            self.data_set.train.gather_skipped()
 
 
-def share(batch_size: int, *, world_size: int, accumulation: int) -> int:
-    """How many pictures of a global batch one device sees at once.
-
-    Raises:
-        ValueError: where the batch cannot be divided evenly; names the nearest sizes that can.
-    """
-    parts = world_size * accumulation
-    if batch_size % parts:
-        below = batch_size // parts * parts
-        nearest = " or ".join(str(size) for size in (below, below + parts) if size)
-        micro = f" x {accumulation} micro-batches" if accumulation > 1 else ""
-        raise ValueError(
-            f"data.batch_size={batch_size} is the global batch, and {world_size} devices{micro} do not "
-            f"divide it; use {nearest}"
-        )
-    return batch_size // parts
-
-
-class MicroBatches:
-    """The endless stream of one device's micro-batches; number i is a function of i alone."""
-
-    def __init__(
-        self, pictures: Pictures, *, batch_size: int, seed: int, rank: int, world_size: int, accumulation: int
-    ):
-        self.pictures = pictures
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.accumulation = accumulation
-        self.size = share(batch_size, world_size=world_size, accumulation=accumulation)
-
-    def __getitem__(self, index: int) -> Batch:
-        return read(self.pictures, self.rows(index, 1)[0])
-
-    def rows(self, index: int, count: int) -> list[Rows]:
-        """Which pictures micro-batches `index` ... `index + count - 1` are made of."""
-        step, micro_batch = np.divmod(np.arange(index, index + count), self.accumulation)
-        first = (micro_batch * self.world_size + self.rank) * self.size
-        k = (step * self.batch_size + first)[:, None] + np.arange(self.size)
-        indices = draws_at(self.seed, len(self.pictures), k.ravel()).reshape(k.shape)
-        return [Rows(*row) for row in zip(indices, step.tolist(), first.tolist(), strict=True)]
-
-
-class From(Sampler[Rows]):
-    """Micro-batches from one on, without end: has no length, so that the trainer counts steps, not epochs."""
-
-    def __init__(self, micro_batches: MicroBatches, start: int):
-        self.micro_batches = micro_batches
-        self.start = start
-
-    def __iter__(self) -> Iterator[Rows]:
-        index = self.start
-        count = max(1, ORDERED_AT_ONCE // self.micro_batches.size)
-        while True:
-            yield from self.micro_batches.rows(index, count)
-            index += count
-
-
-def in_order(mine: range, *, size: int) -> list[Rows]:
-    """Pictures `mine` of a set, `size` at a time."""
-    starts = range(mine.start, mine.stop, size)
-    return [Rows(np.arange(start, min(start + size, mine.stop)), 0, start) for start in starts]
-
-
-class Reader(Dataset):
-    """Reads batches from a set; hands on which pictures they are where the set is None."""
-
-    def __init__(self, pictures: Pictures | None):
-        self.pictures = pictures
-
-    def __getitem__(self, rows: Rows) -> Batch | Rows:
-        if self.pictures is None:
-            return rows._replace(indices=torch.from_numpy(rows.indices))
-        return read(self.pictures, rows)
-
-
-class Resident:
-    """Pictures that live on a device. On a CPU they stay where they are, in memory or mapped."""
-
-    def __init__(self, pictures: Pictures, device: torch.device):
-        if device.type == "cpu":
-            with warnings.catch_warnings(action="ignore"):  # that the map is read-only, which we respect
-                self.images = torch.from_numpy(pictures.images)
-        else:
-            self.images = torch.empty(pictures.images.shape, dtype=torch.uint8, device=device)
-            for rows in in_order(range(len(pictures)), size=4096):
-                part = pictures.images[rows.first : rows.first + len(rows.indices)]
-                self.images[rows.first : rows.first + len(part)] = torch.from_numpy(np.array(part))
-            pictures.let_go()
-        labels = None if pictures.labels is None else np.array(pictures.labels)
-        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
-
-    def gather(self, rows: Rows) -> Batch:
-        """The batch that these rows, on this device, are."""
-        labels = None if self.labels is None else self.labels[rows.indices]
-        return Batch(self.images[rows.indices], labels, rows.step, rows.first)
-
-
-def read(pictures: Pictures, rows: Rows) -> Batch:
-    """The batch that these rows of a set are, in memory of its own."""
-    chosen = pictures.copy(np.asarray(rows.indices))
-    labels = None if chosen.labels is None else torch.from_numpy(chosen.labels)
-    return Batch(torch.from_numpy(chosen.images), labels, rows.step, rows.first)
-
-
-def _as_it_is(batch: Batch | Rows) -> Batch | Rows:
+def _as_it_is(batch: Batch | BatchIndices) -> Batch | BatchIndices:
     return batch

@@ -1,4 +1,4 @@
-"""Pictures that are decoded, cropped and resized once, and from then on mapped from the cache."""
+"""Images that are decoded, cropped and resized once, and from then on mapped from the cache."""
 
 import logging
 import sys
@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from ddpm.data.cache import Cache
-from ddpm.data.decoding import Decoded, printable
-from ddpm.data.pictures import DataSet, Pictures, num_training, survey
+from ddpm.data.decoding import Decoded
+from ddpm.data.holdout import num_training
+from ddpm.data.images import DataSet, ImageSet, survey
+from ddpm.data.skipped import Skipped, printable
 
 logger = logging.getLogger(__name__)
-
-NAMED = 20
-"""Unreadable files that are named in warnings; all are listed in `DataSet.skipped`."""
 
 LISTED_SIZES = 20
 SECONDS_BETWEEN_LINES = 10.0
@@ -33,17 +32,17 @@ class Found:
     """What a source has found, before it is stored.
 
     Attributes:
-        pictures: name of each picture with what it is, or with the reason why it cannot be read.
-        places: int64 [N], where each goes: a permutation of N numbers.
-        label: from the pictures that could be read, int64 [K] in the order of their places, to their labels
+        images: name of each image with what it is, or with the reason why it cannot be read.
+        positions: int64 [N], where each goes: a permutation of N numbers.
+        label: from the images that could be read, int64 [K] in the order of their positions, to their labels
             int64 [K] and the names of the classes.
-        nothing: what to say where no picture can be read.
-        cut: places from here on are for validation; None leaves it to a share.
-        channels: 1 or 3; None is 1 if every picture is grey, else 3.
+        nothing: what to say where no image can be read.
+        cut: positions from here on are for validation; None leaves it to a share.
+        channels: 1 or 3; None is 1 if every image is grey, else 3.
     """
 
-    pictures: Iterable[tuple[str, Decoded | str]]
-    places: np.ndarray
+    images: Iterable[tuple[str, Decoded | str]]
+    positions: np.ndarray
     label: Label
     nothing: str
     cut: int | None = None
@@ -59,7 +58,7 @@ def prepared(
     on_error: str,
     validation_fraction: float,
 ) -> DataSet:
-    """The pictures of a source, from the cache; found and stored first where they are not there yet.
+    """The images of a source, from the cache; found and stored first where they are not there yet.
 
     Args:
         cache_dir: see `Cache`.
@@ -79,18 +78,16 @@ def prepared(
 
     entry = Cache(cache_dir).get(name, key, build)
     about = entry.about
-    skipped = [(name, reason) for name, reason in about["skipped"]]
+    skipped = Skipped(on_error, [(name, reason) for name, reason in about["skipped"]])
     if skipped:
-        if on_error == "fail":
-            raise ValueError(_refusal(*skipped[0]))
         logger.warning("skipped %s of %s files", f"{len(skipped):,}", f"{about['files_found']:,}")
     images = np.memmap(entry.path / "images.u8", np.uint8, "r", shape=tuple(about["shape"]))
     labels = np.load(entry.path / "labels.npy", mmap_mode="r") if about["labels"] else None
     cut = about["cut"] or num_training(len(images), validation_fraction)
-    pictures = Pictures(images, labels)
+    whole = ImageSet(images, labels)
     return DataSet(
-        pictures.subset(slice(0, cut)),
-        pictures.subset(slice(cut, None)),
+        whole.subset(slice(0, cut)),
+        whole.subset(slice(cut, None)),
         about["classes"],
         skipped,
         about["facts"],
@@ -98,28 +95,24 @@ def prepared(
 
 
 def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
-    """Write the pictures into a folder, and say what they are."""
+    """Write the images into a folder, and say what they are."""
     started = time.monotonic()
-    count = len(found.places)
-    skipped: list[tuple[str, str]] = []
+    count = len(found.positions)
+    skipped = Skipped(on_error)
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     source_at = np.full(count, -1, np.int64)
     store = _Store(directory / "images.u8", count, found.channels)
     with store.file:
-        for index, (name, picture) in enumerate(_with_progress(found.pictures, count)):
-            if isinstance(picture, str):
-                skipped.append((name, picture))
-                if on_error == "fail":
-                    raise ValueError(_refusal(name, picture))
-                if len(skipped) <= NAMED:
-                    logger.warning("skipped %s: %s", printable(name), picture)
+        for index, (name, image) in enumerate(_with_progress(found.images, count)):
+            if isinstance(image, str):
+                skipped.add(name, image)
                 continue
-            place = found.places[index]
-            store.put(int(place), picture.pixels, name)
-            source_at[place] = index
-            sizes["{}x{}".format(*picture.size)] += 1
-            modes[picture.mode] += 1
+            position = found.positions[index]
+            store.put(int(position), image.pixels, name)
+            source_at[position] = index
+            sizes["{}x{}".format(*image.size)] += 1
+            modes[image.mode] += 1
     filled = np.flatnonzero(source_at >= 0)
     cut = None if found.cut is None else int(np.searchsorted(filled, found.cut))
     if not len(filled) or cut == 0:
@@ -128,27 +121,27 @@ def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
     labels, classes = found.label(source_at[filled])
     if labels is not None:
         np.save(directory / "labels.npy", labels.astype(np.int64))
-    pictures = Pictures(np.memmap(store.path, np.uint8, "r", shape=shape), labels)
+    stored = ImageSet(np.memmap(store.path, np.uint8, "r", shape=shape), labels)
     facts = {
-        **survey([pictures]),
+        **survey([stored]),
         "sizes": dict(sizes.most_common(LISTED_SIZES)),
         "other_sizes": max(0, len(sizes) - LISTED_SIZES),
         "modes": dict(modes.most_common()),
     }
-    logger.info("prepared %s pictures in %.1f s", f"{len(filled):,}", time.monotonic() - started)
+    logger.info("prepared %s images in %.1f s", f"{len(filled):,}", time.monotonic() - started)
     return {
         "shape": list(shape),
         "labels": labels is not None,
         "classes": None if classes is None else list(classes),
         "cut": cut,
         "files_found": count,
-        "skipped": skipped,
+        "skipped": list(skipped),
         "facts": facts,
     }
 
 
 class _Store:
-    """A file of bytes that pictures are written into, each at its place.
+    """A file of bytes that images are written into, each at its position.
 
     Plain writes, since a full disk then is an error; in a memory map it would kill the process.
     """
@@ -161,7 +154,7 @@ class _Store:
         self.size: tuple[int, int] | None = None
         self.is_colour = channels == 3
 
-    def put(self, place: int, pixels: np.ndarray, name: str) -> None:
+    def put(self, position: int, pixels: np.ndarray, name: str) -> None:
         """Write uint8 [C, H, W]; `name` is for the error where its size is another than that of the first."""
         height, width = pixels.shape[1:]
         if self.size is None:
@@ -169,12 +162,12 @@ class _Store:
         if (height, width) != self.size:
             h, w = self.size
             raise ValueError(
-                f"data.image_size is not set, and the pictures differ in size: {printable(name)} is "
+                f"data.image_size is not set, and the images differ in size: {printable(name)} is "
                 f"{height}x{width}, those before it {h}x{w}; set it, as in data.image_size={min(h, w)}"
             )
         self.is_colour |= len(pixels) == 3
         stored = self.channels or 3
-        self.file.seek(place * stored * height * width)
+        self.file.seek(position * stored * height * width)
         self.file.write(np.broadcast_to(pixels, (stored, height, width)).tobytes())
 
     def finish(self, filled: np.ndarray) -> tuple[int, int, int, int]:
@@ -193,27 +186,20 @@ class _Store:
         return shape
 
 
-def _with_progress(pictures: Iterable[tuple[str, Any]], count: int) -> Iterator[tuple[str, Any]]:
-    """The same pictures; how far they are is shown as a bar on a terminal, by lines elsewhere."""
+def _with_progress(images: Iterable[tuple[str, Any]], count: int) -> Iterator[tuple[str, Any]]:
+    """The same images; how far they are is shown as a bar on a terminal, by lines elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track
 
         console = Console(stderr=True)
-        yield from track(pictures, "preparing pictures", count, console=console, transient=True)
+        yield from track(images, "preparing images", count, console=console, transient=True)
         return
-    started = told = time.monotonic()
-    for index, picture in enumerate(pictures):
-        yield picture
+    started = said = time.monotonic()
+    for index, image in enumerate(images):
+        yield image
         now = time.monotonic()
-        if now - told >= SECONDS_BETWEEN_LINES:
-            told = now
+        if now - said >= SECONDS_BETWEEN_LINES:
+            said = now
             left = (now - started) / (index + 1) * (count - index - 1)
-            logger.info("prepared %s of %s pictures, %.0f s left", f"{index + 1:,}", f"{count:,}", left)
-
-
-def _refusal(name: str, reason: str) -> str:
-    return (
-        f"data.on_error=fail: {printable(name)} cannot be read ({reason}); mend or remove it, or leave such "
-        "files out with data.on_error=skip"
-    )
+            logger.info("prepared %s of %s images, %.0f s left", f"{index + 1:,}", f"{count:,}", left)

@@ -34,7 +34,9 @@ def discretized_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) 
         x_0: levels k of 256 as k / 127.5 - 1.
         mean, log_variance: of the Gaussian. All of one shape, or broadcasting, and of one dtype.
     """
-    return _LogLikelihood.apply(*torch.broadcast_tensors(x_0, mean, log_variance))
+    shape = torch.broadcast_shapes(x_0.shape, mean.shape, log_variance.shape)
+    log_likelihood: Tensor = _LogLikelihood.apply(*(v.expand(shape) for v in (x_0, mean, log_variance)))
+    return log_likelihood
 
 
 class _LogLikelihood(torch.autograd.Function):
@@ -91,4 +93,5 @@ class _LogLikelihood(torch.autograd.Function):
 
 def _mills(x: Tensor) -> Tensor:
     """Q(x) / phi(x) of a unit Gaussian, for x >= 0: between 1.26 and 1 / x."""
-    return math.sqrt(math.pi / 2) * torch.special.erfcx(x / math.sqrt(2))
+    scaled: Tensor = torch.special.erfcx(x / math.sqrt(2))
+    return math.sqrt(math.pi / 2) * scaled

@@ -145,7 +145,7 @@ def bound_term(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Pred
     log_variance = prediction.log_variance.expand_as(x_0)
     # the two means differ by x_0 alone; to subtract one from the other would lose digits
     difference = schedule.lookup("posterior_mean_x_0", t, x_0) * (x_0 - prediction.x_0)
-    posterior = schedule.lookup("posterior_variance_positive", t, x_0).log()
+    posterior = schedule.lookup("log_posterior_variance", t, x_0)
     later = _kl(torch.where(first, 0, difference), posterior, torch.where(first, posterior, log_variance))
     decoder = -discretized_log_likelihood(
         x_0, torch.where(first, prediction.x_0, x_0), torch.where(first, log_variance, 0)

@@ -67,6 +67,9 @@ class NoiseSchedule:
             "posterior_mean_x_t": self.alphas.sqrt()
             * (1 - self.alphas_cumprod_prev)
             / (1 - self.alphas_cumprod),
+            "log_betas": betas.log(),
+            "log_posterior_variance": self.posterior_variance_positive.log(),
+            "log_variance_range": (betas / self.posterior_variance_positive).log(),
         }
         self._cache: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 

@@ -1,6 +1,6 @@
 """What a reverse process starts from: noise, an image, or a point between two images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -8,16 +8,19 @@ from torch import Tensor
 
 from ddpm.diffusion.process import NoiseSchedule, q_sample
 
-Draw = Callable[[range], Tensor]
+Draw = Callable[[Sequence[int]], Tensor]
 """Indices of images -> unit Gaussian noise [N, C, H, W], each image its own."""
 
 
 class Start(Protocol):
-    """`t` is the step of the schedule that the process starts at; None is its end, T - 1."""
+    """Where a reverse process starts."""
 
-    t: int | None
+    @property
+    def t(self) -> int | None:
+        """The step of the schedule that it starts at; None is its end, T - 1."""
+        ...
 
-    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+    def x_t(self, schedule: NoiseSchedule, indices: Sequence[int], draw: Draw) -> Tensor:
         """x_t [N, C, H, W] of the images with these indices."""
         ...
 
@@ -27,7 +30,7 @@ class FromNoise:
 
     t = None
 
-    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+    def x_t(self, schedule: NoiseSchedule, indices: Sequence[int], draw: Draw) -> Tensor:
         return draw(indices)
 
 
@@ -43,7 +46,7 @@ class FromImage:
         self.x_0 = x_0
         self.t = t
 
-    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
+    def x_t(self, schedule: NoiseSchedule, indices: Sequence[int], draw: Draw) -> Tensor:
         eps = draw(indices)
         return q_sample(schedule, self.x_0.to(eps).expand_as(eps), _all(self.t, eps), eps)
 
@@ -73,9 +76,9 @@ class Between:
         self.t = t
         self.n = n
 
-    def x_t(self, schedule: NoiseSchedule, indices: range, draw: Draw) -> Tensor:
-        if indices.stop > self.n:
-            raise ValueError(f"n={self.n}: there is no image {indices.stop - 1} between the two images")
+    def x_t(self, schedule: NoiseSchedule, indices: Sequence[int], draw: Draw) -> Tensor:
+        if max(indices, default=0) >= self.n:
+            raise ValueError(f"n={self.n}: there is no image {max(indices)} between the two images")
         eps_first, eps_last = draw(range(2))
         points = [i / (self.n - 1) for i in indices]
         share = torch.tensor(points, device=eps_first.device).view(-1, 1, 1, 1)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.process import NoiseSchedule
@@ -31,12 +33,14 @@ def check_combination(
     Raises:
         ValueError: naming the two settings that do not go together, and the nearest that do.
     """
-    if not objective.defined_at_zero_snr and float(schedule.alphas_cumprod[-1]) == 0:
+    # what float32 cannot tell from 0 is 0: the losses divide by it
+    ends_at_zero_snr = float(schedule.snr[-1]) < torch.finfo(torch.float32).tiny
+    if ends_at_zero_snr and not objective.defined_at_zero_snr:
         raise ValueError(
             f"objective: {_name(objective)} says nothing about x_0 where the schedule ends at zero SNR; use "
             "objective=v or objective=x_0, or a schedule with schedule.zero_terminal_snr=false"
         )
-    if not weighting.trains_zero_snr and float(schedule.alphas_cumprod[-1]) == 0:
+    if ends_at_zero_snr and not weighting.trains_zero_snr:
         raise ValueError(
             f"weighting: {_name(weighting)} gives no weight to zero SNR, where the schedule ends and "
             "sampling starts; use weighting=simple, or a schedule with schedule.zero_terminal_snr=false"

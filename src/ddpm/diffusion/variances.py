@@ -34,7 +34,7 @@ class FixedSmall:
     outputs = 0
 
     def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        return schedule.lookup("posterior_variance_positive", t, x_t).log()
+        return schedule.lookup("log_posterior_variance", t, x_t)
 
 
 class FixedLarge:
@@ -46,9 +46,8 @@ class FixedLarge:
     outputs = 0
 
     def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        first = schedule.lookup("posterior_variance_positive", t, x_t)
-        beta = schedule.lookup("betas", t, x_t)
-        return torch.where(t.view(first.shape) == 0, first, beta).log()
+        first = schedule.lookup("log_posterior_variance", t, x_t)
+        return torch.where(t.view(first.shape) == 0, first, schedule.lookup("log_betas", t, x_t))
 
 
 class Learned:
@@ -71,6 +70,5 @@ class LearnedRange:
     outputs = 1
 
     def log_variance(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        smallest = schedule.lookup("posterior_variance_positive", t, x_t).log()
-        largest = schedule.lookup("betas", t, x_t).log()
-        return smallest + (output + 1) / 2 * (largest - smallest)
+        smallest = schedule.lookup("log_posterior_variance", t, x_t)
+        return smallest + (output + 1) / 2 * schedule.lookup("log_variance_range", t, x_t)

@@ -100,7 +100,7 @@ around.
 def apply_each(layers: Sequence[nn.Linear], x: Tensor) -> Sequence[Tensor]:
     """Every layer's output of the same x [B, D], in order: each [B, D'].
 
-    Small layers in one product: it saves 1.4 ms of a step of the digits' network. For the largest network of
+    Small layers in one product: it saves 1.4 ms of a step of the digits' network. For ADM's network of
     64x64 images at batch 1, putting the weights side by side would take ten times as long as the products.
     Layers that replaced linear ones, such as adapters, are called as they are.
     """

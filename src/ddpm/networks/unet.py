@@ -179,19 +179,8 @@ class UNet(nn.Module):
         zero(self.conv_out)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict from x_t.
-
-        Args:
-            x: x_t, float [B, in_channels, H, W].
-            t: timesteps, int64 [B].
-            labels: classes, int64 [B], -1 for none, which adds nothing to the time; None is -1 for all.
-
-        Returns:
-            [B, out_channels, H, W].
-
-        Raises:
-            ValueError: where height or width is no multiple of `size_multiple`, or an unconditional network
-                is given labels.
+        """Predict from x_t [B, in_channels, H, W], t [B] and labels [B], as `ddpm.networks` says: the output
+        [B, out_channels, H, W]. No label adds nothing to the time.
         """
         check_size(x, self.size_multiple)
         check_labels(labels, self.num_classes)

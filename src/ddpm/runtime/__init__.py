@@ -1,1 +1,1 @@
-"""What is said about devices: precision, layout, memory, arithmetic, progress on the terminal."""
+"""What is said about devices: which computes and how, its memory and its speed; progress on the terminal."""

@@ -13,9 +13,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ddpm.runtime.computing import DTYPES
 from ddpm.runtime.device import wait
 
 log = logging.getLogger(__name__)
+
+SMALLEST, LARGEST = 1024, 8192
+"""Rows and columns of the products that a device is measured by."""
+
+ENOUGH = 0.003
+"""Seconds; a product that takes so long shows what the device can do."""
 
 STEP = 3
 """A training step takes this many times the arithmetic of the forward pass: going back, each layer multiplies
@@ -23,7 +30,7 @@ twice, for its input and for its weights."""
 
 
 def flops_per_image(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Floating-point operations of a forward pass for one picture; a multiplication and an addition are two.
+    """Floating-point operations of a forward pass for one image; a multiplication and an addition are two.
 
     Counted is what is multiplied with weights, in convolutions and matrix products, by the layers as they are
     written; a device may know a shorter way. Batched products, which attention makes of features alone, are
@@ -46,7 +53,7 @@ def flops_per_image(network: nn.Module, image_shape: tuple[int, int, int]) -> fl
 
 
 def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Most bytes that a forward pass holds at once beside the weights, for each picture of a batch, in
+    """Most bytes that a forward pass holds at once beside the weights, for each image of a batch, in
     float32, where nothing is kept for a backward pass.
 
     Args:
@@ -66,7 +73,7 @@ class _LiveBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.most = 0
-        self._live: dict[weakref.ref, int] = {}
+        self._live: dict[weakref.ref[torch.UntypedStorage], int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -84,7 +91,7 @@ def _storages(tensors: Any) -> list[torch.UntypedStorage]:
 
 @torch.no_grad()
 def _run_on_shapes(
-    network: nn.Module, image_shape: tuple[int, int, int], images: int, context: AbstractContextManager
+    network: nn.Module, image_shape: tuple[int, int, int], images: int, context: AbstractContextManager[Any]
 ) -> bool:
     """Run a copy of a network that has shapes in place of values, within `context`: no time, no memory.
 
@@ -107,21 +114,28 @@ def _run_on_shapes(
 def matmul_peak(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of a large matrix product, measured: the best of a few.
 
-    Takes well under a tenth of a second.
+    Large is what the device is busy with for `ENOUGH` seconds, so that starting it does not count: 1024 rows
+    and columns on a CPU of a few cores, 8192 on a GPU of a data centre. Takes about a tenth of a second.
 
     Args:
         device: to measure.
-        precision: "32-true" or "bf16-mixed", whose products are of bfloat16.
+        precision: one of `ddpm.runtime.computing.DTYPES`; products are of that type.
     """
-    size = 1024 if device.type == "cpu" else 8192
-    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    a = torch.ones(size, size, dtype=dtype, device=device)
-    best = float("inf")
+    dtype = DTYPES.get(precision, torch.float32)
     with torch.autocast(device.type, enabled=False):
-        for _ in range(5):  # the first one allocates and chooses a kernel
-            wait(device)
-            start = time.perf_counter()
-            torch.mm(a, a)
-            wait(device)
-            best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        size = SMALLEST
+        while (seconds := _seconds_a_product(size, dtype, device)) < ENOUGH and size < LARGEST:
+            size *= 2
+    return 2 * size**3 / seconds
+
+
+def _seconds_a_product(size: int, dtype: torch.dtype, device: torch.device) -> float:
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    best = math.inf
+    for _ in range(5):  # the first one allocates and chooses a kernel
+        wait(device)
+        start = time.perf_counter()
+        torch.mm(a, a)
+        wait(device)
+        best = min(best, time.perf_counter() - start)
+    return best

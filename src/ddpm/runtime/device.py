@@ -3,8 +3,18 @@
 import torch
 
 
-def trains_on(accelerator: str) -> torch.device:
-    """The kind of device that Lightning's `accelerator` means on this machine."""
+def default_device() -> torch.device:
+    """The device that a program takes by itself: an NVIDIA or AMD GPU, else a Mac's, else the CPU."""
+    return device_of("auto")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The kind of device that Lightning's `accelerator` means on this machine.
+
+    Args:
+        accelerator: "auto", "gpu", "cuda", "mps" or "cpu". What this machine has not got is the CPU; to
+            refuse it is Lightning's.
+    """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda")
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
@@ -13,7 +23,7 @@ def trains_on(accelerator: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices of bfloat16 in hardware."""
+    """Whether it is known that the device multiplies matrices of bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -23,13 +33,6 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all it was given."""
+    """Until the device has done all that was asked of it, so that a clock can be read."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize()
-
-
-def default_device() -> torch.device:
-    """Where to compute when nobody says: an NVIDIA GPU, a Mac's, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -65,7 +65,7 @@ class Drawing:
         self.weights = weights
         self.labels = labels
         self.guidance = guidance or model.guidance
-        self.start = start or FromNoise()
+        self.start: Start = start or FromNoise()
         self.known = known
         _, height, width = model.image_shape
         check_request(
@@ -76,7 +76,7 @@ class Drawing:
             labels=labels,
             num_classes=model.num_classes,
             image_size=(height, width),
-            mask_size=None if known is None else tuple(known.mask.shape[-2:]),
+            mask_size=None if known is None else (known.mask.shape[-2], known.mask.shape[-1]),
         )
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm.data.augmentation import normalize
-from ddpm.data.module import Batch
+from ddpm.data.batches import Batch
 from ddpm.networks.inputs import NO_LABEL
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,8 @@ class Counted:
             least, most = (int(value) for value in labels.aminmax())
             if not NO_LABEL <= least <= most < self.num_classes:
                 raise ValueError(
-                    f"labels are {least} to {most}; classes are 0 to {self.num_classes - 1}, and {NO_LABEL} "
-                    "is none"
+                    f"labels are {least} to {most}; classes are 0 to {self.num_classes - 1}, and "
+                    f"{NO_LABEL} is none"
                 )
 
 
@@ -116,11 +116,13 @@ def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:
         parts = batch if isinstance(batch, list | tuple) else [batch]
         fits = len(parts) in (1, 2)
     if not fits or not all(isinstance(part, Tensor) for part in parts):
-        held = (
-            sorted(map(str, batch)) if isinstance(batch, Mapping) else [type(part).__name__ for part in parts]
-        )
+        held = [str(key) for key in batch] if isinstance(batch, Mapping) else [_kind(part) for part in parts]
         raise ValueError(
             "a batch must be a tensor of images, (images, labels), or a mapping with image and label; this "
             f"is a {type(batch).__name__} of {', '.join(held) or 'nothing'}"
         )
     return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def _kind(part: Any) -> str:
+    return type(part).__name__

@@ -19,7 +19,8 @@ def why_it_ended(trainer: Trainer) -> str | None:
             return f"trainer.max_time is over, {callback.duration}"
     for callback in callbacks:
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
-            return f"EarlyStopping: {callback.stopping_reason_message}"
+            reason = callback.stopping_reason_message.removesuffix("Signaling Trainer to stop.").strip()
+            return f"EarlyStopping: {reason}"
     if trainer.should_stop:
         return "a callback asked for it (trainer.should_stop)"
     if max_epochs is not None and 0 <= max_epochs <= trainer.current_epoch:

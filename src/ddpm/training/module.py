@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ddpm.data.augmentation import Augmentation
-from ddpm.data.module import Batch
+from ddpm.data.batches import Batch
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Epsilon, Objective
@@ -38,12 +38,9 @@ from ddpm.training.gradients import clip_by_norm, clip_by_value, global_norm
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
-from ddpm.training.optimizers import MakeOptimizer, make_optimizer
+from ddpm.training.optimizers import ADAM, MakeOptimizer, make_optimizer
 
 GOLDEN_RATIO = 0.6180339887498949
-
-ADAM: MakeOptimizer = partial(Adam, lr=2e-4, fused=True)
-"""The paper's optimizer."""
 
 
 class DDPM(LightningModule):
@@ -62,7 +59,8 @@ class DDPM(LightningModule):
         timesteps: how training timesteps are drawn; uniformly by default.
         sampler: the reverse process that `sample` runs; ancestral sampling by default.
         guidance: how the class steers `sample`; not at all by default.
-        optimizer: made of the parameters when training begins: a partial of any class of `torch.optim`.
+        optimizer: made of the parameters when training begins: a partial of any class of `torch.optim`; the
+            paper's Adam by default.
         lr_schedule: made of the optimizer then: a partial of a function of `ddpm.training.lr_schedules` or of
             a class of `torch.optim.lr_scheduler`, and stepped once an optimizer step (`ReduceLROnPlateau`:
             once a validation, by val/loss). The rate is constant by default.
@@ -143,7 +141,7 @@ class DDPM(LightningModule):
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
         self._scaler: Any = None  # of the losses, in half precision
-        self._logs_losses = False
+        self._log_every = 0  # steps between losses in the logs; 0 where a callback logs them
         self._logged_step = 0
         self._begins_lr_schedule = False
         self._validated = False
@@ -180,9 +178,9 @@ class DDPM(LightningModule):
         batch, stratum, strata = self._in_training(batch, batch_idx, micro_batch)
         seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
         num_timesteps = self.schedule.num_timesteps
-        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.places)
+        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.indices)
         t = self.timesteps.draw(u, num_timesteps, stratum, strata)
-        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.places, self.image_shape)
+        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.indices, self.image_shape)
         losses = self.losses(batch.x_0, t, eps, batch.labels)
         if self.timesteps.adapts:
             self._seen.append(torch.stack([t.float(), losses.detach()]))
@@ -200,7 +198,7 @@ class DDPM(LightningModule):
         accumulation = self.trainer.accumulate_grad_batches
         if isinstance(batch, Batch):
             self.images_per_step = len(batch.x_0) * world_size * accumulation
-            return batch, batch.places, self.images_per_step
+            return batch, batch.indices, self.images_per_step
         counted = self._counted(
             batch,
             step=self.trainer.global_step,
@@ -210,7 +208,7 @@ class DDPM(LightningModule):
             world_size=world_size,
         )
         if counted.labels is not None:
-            labels = self._drop.drop_labels(counted.labels, counted.step, counted.places)
+            labels = self._drop.drop_labels(counted.labels, counted.step, counted.indices)
             counted = counted._replace(labels=labels)
         size = len(counted.x_0)
         self.images_per_step = size * world_size * accumulation
@@ -251,8 +249,9 @@ class DDPM(LightningModule):
                 group.update(fresh)
             self._begins_lr_schedule = False
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        ours = any(isinstance(callback, TrainingRows) for callback in self.trainer.callbacks)
-        self._logs_losses = self.trainer.log_every_n_steps > 0 and not ours
+        trainer: Any = self.trainer  # some of its attributes have no types
+        ours = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
+        self._log_every = 0 if ours else trainer.log_every_n_steps
         self._logged_step = self.trainer.global_step
 
     def configure_gradient_clipping(
@@ -286,7 +285,8 @@ class DDPM(LightningModule):
             clip_by_norm(gradients, norm, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        self.learning_rate = self.optimizers().param_groups[0]["lr"]
+        optimizer: Any = self.optimizers()
+        self.learning_rate = optimizer.param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
         for parameter in self._parameters_of_network:
             parameter.grad = None  # at once, so that the next forward pass has their memory
@@ -311,19 +311,19 @@ class DDPM(LightningModule):
         """
         mine = torch.stack(self._seen)  # [micro-batches, 2, B]
         self._seen.clear()
-        everyone = self.all_gather(mine).view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
+        gathered: Any = self.all_gather(mine)
+        everyone = gathered.view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
         t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as indices lie: ranks within micro-batches
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
     # Losses in the logs of a trainer that has none of our callbacks
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        since = self.trainer.global_step - self._logged_step
-        if self._logs_losses and since >= self.trainer.log_every_n_steps:
+        if self._log_every and self.trainer.global_step - self._logged_step >= self._log_every:
             self._log_losses()
 
     def on_train_epoch_end(self) -> None:
-        if self._logs_losses:
+        if self._log_every:
             self._log_losses()
 
     def _log_losses(self) -> None:
@@ -359,8 +359,9 @@ class DDPM(LightningModule):
         number of neighbours is spread evenly.
         """
         if isinstance(batch, Batch):
-            total = len(self.trainer.datamodule.data_set.validation)
-            u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places))) + 0.5) / total
+            trainer: Any = self.trainer
+            total = len(trainer.datamodule.data_set.validation)
+            u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.indices))) + 0.5) / total
         else:
             batch = self._counted_in_evaluation(
                 batch,
@@ -370,9 +371,9 @@ class DDPM(LightningModule):
                 rank=self.global_rank,
                 world_size=self.trainer.world_size,
             )
-            u = torch.from_numpy((np.asarray(batch.places) + 0.5) * GOLDEN_RATIO % 1)
+            u = torch.from_numpy((np.asarray(batch.indices) + 0.5) * GOLDEN_RATIO % 1)
         t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u may be float64: on the CPU
-        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.places, self.image_shape)
+        eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
             mean.add(losses.sum(), count=len(t))
@@ -462,8 +463,7 @@ class DDPM(LightningModule):
                     stack.callback(torch.clear_autocast_cache)
                     stack.enter_context(self.ema.swapped_in())
                     torch.clear_autocast_cache()
-                if self.computing.precision == "bf16-mixed":
-                    stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+                stack.enter_context(self.computing.autocast(self.device))
                 if self._compiled:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
                 yield
@@ -573,7 +573,7 @@ class DDPM(LightningModule):
                 f"{checkpoint_path}: was made by hand and holds no configuration; give network=, schedule=, "
                 "image_shape= and what else the module was made of"
             )
-        module = rebuild(checkpoint, allow_targets, **arguments)
+        module: Any = rebuild(checkpoint, allow_targets, **arguments)
         return module if map_location is None else module.to(map_location)
 
 

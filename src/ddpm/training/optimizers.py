@@ -1,12 +1,22 @@
 """Any optimizer of torch, made when training begins."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from torch.nn import Parameter
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS, Adam, Optimizer, SparseAdam
 
 MakeOptimizer = Callable[[Iterable[Parameter]], Optimizer]
 """An optimizer that waits for its parameters, such as a partial of a class of `torch.optim`."""
+
+ADAM: MakeOptimizer = partial(Adam, lr=2e-4, fused=True)
+"""The paper's (Ho et al. 2020, appendix B)."""
+
+UNFIT: dict[type[Optimizer], str] = {
+    LBFGS: "to compute the loss several times a step, each time on the same noise",
+    SparseAdam: "sparse gradients, and a network has dense ones",
+}
+"""Optimizers that cannot train here, with what they need."""
 
 
 def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Optimizer:
@@ -19,9 +29,7 @@ def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Opti
     if rate is not None and not rate > 0:
         raise ValueError(f"optimizer.lr={rate} must be above 0")
     optimizer = make(parameters)
-    if isinstance(optimizer, LBFGS):
-        raise ValueError(
-            "optimizer: LBFGS computes the loss several times a step, which is not possible here; use one "
-            "that needs the gradients alone, such as optimizer=adam"
-        )
+    for kind, needs in UNFIT.items():
+        if isinstance(optimizer, kind):
+            raise ValueError(f"optimizer: {kind.__name__} needs {needs}; use another, such as optimizer=adam")
     return optimizer

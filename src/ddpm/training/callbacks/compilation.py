@@ -23,13 +23,13 @@ class Compilation(Callback):
         self.cache = keep_compiled(cache)
         self._since: float | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         log.info(COMPILING)
         pl_module.compile_network()
         self._since = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._since is not None:
             took = time.monotonic() - self._since

@@ -1,5 +1,7 @@
 """Every value of every logger at the number of completed optimizer steps."""
 
+from typing import Any
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ddpm.training.loggers import at_completed_steps
@@ -7,9 +9,18 @@ from ddpm.training.loggers import at_completed_steps
 
 class CompletedSteps(Callback):
     """Has all loggers of the trainer write at completed optimizer steps, whoever logs; see
-    `at_completed_steps`.
+    `at_completed_steps`. The first of the callbacks.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for logger in trainer.loggers:
             at_completed_steps(logger, trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Where a run goes on from a checkpoint of a training's end, Lightning counts one step too many, and
+        would write what is logged every n steps beside the rows of every n steps.
+        """
+        loop = trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped = min(loop._batches_that_stepped, trainer.global_step)

@@ -4,6 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.runtime.progress import Countdown
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
+from ddpm.training.callbacks.scalars import writes_row
 
 SHOWN = (
     ("train/loss", "loss", 4, ""),
@@ -28,7 +29,7 @@ class TrainingProgress(EveryNSteps):
         if self._countdown is None:
             return
         text = None
-        if trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
+        if writes_row(trainer, step):
             latest = trainer.callback_metrics
             text = "  ".join(
                 f"{label} {float(latest[name]):.{digits}f}{unit}"

@@ -76,12 +76,13 @@ class SampleGrids(EveryNSteps):
 
     def _of_last_grid(self, module: Any) -> Sampler:
         """The run's own sampler, or that of the other grids where its time would be out of proportion."""
+        own: Sampler = module.sampler
         if self.final != "auto":
-            return module.sampler
+            return own
         training = time.monotonic() - self._began
-        seconds = seconds_to_sample(module, range(self.n), module.sampler)
+        seconds = seconds_to_sample(module, range(self.n), own)
         if seconds <= SHARE * training:
-            return module.sampler
+            return own
         log.info(
             "the last grid is drawn by callbacks.samples.sampler: the run's own sampler would take about %s, "
             "and training took %s; callbacks.samples.final=true has it all the same",

@@ -14,6 +14,12 @@ from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
 
 
+def writes_row(trainer: Any, step: int) -> bool:
+    """Whether the scalars of this step are written; `trainer.log_every_n_steps` is 0 where none are."""
+    every: int = trainer.log_every_n_steps
+    return every > 0 and step % every == 0
+
+
 class TrainingRows(EveryNSteps):
     """Logs the training loss, its gradient's norm, the learning rate and the speed, every
     `log_every_n_steps`.
@@ -36,7 +42,7 @@ class TrainingRows(EveryNSteps):
         self._last_step, self._last_time = trainer.global_step, time.perf_counter()
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        if trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
+        if writes_row(trainer, step):
             self._log(trainer, module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,14 +62,14 @@ class TrainingRows(EveryNSteps):
         row = reduce(means)
         row["train/learning_rate"] = module.learning_rate
         steps_per_second = (step - self._last_step) / elapsed
-        flops = steps_per_second * trainer.datamodule.batch_size * STEP * module.flops_per_image
-        row |= {
-            "perf/steps_per_second": steps_per_second,
-            "perf/images_per_second": steps_per_second * trainer.datamodule.batch_size,
-            "perf/flops_per_second": flops,
-            "perf/mfu": flops / self._peak,
-            "perf/peak_memory_gib": self._peak_memory(trainer, module),
-        }
+        row["perf/steps_per_second"] = steps_per_second
+        if trainer.datamodule is not None:  # a loader of one's own does not tell its batch size
+            images_per_second = steps_per_second * trainer.datamodule.batch_size
+            flops = images_per_second * STEP * module.flops_per_image
+            row["perf/images_per_second"] = images_per_second
+            row["perf/flops_per_second"] = flops
+            row["perf/mfu"] = flops / self._peak
+        row["perf/peak_memory_gib"] = self._peak_memory(trainer, module)
         self._last_step, self._last_time = step, now
         log_scalars(trainer, row)
 

@@ -21,7 +21,7 @@ def at_completed_steps(logger: Logger, trainer: Trainer) -> None:
     It is done on the instance, since the loggers are anybody's. A step that a person gives stays, and so does
     everything outside of fitting. Doing it twice is doing it once.
     """
-    log_metrics = logger.log_metrics
+    log_metrics: Callable[..., None] = logger.log_metrics
     if hasattr(log_metrics, "at_completed_steps"):
         return
 

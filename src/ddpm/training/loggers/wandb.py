@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
 
-MODES = {
+Mode = Literal["offline", "online", "disabled"]
+
+MODES: dict[str, Mode] = {
     "offline": "offline",
     "online": "online",
     "disabled": "disabled",

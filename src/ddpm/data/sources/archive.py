@@ -1,9 +1,10 @@
-"""Pictures in a zip or tar file, which is never unpacked."""
+"""Images in a zip or tar file, which is never unpacked."""
 
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -11,93 +12,68 @@ from typing import IO
 import numpy as np
 
 from ddpm.data import cache
-from ddpm.data.decoding import Source, check_channels, check_on_error, decode_all, parse_size, short
-from ddpm.data.folder import existing_file, labels_of
-from ddpm.data.module import ImageDataModule
-from ddpm.data.pictures import DataSet, check_fraction, scattered
+from ddpm.data.decoding import Encoded, check_channels, decode_all, parse_size, short
+from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data.images import DataSet
+from ddpm.data.paths import existing_file
 from ddpm.data.preparation import Found, prepared
+from ddpm.data.skipped import check_on_error
+from ddpm.data.sources.folder import labels_of
 
 MOST_BYTES = 256 << 20
 """A member that unpacks to more is refused: it would fill the memory."""
 
 
-class Archive(ImageDataModule):
-    """All pictures of a zip or tar file, compressed or not, as `Folder` would find them after unpacking.
+@dataclass(frozen=True)
+class Archive:
+    """All images of a zip or tar file, compressed or not, as `Folder` would find them after unpacking.
 
-    Nothing is unpacked to disk: members are read one after the other, and the prepared pictures are kept in
-    the cache.
+    Nothing is unpacked to disk: members are read one after the other, and the prepared images are kept in the
+    cache.
 
     Args:
         path: the file; `~` is the home directory.
         image_size: pixels, or [height, width]; the shorter side is resized to fit, and the middle is kept.
-        batch_size: pictures an optimizer step, over all devices.
-        channels: 1 or 3; None is 1 if every picture is grey, else 3.
-        validation_fraction: share of the pictures that is held out, in [0, 1).
-        on_error: what to do about a member that is no picture: `skip` names it in a warning and lists it in
-            `data_set.skipped`, `fail` refuses it.
-        cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
-        horizontal_flip: mirror every other picture, at random, in training.
-        dequantize: spread each level of brightness over its width by uniform noise, in training.
-        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
-        device_share: the set lives on the device if it takes at most this share of its memory.
-        num_workers: processes that prepare batches of a set that does not.
-        seed: of the run.
+        channels: 1 or 3; None is 1 if every image is grey, else 3.
+        validation_fraction: share of the images that is held out, in [0, 1).
+        on_error: what to do about a member that is no image: `skip` names it in a warning and lists it in
+            `skipped`, `fail` refuses it.
+        cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
 
     Raises:
-        ValueError: for settings that cannot be; from `data_set`, where there is no such file, it is damaged,
-            or there is no picture in it.
+        ValueError: for settings that cannot be; from `read`, where there is no such file, it is damaged, or
+            there is no image in it.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        image_size: int | Sequence[int],
-        batch_size: int = 64,
-        *,
-        channels: int | None = None,
-        validation_fraction: float = 0.1,
-        on_error: str = "skip",
-        cache_dir: str | Path | None = None,
-        horizontal_flip: bool = True,
-        dequantize: bool = False,
-        label_drop: float = 0.0,
-        device_share: float = 0.25,
-        num_workers: int = 2,
-        seed: int = 0,
-    ):
-        super().__init__(
-            batch_size=batch_size,
-            horizontal_flip=horizontal_flip,
-            dequantize=dequantize,
-            label_drop=label_drop,
-            device_share=device_share,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        check_channels(channels)
-        check_fraction(validation_fraction)
-        check_on_error(on_error)
-        self.path = path
-        self.size = parse_size(image_size)
-        self.channels = channels
-        self.validation_fraction = validation_fraction
-        self.on_error = on_error
-        self.cache_dir = cache_dir
+    path: str | Path
+    image_size: int | Sequence[int]
+    _: KW_ONLY
+    channels: int | None = None
+    validation_fraction: float = 0.1
+    on_error: str = "skip"
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        parse_size(self.image_size)
+        check_channels(self.channels)
+        check_fraction(self.validation_fraction)
+        check_on_error(self.on_error)
 
     def read(self) -> DataSet:
         file = existing_file(self.path).resolve()
-        settings = {"archive": True, "size": self.size, "channels": self.channels}
+        size = parse_size(self.image_size)
+        settings = {"archive": True, "size": size, "channels": self.channels}
         with ExitStack() as stack:
             return prepared(
                 self.cache_dir,
                 file.stem,
                 cache.key(settings, [cache.state(file)]),
-                lambda _: self._find(file, stack),
+                lambda _: self._find(file, size, stack),
                 on_error=self.on_error,
                 validation_fraction=self.validation_fraction,
             )
 
-    def _find(self, file: Path, stack: ExitStack) -> Found:
+    def _find(self, file: Path, size: tuple[int, int], stack: ExitStack) -> Found:
         try:
             members = _members(file, stack)
         except Exception as error:  # each part of a damaged archive raises errors of its own
@@ -107,19 +83,19 @@ class Archive(ImageDataModule):
         members = [(name, read) for name, read in members if _is_visible(name)]
         names = [name for name, _ in members]
         by_name = sorted(range(len(names)), key=names.__getitem__)
-        places = np.empty(len(names), np.int64)
-        places[by_name] = scattered(len(names))
+        positions = np.empty(len(names), np.int64)
+        positions[by_name] = scattered(len(names))
         found = f"none of the {len(names)} files in it can be read" if names else "it holds no files"
         return Found(
-            decode_all(((f"{self.path}/{name}", read()) for name, read in members), self.size, self.channels),
-            places=places,
+            decode_all(((f"{self.path}/{name}", read()) for name, read in members), size, self.channels),
+            positions=positions,
             label=lambda kept: labels_of([names[index] for index in kept], names, self.path),
-            nothing=f"data.path={self.path}: {found}; name an archive of pictures",
+            nothing=f"data.path={self.path}: {found}; name an archive of images",
             channels=self.channels,
         )
 
 
-Member = tuple[str, Callable[[], Source | str]]
+Member = tuple[str, Callable[[], Encoded | str]]
 """Name of a file in an archive, and what reads it: its contents, or the reason why there are none."""
 
 
@@ -150,7 +126,7 @@ def _members(file: Path, stack: ExitStack) -> list[Member]:
     ]
 
 
-def _read(name: str, size: int, opened: Callable[[], IO[bytes]]) -> Source | str:
+def _read(name: str, size: int, opened: Callable[[], IO[bytes] | None]) -> Encoded | str:
     if name.startswith("/") or ".." in name.split("/"):
         return "its name leads out of the archive"
     if size > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""Zip and tar: the same pictures as in the folder that was packed, and nothing else."""
+"""Zip and tar: the same images as in the folder that was packed, and nothing else."""
 
 import io
 import tarfile
@@ -12,25 +12,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm.data.archive import Archive
 from ddpm.data.decoding import Decoded, decode_or_reason
-from ddpm.data.folder import Folder
+from ddpm.data.sources.archive import Archive
+from ddpm.data.sources.folder import Folder
 
 
-def picture(level: int, file_format: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:
+def encoded(level: int, file_format: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, (level, 1, 2)).save(buffer, file_format)
     return buffer.getvalue()
 
 
 FILES = {
-    "cat/2.png": picture(1),
-    "cat/10.jpg": picture(2, "JPEG"),
-    "cat/deep/down/b.png": picture(3),
-    "dog/a.png": picture(4),
-    "dog/A.png": picture(5),
-    "owl-x/a.png": picture(6),
-    ".hidden/a.png": picture(7),
+    "cat/2.png": encoded(1),
+    "cat/10.jpg": encoded(2, "JPEG"),
+    "cat/deep/down/b.png": encoded(3),
+    "dog/a.png": encoded(4),
+    "dog/A.png": encoded(5),
+    "owl-x/a.png": encoded(6),
+    ".hidden/a.png": encoded(7),
     "README": b"words",
 }
 
@@ -56,7 +56,7 @@ KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz"]
 def levels(data: Archive) -> set[int]:
     return {
         int(level)
-        for part in (data.data_set.train, data.data_set.validation)
+        for part in (data.read().train, data.read().validation)
         for level in part.images[:, 0, 0, 0]
     }
 
@@ -69,19 +69,19 @@ def test_an_archive_holds_what_the_folder_does(tmp_path: Path, kind: str):
     backwards = dict(reversed(FILES.items()))
     packed = Archive(pack(tmp_path / kind, backwards), 8, validation_fraction=0.3)
     folder = Folder(tmp_path / "folder", 8, validation_fraction=0.3)
-    assert packed.data_set.classes == folder.data_set.classes == ["cat", "dog", "owl-x"]
-    np.testing.assert_array_equal(packed.data_set.train.images, folder.data_set.train.images)
-    np.testing.assert_array_equal(packed.data_set.train.labels, folder.data_set.train.labels)
+    assert packed.read().classes == folder.read().classes == ["cat", "dog", "owl-x"]
+    np.testing.assert_array_equal(packed.read().train.images, folder.read().train.images)
+    np.testing.assert_array_equal(packed.read().train.labels, folder.read().train.labels)
     assert packed.fingerprint == folder.fingerprint
     assert [name.split("/")[-1] for name, _ in packed.skipped] == ["README"]
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_names_that_lead_out_are_not_followed(tmp_path: Path, kind: str):
-    """Nothing is written, and their pictures are refused by name."""
+    """Nothing is written, and their images are refused by name."""
     (tmp_path / "in").mkdir()
     bad = ["../up.png", "cat/../../up.png", "/root.png"]
-    path = pack(tmp_path / "in" / kind, {"cat/a.png": picture(1), **{name: picture(9) for name in bad}})
+    path = pack(tmp_path / "in" / kind, {"cat/a.png": encoded(1), **{name: encoded(9) for name in bad}})
     before = sorted(tmp_path.rglob("*"))
     data = Archive(path, 8)
     assert levels(data) == {1}
@@ -89,24 +89,24 @@ def test_names_that_lead_out_are_not_followed(tmp_path: Path, kind: str):
     assert "../up.png" in data.skipped[0][0]
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError, match=r"data\.on_error=fail: .*\.\./up\.png cannot be read .*leads out"):
-        _ = Archive(path, 8, on_error="fail").data_set
+        Archive(path, 8, on_error="fail").read()
 
 
 def test_links_and_devices_are_not_followed(tmp_path: Path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        (tmp_path / "x.png").write_bytes(picture(1))
+        (tmp_path / "x.png").write_bytes(encoded(1))
         archive.add(tmp_path / "x.png", "a.png")
         for kind, name in ((tarfile.SYMTYPE, "link.png"), (tarfile.CHRTYPE, "device.png")):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, str(tmp_path / "x.png")
             archive.addfile(member)
     data = Archive(tmp_path / "a.tar", 8)
-    assert len(data.data_set.train) == 1
+    assert len(data.read().train) == 1
     assert [reason for _, reason in data.skipped] == ["a link or a device, not a file"] * 2
 
 
 def test_members_that_cannot_be_read_are_named(tmp_path: Path):
-    files = {"a/1.png": picture(1), "a/2.png": b"", "a/3.png": b"words", "a/4.png": picture(2)[:45]}
+    files = {"a/1.png": encoded(1), "a/2.png": b"", "a/3.png": b"words", "a/4.png": encoded(2)[:45]}
     path = pack(tmp_path / "a.zip", files)
     data = Archive(path, 8)
     assert levels(data) == {1}
@@ -116,31 +116,31 @@ def test_members_that_cannot_be_read_are_named(tmp_path: Path):
     contents[start : start + 10] = bytes(10)
     path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"data\.path=.*a\.zip: none of the 4 files in it can be read"):
-        _ = Archive(path, 8, cache_dir=tmp_path / "another").data_set
+        Archive(path, 8, cache_dir=tmp_path / "another").read()
 
 
 def test_a_member_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ddpm.data.archive.MOST_BYTES", 10_000)
-    path = pack(tmp_path / "a.zip", {"a.png": picture(1), "b.png": bytes(10_001)})
-    assert Archive(path, 8).skipped == [
+    monkeypatch.setattr("ddpm.data.sources.archive.MOST_BYTES", 10_000)
+    path = pack(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": bytes(10_001)})
+    assert Archive(path, 8).read().skipped == [
         (f"{path}/b.png", "it unpacks to 10,001 bytes; at most 10,000 are read")
     ]
 
 
 def test_locked_members_are_named(tmp_path: Path):
-    path = pack(tmp_path / "a.zip", {"a.png": picture(1), "b.png": picture(2)})
+    path = pack(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": encoded(2)})
     contents = bytearray(path.read_bytes())
     for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         contents[contents.rindex(mark) + offset] |= 1  # as an encrypting program would mark it
     path.write_bytes(contents)
-    [(name, reason)] = Archive(path, 8).skipped
+    [(name, reason)] = Archive(path, 8).read().skipped
     assert name.endswith("b.png")
     assert "encrypted" in reason
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_archives_that_break_off_are_refused(tmp_path: Path, kind: str):
-    path = pack(tmp_path / kind, {f"{i}.png": picture(i) for i in range(40)})
+    path = pack(tmp_path / kind, {f"{i}.png": encoded(i) for i in range(40)})
     whole = path.read_bytes()
     lengths = [0, 10, len(whole) // 3, len(whole) // 2, len(whole) * 2 // 3]
     if kind == "a.tar":
@@ -149,7 +149,7 @@ def test_archives_that_break_off_are_refused(tmp_path: Path, kind: str):
     for length in lengths:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=rf"data\.path=.*{kind} is no zip or tar file, or damaged"):
-            _ = Archive(path, 8).data_set
+            Archive(path, 8).read()
 
 
 def test_a_tar_with_damage_in_its_middle_is_refused(tmp_path: Path):
@@ -160,13 +160,13 @@ def test_a_tar_with_damage_in_its_middle_is_refused(tmp_path: Path):
     contents[start : start + 100] = b"x" * 100
     path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"breaks off after 3 members"):
-        _ = Archive(path, 8).data_set
+        Archive(path, 8).read()
 
 
 def test_nothing_in_it(tmp_path: Path):
     for kind in KINDS[:3]:
         with pytest.raises(ValueError, match=r"data\.path=.*: it holds no files; name an archive"):
-            _ = Archive(pack(tmp_path / kind, {}), 8).data_set
+            Archive(pack(tmp_path / kind, {}), 8).read()
 
 
 WHOLE = {kind: None for kind in ("a.zip", "a.tar", "a.tar.gz")}
@@ -178,7 +178,7 @@ WHOLE = {kind: None for kind in ("a.zip", "a.tar", "a.tar.gz")}
     cut=st.none() | st.integers(0, 4000),
     changes=st.lists(st.tuples(st.integers(0, 12_000), st.binary(min_size=1, max_size=12)), max_size=5),
 )
-def test_any_archive_gives_pictures_or_one_of_the_stated_errors(
+def test_any_archive_gives_images_or_one_of_the_stated_errors(
     tmp_path: Path, kind: str, cut: int | None, changes: list[tuple[int, bytes]]
 ):
     if WHOLE[kind] is None:
@@ -205,10 +205,10 @@ def test_any_archive_gives_pictures_or_one_of_the_stated_errors(
     cut=st.none() | st.integers(0, 1000),
     changes=st.lists(st.tuples(st.integers(0, 1000), st.binary(min_size=1, max_size=8)), max_size=6),
 )
-def test_any_bytes_give_a_picture_or_a_reason(
+def test_any_bytes_give_an_image_or_a_reason(
     file_format: str, cut: int | None, changes: list[tuple[int, bytes]]
 ):
-    contents = bytearray(picture(9, file_format, (16, 16)))
+    contents = bytearray(encoded(9, file_format, (16, 16)))
     for place, change in changes:
         place %= len(contents)
         contents[place : place + len(change)] = change

@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpm.data import cache
-from ddpm.data.decoding import Source, check_channels, check_on_error, decode_all, parse_size, short
-from ddpm.data.folder import existing_folder, files_below
-from ddpm.data.module import ImageDataModule
-from ddpm.data.pictures import DataSet, check_fraction, scattered
+from ddpm.data.decoding import Encoded, check_channels, decode_all, parse_size, short
+from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data.images import DataSet
+from ddpm.data.paths import existing_folder, files_below
 from ddpm.data.preparation import Found, prepared
+from ddpm.data.skipped import check_on_error
 
 if TYPE_CHECKING:
     import datasets
@@ -25,91 +27,57 @@ VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 """Splits that are the same: `datasets` gives the first name to files that are called by any of them."""
 
 
-class Hub(ImageDataModule):
+@dataclass(frozen=True)
+class Hub:
     """A data set of the Hugging Face hub, by its name there or from a copy of its files.
 
-    Without a network, what the `datasets` library has in its cache is used. The pictures are prepared once
-    and kept in a cache of our own, until the data set, or a setting that they depend on, changes.
+    Without a network, what the `datasets` library has in its cache is used. The images are prepared once and
+    kept in a cache of our own, until the data set, or a setting that they depend on, changes.
 
     Args:
         name: on the hub, as in `uoft-cs/cifar10`.
-        image_size: pixels, or [height, width], to resize and crop to; None where all pictures have one size.
-        batch_size: pictures an optimizer step, over all devices.
+        image_size: pixels, or [height, width], to resize and crop to; None where all images have one size.
         path: a folder that holds the data set, instead of a download: its parquet files as on the hub,
-            pictures in folders (train/CLASS/x.png), or what `save_to_disk` wrote.
+            images in folders (train/CLASS/x.png), or what `save_to_disk` wrote.
         subset: the configuration, in the hub's words, of a data set that has several.
-        image_column: None is the first column of pictures.
+        image_column: None is the first column of images.
         label_column: None is the first column of class labels, or one called `label` or `fine_label`, if any.
-        channels: 1 or 3; None is 1 if every picture is grey, else 3.
+        channels: 1 or 3; None is 1 if every image is grey, else 3.
         train_split: the part to train on.
         validation_split: the part to validate on; where there is none of that name, a share of `train_split`.
         validation_fraction: this share, in [0, 1).
-        on_error: what to do about a row that holds no picture: `skip` names it in a warning and lists it in
-            `data_set.skipped`, `fail` refuses it.
-        cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
-        horizontal_flip: mirror every other picture, at random, in training.
-        dequantize: spread each level of brightness over its width by uniform noise, in training.
-        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
-        device_share: the set lives on the device if it takes at most this share of its memory.
-        num_workers: processes that prepare batches of a set that does not.
-        seed: of the run.
+        on_error: what to do about a row that holds no image: `skip` names it in a warning and lists it in
+            `skipped`, `fail` refuses it.
+        cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
 
     Raises:
-        ValueError: for settings that cannot be; from `data_set`, where the data set, or what was asked of it,
-            is not there.
+        ValueError: for settings that cannot be; from `read`, where the data set, or what was asked of it, is
+            not there.
     """
 
-    def __init__(
-        self,
-        name: str,
-        image_size: int | Sequence[int] | None = None,
-        batch_size: int = 128,
-        *,
-        path: str | Path | None = None,
-        subset: str | None = None,
-        image_column: str | None = None,
-        label_column: str | None = None,
-        channels: int | None = None,
-        train_split: str = "train",
-        validation_split: str = "test",
-        validation_fraction: float = 0.1,
-        on_error: str = "skip",
-        cache_dir: str | Path | None = None,
-        horizontal_flip: bool = True,
-        dequantize: bool = False,
-        label_drop: float = 0.0,
-        device_share: float = 0.25,
-        num_workers: int = 2,
-        seed: int = 0,
-    ):
-        super().__init__(
-            batch_size=batch_size,
-            horizontal_flip=horizontal_flip,
-            dequantize=dequantize,
-            label_drop=label_drop,
-            device_share=device_share,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        check_channels(channels)
-        check_fraction(validation_fraction)
-        check_on_error(on_error)
-        self.name = name
-        self.size = None if image_size is None else parse_size(image_size)
-        self.path = path
-        self.subset = subset
-        self.image_column = image_column
-        self.label_column = label_column
-        self.channels = channels
-        self.train_split = train_split
-        self.validation_split = validation_split
-        self.validation_fraction = validation_fraction
-        self.on_error = on_error
-        self.cache_dir = cache_dir
+    name: str
+    image_size: int | Sequence[int] | None = None
+    _: KW_ONLY
+    path: str | Path | None = None
+    subset: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    channels: int | None = None
+    train_split: str = "train"
+    validation_split: str = "test"
+    validation_fraction: float = 0.1
+    on_error: str = "skip"
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        _ = self._size
+        check_channels(self.channels)
+        check_fraction(self.validation_fraction)
+        check_on_error(self.on_error)
 
     def read(self) -> DataSet:
-        settings = {
-            "size": self.size,
+        settings: dict[str, Any] = {
+            "size": self._size,
             "channels": self.channels,
             "subset": self.subset,
             "columns": [self.image_column, self.label_column],
@@ -117,21 +85,31 @@ class Hub(ImageDataModule):
         }
         if self.path is None:
             parts = self._parts(self._fetch())
-            settings["parts"] = [part._fingerprint for _, part in parts]
-            key = cache.key(settings, [])
+            key = cache.key({**settings, "parts": [part._fingerprint for _, part in parts]}, [])
+
+            def find(scratch: Path) -> Found:
+                return self._find(parts)
         else:
-            # Reading it takes seconds, so it is read only where there is something to prepare.
-            folder = existing_folder(self.path).resolve()
-            parts = None
-            key = cache.key({**settings, "folder": str(folder)}, sorted(files_below(folder)))
+            # Absolute: `datasets` takes a bare "csv" for a format, even where a folder is so called.
+            folder = existing_folder(self.path).absolute()
+            files = sorted(files_below(folder.resolve()))
+            key = cache.key({**settings, "folder": str(folder.resolve())}, files)
+
+            def find(scratch: Path) -> Found:  # reading it takes seconds, so only where there is need
+                return self._find(self._parts(self._from_disk(folder, scratch)))
+
         return prepared(
             self.cache_dir,
             self.name,
             key,
-            lambda scratch: self._find(parts or self._parts(self._from_disk(self.path, scratch))),
+            find,
             on_error=self.on_error,
             validation_fraction=self.validation_fraction,
         )
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        return None if self.image_size is None else parse_size(self.image_size)
 
     def _find(self, parts: list[tuple[str, "datasets.Dataset"]]) -> Found:
         first = parts[0][1]
@@ -140,12 +118,12 @@ class Hub(ImageDataModule):
         if label_column is not None:
             labels, classes = _labels([part for _, part in parts], label_column)
         rows = [part.num_rows for _, part in parts]
-        sources = (source for name, part in parts for source in _sources(name, part, image_column))
+        encoded = (one for name, part in parts for one in _encoded(name, part, image_column))
         return Found(
-            decode_all(sources, self.size, self.channels),
-            places=scattered(rows[0]) if len(parts) == 1 else np.arange(sum(rows)),
+            decode_all(encoded, self._size, self.channels),
+            positions=scattered(rows[0]) if len(parts) == 1 else np.arange(sum(rows)),
             label=lambda kept: (None if labels is None else labels[kept], classes),
-            nothing=f"data.image_column={image_column}: none of its {rows[0]} rows is a picture; "
+            nothing=f"data.image_column={image_column}: none of its {rows[0]} rows is an image; "
             f"the columns are {', '.join(first.column_names)}",
             cut=None if len(parts) == 1 else rows[0],
             channels=self.channels,
@@ -201,9 +179,7 @@ class Hub(ImageDataModule):
         finally:
             datasets.config.HF_HUB_OFFLINE = offline
 
-    def _from_disk(self, path: str | Path, scratch: Path) -> "datasets.DatasetDict":
-        # Absolute: `datasets` takes a bare "csv" or "parquet" for a format, even where a folder is so called.
-        folder = existing_folder(path).absolute()
+    def _from_disk(self, folder: Path, scratch: Path) -> "datasets.DatasetDict":
         import datasets
 
         try:
@@ -218,7 +194,7 @@ class Hub(ImageDataModule):
             reason = short(error.__cause__ or error)
             hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""
             raise ValueError(
-                f"data.path={path}: no data set could be read from this folder ({reason}){hint}"
+                f"data.path={self.path}: no data set could be read from this folder ({reason}){hint}"
             ) from error
 
     def _image_column(self, part: "datasets.Dataset") -> str:
@@ -233,7 +209,7 @@ class Hub(ImageDataModule):
                 if isinstance(feature, datasets.Image) or _is_encoded(feature):
                     return name
         raise ValueError(
-            f"data.image_column={self.image_column or 'null'}: no such column of pictures; "
+            f"data.image_column={self.image_column or 'null'}: no such column of images; "
             f"the columns are {', '.join(columns)}"
         )
 
@@ -253,12 +229,12 @@ class Hub(ImageDataModule):
         return next((name for name in LABEL_NAMES if name in columns), None)
 
 
-def _sources(name: str, part: "datasets.Dataset", column: str) -> Iterator[tuple[str, Source]]:
-    """Every row's picture, still encoded: a file on this disk or its contents."""
+def _encoded(name: str, part: "datasets.Dataset", column: str) -> Iterator[tuple[str, Encoded]]:
+    """Every row's image, still encoded: a file on this disk or its contents."""
     row = 0
     for table in part.select_columns(column).with_format("arrow").iter(batch_size=100):
         for value in table[column].to_pylist():
-            yield f"row {row} of {name}", _source(value)
+            yield f"row {row} of {name}", _encoded_in(value)
             row += 1
 
 
@@ -274,19 +250,19 @@ def _labels(parts: Sequence["datasets.Dataset"], column: str) -> tuple[np.ndarra
         # -1 and null are how parts whose labels are kept secret are published.
         if any(value is None or value < 0 for value in values):
             raise ValueError(
-                f"data.label_column={column}: some pictures have no label; choose splits that have them, "
+                f"data.label_column={column}: some images have no label; choose splits that have them, "
                 "with data.train_split and data.validation_split"
             )
         return np.array(values, np.int64), list(feature.names)
     if not all(isinstance(value, int) for value in values) and not all(
         isinstance(value, str) for value in values
     ):
-        raise ValueError(f"data.label_column={column} must hold whole numbers or words, one for each picture")
+        raise ValueError(f"data.label_column={column} must hold whole numbers or words, one for each image")
     classes, labels = np.unique(values, return_inverse=True)
     return labels.astype(np.int64), [str(name) for name in classes]
 
 
-def _source(value: Any) -> Source:
+def _encoded_in(value: Any) -> Encoded:
     if isinstance(value, dict):
         contents, path = value.get("bytes"), value.get("path")
         return Path(path) if contents is None and path else contents or b""
@@ -294,5 +270,5 @@ def _source(value: Any) -> Source:
 
 
 def _is_encoded(feature: Any) -> bool:
-    """Whether it is how parquet holds pictures, of a file that does not say that they are."""
+    """Whether it is how parquet holds images, of a file that does not say that they are."""
     return isinstance(feature, dict) and set(feature) == {"bytes", "path"}

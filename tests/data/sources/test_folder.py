@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data.folder import Folder
+from ddpm.data.sources.folder import Folder
 
 
 def save(path: Path, level: int | tuple[int, int, int] = 0, size: tuple[int, int] = (8, 8)) -> Path:
@@ -16,27 +16,27 @@ def save(path: Path, level: int | tuple[int, int, int] = 0, size: tuple[int, int
 
 
 def levels(folder: Folder) -> list[int]:
-    """The first value of every picture, none being held out."""
-    return sorted(folder.data_set.train.images[:, 0, 0, 0].tolist())
+    """The first value of every image, none being held out."""
+    return sorted(folder.read().train.images[:, 0, 0, 0].tolist())
 
 
 def test_folders_are_classes(tmp_path: Path):
     save(tmp_path / "dog" / "a.png", 10)
     save(tmp_path / "cat" / "deep" / "down" / "b.png", 20)
     save(tmp_path / "cat" / "c.png", 30)
-    (tmp_path / "README").write_text("a file beside the classes is no picture, so it does not count")
+    (tmp_path / "README").write_text("a file beside the classes is no image, so it does not count")
     (tmp_path / "empty").mkdir()
-    data_set = Folder(tmp_path, 8, validation_fraction=0).data_set
+    data_set = Folder(tmp_path, 8, validation_fraction=0).read()
     assert data_set.classes == ["cat", "dog"]
     assert data_set.train.labels.dtype == np.int64
     shown = dict(zip(data_set.train.images[:, 0, 0, 0].tolist(), data_set.train.labels.tolist(), strict=True))
     assert shown == {10: 1, 20: 0, 30: 0}
 
 
-def test_one_picture_outside_them_leaves_no_classes(tmp_path: Path):
+def test_one_image_outside_them_leaves_no_classes(tmp_path: Path):
     save(tmp_path / "cat" / "a.png")
     save(tmp_path / "b.png")
-    data_set = Folder(tmp_path, 8).data_set
+    data_set = Folder(tmp_path, 8).read()
     assert data_set.classes is None
     assert data_set.train.labels is None
     assert data_set.validation.labels is None
@@ -46,32 +46,32 @@ def test_which_are_held_out_depends_on_paths_alone(tmp_path: Path, monkeypatch: 
     names = ["a/2.png", "a-b/1.png", "a/10.png", "B.png", "a.png"]
     for name in names:
         save(tmp_path / name, sorted(names).index(name))
-    order = Folder(tmp_path, 8, validation_fraction=0).data_set.train.images[:, 0, 0, 0].tolist()
+    order = Folder(tmp_path, 8, validation_fraction=0).read().train.images[:, 0, 0, 0].tolist()
     assert order == np.random.RandomState(0).permutation(5).tolist()
     listed = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: nullcontext(list(listed(path))[::-1]))
     again = Folder(tmp_path, 8, validation_fraction=0, cache_dir=tmp_path / ".cache")
-    assert again.data_set.train.images[:, 0, 0, 0].tolist() == order
+    assert again.read().train.images[:, 0, 0, 0].tolist() == order
 
 
 def test_a_share_is_held_out(tmp_path: Path):
     for i in range(20):
         save(tmp_path / f"{i:02}.png", i)
     folder = Folder(tmp_path, [4, 6], batch_size=3, validation_fraction=0.2, seed=5)
-    assert folder.data_set.train.images.shape == (16, 1, 4, 6)
-    assert folder.data_set.validation.images.shape == (4, 1, 4, 6)
+    assert folder.read().train.images.shape == (16, 1, 4, 6)
+    assert folder.read().validation.images.shape == (4, 1, 4, 6)
     assert folder.image_shape == (1, 4, 6)
-    assert folder.fingerprint == Folder(tmp_path, [4, 6], validation_fraction=0.2).fingerprint
+    assert folder.fingerprint == Folder(tmp_path, [4, 6], validation_fraction=0.2).read().fingerprint
     assert (folder.batch_size, folder.seed, folder.horizontal_flip) == (3, 5, True)
 
 
 def test_channels(tmp_path: Path):
     save(tmp_path / "grey.png", 7)
-    assert Folder(tmp_path, 8).image_shape == (1, 8, 8)
-    assert Folder(tmp_path, 8, channels=3).image_shape == (3, 8, 8)
+    assert Folder(tmp_path, 8).read().train.image_shape == (1, 8, 8)
+    assert Folder(tmp_path, 8, channels=3).read().train.image_shape == (3, 8, 8)
     save(tmp_path / "red.png", (255, 0, 0))
-    assert Folder(tmp_path, 8).image_shape == (3, 8, 8)
-    assert Folder(tmp_path, 8, channels=1).image_shape == (1, 8, 8)
+    assert Folder(tmp_path, 8).read().train.image_shape == (3, 8, 8)
+    assert Folder(tmp_path, 8, channels=1).read().train.image_shape == (1, 8, 8)
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
@@ -88,7 +88,7 @@ def test_a_hidden_folder_above_does_not_matter(tmp_path: Path):
     assert levels(Folder(tmp_path / ".hidden", 8)) == [3]
 
 
-def test_what_is_no_picture_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_what_is_no_image_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     save(tmp_path / "good.png", 1)
     (tmp_path / "empty.png").touch()
     (tmp_path / "words.jpg").write_text("words")
@@ -104,7 +104,7 @@ def test_what_is_no_picture_is_listed(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "skipped 4 of 5 files" in caplog.text
 
 
-def test_a_picture_too_large_to_unpack_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_image_too_large_to_unpack_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save(tmp_path / "a.png", 1)
     save(tmp_path / "bomb.png", 2, (100, 100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # refused at twice as many
@@ -117,14 +117,14 @@ def test_a_picture_too_large_to_unpack_is_listed(tmp_path: Path, monkeypatch: py
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     save(tmp_path / "elsewhere" / "a.png", 4)
-    save(tmp_path / "pictures" / "one" / "b.png", 5)
-    (tmp_path / "pictures" / "two").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "pictures" / "one" / "up").symlink_to(tmp_path / "pictures")
-    (tmp_path / "elsewhere" / "across").symlink_to(tmp_path / "pictures" / "one")
-    folder = Folder(tmp_path / "pictures", 8, validation_fraction=0)
+    save(tmp_path / "images" / "one" / "b.png", 5)
+    (tmp_path / "images" / "two").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "one" / "up").symlink_to(tmp_path / "images")
+    (tmp_path / "elsewhere" / "across").symlink_to(tmp_path / "images" / "one")
+    folder = Folder(tmp_path / "images", 8, validation_fraction=0)
     assert set(levels(folder)) == {4, 5}
-    assert len(folder.data_set.train) < 10
-    assert folder.data_set.classes == ["one", "two"]
+    assert len(folder.read().train) < 10
+    assert folder.read().classes == ["one", "two"]
 
 
 def test_a_link_that_leads_to_itself_is_listed(tmp_path: Path):
@@ -156,7 +156,7 @@ def test_home_and_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_constructing_reads_nothing(tmp_path: Path):
     folder = Folder(tmp_path / "nowhere", 8)
     with pytest.raises(ValueError, match=r"data\.path=.*nowhere: there is no such folder"):
-        _ = folder.data_set
+        folder.read()
 
 
 def test_a_relative_path_that_is_wrong_says_where_it_was_looked_for(
@@ -164,17 +164,17 @@ def test_a_relative_path_that_is_wrong_says_where_it_was_looked_for(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=rf"data\.path=typo: there is no such folder in .*{tmp_path.name}"):
-        _ = Folder("typo", 8).data_set
+        Folder("typo", 8).read()
 
 
-def test_a_path_that_holds_no_pictures(tmp_path: Path):
+def test_a_path_that_holds_no_images(tmp_path: Path):
     with pytest.raises(ValueError, match=r"data\.path=.*holds no files"):
-        _ = Folder(tmp_path, 8).data_set
+        Folder(tmp_path, 8).read()
     (tmp_path / "notes.txt").write_text("words")
     with pytest.raises(ValueError, match=r"data\.path=.*none of the 1 files in it can be read"):
-        _ = Folder(tmp_path, 8).data_set
+        Folder(tmp_path, 8).read()
     with pytest.raises(ValueError, match=r"data\.path=.*notes\.txt is a file"):
-        _ = Folder(tmp_path / "notes.txt", 8).data_set
+        Folder(tmp_path / "notes.txt", 8).read()
 
 
 def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
@@ -188,10 +188,10 @@ def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
 
 def test_a_link_out_of_the_folder_is_read_and_nothing_is_written_there(tmp_path: Path):
     outside = save(tmp_path / "outside" / "secret.png", 5)
-    save(tmp_path / "pictures" / "a.png", 4)
-    (tmp_path / "pictures" / "link.png").symlink_to(outside)
+    save(tmp_path / "images" / "a.png", 4)
+    (tmp_path / "images" / "link.png").symlink_to(outside)
     before = sorted(tmp_path.rglob("*"))
-    assert set(levels(Folder(tmp_path / "pictures", 8, validation_fraction=0))) == {4, 5}
+    assert set(levels(Folder(tmp_path / "images", 8, validation_fraction=0))) == {4, 5}
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -201,14 +201,14 @@ def test_files_that_differ_only_in_case_are_two(tmp_path: Path):
         pytest.skip("this file system does not tell them apart")
     save(tmp_path / "cat" / "A.PNG", 2)
     save(tmp_path / "Cat" / "a.png", 3)
-    data_set = Folder(tmp_path, 8, validation_fraction=0).data_set
+    data_set = Folder(tmp_path, 8, validation_fraction=0).read()
     assert data_set.classes == ["Cat", "cat"]
     found = zip(data_set.train.images[:, 0, 0, 0].tolist(), data_set.train.labels.tolist(), strict=True)
     assert sorted(found) == [(1, 1), (2, 1), (3, 0)]
 
 
 @pytest.mark.parametrize("in_it", [[], ["b.png"]])
-def test_a_class_without_a_readable_picture_is_named(
+def test_a_class_without_a_readable_image_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, in_it: list[str]
 ):
     save(tmp_path / "cat" / "a.png", 1)
@@ -216,8 +216,8 @@ def test_a_class_without_a_readable_picture_is_named(
         (tmp_path / folder).mkdir()
     for name in in_it:
         (tmp_path / "dog" / name).write_text("words")
-    assert Folder(tmp_path, 8).data_set.classes == ["cat"]
-    assert f"{tmp_path}/dog holds no picture that can be read: it is no class" in caplog.text
+    assert Folder(tmp_path, 8).read().classes == ["cat"]
+    assert f"{tmp_path}/dog holds no image that can be read: it is no class" in caplog.text
     assert ".hidden" not in caplog.text
 
 
@@ -225,15 +225,15 @@ def test_failing_names_the_file(tmp_path: Path):
     save(tmp_path / "a.png", 1)
     (tmp_path / "b.png").write_text("words")
     with pytest.raises(
-        ValueError, match=rf"data\.on_error=fail: {tmp_path}/b\.png cannot be read \(not a pict"
+        ValueError, match=rf"data\.on_error=fail: {tmp_path}/b\.png cannot be read \(not an ima"
     ):
-        _ = Folder(tmp_path, 8, on_error="fail").data_set
+        Folder(tmp_path, 8, on_error="fail").read()
 
 
 def test_what_was_left_out_is_listed_in_a_file(tmp_path: Path):
-    save(tmp_path / "pictures" / "a.png", 1)
-    Folder(tmp_path / "pictures", 8).write_skipped(tmp_path)
+    save(tmp_path / "images" / "a.png", 1)
+    Folder(tmp_path / "images", 8).write_skipped(tmp_path)
     assert not (tmp_path / "skipped.txt").exists()
-    (tmp_path / "pictures" / "b\udcff.png").touch()
-    Folder(tmp_path / "pictures", 8).write_skipped(tmp_path)
-    assert (tmp_path / "skipped.txt").read_text() == rf"{tmp_path}/pictures/b\udcff.png: it is empty" + "\n"
+    (tmp_path / "images" / "b\udcff.png").touch()
+    Folder(tmp_path / "images", 8).write_skipped(tmp_path)
+    assert (tmp_path / "skipped.txt").read_text() == rf"{tmp_path}/images/b\udcff.png: it is empty" + "\n"

@@ -1,74 +1,47 @@
-"""Arrays of pictures in a NumPy archive."""
+"""Arrays of images in a NumPy archive."""
 
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ddpm.data import cache
 from ddpm.data.decoding import Decoded, short
-from ddpm.data.folder import existing_file
-from ddpm.data.module import ImageDataModule
-from ddpm.data.pictures import DataSet, check_fraction, scattered
+from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data.images import DataSet
+from ddpm.data.paths import existing_file
 from ddpm.data.preparation import Found, prepared
 
 
-class Npz(ImageDataModule):
-    """The pictures of an npz file: uint8 [N, H, W, C], or [N, H, W] where they are grey; labels, if any.
+@dataclass(frozen=True)
+class Npz:
+    """The images of an npz file: uint8 [N, H, W, C], or [N, H, W] where they are grey; labels, if any.
 
     They are stored in the cache once, where all processes share them. Pickled objects are never loaded.
 
     Args:
         path: the file; `~` is the home directory.
-        batch_size: pictures an optimizer step, over all devices.
-        image_key: name of the array of pictures; None is the first that can be one.
+        image_key: name of the array of images; None is the first that can be one.
         label_key: name of the array of labels, whole numbers [N]; None is the first that can be one, if any.
-        validation_fraction: share of the pictures that is held out, in [0, 1).
-        cache_dir: where prepared pictures are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
-        horizontal_flip: mirror every other picture, at random, in training.
-        dequantize: spread each level of brightness over its width by uniform noise, in training.
-        label_drop: share of the labels that are withheld from the network in training, in [0, 1].
-        device_share: the set lives on the device if it takes at most this share of its memory.
-        num_workers: processes that prepare batches of a set that does not.
-        seed: of the run.
+        validation_fraction: share of the images that is held out, in [0, 1).
+        cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
 
     Raises:
-        ValueError: for settings that cannot be; from `data_set`, where there is no such file or no array of
-            pictures in it.
+        ValueError: for settings that cannot be; from `read`, where there is no such file or no array of
+            images in it.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        batch_size: int = 64,
-        *,
-        image_key: str | None = None,
-        label_key: str | None = None,
-        validation_fraction: float = 0.1,
-        cache_dir: str | Path | None = None,
-        horizontal_flip: bool = True,
-        dequantize: bool = False,
-        label_drop: float = 0.0,
-        device_share: float = 0.25,
-        num_workers: int = 2,
-        seed: int = 0,
-    ):
-        super().__init__(
-            batch_size=batch_size,
-            horizontal_flip=horizontal_flip,
-            dequantize=dequantize,
-            label_drop=label_drop,
-            device_share=device_share,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        check_fraction(validation_fraction)
-        self.path = path
-        self.image_key = image_key
-        self.label_key = label_key
-        self.validation_fraction = validation_fraction
-        self.cache_dir = cache_dir
+    path: str | Path
+    _: KW_ONLY
+    image_key: str | None = None
+    label_key: str | None = None
+    validation_fraction: float = 0.1
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fraction(self.validation_fraction)
 
     def read(self) -> DataSet:
         file = existing_file(self.path).resolve()
@@ -83,7 +56,7 @@ class Npz(ImageDataModule):
 
     def _find(self, file: Path) -> Found:
         arrays = self._arrays(file)
-        images = self._chosen("image_key", self.image_key, arrays, _are_pictures)
+        images = self._chosen("image_key", self.image_key, arrays, _are_images)
         images = images.reshape(*images.shape[:3], -1)
         count, height, width, channels = images.shape
         labels, classes = None, None
@@ -95,15 +68,15 @@ class Npz(ImageDataModule):
             classes = [str(value) for value in values]
         mode = "L" if channels == 1 else "RGB"
 
-        def pictures() -> Iterator[tuple[str, Decoded]]:
+        def decoded() -> Iterator[tuple[str, Decoded]]:
             for index, image in enumerate(images):
-                yield f"picture {index}", Decoded(image.transpose(2, 0, 1), mode, (height, width))
+                yield f"image {index}", Decoded(image.transpose(2, 0, 1), mode, (height, width))
 
         return Found(
-            pictures(),
-            places=scattered(count),
+            decoded(),
+            positions=scattered(count),
             label=lambda kept: (None if labels is None else labels[kept], classes),
-            nothing=f"data.path={self.path} holds no pictures",
+            nothing=f"data.path={self.path} holds no images",
             channels=channels,
         )
 
@@ -127,9 +100,9 @@ class Npz(ImageDataModule):
         found = [array for own, array in arrays.items() if name in (None, own) and fits(array)]
         if found:
             return found[0]
-        wanted = "pictures, uint8 [N, H, W, 1 or 3] or [N, H, W]"
+        wanted = "images, uint8 [N, H, W, 1 or 3] or [N, H, W]"
         if key == "label_key":
-            wanted = "labels, a whole number for each picture"
+            wanted = "labels, a whole number for each image"
         held = ", ".join(f"{own} {array.dtype} {list(array.shape)}" for own, array in arrays.items())
         raise ValueError(
             f"data.{key}={'null' if name is None else name}: {self.path} has no such array of {wanted}; "
@@ -137,7 +110,7 @@ class Npz(ImageDataModule):
         )
 
 
-def _are_pictures(array: np.ndarray) -> bool:
+def _are_images(array: np.ndarray) -> bool:
     return (
         array.dtype == np.uint8
         and array.size > 0

@@ -16,11 +16,11 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from hydra.utils import instantiate
 from PIL import Image
 
-from ddpm.data.hub import Hub
-from ddpm.data.hub import __file__ as hub_file
+from ddpm.data.sources.hub import Hub
+from ddpm.data.sources.hub import __file__ as hub_file
 
 NAMES = ["cat", "dog", "owl"]
-LAYOUTS = ["data", "plain_text", "flat", "pictures", "saved"]
+LAYOUTS = ["data", "plain_text", "flat", "images", "saved"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def png(level: int, side: int = 4) -> bytes:
 
 
 def part(levels: list[int], names: list[str] | None = NAMES) -> datasets.Dataset:
-    """Pictures of these levels of red; picture i is of class i mod 3."""
+    """Images of these levels of red; image i is of class i mod 3."""
     features = {
         "number": datasets.Value("int64"),
         "img": datasets.Image(),
@@ -60,32 +60,32 @@ def part(levels: list[int], names: list[str] | None = NAMES) -> datasets.Dataset
 
 
 def write(folder: Path, layout: str) -> Path:
-    """The same data set, six pictures to train on and three to test, in any of the layouts."""
+    """The same data set, six images to train on and three to test, in any of the layouts."""
     parts = datasets.DatasetDict(train=part([10, 11, 12, 13, 14, 15]), test=part([20, 21, 22]))
     if layout == "saved":
         parts.save_to_disk(folder)
-    elif layout == "pictures":
-        for name, pictures in parts.items():
-            for row in pictures.cast_column("img", datasets.Image(decode=False)):
+    elif layout == "images":
+        for name, images in parts.items():
+            for row in images.cast_column("img", datasets.Image(decode=False)):
                 path = folder / name / NAMES[row["fine_label"]] / f"{row['number']}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(row["img"]["bytes"])
     else:
         files = folder if layout == "flat" else folder / layout
         files.mkdir(parents=True)
-        for name, pictures in parts.items():
-            pictures.to_parquet(files / f"{name}-00000-of-00001.parquet")
+        for name, images in parts.items():
+            images.to_parquet(files / f"{name}-00000-of-00001.parquet")
     return folder
 
 
 def write_plain(folder: Path, **columns: list) -> Path:
-    """Parquet by another hand, which says nowhere what is a picture and what a class."""
+    """Parquet by another hand, which says nowhere what is an image and what a class."""
     folder.mkdir()
     pq.write_table(pa.table(columns), folder / "anything.parquet")
     return folder
 
 
-def pictures(levels: list[int]) -> list[dict[str, object]]:
+def encoded(levels: list[int]) -> list[dict[str, object]]:
     return [{"bytes": png(level), "path": f"{level}.png"} for level in levels]
 
 
@@ -95,7 +95,7 @@ def reds(images: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_on_disk_is_read_alike(layout: str, tmp_path: Path):
-    data_set = Hub("any/name", path=write(tmp_path / "set", layout)).data_set
+    data_set = Hub("any/name", path=write(tmp_path / "set", layout)).read()
     assert data_set.train.images.shape == (6, 3, 4, 4)
     assert data_set.train.labels.dtype == np.int64
     assert data_set.classes == NAMES
@@ -106,20 +106,20 @@ def test_every_layout_on_disk_is_read_alike(layout: str, tmp_path: Path):
         np.testing.assert_array_equal(found.images[:, 1:, 3, 3], [[1, 2]] * len(found))
 
 
-@pytest.mark.parametrize("layout", ["data", "pictures"])
-def test_reading_from_disk_leaves_nothing_but_the_prepared_pictures(
+@pytest.mark.parametrize("layout", ["data", "images"])
+def test_reading_from_disk_leaves_nothing_but_the_prepared_images(
     layout: str, tmp_path: Path, own_cache: Path
 ):
     path = write(tmp_path / "set", layout)
     before = sorted(tmp_path.rglob("*"))
-    _ = Hub("any/name", path=path).data_set
+    Hub("any/name", path=path).read()
     assert sorted(tmp_path.rglob("*")) == before
     [entry] = own_cache.glob("any-name-*")
     assert sorted(file.name for file in entry.iterdir()) == ["about.json", "images.u8", "labels.npy"]
 
 
 def test_rows_keep_their_order(tmp_path: Path):
-    data_set = Hub("any/name", path=write(tmp_path / "set", "data")).data_set
+    data_set = Hub("any/name", path=write(tmp_path / "set", "data")).read()
     assert reds(data_set.train.images) == [10, 11, 12, 13, 14, 15]
 
 
@@ -128,28 +128,28 @@ def test_one_part_saved_alone_is_the_one_to_train_on(tmp_path: Path):
     with pytest.raises(ValueError, match="load_from_disk"):
         datasets.load_dataset(str(tmp_path / "set"))  # which is why the source looks for such folders itself
     hub = Hub("any/name", path=tmp_path / "set", train_split="mine", validation_fraction=0.3)
-    assert len(hub.data_set.train) == 7
-    assert len(hub.data_set.validation) == 3
+    assert len(hub.read().train) == 7
+    assert len(hub.read().validation) == 3
 
 
 def test_without_the_validation_split_a_share_is_held_out(tmp_path: Path):
     path = write(tmp_path / "set", "data")
-    data_set = Hub("any/name", path=path, validation_split="nope", validation_fraction=0.5).data_set
+    data_set = Hub("any/name", path=path, validation_split="nope", validation_fraction=0.5).read()
     assert len(data_set.train) == 3
     assert sorted(reds(data_set.train.images) + reds(data_set.validation.images)) == list(range(10, 16))
 
 
 def test_splits_can_be_named(tmp_path: Path):
     path = write(tmp_path / "set", "data")
-    data_set = Hub("any/name", path=path, train_split="test", validation_split="train").data_set
+    data_set = Hub("any/name", path=path, train_split="test", validation_split="train").read()
     assert (len(data_set.train), len(data_set.validation)) == (3, 6)
     with pytest.raises(ValueError, match=r"data\.train_split=all: .* only train, test"):
-        _ = Hub("any/name", path=path, train_split="all").data_set
+        Hub("any/name", path=path, train_split="all").read()
 
 
-def test_pictures_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: Path):
-    path = write_plain(tmp_path / "set", other=[0, 0, 0, 0], x=pictures([1, 2, 3, 4]), label=[7, 3, 7, 5])
-    data_set = Hub("any/name", path=path, validation_fraction=0).data_set
+def test_images_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: Path):
+    path = write_plain(tmp_path / "set", other=[0, 0, 0, 0], x=encoded([1, 2, 3, 4]), label=[7, 3, 7, 5])
+    data_set = Hub("any/name", path=path, validation_fraction=0).read()
     assert data_set.classes == ["3", "5", "7"]
     assert dict(zip(reds(data_set.train.images), data_set.train.labels.tolist(), strict=True)) == {
         1: 2,
@@ -161,15 +161,15 @@ def test_pictures_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: P
 
 def test_columns_can_be_named(tmp_path: Path):
     path = write_plain(
-        tmp_path / "set", a=pictures([1]), b=pictures([2]), c=[png(3)], label=[0], kind=["round"]
+        tmp_path / "set", a=encoded([1]), b=encoded([2]), c=[png(3)], label=[0], kind=["round"]
     )
     for column, red in (("a", 1), ("b", 2), ("c", 3), (None, 1)):
-        assert reds(Hub("any/name", path=path, image_column=column).data_set.train.images) == [red]
-    assert Hub("any/name", path=path, label_column="kind").data_set.classes == ["round"]
+        assert reds(Hub("any/name", path=path, image_column=column).read().train.images) == [red]
+    assert Hub("any/name", path=path, label_column="kind").read().classes == ["round"]
 
 
 def test_labels_are_optional(tmp_path: Path):
-    data_set = Hub("any/name", path=write_plain(tmp_path / "set", image=pictures([1, 2]))).data_set
+    data_set = Hub("any/name", path=write_plain(tmp_path / "set", image=encoded([1, 2]))).read()
     assert data_set.classes is None
     assert data_set.train.labels is None
 
@@ -179,13 +179,13 @@ def test_wrong_columns_are_named(tmp_path: Path):
     for settings, message in (
         ({"image_column": "foto"}, r"data\.image_column=foto: .* number, img, fine_label"),
         ({"label_column": "kind"}, r"data\.label_column=kind: .* number, img, fine_label"),
-        ({"image_column": "number"}, r"data\.image_column=number: none of its 6 rows is a picture"),
+        ({"image_column": "number"}, r"data\.image_column=number: none of its 6 rows is an image"),
         ({"label_column": "img"}, r"data\.label_column=img must hold"),
     ):
         with pytest.raises(ValueError, match=message):
-            _ = Hub("any/name", path=path, **settings).data_set
+            Hub("any/name", path=path, **settings).read()
     with pytest.raises(ValueError, match=r"data\.image_column=null: no such column"):
-        _ = Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).data_set
+        Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).read()
 
 
 @pytest.mark.parametrize("secret", [-1, None])
@@ -193,16 +193,16 @@ def test_labels_that_are_kept_secret_are_refused(secret: int | None, tmp_path: P
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=NAMES))
     rows = {"image": [{"bytes": png(1), "path": None}], "label": [secret]}
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"data\.label_column=label: some pictures have no label"):
-        _ = Hub("any/name", path=tmp_path / "set").data_set
+    with pytest.raises(ValueError, match=r"data\.label_column=label: some images have no label"):
+        Hub("any/name", path=tmp_path / "set").read()
 
 
 def test_sizes(tmp_path: Path):
     rows = [{"bytes": png(1, side), "path": None} for side in (4, 6)]
     path = write_plain(tmp_path / "set", image=rows)
     with pytest.raises(ValueError, match=r"data\.image_size is not set"):
-        _ = Hub("any/name", path=path).data_set
-    assert Hub("any/name", image_size=[3, 5], path=path).image_shape == (3, 3, 5)
+        Hub("any/name", path=path).read()
+    assert Hub("any/name", image_size=[3, 5], path=path).read().train.image_shape == (3, 3, 5)
 
 
 def test_both_parts_have_the_same_channels(tmp_path: Path):
@@ -214,18 +214,18 @@ def test_both_parts_have_the_same_channels(tmp_path: Path):
         for source in (grey.getvalue(), png(8))
     )
     datasets.DatasetDict(train=train, test=test).save_to_disk(tmp_path / "set")
-    data_set = Hub("any/name", path=tmp_path / "set").data_set
+    data_set = Hub("any/name", path=tmp_path / "set").read()
     assert data_set.train.images.shape == data_set.validation.images.shape == (1, 3, 4, 4)
-    assert Hub("any/name", path=tmp_path / "set", channels=1).image_shape == (1, 4, 4)
+    assert Hub("any/name", path=tmp_path / "set", channels=1).read().train.image_shape == (1, 4, 4)
 
 
-def test_rows_that_are_no_picture_are_left_out_with_their_labels(tmp_path: Path):
-    rows = pictures([1, 2, 3, 4])
+def test_rows_that_are_no_image_are_left_out_with_their_labels(tmp_path: Path):
+    rows = encoded([1, 2, 3, 4])
     rows[1] = {"bytes": b"words", "path": None}
     rows[2] = None
     path = write_plain(tmp_path / "set", x=rows, label=[5, 6, 7, 8])
     hub = Hub("any/name", path=path, validation_fraction=0)
-    shown = dict(zip(reds(hub.data_set.train.images), hub.data_set.train.labels.tolist(), strict=True))
+    shown = dict(zip(reds(hub.read().train.images), hub.read().train.labels.tolist(), strict=True))
     assert shown == {1: 0, 4: 3}
     assert [name for name, _ in hub.skipped] == ["row 1 of train", "row 2 of train"]
 
@@ -237,7 +237,7 @@ def test_parts_are_cut_where_they_were_joined(tmp_path: Path):
     rows[0]["img"] = {"bytes": b"words", "path": None}
     parts["train"] = datasets.Dataset.from_list(rows, features=features)
     parts.save_to_disk(tmp_path / "set")
-    data_set = Hub("any/name", path=tmp_path / "set").data_set
+    data_set = Hub("any/name", path=tmp_path / "set").read()
     assert (reds(data_set.train.images), data_set.train.labels.tolist()) == ([2, 3], [1, 2])
     assert (reds(data_set.validation.images), data_set.validation.labels.tolist()) == ([4, 5], [0, 1])
 
@@ -245,27 +245,27 @@ def test_parts_are_cut_where_they_were_joined(tmp_path: Path):
 def test_a_folder_called_like_a_file_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "csv", "flat")
     monkeypatch.chdir(tmp_path)
-    assert len(Hub("any/name", path="csv").data_set.train) == 6
+    assert len(Hub("any/name", path="csv").read().train) == 6
 
 
 def test_datasets_does_not_see_files_in_a_folder_with_brackets(tmp_path: Path):
     path = write(tmp_path / "cifar[10]", "data")
     with pytest.raises(ValueError, match=r"data\.path=.*doesn't contain any data files.*rename the folder"):
-        _ = Hub("any/name", path=path).data_set
+        Hub("any/name", path=path).read()
 
 
 def test_constructing_reads_nothing(tmp_path: Path):
     hub = Hub("any/name", path=tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"data\.path=.*nowhere: there is no such folder"):
-        _ = hub.data_set
+        hub.read()
 
 
 def test_a_path_that_holds_no_data_set(tmp_path: Path):
     with pytest.raises(ValueError, match=r"data\.path=.*no data set could be read"):
-        _ = Hub("any/name", path=tmp_path).data_set
+        Hub("any/name", path=tmp_path).read()
     (tmp_path / "train.parquet").write_bytes(b"words")
     with pytest.raises(ValueError, match=r"data\.path=.*no data set could be read.*Parquet"):
-        _ = Hub("any/name", path=tmp_path).data_set
+        Hub("any/name", path=tmp_path).read()
 
 
 def test_settings_that_cannot_be_are_refused_at_once():
@@ -280,15 +280,15 @@ def test_without_a_network_one_question_is_asked(asked: list[object]):
         ValueError,
         match=r"data\.name=any/name could not be fetched .*Name or service not known.*data\.path=FOLDER",
     ):
-        _ = Hub("any/name").data_set
+        Hub("any/name").read()
     assert asked == [(("any/name",), {"timeout": 10.0})]
     assert not datasets.config.HF_HUB_OFFLINE
 
 
 def test_without_a_network_the_cache_serves(tmp_path: Path):
-    datasets.load_dataset(str(write(tmp_path / "pictures", "data")))
-    (tmp_path / "cache" / "pictures").rename(tmp_path / "cache" / "some___pictures")
-    assert len(Hub("some/pictures").data_set.train) == 6
+    datasets.load_dataset(str(write(tmp_path / "images", "data")))
+    (tmp_path / "cache" / "images").rename(tmp_path / "cache" / "some___images")
+    assert len(Hub("some/images").read().train) == 6
 
 
 def test_a_folder_of_the_same_name_is_not_taken_for_the_data_set(
@@ -297,7 +297,7 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_data_set(
     write(tmp_path / "any" / "name", "data")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"data\.name=any/name could not be fetched"):
-        _ = Hub("any/name").data_set
+        Hub("any/name").read()
 
 
 def test_names_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch):
@@ -306,10 +306,10 @@ def test_names_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unknown)
     with pytest.raises(ValueError, match=r"data\.name=any/nam: the hub has no such data set.*data\.path="):
-        _ = Hub("any/nam").data_set
+        Hub("any/nam").read()
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"data\.name=a/b/c is no name of the hub"):
-        _ = Hub("a/b/c").data_set
+        Hub("a/b/c").read()
 
 
 def test_with_a_network_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch):
@@ -321,17 +321,17 @@ def test_with_a_network_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *args, **kwargs: None)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    assert reds(Hub("any/name").data_set.train.images) == [1, 2, 3]
+    assert reds(Hub("any/name").read().train.images) == [1, 2, 3]
     assert loaded == [("hf://datasets/any/name", False)]
 
 
 def test_datasets_is_imported_by_reading_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "datasets", None)  # now importing it fails
     again = runpy.run_path(hub_file)["Hub"](
-        "any/name", path=write_plain(tmp_path / "set", image=pictures([1]))
+        "any/name", path=write_plain(tmp_path / "set", image=encoded([1]))
     )
     with pytest.raises(ImportError):
-        _ = again.data_set
+        again.read()
 
 
 def written_from(pixels: Image.Image, folder: Path, names: list[str], metadata: str | None) -> Path:
@@ -356,17 +356,17 @@ def test_the_presets_read_every_layout_of_the_hub_from_disk(preset: str, layout:
     """Through the same yaml that downloads; only `path` is given."""
     settings = yaml.safe_load((ROOT / "conf" / "data" / f"{preset}.yaml").read_text())
     train, test = settings.get("train_split", "train"), settings.get("validation_split", "test")
-    picture = Image.new("RGB", (32, 32), (200, 100, 0))
+    pixels = Image.new("RGB", (32, 32), (200, 100, 0))
     if layout in ("folders", "metadata.csv"):
         inner = ("cat/", "dog/") if layout == "folders" else ("", "")
         names = [f"{split}/{inner[i % 2]}{i}.png" for split, n in ((train, 6), (test, 2)) for i in range(n)]
-        written_from(picture, tmp_path / "set", names, None if layout == "folders" else "3")
+        written_from(pixels, tmp_path / "set", names, None if layout == "folders" else "3")
         if settings.get("label_column"):
             settings["label_column"] = "label"
     else:
         image, *labels = layout.split("/")
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
+        pixels.save(buffer, "PNG")
         features = {image: datasets.Image(), **{name: datasets.ClassLabel(names=NAMES) for name in labels}}
         parts = {}
         for split, n in ((train, 6), (test, 2)):
@@ -379,9 +379,9 @@ def test_the_presets_read_every_layout_of_the_hub_from_disk(preset: str, layout:
         if settings.get("label_column") and "label" in labels:
             settings["label_column"] = "label"
     data = instantiate({**settings, "path": str(tmp_path / "set"), "name": "any/name", "subset": None})
-    assert (len(data.data_set.train), len(data.data_set.validation)) == (6, 2)
-    assert data.data_set.train.images[0, :, 0, 0].tolist() == [200, 100, 0]
-    assert data.data_set.classes == {"folders": ["cat", "dog"], "metadata.csv": ["3"]}.get(layout, NAMES)
+    assert (len(data.read().train), len(data.read().validation)) == (6, 2)
+    assert data.read().train.images[0, :, 0, 0].tolist() == [200, 100, 0]
+    assert data.read().classes == {"folders": ["cat", "dog"], "metadata.csv": ["3"]}.get(layout, NAMES)
     size = settings.get("image_size", 32)
     assert data.image_shape == (3, size, size)
 
@@ -391,19 +391,19 @@ def test_the_coarse_labels_can_be_chosen(tmp_path: Path):
         name: datasets.ClassLabel(names=names)
         for name, names in (("fine_label", NAMES), ("coarse_label", ["pet", "bird"]))
     }
-    columns = {"img": pictures([1, 2]), "fine_label": [0, 2], "coarse_label": [0, 1]}
+    columns = {"img": encoded([1, 2]), "fine_label": [0, 2], "coarse_label": [0, 1]}
     (tmp_path / "set").mkdir()
     datasets.Dataset.from_dict(
         columns, features=datasets.Features(img=datasets.Image(), **features)
     ).to_parquet(tmp_path / "set" / "train.parquet")
     for label_column, classes in ((None, NAMES), ("coarse_label", ["pet", "bird"])):
         data = Hub("any/name", path=tmp_path / "set", label_column=label_column)
-        assert data.data_set.classes == classes
+        assert data.read().classes == classes
 
 
 def test_a_second_run_from_disk_opens_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write(tmp_path / "set", "data")
     first = Hub("any/name", path=path)
-    assert first.data_set.classes == NAMES
+    assert first.read().classes == NAMES
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert Hub("any/name", path=path).fingerprint == first.fingerprint
+    assert Hub("any/name", path=path).read().fingerprint == first.fingerprint

@@ -5,20 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm.data.npz import Npz
+from ddpm.data.sources.npz import Npz
 
 
 def colours(n: int = 20) -> np.ndarray:
-    """Pictures [n, 4, 5, 3] whose first value tells which one it is."""
+    """Images [n, 4, 5, 3] whose first value tells which one it is."""
     images = np.random.RandomState(0).randint(0, 256, (n, 4, 5, 3)).astype(np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
     return images
 
 
-def test_pictures_and_labels(tmp_path: Path):
+def test_images_and_labels(tmp_path: Path):
     images = colours()
     np.savez(tmp_path / "a.npz", notes=np.zeros(3), arr_0=images, arr_1=np.arange(20) % 3 + 5)
-    data_set = Npz(tmp_path / "a.npz", validation_fraction=0.2).data_set
+    data_set = Npz(tmp_path / "a.npz", validation_fraction=0.2).read()
     assert (len(data_set.train), len(data_set.validation)) == (16, 4)
     assert data_set.classes == ["5", "6", "7"]
     for part in (data_set.train, data_set.validation):
@@ -33,26 +33,26 @@ def test_grey(tmp_path: Path, shape: tuple[int, ...], save: object):
     save(tmp_path / "a.npz", images=np.arange(120, dtype=np.uint8).reshape(shape))
     data = Npz(tmp_path / "a.npz", validation_fraction=0)
     assert data.image_shape == (1, 4, 5)
-    assert data.data_set.classes is None
-    assert sorted(data.data_set.train.images.ravel().tolist()) == list(range(120))
+    assert data.read().classes is None
+    assert sorted(data.read().train.images.ravel().tolist()) == list(range(120))
 
 
 def test_arrays_can_be_named(tmp_path: Path):
     images = colours(4)
     np.savez(tmp_path / "a.npz", a=images, b=images + 100, c=np.arange(4), d=np.array([7, 7, 8, 8]))
-    data_set = Npz(tmp_path / "a.npz", image_key="b", label_key="d", validation_fraction=0).data_set
+    data_set = Npz(tmp_path / "a.npz", image_key="b", label_key="d", validation_fraction=0).read()
     assert data_set.train.images.min() >= 0
     assert sorted(data_set.train.images[:, 0, 0, 0].tolist()) == [100, 101, 102, 103]
     assert data_set.classes == ["7", "8"]
     for settings, message in (
-        ({"image_key": "c"}, r"data\.image_key=c: .*a\.npz has no such array of pictures, .*c int64 \[4\]"),
+        ({"image_key": "c"}, r"data\.image_key=c: .*a\.npz has no such array of images, .*c int64 \[4\]"),
         (
             {"label_key": "a"},
             r"data\.label_key=a: .*a\.npz has no such array of labels.*a uint8 \[4, 4, 5, 3\]",
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            _ = Npz(tmp_path / "a.npz", **settings).data_set
+            Npz(tmp_path / "a.npz", **settings).read()
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_arrays_can_be_named(tmp_path: Path):
     ],
     ids=["floats", "rank 2", "rank 5", "NCHW", "none", "four channels"],
 )
-def test_arrays_that_are_no_pictures(tmp_path: Path, array: np.ndarray):
+def test_arrays_that_are_no_images(tmp_path: Path, array: np.ndarray):
     np.savez(tmp_path / "a.npz", x=array)
-    with pytest.raises(ValueError, match=r"data\.image_key=null: .*a\.npz has no such array of pictures.*x "):
-        _ = Npz(tmp_path / "a.npz").data_set
+    with pytest.raises(ValueError, match=r"data\.image_key=null: .*a\.npz has no such array of images.*x "):
+        Npz(tmp_path / "a.npz").read()
 
 
 def test_pickled_objects_are_never_loaded(tmp_path: Path):
@@ -80,7 +80,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path):
 
     np.savez(tmp_path / "a.npz", images=colours(), x=np.array([Trap()], dtype=object))
     with pytest.raises(ValueError, match=r"data\.path=.*a\.npz holds pickled objects.*not read"):
-        _ = Npz(tmp_path / "a.npz").data_set
+        Npz(tmp_path / "a.npz").read()
     assert not (tmp_path / "sprung").exists()
 
 
@@ -98,21 +98,21 @@ def test_damaged_files(tmp_path: Path):
         (tmp_path / f"{name}.npz").write_bytes(contents)
     for name in ("cut", "words", "empty", "huge"):
         with pytest.raises(ValueError, match=rf"data\.path=.*{name}\.npz could not be read as npz"):
-            _ = Npz(tmp_path / f"{name}.npz").data_set
+            Npz(tmp_path / f"{name}.npz").read()
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     np.savez(tmp_path / "a.npz", images=colours())
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(Npz("~/a.npz", validation_fraction=0).data_set.train) == 20
+    assert len(Npz("~/a.npz", validation_fraction=0).read().train) == 20
     with pytest.raises(ValueError, match=r"data\.path=.*b\.npz: there is no such file"):
-        _ = Npz(tmp_path / "b.npz").data_set
+        Npz(tmp_path / "b.npz").read()
     with pytest.raises(ValueError, match=r"data\.path=.* is a folder"):
-        _ = Npz(tmp_path).data_set
+        Npz(tmp_path).read()
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path):
     np.savez(tmp_path / "a.npz", images=colours(4))
-    before = Npz(tmp_path / "a.npz").fingerprint
+    before = Npz(tmp_path / "a.npz").read().fingerprint
     np.savez(tmp_path / "a.npz", images=colours(5))
-    assert Npz(tmp_path / "a.npz").fingerprint != before
+    assert Npz(tmp_path / "a.npz").read().fingerprint != before

@@ -1,0 +1,78 @@
+"""The files and folders that `data.path` names."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ddpm.data.cache import FileState
+
+
+def existing_folder(path: str | Path) -> Path:
+    """The folder that data.path names.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    folder = Path(os.path.expanduser(path))
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"data.path={path} is a file; name the folder that it is in")
+    raise ValueError(f"data.path={path}: there is no such folder{_searched(folder)}; check the spelling")
+
+
+def existing_file(path: str | Path) -> Path:
+    """The file that data.path names.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    file = Path(os.path.expanduser(path))
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise ValueError(f"data.path={path} is a folder; name a file in it, or use data=folder")
+    raise ValueError(f"data.path={path}: there is no such file{_searched(file)}; check the spelling")
+
+
+def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden."""
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the folders right below a folder that are not hidden."""
+    return [entry.name for entry in _visible_in(folder) if _true(entry.is_dir)]
+
+
+def files_below(folder: Path) -> Iterator[FileState]:
+    """Every file below a folder, through links too, but not round in circles; names are relative to it."""
+    yield from _files(os.fspath(folder), "", ())
+
+
+def _searched(path: Path) -> str:
+    """Where a relative path was looked for."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
+def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileState]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in _visible_in(folder):
+        if _true(entry.is_dir):
+            yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
+        elif _true(entry.is_file):
+            status = entry.stat()
+            yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns
+        elif entry.is_symlink():
+            yield f"{prefix}{entry.name}", 0, 0
+
+
+def _true(question: Callable[[], bool]) -> bool:
+    """What the file system answers; False where a link leads to itself."""
+    try:
+        return question()
+    except OSError:
+        return False

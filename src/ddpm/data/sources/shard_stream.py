@@ -1,0 +1,146 @@
+"""Shards of images, for sets larger than disk or memory."""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm.data.decoding import Decoded, check_channels, parse_size
+from ddpm.data.images import DataSet, ImageSet, survey
+from ddpm.data.skipped import Skipped, check_on_error
+from ddpm.data.stream.images import StreamedImages
+from ddpm.data.stream.shards import find_shards
+
+SHARDS_HELD_OUT_FROM = 10
+
+MOST_TRIED = 1000
+"""Rows that are tried before shards are taken to hold no image."""
+
+
+@dataclass(frozen=True)
+class ShardStream:
+    """Images of parquet or webdataset shards, on this disk or behind a URL, none of which is kept.
+
+    The contract. A pass shows each of the N images to train on once; draws pass * N up to, and not with,
+    (pass + 1) * N are one pass, and index i of the global batch of step s is draw s * batch_size + i, as for
+    every source. Within a pass the shards are shuffled, and the images of each lane within a buffer; so a
+    pass is less mixed than a permutation of all images would be. A lane is a reader of its own, which feeds
+    neighbouring indices: batch_size / lanes of them.
+
+    - Equal: the images of every step and index, for the same shards, `batch_size`, `lanes`, `buffer`,
+      `validation_size` and seed, on any number of devices, nodes, workers and micro-batches; and after a
+      restart at any step, which reads at most one buffer again and no earlier one.
+    - Not equal: where one of these differs, or a shard is added, removed, renamed or changes its number of
+      rows.
+    - No device runs dry: the stream has no end, and a batch may hold the end of a pass and the beginning of
+      the next.
+    - An image that cannot be read is replaced by the next of its buffer that can, which that pass shows
+      twice; `on_error=fail` ends the run instead.
+
+    Devices x micro-batches must divide `lanes`, and `lanes` the batch.
+
+    Args:
+        path: a folder, a pattern such as `shards/train-*.tar`, or the same behind a protocol that `fsspec`
+            knows (`hf://datasets/...`, `s3://...`).
+        image_size: pixels, or [height, width]; the shorter side is resized to fit, and the middle is kept.
+        channels: 1 or 3.
+        image_column: of parquet; None is the first column of images.
+        label_column: of parquet; None is one called `label` or `fine_label`, if any. Samples of a webdataset
+            have theirs in a `.cls` file.
+        validation_size: images that are held out, from the beginnings of up to ten shards.
+        buffer: images, still encoded, that are shuffled together, over all lanes and devices; twice as many
+            are held in memory.
+        lanes: parts of a batch that are read side by side; None is the greatest common divisor of the batch
+            and 48.
+        on_error: what to do about a row that holds no image: `skip` names it in a warning and lists it in
+            `skipped`, `fail` refuses it.
+        cache_dir: where the numbers of rows are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
+
+    Raises:
+        ValueError: for settings that cannot be; from `read`, where there are no shards, one is damaged, or
+            they hold no image.
+    """
+
+    path: str | Path
+    image_size: int | Sequence[int]
+    _: KW_ONLY
+    channels: int = 3
+    image_column: str | None = None
+    label_column: str | None = None
+    validation_size: int = 1000
+    buffer: int = 8192
+    lanes: int | None = None
+    on_error: str = "skip"
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        parse_size(self.image_size)
+        check_channels(self.channels)
+        check_on_error(self.on_error)
+        if self.channels is None:
+            raise ValueError("data.channels must be 1 or 3: a stream does not know its images beforehand")
+        if self.validation_size < 0:
+            raise ValueError(f"data.validation_size={self.validation_size} must be at least 0")
+        if self.lanes is not None and self.lanes < 1:
+            raise ValueError(f"data.lanes={self.lanes} must be at least 1, or null")
+        if self.buffer < (self.lanes or 1):
+            raise ValueError(f"data.buffer={self.buffer} must be at least data.lanes={self.lanes or 1}")
+
+    def read(self) -> DataSet:
+        """The held-out images; of those to train on, only how to read them."""
+        shards = find_shards(self.path, self.cache_dir, self.image_column, self.label_column)
+        held_out = self._held_out(shards.counts)
+        size, skipped = parse_size(self.image_size), Skipped(self.on_error)
+        train = StreamedImages(shards, held_out, size, self.channels, self.buffer, self.lanes, skipped)
+        validation = self._validation(train)
+        if not len(validation):
+            self._try(train)
+        facts: dict[str, Any] = {"shards": len(shards.paths), "of": "the held-out images"}
+        if len(validation):
+            facts |= survey([validation])
+        identity = (train.image_shape, shards.classes, list(shards.identity), self.validation_size)
+        fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+        return DataSet(train, validation, shards.classes, skipped, facts, fingerprint)
+
+    def _held_out(self, counts: np.ndarray) -> np.ndarray:
+        """int64 [S]: how many rows at the beginning of each shard are for validation, at most half."""
+        chosen = np.unique(np.linspace(0, len(counts) - 1, SHARDS_HELD_OUT_FROM).astype(int))
+        held_out = np.zeros_like(counts)
+        held_out[chosen] = np.minimum(-(-self.validation_size // len(chosen)), counts[chosen] // 2)
+        return held_out
+
+    def _validation(self, train: StreamedImages) -> ImageSet:
+        images, labels = [], []
+        for shard in np.flatnonzero(train.held_out):
+            for sample in itertools.islice(train.shards.read(int(shard), 0), int(train.held_out[shard])):
+                found = sample.decoded(train.size, train.channels)
+                if isinstance(found, Decoded):
+                    images.append(found.pixels)
+                    labels.append(train.shards.label_of(sample))
+                else:
+                    train.skipped.add(sample.name, found)
+        stacked = np.stack(images) if images else np.empty((0, *train.image_shape), np.uint8)
+        return ImageSet(stacked, None if train.shards.classes is None else np.array(labels, np.int64))
+
+    def _try(self, train: StreamedImages) -> None:
+        """Refuse shards of which no row to train on is an image, before a run begins."""
+        samples = (
+            sample
+            for shard, first in enumerate(train.held_out)
+            for sample in train.shards.read(shard, int(first))
+        )
+        tried, reason = 0, ""
+        for sample in itertools.islice(samples, MOST_TRIED):
+            found = sample.decoded(train.size, train.channels)
+            if isinstance(found, Decoded):
+                return
+            tried, reason = tried + 1, reason or f"{sample.name}: {found}"
+        rows_tried = f"{tried:,} rows" if tried == len(train) else f"first {tried:,} rows"
+        raise ValueError(
+            f"data.path={self.path}: none of the {rows_tried} of these shards is an image ({reason}); name "
+            "shards of images"
+        )

@@ -1,0 +1,89 @@
+"""What is changed on the device: keyed by seed, step and index, and nothing else."""
+
+import numpy as np
+import torch
+
+from ddpm.data.augmentation import Augmentation, normalize
+from ddpm.networks.inputs import NO_LABEL
+
+
+def bytes_(n: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.RandomState(0).randint(0, 256, (n, 3, 4, 5)).astype(np.uint8))
+
+
+def test_normalizing():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    x_0 = normalize(levels)
+    assert x_0.dtype == torch.float32
+    assert (x_0.min(), x_0.max()) == (-1, 1)
+    torch.testing.assert_close(((x_0 + 1) * 127.5).round().byte(), levels)
+
+
+def test_half_are_mirrored_and_which_depends_on_seed_step_and_index():
+    images = bytes_(400)
+    flip = Augmentation(horizontal_flip=True, seed=0)
+    x_0 = flip(images, 3, range(400))
+    mirrored = (x_0 == normalize(images).flip(-1)).flatten(1).all(1)
+    assert torch.equal(x_0[~mirrored], normalize(images)[~mirrored])
+    assert 160 < int(mirrored.sum()) < 240
+    assert torch.equal(flip(images[37:90], 3, range(37, 90)), x_0[37:90])
+    assert not torch.equal(flip(images, 4, range(400)), x_0)
+    assert not torch.equal(Augmentation(horizontal_flip=True, seed=1)(images, 3, range(400)), x_0)
+
+
+def test_dequantizing_fills_each_level_evenly():
+    images = bytes_(300)
+    dequantize = Augmentation(dequantize=True, seed=0)
+    x_0 = dequantize(images, 3, range(300))
+    assert x_0.dtype == torch.float32
+    noise = (x_0 + 1) * 128 - images
+    assert -1e-4 < float(noise.min()) < 0.01
+    assert 0.99 < float(noise.max()) < 1 + 1e-4
+    assert abs(float(noise.mean()) - 0.5) < 0.01
+    assert float(x_0.min()) >= -1
+    assert float(x_0.max()) <= 1
+    assert torch.equal(dequantize(images[16:50], 3, range(16, 50)), x_0[16:50])
+    assert not torch.equal(dequantize(images, 4, range(300)), x_0)
+
+
+def withheld(label_drop: float, step: int, indices: range, seed: int = 0) -> torch.Tensor:
+    """bool [B]: of which indices the label is withheld."""
+    labels = torch.arange(len(indices)) % 5
+    shown = Augmentation(label_drop=label_drop, seed=seed).drop_labels(labels, step, indices)
+    assert shown.dtype == torch.int64
+    assert torch.equal(shown[shown != NO_LABEL], labels[shown != NO_LABEL])
+    return shown == NO_LABEL
+
+
+def test_a_share_of_the_labels_is_withheld_and_of_which_depends_on_seed_step_and_index():
+    many = torch.stack([withheld(0.1, step, range(96)) for step in range(200)]).float()
+    n, p = many.numel(), 0.1
+    assert abs(float(many.sum()) - n * p) < 4 * (n * p * (1 - p)) ** 0.5
+    assert 0.5 < float(many.sum(1).var()) / (96 * p * (1 - p)) < 1.5  # 96 if a batch were dropped whole
+    assert 0.5 < float(many.sum(0).var()) / (200 * p * (1 - p)) < 1.5
+    assert torch.equal(withheld(0.1, 3, range(37, 90)), many[3, 37:90].bool())
+    assert not torch.equal(withheld(0.1, 3, range(96), seed=1), many[3].bool())
+    assert not withheld(0.0, 3, range(96)).any()
+    assert withheld(1.0, 3, range(96)).all()
+
+
+def test_flips_and_withheld_labels_are_drawn_apart():
+    images = bytes_(2000)
+    mirrored = (
+        (Augmentation(horizontal_flip=True, seed=0)(images, 3, range(2000)) != normalize(images))
+        .flatten(1)
+        .any(1)
+    )
+    both = float((mirrored & withheld(0.5, 3, range(2000))).float().mean())
+    assert abs(both - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
+
+
+def test_generators_are_made_once():
+    change = Augmentation(horizontal_flip=True, dequantize=True, label_drop=0.5, seed=0)
+    for step in range(3):
+        change(bytes_(4), step, range(4))
+        change.drop_labels(torch.zeros(4, dtype=torch.int64), step, range(4))
+    streams = dict(change._streams)
+    change(bytes_(4), 3, range(4))
+    assert len(streams) == 3
+    assert all(change._streams[key] is stream for key, stream in streams.items())

@@ -1,0 +1,62 @@
+"""Sets of images: maps are read like arrays, and what identifies a set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm.data.holdout import split
+from ddpm.data.images import DataSet, ImageSet
+
+
+def numbered(n: int) -> ImageSet:
+    """Images [n, 3, 2, 4], none like another."""
+    images = np.arange(n * 24).reshape(n, 3, 2, 4) % 251
+    return ImageSet(images.astype(np.uint8), np.arange(n) % 5)
+
+
+def mapped(path: Path, whole: ImageSet) -> ImageSet:
+    whole.images.tofile(path)
+    return ImageSet(np.memmap(path, np.uint8, "r", shape=whole.images.shape), whole.labels)
+
+
+def test_a_map_is_read_like_an_array(tmp_path: Path):
+    indices = np.random.RandomState(0).randint(0, 50, 77)
+    found, expected = mapped(tmp_path / "x", numbered(50)).copy(indices), numbered(50).subset(indices)
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert type(found.images) is np.ndarray
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_memory_does_not_grow_with_what_is_read_of_a_map(tmp_path: Path):
+    images = mapped(tmp_path / "x", ImageSet(np.zeros((20_000, 3, 32, 32), np.uint8)))
+
+    def held() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Rss:")) * 1024
+
+    before = held()
+    for rows in np.random.RandomState(0).permutation(20_000).reshape(-1, 100):
+        images.copy(rows)
+    assert held() - before < 35 << 20  # of 61 MB
+
+
+def test_the_fingerprint_changes_with_a_pixel_a_label_and_a_class():
+    a = split(numbered(10), 0.2, None)
+    images = a.train.images.copy()
+    images[3, 0, 1, 1] += 1
+    labels = a.train.labels.copy()
+    labels[0] += 1
+    others = [
+        DataSet(ImageSet(images, a.train.labels), a.validation),
+        DataSet(ImageSet(a.train.images, labels), a.validation),
+        DataSet(a.train, a.validation, ["x"]),
+    ]
+    assert len({a.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_a_split_leaves_something_to_train_on():
+    assert len(split(numbered(1), 0.5, None).train) == 1
+    with pytest.raises(ValueError, match="validation_fraction"):
+        split(numbered(3), 1.0, None)

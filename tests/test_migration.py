@@ -1,0 +1,186 @@
+"""What version 0.1 left is read by this one: its runs go on, its checkpoints draw."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, composed, only_run
+
+import ddpm
+from ddpm.__main__ import prepare
+from ddpm.app import command_line
+from ddpm.errors import UsageError
+from ddpm.migration import migrated
+from ddpm.run import found
+from ddpm.training.module import DDPM
+
+RUN = ROOT / "tests" / "fixtures" / "run_0_1"
+
+
+def config_of_0_1() -> dict[str, Any]:
+    return yaml.safe_load((RUN / "config.yaml").read_text())
+
+
+def losses(file: Path) -> dict[int, float]:
+    with file.open(newline="") as opened:
+        return {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(opened)}
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, cwd: Path, *words: str) -> Path:
+    """The run directory that train.py leaves, in this process, on one CPU."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.run(prepare("train"), "train")
+    assert exit_.value.code == 0
+    return only_run(cwd)
+
+
+def test_a_run_of_0_1_continues_as_it_would_have_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    directory = trained(monkeypatch, tmp_path, f"ckpt={RUN}", "trainer.max_steps=20")
+    then, now = losses(RUN / "metrics_20_steps.csv"), losses(directory / "metrics.csv")
+    assert list(now) == list(range(1, 21))
+    for step in range(1, 21):
+        assert now[step] == pytest.approx(then[step], rel=1e-6), step
+    assert found(directory)[1]["global_step"] == 20
+    record = json.loads((directory / "run.json").read_text())
+    assert record["continued_from"] == str(RUN / "checkpoints" / "last.ckpt")
+    assert migrated(yaml.safe_load((directory / "config.yaml").read_text())) == yaml.safe_load(
+        (directory / "config.yaml").read_text()
+    )
+
+
+def test_a_run_of_0_1_is_repeated_and_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "again").mkdir()
+    directory = trained(
+        monkeypatch, tmp_path / "again", "--config-dir", str(RUN), "--config-name", "config",
+        "trainer.max_steps=3",
+    )  # fmt: skip
+    then, now = losses(RUN / "metrics_20_steps.csv"), losses(directory / "metrics.csv")
+    assert now == pytest.approx({step: then[step] for step in (1, 2, 3)}, rel=1e-6)
+    (tmp_path / "new").mkdir()
+    directory = trained(
+        monkeypatch, tmp_path / "new", f"init={RUN}", "experiment=smoke", "model.channels=4",
+        "model.norm_groups=2", "trainer.max_steps=1", "trainer.devices=1", "trainer.accelerator=cpu",
+        "optimizer.lr=1e-12", "logger=none", "callbacks.samples=null",
+    )  # fmt: skip
+    theirs = found(RUN)[1]["ema"]["parameters"]
+    ours = found(directory)[1]
+    assert ours["global_step"] == 1
+    for name, average in theirs.items():
+        torch.testing.assert_close(ours["state_dict"][f"network.{name}"], average, atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_of_0_1_draws():
+    run = ddpm.load(RUN, device="cpu")
+    assert run.step == 10
+    images = run.sample(4, sampler="ddim", num_steps=3)
+    assert images.shape == (4, 1, 8, 8)
+    module = DDPM.load_from_checkpoint(RUN / "checkpoints" / "last.ckpt", map_location="cpu")
+    theirs = found(RUN)[1]["ema"]["parameters"]
+    for name, value in module.ema.state_dict()["parameters"].items():
+        assert torch.equal(value, theirs[name])
+    assert module.ema.decay == 0.9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["experiment=ddpm_cifar10", "logger=many"],
+        ["data=folder", "data.path=somewhere", "ema=none", "strategy=ddp"],
+        ["experiment=digits_conditional", "lr_schedule=cosine", "callbacks=[default,best]"],
+    ],
+)
+def test_a_configuration_of_today_stays_as_it_is(words: list[str]):
+    config = composed("train", *words)
+    assert migrated(config) == config
+    once = migrated(config_of_0_1())
+    assert migrated(once) == once
+
+
+def test_every_name_moves():
+    then = config_of_0_1()
+    then["optimizer"] = {
+        "_target_": "ddpm.training.optimizers.adam_one_cycle",
+        "_partial_": True,
+        "total_steps": 10,
+        "betas": [0.8, 0.9],
+    }
+    then["logger"] = {
+        "_target_": "ddpm.training.loggers.WandbLogger",
+        "mode": "offline",
+        "project": "mine",
+    }
+    then["callbacks"]["samples"] = {
+        "_target_": "ddpm.training.grids.SampleGrids",
+        "n": 4,
+        "sampler": {"_target_": "ddpm.diffusion.samplers.ddim.DDIM", "num_steps": 2, "to_x_0": True},
+    }
+    then["data"] = {"_target_": "ddpm.data.folder.Folder", "path": "x", "image_size": 8}
+    now = migrated(then)
+    assert "ema_decay" not in now
+    assert now["ema"]["decay"] == 0.9
+    assert now["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert (now["optimizer"]["lr"], now["optimizer"]["betas"]) == (2e-3, [0.8, 0.9])
+    assert now["optimizer"]["fused"] is True
+    assert now["lr_schedule"] == {
+        "_target_": "ddpm.training.lr_schedules.one_cycle",
+        "_partial_": True,
+        "total_steps": 10,
+        "warmup_fraction": 0.3,
+    }
+    assert now["logger"]["wandb"]["project"] == "mine"
+    assert now["callbacks"]["samples"] == {
+        "_target_": "ddpm.training.callbacks.samples.SampleGrids",
+        "n": 4,
+        "final": True,  # the last grid by the run's own sampler, as then
+        "sampler": {"_target_": "ddpm.diffusion.samplers.ddim.DDIM", "num_steps": 2},
+    }
+    assert now["data"] == {
+        "_target_": "ddpm.data.sources.folder.Folder",
+        "path": "x",
+        "image_size": 8,
+        "horizontal_flip": True,
+    }
+    assert now["strategy"] == {}
+    assert now["tags"] == []
+    assert now["trainer"]["gradient_clip_algorithm"] == "norm"
+    assert now["trainer"]["max_steps"] == 10
+
+
+def test_what_is_migrated_passes_the_check():
+    """And says everything that the program asks a configuration for."""
+    from ddpm.app.check import check_keys
+
+    now = migrated({k: v for k, v in config_of_0_1().items() if k not in ("defaults", "hydra")})
+    check_keys(now, "train")
+    assert now.keys() == composed("train").keys() - {"allow_targets"}
+
+
+@pytest.mark.parametrize(
+    ("key", "node", "message"),
+    [
+        ("sampler", {"_target_": "ddpm.diffusion.samplers.ddim.DDIM", "to_x_0": False}, "to_x_0=False"),
+        ("strategy", {"_target_": "ddpm.training.strategies.fancy"}, "strategies.fancy"),
+        ("model", {"_target_": "ddpm.networks.unet.VNet"}, "networks.unet.VNet"),
+    ],
+)
+def test_what_has_no_successor_is_refused_in_one_message(
+    key: str, node: dict[str, Any], message: str, tmp_path: Path
+):
+    shutil.copytree(RUN, tmp_path / "run")
+    config = {**config_of_0_1(), key: node}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UsageError, match=rf"{key}.*{message}.*is of version 0\.1.*cannot be read"):
+        composed("train", f"ckpt={tmp_path / 'run'}")
+    checkpoint = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**checkpoint, "config": {**checkpoint["config"], key: node}}, tmp_path / "old.ckpt")
+    with pytest.raises(UsageError, match=rf"ckpt=.*{key}.*{message}.*is of version 0\.1"):
+        ddpm.load(tmp_path / "old.ckpt")

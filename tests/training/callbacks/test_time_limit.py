@@ -1,0 +1,71 @@
+"""A time limit ends this start of a run, and says so; the next start has its whole time."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from models import make_module, make_trainer
+
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
+from ddpm.training.callbacks.checkpoints import Checkpoints
+from ddpm.training.callbacks.time_limit import TimeLimit
+from ddpm.training.ending import why_it_ended
+
+
+def fit(directory: Path, max_steps: int, *callbacks: Callback, ckpt: Path | None = None) -> Trainer:
+    trainer = make_trainer(directory, max_steps, *callbacks)
+    trainer.val_check_interval = 1
+    trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0), ckpt_path=ckpt)
+    return trainer
+
+
+class Slow(Callback):
+    def on_train_batch_end(self, *_: Any) -> None:
+        time.sleep(0.1)
+
+
+class Stops(Callback):
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == 2
+
+
+def test_each_start_has_its_whole_time(tmp_path: Path):
+    first = TimeLimit("00:00:00:01")
+    trainer = fit(tmp_path / "first", 1000, first, Slow(), Checkpoints(every_n_steps=1000))
+    assert first.reached
+    assert 0 < trainer.global_step <= 10
+    assert why_it_ended(trainer) == "trainer.max_time is over, 0:00:01"
+    done = trainer.global_step
+    second = TimeLimit({"hours": 1})
+    trainer = fit(tmp_path, done + 2, second, Slow(), ckpt=tmp_path / "first/checkpoints/last.ckpt")
+    assert not second.reached
+    assert trainer.global_step == done + 2
+    assert why_it_ended(trainer) == f"trainer.max_steps={done + 2} is reached"
+    third = TimeLimit({"seconds": 1})
+    trainer = fit(tmp_path, 1000, third, Slow(), ckpt=tmp_path / "first/checkpoints/last.ckpt")
+    assert trainer.global_step >= done + 2
+
+
+def test_early_stopping_gives_its_reason(tmp_path: Path):
+    stopping = EarlyStopping("val/loss", patience=1, min_delta=1e9)
+    trainer = fit(tmp_path, 100, stopping)
+    why = why_it_ended(trainer) or ""
+    assert why.startswith("EarlyStopping: Monitored metric val/loss did not improve")
+    assert trainer.global_step < 100
+
+
+def test_whoever_asks(tmp_path: Path):
+    assert why_it_ended(fit(tmp_path, 100, Stops())) == "a callback asked for it (trainer.should_stop)"
+
+
+def test_a_trainer_that_did_not_run():
+    assert why_it_ended(Trainer(accelerator="cpu", max_steps=5, logger=False)) is None
+
+
+def test_a_time_that_is_none_is_refused():
+    with pytest.raises(Exception, match="DD:HH:MM:SS"):
+        TimeLimit("5 s")

@@ -1,0 +1,102 @@
+"""metrics.csv is complete at any time, a row a step."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.training.loggers import MetricsCSV
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_a_step_and_new_columns_as_they_come(tmp_path: Path):
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    assert rows(logger.path) == [{"step": "1", "train/loss": "1.0"}]
+    logger.log_metrics({"train/loss": 0.5}, step=2)
+    logger.log_metrics({"val/loss": 0.7}, step=2)
+    logger.log_metrics({"train/loss": 0.25}, step=3)
+    assert rows(logger.path) == [
+        {"step": "1", "train/loss": "1.0", "val/loss": ""},
+        {"step": "2", "train/loss": "0.5", "val/loss": "0.7"},
+        {"step": "3", "train/loss": "0.25", "val/loss": ""},
+    ]
+    logger.log_metrics({"val/loss": 0.123456789}, step=3)
+    logger.log_metrics({"val/loss": 0.1}, step=3)  # same columns, same step: the row is completed in place
+    logger.log_metrics({"train/loss": 0.2}, step=4)
+    assert [row["val/loss"] for row in rows(logger.path)] == ["", "0.7", "0.1", ""]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_continued_run_tells_the_whole_history(tmp_path: Path):
+    first = MetricsCSV(tmp_path / "first.csv")
+    for step in (5, 10, 15):
+        first.log_metrics({"train/loss": step / 100}, step=step)
+    second = MetricsCSV(tmp_path / "second.csv")
+    second.continue_from(first.path, step=10)
+    second.log_metrics({"train/loss": 0.5, "val/loss": 0.25}, step=15)
+    assert [(row["step"], row["train/loss"]) for row in rows(second.path)] == [
+        ("5", "0.05"),
+        ("10", "0.1"),
+        ("15", "0.5"),
+    ]
+    assert len(rows(first.path)) == 3
+    first.continue_from(
+        first.path, step=10
+    )  # in the same directory the rows that will come again are dropped
+    assert [row["step"] for row in rows(first.path)] == ["5", "10"]
+
+
+def test_a_late_value_joins_the_row_of_its_step(tmp_path: Path):
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    for step in (1, 5, 9):
+        logger.log_metrics({"train/loss": step / 10}, step=step)
+    logger.log_metrics({"late": 2.0}, step=5)
+    logger.log_metrics({"late": 1.0}, step=3)
+    logger.log_metrics({"train/loss": 7.0}, step=1)
+    logger.log_metrics({"val/loss": 0.5})  # of the last step
+    logger.log_metrics({"train/loss": 1.0}, step=10)
+    assert rows(logger.path) == [
+        {"step": "1", "train/loss": "7.0", "late": "", "val/loss": ""},
+        {"step": "3", "train/loss": "", "late": "1.0", "val/loss": ""},
+        {"step": "5", "train/loss": "0.5", "late": "2.0", "val/loss": ""},
+        {"step": "9", "train/loss": "0.9", "late": "", "val/loss": "0.5"},
+        {"step": "10", "train/loss": "1.0", "late": "", "val/loss": ""},
+    ]
+
+
+def test_a_late_value_after_continuing_joins_the_earlier_rows(tmp_path: Path):
+    first = MetricsCSV(tmp_path / "first.csv")
+    first.log_metrics({"a": 1.0}, step=5)
+    first.log_metrics({"a": 2.0}, step=10)
+    second = MetricsCSV(tmp_path / "second.csv")
+    second.continue_from(first.path, step=10)
+    second.log_metrics({"b": 3.0}, step=5)
+    second.log_metrics({"b": 4.0}, step=10)
+    assert [tuple(row.values()) for row in rows(second.path)] == [("5", "1.0", "3.0"), ("10", "2.0", "4.0")]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_comes_in_whatever_order_the_file_is_the_table(tmp_path: Path, seed: int):
+    """Against a dictionary by (step, name), which needs no file."""
+    random = np.random.default_rng(seed)
+    logger, table = MetricsCSV(tmp_path / "metrics.csv"), {}
+    for value in range(60):
+        step, name = int(random.integers(12)), f"grösse/{random.integers(4)}"
+        logger.log_metrics({name: torch.tensor(float(value))}, step=step)
+        table[step, name] = float(value)
+        found = {
+            (int(row["step"]), name): float(row[name])
+            for row in rows(logger.path)
+            for name in row
+            if name != "step" and row[name]
+        }
+        assert found == table
+        steps = [int(row["step"]) for row in rows(logger.path)]
+        assert steps == sorted(set(steps))
