@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddpm.random import BLOCK, Purpose, Stream, seed_dropout
+from ddpm.random import BLOCK, Purpose, Stream, named, seed_dropout
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
@@ -35,6 +35,21 @@ def test_seed_purpose_step_and_block_each_give_other_numbers():
         for seed, purpose, step, first in keys
     }
     assert len(drawn) == len(keys)
+
+
+def test_a_purpose_of_your_own_has_a_name_and_its_own_numbers():
+    purposes = [*Purpose, "mine.metric", "mine.other", "NOISE", "", "Messung"]
+    drawn = {tuple(Stream(0, p).normal(0, range(1), (4,))[0].tolist()) for p in purposes}
+    assert len(drawn) == len(purposes)
+    again = Stream(0, "mine.metric").normal(3, range(5, 9), (2,))
+    assert torch.equal(again, Stream(0, "mine.metric").normal(3, range(20), (2,))[5:9])
+
+
+def test_names_cannot_meet_the_frameworks_own_numbers():
+    numbers = {named(f"purpose {i}") for i in range(1000)}
+    assert len(numbers) == 1000
+    assert all(max(Purpose) < number < 2**64 for number in numbers)
+    assert named("mine.metric") == 0x83EFC17D882A8966  # the same in every process, on every machine
 
 
 def test_places_of_a_block_differ():

@@ -22,7 +22,10 @@ BLOCK = 16
 
 
 class Purpose(IntEnum):
-    """What numbers are for, so that no two uses share a stream."""
+    """What the framework's own numbers are for, so that no two uses share a stream.
+
+    What you add has a name of its own instead: `Stream(seed, "mypackage.mine")`.
+    """
 
     TIMESTEP = 1
     NOISE = 2
@@ -42,18 +45,24 @@ def key64(*key: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
+def named(purpose: str) -> int:
+    """A number in [2^63, 2^64) that stands for a name, and that no `Purpose` has."""
+    digest = hashlib.blake2b(purpose.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") | 1 << 63
+
+
 class Stream:
     """The random numbers of one purpose in one run.
 
     Args:
         seed: of the run, at least 0.
-        purpose: of the numbers.
+        purpose: of the numbers; a name, for those that are not the framework's own.
         device: where they are drawn and live.
     """
 
-    def __init__(self, seed: int, purpose: Purpose, device: torch.device | str = "cpu"):
+    def __init__(self, seed: int, purpose: Purpose | str, device: torch.device | str = "cpu"):
         self.seed = seed
-        self.purpose = purpose
+        self.purpose = named(purpose) if isinstance(purpose, str) else purpose
         self.device = torch.device(device)
         # one generator, set anew for each block: to make one takes ten times as long
         if self.device.type == "cpu":

@@ -1,0 +1,178 @@
+"""The package as it is built and installed, away from a checkout."""
+
+import csv
+import json
+import os
+import site
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Outcome
+
+INSTALLED = 300
+"""Seconds that a program may take."""
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the wheel and the source distribution, as pip would have them built."""
+    directory = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    return directory
+
+
+def wheel_in(directory: Path) -> Path:
+    (wheel,) = directory.glob("ddpm-*.whl")
+    return wheel
+
+
+def tracked(*places: str) -> set[str]:
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *places]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_the_wheel_holds_sources_configuration_and_types(built: Path):
+    with zipfile.ZipFile(wheel_in(built)) as wheel:
+        names = set(wheel.namelist())
+        entry_points = next(name for name in names if name.endswith("entry_points.txt"))
+        assert "ddpm = ddpm.__main__:main" in wheel.read(entry_points).decode()
+    expected = {path.removeprefix("src/") for path in tracked("src")}
+    expected |= {f"ddpm/{path}" for path in tracked("conf")}
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert "ddpm/py.typed" in expected
+
+
+def test_the_source_distribution_builds_the_wheel(built: Path, tmp_path: Path):
+    (sdist,) = built.glob("ddpm-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    with zipfile.ZipFile(wheel_in(tmp_path)) as ours, zipfile.ZipFile(wheel_in(built)) as theirs:
+        assert sorted(ours.namelist()) == sorted(theirs.namelist())
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel, and this environment's packages beside it."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
+    programs = environment / ("Scripts" if os.name == "nt" else "bin")
+    python = programs / "python"
+    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
+    # a path alone: what the packages there say in .pth files of their own, such as where a checkout is, is not read
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
+    command += ["--no-index", "--ignore-installed", str(wheel_in(built))]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return programs
+
+
+def run(program: Path, *arguments: str, cwd: Path) -> Outcome:
+    """A program as a person starts it, who has no checkout."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and k != "PYTHONPATH"}
+    process = subprocess.run(
+        [str(program), *arguments],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=INSTALLED,
+    )
+    return Outcome(process.returncode, process.stdout, process.stderr, cwd)
+
+
+def finished(directory: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics, once it is seen to have ended well."""
+    record = json.loads((directory / "run.json").read_text())
+    assert (record["status"], record["step"]) == ("finished", 20)
+    assert record["git"] is None
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.e2e
+def test_an_installed_package_trains_samples_and_measures_anywhere(installed: Path, tmp_path: Path):
+    program = installed / "ddpm"
+    assert run(program, "--version", cwd=tmp_path).stdout.startswith("ddpm 0.")
+    told = run(program, "train", "--help", cwd=tmp_path)
+    assert "schedule: " in told.stdout, told.said
+    assert list(tmp_path.iterdir()) == []
+
+    outcome = run(
+        program, "train", "experiment=smoke", "trainer.devices=1", "hydra.run.dir=run", cwd=tmp_path
+    )
+    assert outcome.returncode == 0, outcome.said
+    assert len(finished(tmp_path / "run")) == 20
+    assert "ddpm sample ckpt=run" in outcome.stdout  # what is printed to be pasted works here
+
+    outcome = run(program, "sample", "ckpt=run", "n=4", "sampler=ddim", "sampler.num_steps=2", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    assert len(list(tmp_path.glob("logs/sample/*/grid.png"))) == 1
+    outcome = run(program, "evaluate", "ckpt=run", "metrics.nll.n=4", "metrics.nll.num_steps=4", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    assert len(list(tmp_path.glob("logs/evaluate/*/metrics.json"))) == 1
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [["ddpm"], ["python", "-m", "ddpm"]], ids=" ".join)
+def test_an_installed_package_trains_on_two_devices_and_in_sweeps(
+    form: list[str], installed: Path, tmp_path: Path
+):
+    program, before = installed / form[0], form[1:]
+    smoke = ["experiment=smoke", "logger=none", "callbacks.samples=null"]
+    one = run(program, *before, "train", *smoke, "trainer.devices=1", "hydra.run.dir=one", cwd=tmp_path)
+    two = run(program, *before, "train", *smoke, "trainer.devices=2", "hydra.run.dir=two", cwd=tmp_path)
+    assert (one.returncode, two.returncode) == (0, 0), one.said + two.said
+    losses = [[float(row["train/loss"]) for row in finished(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+    swept = ["-m", "schedule=linear,cosine", "trainer.devices=1", "hydra.sweep.dir=sweep"]
+    outcome = run(program, *before, "train", *swept, *smoke, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    assert len([finished(tmp_path / "sweep" / number) for number in ("0", "1")]) == 2
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["inspect", "data=digits"], ["cache", "list"], ["doctor"], ["export", "--help"]], ids=" ".join
+)
+def test_an_installed_package_has_the_other_commands(words: list[str], installed: Path, tmp_path: Path):
+    outcome = run(installed / "ddpm", *words, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+
+
+def test_every_module_is_imported_where_there_is_no_unix():
+    """Without the modules, signals and functions that Windows lacks; what is not ours is imported before."""
+    code = """
+import importlib, os, pkgutil, signal, sys
+import datasets, diffusers, hydra, lightning, matplotlib.figure, torch, wandb, torch._dynamo
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGQUIT", "SIGKILL", "SIGSTOP", "SIGCHLD"):
+    delattr(signal, name)
+for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity", "uname", "getloadavg"):
+    delattr(os, name)
+for name in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty"):
+    sys.modules[name] = None
+sys.platform = "win32"
+import ddpm
+assert not [name for name in sys.modules if name.startswith("ddpm.")]
+for module in pkgutil.walk_packages(ddpm.__path__, "ddpm."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+import ddpm.__main__, hydra_plugins.fresh_process_launcher
+from ddpm.runtime.memory import keep_freed_memory, memory_of, peak_memory
+cpu = torch.device("cpu")
+print(memory_of(cpu), peak_memory(cpu), keep_freed_memory())
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=INSTALLED)
+    assert process.returncode == 0, process.stderr
