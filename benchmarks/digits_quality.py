@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ddpm.app.loading import Run
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
 import ddpm
-from ddpm.app.loading import Run
 from ddpm.data.augmentation import normalize
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance

@@ -10,6 +10,7 @@ import yaml
 from conftest import ROOT, composed
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
+from omegaconf import OmegaConf
 from torch import nn
 
 from ddpm import targets

@@ -67,7 +67,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = programs / "python"
     asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
-    # a path alone: what the packages there say in .pth files of their own, such as where a checkout is, is not read
+    # a path alone: .pth files of the packages there, which say where a checkout is, are not read
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
     command += ["--no-index", "--ignore-installed", str(wheel_in(built))]
@@ -159,7 +159,9 @@ import importlib, os, pkgutil, signal, sys
 import datasets, diffusers, hydra, lightning, matplotlib.figure, torch, wandb, torch._dynamo
 for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGQUIT", "SIGKILL", "SIGSTOP", "SIGCHLD"):
     delattr(signal, name)
-for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity", "uname", "getloadavg"):
+for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity"):
+    delattr(os, name)
+for name in ("uname", "getloadavg"):
     delattr(os, name)
 for name in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty"):
     sys.modules[name] = None
