@@ -299,7 +299,12 @@ def _build_loggers(
             if value is not None:
                 given.pop(argument, None)
         settings = {key: value for key, value in settings.items() if key not in given}
-        logger = build({f"logger.{name}": settings}, f"logger.{name}", **given)
+        try:
+            logger = build({f"logger.{name}": settings}, f"logger.{name}", **given)
+        except UsageError:
+            raise
+        except Exception as error:  # another library's own, of a server that does not answer
+            raise UsageError(f"logger.{name}: {str(error).splitlines()[0]}") from error
         if not isinstance(logger, Logger):
             raise UsageError(f"logger.{name}: {settings['_target_']} is no Lightning logger")
         built.append(logger)
