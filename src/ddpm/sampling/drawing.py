@@ -1,7 +1,7 @@
 """Drawing images: a model's reverse process, from indices of images to x_0."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -65,9 +65,10 @@ class Drawing:
         self.weights = weights
         self.labels = labels
         self.guidance = guidance or model.guidance
-        self.start = start or FromNoise()
+        self.start: Start = FromNoise() if start is None else start
         self.known = known
         _, height, width = model.image_shape
+        mask_size = None if known is None else (known.free.shape[-2], known.free.shape[-1])
         check_request(
             schedule=model.schedule,
             sampler=self.sampler,
@@ -76,7 +77,7 @@ class Drawing:
             labels=labels,
             num_classes=model.num_classes,
             picture_size=(height, width),
-            mask_size=None if known is None else tuple(known.free.shape[-2:]),
+            mask_size=mask_size,
         )
 
     @property
@@ -96,7 +97,7 @@ class Drawing:
         """Draw these images at once.
 
         Args:
-            indices: of the images.
+            indices: of the images; a range where they start between two images.
             labels: int64 [len(indices)], the class of each, in place of the classes in turn.
             on_step: sees (t, x_t, predicted x_0) at every step.
 
@@ -111,7 +112,7 @@ class Drawing:
             return _normal(stream, t, indices, tuple(like.shape[1:]))
 
         x_t = self.start.x_t(
-            model.schedule, indices, lambda chosen: _normal(first, 0, chosen, model.image_shape)
+            model.schedule, cast(range, indices), lambda chosen: _normal(first, 0, chosen, model.image_shape)
         )
         in_turn = labels_of(model, indices, self.labels)
         if labels is None and in_turn is not None:

@@ -1,25 +1,24 @@
 """Limits on gradients, without waiting for the device."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 
-def global_norm(gradients: Sequence[Tensor]) -> Tensor:
+def global_norm(gradients: list[Tensor]) -> Tensor:
     """The norm of all gradients as one vector, a scalar on their device.
 
     torch's own sorts them by device and type each time, which takes as long as the clipping.
     """
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
 
 
-def clip_by_norm(gradients: Sequence[Tensor], norm: Tensor, limit: float) -> None:
+def clip_by_norm(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
     """Shorten the gradients, in place, to a global norm of at most `limit`."""
     torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1))
 
 
-def clip_by_value(gradients: Sequence[Tensor], limit: float, scale: Tensor | None = None) -> None:
+def clip_by_value(gradients: list[Tensor], limit: float, scale: Tensor | None = None) -> None:
     """Bring each number of the gradients, in place, to [-limit, limit].
 
     Args:
@@ -37,6 +36,6 @@ def clip_by_value(gradients: Sequence[Tensor], limit: float, scale: Tensor | Non
     torch._foreach_mul_(gradients, torch.where(finite, scale, torch.nan))
 
 
-def _clamp(gradients: Sequence[Tensor], limit: float) -> None:
+def _clamp(gradients: list[Tensor], limit: float) -> None:
     torch._foreach_clamp_min_(gradients, -limit)
     torch._foreach_clamp_max_(gradients, limit)

@@ -141,7 +141,7 @@ class DDPM(LightningModule):
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
         self._scaler: Any = None  # of the losses, in half precision
-        self._logs_losses = False
+        self._logs_losses, self._log_every_n_steps = False, 0
         self._logged_step = 0
         self._begins_lr_schedule = False
         self._validated = False
@@ -219,7 +219,7 @@ class DDPM(LightningModule):
     # The optimizer step
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.optimizer, self.network.parameters())
+        self._optimizer = optimizer = make_optimizer(self.optimizer, self.network.parameters())
         if self.lr_schedule is None:
             self._fresh_groups = _settings_of(optimizer)
             return optimizer
@@ -237,16 +237,16 @@ class DDPM(LightningModule):
         }
 
     def on_train_start(self) -> None:
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, Optimizer)
-        _lay_out(optimizer)
+        _lay_out(self._optimizer)
         if self._begins_lr_schedule:
-            for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
+            for group, fresh in zip(self._optimizer.param_groups, self._fresh_groups, strict=True):
                 group.update(fresh)
             self._begins_lr_schedule = False
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        ours = any(isinstance(callback, TrainingRows) for callback in self.trainer.callbacks)
-        self._logs_losses = self.trainer.log_every_n_steps > 0 and not ours
+        trainer: Any = self.trainer  # which sets some of its attributes where a type checker does not look
+        ours = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
+        self._log_every_n_steps = trainer.log_every_n_steps
+        self._logs_losses = self._log_every_n_steps > 0 and not ours
         self._logged_step = self.trainer.global_step
 
     def configure_gradient_clipping(
@@ -280,7 +280,7 @@ class DDPM(LightningModule):
             clip_by_norm(gradients, norm, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        self.learning_rate = self.optimizers().param_groups[0]["lr"]
+        self.learning_rate = self._optimizer.param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
         for parameter in self._parameters_of_network:
             parameter.grad = None  # at once, so that the next forward pass has their memory
@@ -305,15 +305,15 @@ class DDPM(LightningModule):
         """
         mine = torch.stack(self._seen)  # [micro-batches, 2, B]
         self._seen.clear()
-        everyone = self.all_gather(mine).view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
+        gathered: Any = self.all_gather(mine)
+        everyone = gathered.view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
         t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as indices lie: ranks within micro-batches
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
     # Losses in the logs of a trainer that has none of our callbacks
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        since = self.trainer.global_step - self._logged_step
-        if self._logs_losses and since >= self.trainer.log_every_n_steps:
+        if self._logs_losses and self.trainer.global_step >= self._logged_step + self._log_every_n_steps:
             self._log_losses()
 
     def on_train_epoch_end(self) -> None:
@@ -353,7 +353,8 @@ class DDPM(LightningModule):
         number of neighbours is spread evenly.
         """
         if isinstance(batch, Batch):
-            total = len(self.trainer.datamodule.data_set.validation)
+            trainer: Any = self.trainer
+            total = len(trainer.datamodule.data_set.validation)
             u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.places))) + 0.5) / total
         else:
             batch = self._counted_in_evaluation(
@@ -574,7 +575,7 @@ class DDPM(LightningModule):
                 "image_shape= and what else the module was made of"
             )
         module = rebuild(checkpoint, allow_targets, **arguments)
-        return module if map_location is None else module.to(map_location)
+        return module if map_location is None else module.to(map_location)  # type: ignore[return-value]
 
 
 def _lay_out(optimizer: Optimizer) -> None:
