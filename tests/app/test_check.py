@@ -15,7 +15,7 @@ FAST = {
     "schedule=cosin": r"schedule=cosin: there is no such option; did you mean cosine\?",
     "+trianer.devices=4": r"trianer: there is no such key; did you mean trainer\?",
     "trainer.devices=abc": r"trainer\.devices=abc: must be a number of devices",
-    "experiment=misspelt": r"optimizer\.lrr: there is no such key; did you mean optimizer\.lr\?",
+    "experiment=misspelt": r"ema\.decai: there is no such key; did you mean ema\.decay\?",
     "data=folder": r"data\.path is missing: give it as data\.path=VALUE",
     "model.chanels=64": r"model\.chanels: there is no such key; did you mean model\.channels\?",
     "schedul=linear": r"schedul: there is no such key; did you mean schedule\?",
@@ -50,11 +50,11 @@ HEAVY = {
     "data=folder data.path=empty": r"data\.path=.*empty: it holds no files",
     "data.batch_size=63 trainer.devices=2": r"data\.batch_size=63 .* use 62 or 64",
     "data.batch_size=0": r"data\.batch_size=0 must be at least 1",
-    "model.multipliers=[1,1,1,1,1]": r"data\.image_size: pictures of 8x8 .* 16 divides",
+    "model.multipliers=[1,1,1,1,1]": r"data\.image_size: images of 8x8 .* 16 divides",
     "model.norm_groups=7": r"norm_groups=7 does not divide",
     "schedule.num_timesteps=20": r"schedule\.num_timesteps=20: the last beta would be 1",
-    "optimizer.lr=-1": r"optimizer: .*-1",
-    "lr_schedule.warmup_steps=few": r"lr_schedule: ",
+    "optimizer.lr=-1": r"optimizer\.lr=-1 must be above 0",
+    "lr_schedule=warmup lr_schedule.warmup_steps=few": r"lr_schedule.warmup_steps=few must be",
     "sampler=ddim sampler.num_steps=5000": r"sampler\.num_steps=5000",
     "callbacks.samples.sampler.num_steps=5000": r"callbacks\.samples\.sampler\.num_steps=5000",
     "callbacks.x._target_=torch.nn.ReLU": r"callbacks\.x: torch\.nn\.ReLU is no Lightning callback",
@@ -89,7 +89,7 @@ def mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arg
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to stand in, with an experiment that has a misspelt key in reach."""
     (tmp_path / "own/experiment").mkdir(parents=True)
-    (tmp_path / "own/experiment/misspelt.yaml").write_text("# @package _global_\noptimizer:\n  lrr: 1\n")
+    (tmp_path / "own/experiment/misspelt.yaml").write_text("# @package _global_\nema:\n  decai: 0.9\n")
     (tmp_path / "own/experiment/broken.yaml").write_text("# @package _global_\n{[}\n")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
