@@ -176,8 +176,6 @@ def test_a_data_option_of_ones_own_gets_the_recipe_for_pictures(tmp_path: Path):
     (tmp_path / "data" / "mine.yaml").write_text(
         "defaults: [/loading, _self_]\n_target_: ddpm.data.sources.digits.Digits\nbatch_size: 32\n"
     )
-        "defaults: [/loading, _self_]\n_target_: ddpm.data.sources.digits.Digits\nbatch_size: 32\n"
-    )
     config = composed("train", "--config-dir", str(tmp_path), "data=mine")
     assert config["data"]["batch_size"] == 32
     pictures = composed("train", "recipe=pictures")
