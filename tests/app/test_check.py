@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-import train
-from ddpm.app import command_line
+from conftest import ROOT, run_here
 
 FAST = {
     "trainer.device=4": r"trainer\.device: there is no such key; did you mean trainer\.devices\?",
@@ -75,11 +73,9 @@ HEAVY = {
 
 def mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
     """What the program says when it refuses these arguments; run in this process, which spares a start."""
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        command_line.run(train.prepare, "train")
+    code = run_here(monkeypatch, "train", *arguments)
     said = capsys.readouterr().err
-    assert exit_.value.code == 2, said
+    assert code == 2, said
     assert said.count("error: ") == 1
     assert "Traceback" not in said
     return said
@@ -167,7 +163,7 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(
 @pytest.mark.parametrize("arguments", list(FAST)[:6])
 def test_what_composing_can_tell_is_told_without_torch(arguments: str, place: Path):
     """As typed: another process, exit code 2, no directory, and nothing heavy was imported on the way."""
-    script = Path(train.__file__)
+    script = ROOT / "train.py"
     command = [sys.executable, "-X", "importtime", str(script), "--config-dir", "own", arguments]
     process = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60)
     assert process.returncode == 2
@@ -181,7 +177,7 @@ def test_what_composing_can_tell_is_told_without_torch(arguments: str, place: Pa
 
 
 def test_a_traceback_is_shown_on_demand(place: Path):
-    script = Path(train.__file__)
+    script = ROOT / "train.py"
     process = subprocess.run(
         [sys.executable, str(script), "schedule=cosin"],
         cwd=place,
