@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 
 import ddpm
-from ddpm.app.loading import Run
 from ddpm.data.augmentation import normalize
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.samplers import DDIM, DDIMInversion
+from ddpm.run import Run
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import to_uint8
 
