@@ -1,9 +1,9 @@
-"""How fast pictures come, and what they cost in memory.
+"""How fast images come, and what they cost in memory.
 
-    python benchmarks/data.py PICTURES            a folder of pictures of 32x32, such as CIFAR-10's train/
-    python benchmarks/data.py --large 1000000     so many synthetic pictures of 64x64, made on the spot
+    python benchmarks/data.py IMAGES            a folder of images of 32x32, such as CIFAR-10's train/
+    python benchmarks/data.py --large 1000000     so many synthetic images of 64x64, made on the spot
 
-Prints a line for each figure. Nothing is kept: the cache and the synthetic pictures are temporary.
+Prints a line for each figure. Nothing is kept: the cache and the synthetic images are temporary.
 """
 
 import argparse
@@ -16,15 +16,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from ddpm.data.folder import Folder
-from ddpm.data.pictures import DataSet, Pictures
 
+from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.folder import Folder
 
 MB = 1 << 20
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pictures", nargs="?", type=Path)
+    parser.add_argument("images", nargs="?", type=Path)
     parser.add_argument("--large", type=int, metavar="N", default=0)
     parser.add_argument("--directory", type=Path, help="for what is temporary; needs 12 GB for a million")
     arguments = parser.parse_args()
@@ -42,8 +43,8 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(dir=arguments.directory))
     try:
         waiting()
-        if arguments.pictures:
-            folder(arguments.pictures, directory)
+        if arguments.images:
+            folder(arguments.images, directory)
         if arguments.large:
             large(arguments.large, directory)
     finally:
@@ -95,11 +96,11 @@ def folder(path: Path, directory: Path) -> None:
     """Building the cache, starting from it, and reading batches of 128 from it."""
     for what in ("building the cache", "starting from it"):
         start = time.perf_counter()
-        data = Folder(path, 32, batch_size=128, cache_dir=directory)
+        data = ImageDataModule(Folder(path, 32, cache_dir=directory), 128, horizontal_flip=True)
         count = len(data.data_set.train) + len(data.data_set.validation)
         first = next(batches(data, num_workers=0))
         took = time.perf_counter() - start
-        say(f"{count:,} pictures, {what}, to the first batch", f"{took:.2f} s")
+        say(f"{count:,} images, {what}, to the first batch", f"{took:.2f} s")
     assert first.x_0.shape == (128, 3, 32, 32)
     for name, share, num_workers in (
         ("gathered", 1.0, 0),
@@ -117,7 +118,7 @@ def folder(path: Path, directory: Path) -> None:
                 next(loader)
             speeds.append(600 * 128 / (time.perf_counter() - start))
             del loader
-        say(f"pictures of 32x32 a second, {name}", f"{np.median(speeds):,.0f}")
+        say(f"images of 32x32 a second, {name}", f"{np.median(speeds):,.0f}")
     memory(data)
 
 
@@ -139,13 +140,12 @@ def memory(data: ImageDataModule, rounds: int = 1500) -> None:
         say(f"memory, {num_workers} workers, a set of {size:,.0f} MB", f"{highest[0] / MB:.0f} MB{grown}")
 
 
-class Synthetic(ImageDataModule):
-    """Pictures of 64x64 in a file that is mapped, each with its number in it."""
+@dataclass
+class Synthetic:
+    """Images of 64x64 in a file that is mapped, each with its number in it."""
 
-    def __init__(self, file: Path, count: int):
-        super().__init__(batch_size=128, device_share=0)
-        self.file = file
-        self.count = count
+    file: Path
+    count: int
 
     def read(self) -> DataSet:
         shape = (self.count, 3, 64, 64)
@@ -158,15 +158,15 @@ class Synthetic(ImageDataModule):
                     part[:, 0, 0, :4] = numbers[:, None].view(np.uint8)
                     file.write(part.tobytes())
         images = np.memmap(self.file, np.uint8, "r", shape=shape)
-        return DataSet(Pictures(images), Pictures(images[:0]))
+        return DataSet(ImageSet(images), ImageSet(images[:0]))
 
 
 def large(count: int, directory: Path) -> None:
     """A set larger than anyone's share of the memory: the start, the time of a batch and the memory."""
     start = time.perf_counter()
-    data = Synthetic(directory / "large", count)
+    data = ImageDataModule(Synthetic(directory / "large", count), 128, device_share=0)
     _ = data.data_set
-    say(f"{count:,} pictures of 64x64 made", f"{time.perf_counter() - start:.0f} s")
+    say(f"{count:,} images of 64x64 made", f"{time.perf_counter() - start:.0f} s")
     for num_workers, step in itertools.product((0, 2), (0, 10**6)):
         with highest_memory() as highest:
             start = time.perf_counter()
@@ -194,6 +194,7 @@ def batches(data: ImageDataModule, *, num_workers: int, device_share: float = 0.
         global_step=step,
         global_rank=0,
         world_size=1,
+        num_nodes=1,
         accumulate_grad_batches=1,
         training=True,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),

@@ -1,5 +1,6 @@
 """Every yaml in conf/ is composed, checked and built, without anyone adding it here."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import yaml
 from conftest import ROOT, composed
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
+from omegaconf import OmegaConf
 from torch import nn
 
 from ddpm import targets
 from ddpm.app import check
 from ddpm.app.arguments import WHOLE
 from ddpm.app.schema import PROGRAMS
+from ddpm.data.module import ImageDataModule
 from ddpm.training.loggers import provided
 
 CONF = ROOT / "conf"
@@ -261,8 +264,23 @@ def test_the_papers_run_is_stated_whole():
     assert config["clip_x_0"] is True
 
 
+def test_how_images_become_batches_is_stated_once_and_as_the_module_takes_it():
+    """The keys that every data option has, their defaults, and what the check takes them for."""
+    parameters = inspect.signature(ImageDataModule).parameters
+    taken = {name: p.default for name, p in parameters.items() if name not in ("source", "seed")}
+    stated = OmegaConf.to_container(OmegaConf.load(CONF / "loading.yaml"))
+    assert stated == taken
+    assert tuple(taken) == check.SWITCHES["data"]
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "data"])
+def test_a_data_option_shows_every_key_that_can_be_set(option: str):
+    settings = with_option("data", option)[0]["data"]
+    takes = targets.parameters("data", settings["_target_"]).names
+    assert set(settings) == {"_target_", *takes, *check.SWITCHES["data"]}
+
+
 def test_the_trainers_settings_are_lightnings():
-    import inspect
     from dataclasses import fields
 
     from lightning.pytorch import Trainer

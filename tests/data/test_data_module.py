@@ -1,21 +1,26 @@
 """From a source to the device: gathered there or read by workers, the same batches."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, composed
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ddpm.app import check
+from ddpm.app.build import build_data
 from ddpm.data import module
 from ddpm.data.augmentation import normalize
 from ddpm.data.batches import Batch, BatchIndices
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.loading import ImagesOnDevice, read
 from ddpm.data.module import ImageDataModule
+from ddpm.errors import UsageError
 from ddpm.networks.inputs import NO_LABEL
 
 
@@ -267,3 +272,31 @@ def test_nothing_is_double_on_its_way_to_the_network(training: bool, device_shar
     assert batches
     with pytest.raises(AssertionError), NoDoubles():
         batches[0].x_0.double()
+
+
+def test_a_source_of_ones_own_package_is_a_class_and_a_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its own keys and those of the data module stand side by side, and others are refused."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "extensions"))
+    yaml = "defaults: [/loading, _self_]\n_target_: own_source.Gradients\ncount: 40\nhorizontal_flip: true\n"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text(yaml)
+
+    def config(*overrides: str) -> dict[str, Any]:
+        search = f"hydra.searchpath=[file://{tmp_path}]"
+        found = composed("train", search, "data=mine", *overrides)
+        check.check_keys(found, composed("train"), ["own_source"])
+        check.check_foreign_targets(found)
+        return found
+
+    data = build_data(config("++data.size=4", "data.batch_size=8", "seed=5"))
+    assert data.image_shape == (1, 4, 4)
+    assert (data.batch_size, data.horizontal_flip, data.device_share, data.seed) == (8, True, 0.25, 5)
+    assert len(data.data_set.train) == 36
+    for typed, message in (
+        ("++data.sizes=4", r"data\.sizes: there is no such key; did you mean data\.size"),
+        ("++data.batchsize=4", r"data\.batchsize: there is no such key; did you mean data\.batch_size"),
+        ("data.batch_size=many", r"data\.batch_size=many: must be int"),
+        ("++data.seed=3", r"data\.seed: "),
+    ):
+        with pytest.raises(UsageError, match=message):
+            config(typed)

@@ -23,7 +23,7 @@ def folder(path: Path) -> Path:
 
 
 def config(target: str, **settings: object) -> dict:
-    return {"seed": 0, "data": {"_target_": f"ddpm.data.{target}", **settings}}
+    return {"seed": 0, "data": {"_target_": f"ddpm.data.sources.{target}", **settings}}
 
 
 def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -61,13 +61,13 @@ def test_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = {"image": [{"bytes": buffer.getvalue(), "path": None}] * 8, "label": ["a", "b"] * 4}
     (tmp_path / "shards").mkdir()
     pq.write_table(pa.table(rows), tmp_path / "shards" / "a.parquet")
-    settings = config("stream.Stream", path=str(tmp_path / "shards"), image_size=8)
+    settings = config("shard_stream.ShardStream", path=str(tmp_path / "shards"), image_size=8)
     for held_out, of in ((4, "1; the figures above are those of the held-out images"), (0, "1")):
         out = tmp_path / str(held_out)
         settings["data"]["validation_size"] = held_out
         assert inspect.inspect(settings, out) == 0
         said = capsys.readouterr().out.splitlines()
-        assert f"images       {8 - held_out} to train on, {held_out} held out" in said
+        assert f"images         {8 - held_out} to train on, {held_out} held out" in said
         assert f"shards         {of}" in said
         assert (out / "contact_sheet.png").exists() == (held_out > 0)
     assert "contact sheet  no images are held out" in said

@@ -97,7 +97,7 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
     check_values("", config, known.settings)
-    check_values("data.", config.get("data", {}), DataSwitches)
+    check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
 
 

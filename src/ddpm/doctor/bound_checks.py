@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,21 +27,13 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
         for num_steps in (None, 13):
             groups = ("variance", "schedule", "objective", "sampler")
             text = " ".join(str(parts[group]) for group in groups)
-
-            def measured(
-                parts: Combination = parts, num_steps: int | None = num_steps
-            ) -> tuple[float, float]:
-                return terms_error(parts, num_steps), CLOSE
-
-            compared = "every term with a KL divergence"
-            yield Case("bound", str(parts["variance"]), compared, f"{text} {num_steps or ''}", measured)
+            subject, measured = f"{text} {num_steps or ''}", partial(terms_error, parts, num_steps)
+            yield Case(
+                "bound", str(parts["variance"]), "every term with a KL divergence", subject, measured, CLOSE
+            )
     for option in catalogue["variance"]:
-
-        def entropy(option: Option = option) -> tuple[float, float]:
-            return entropy_error(option.small()), 2e-3
-
         compared = "bits for 256 levels with the fewest there are"
-        yield Case("entropy", str(option), compared, f"{option}", entropy)
+        yield Case("entropy", str(option), compared, str(option), partial(entropy_error, option), 2e-3)
 
 
 def terms_error(parts: Combination, num_steps: int | None) -> float:
@@ -76,11 +69,12 @@ def terms_error(parts: Combination, num_steps: int | None) -> float:
     )
 
 
-def entropy_error(variance: Variance) -> float:
+def entropy_error(option: Option) -> float:
     """For data of 256 levels, bell-shaped, and the best mean, summed over levels and noise: with the exact
     variance the bound is the entropy and the KL divergence of the prior. A variance that cannot be the exact
     one may only need more bits.
     """
+    variance = option.small()
     data = Gaussian(torch.tensor([0.1], dtype=torch.float64), torch.tensor([[0.04]], dtype=torch.float64))
     schedule = NoiseSchedule(BETAS)
     chain = Exact(data, BETAS.tolist())

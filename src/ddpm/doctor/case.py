@@ -16,14 +16,16 @@ class Case:
         option: which option it speaks of. All cases with this check and option are one line of the table.
         compared: what with what; the first case of a line says it.
         subject: this case's own combination, named where it is the worst.
-        measure: -> (error, how much is allowed).
+        measure: -> the error.
+        allowed: how large it may be.
     """
 
     check: str
     option: str
     compared: str
     subject: str
-    measure: Callable[[], tuple[float, float]]
+    measure: Callable[[], float]
+    allowed: float
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ def guarded(check: str, cases: Iterator[Case]) -> Iterator[Case]:
     except Exception as error:
         problem = error
 
-        def fail() -> tuple[float, float]:
+        def fail() -> float:
             raise problem
 
-        yield Case(check, "all options", "the cases themselves", "cannot be set up", fail)
+        yield Case(check, "all options", "the cases themselves", "cannot be set up", fail, 0.0)
 
 
 def judged(cases: Iterable[Case]) -> list[Line]:
@@ -69,9 +71,9 @@ def judged(cases: Iterable[Case]) -> list[Line]:
     shares: dict[str, float] = {}
     for case in cases:
         try:
-            error, allowed = case.measure()
-            share = error / allowed if error == error else math.inf
-            said = f"{error:.1e}", f"{allowed:.0e}", "" if share <= 1 else case.subject
+            error = case.measure()
+            share = error / case.allowed if error == error else math.inf
+            said = f"{error:.1e}", f"{case.allowed:.0e}", "" if share <= 1 else case.subject
         except Exception as problem:  # a line of the table, and the others go on
             share = math.inf
             said = "", "", f"{case.subject}: {type(problem).__name__}: {problem}"

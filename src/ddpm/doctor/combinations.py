@@ -1,23 +1,16 @@
-"""The options that `conf/` offers, and combinations of them in which every pair occurs."""
+"""Options of an experiment, and combinations of them in which every pair occurs."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
-from ddpm import targets
-from ddpm.app.command_line import CONF
 from ddpm.diffusion.validity import check_combination
 
 GROUPS = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
-"""The groups whose options are mathematics. Which options they have is found in their folders."""
+"""The groups of options that are mathematics."""
 
 SMALL = {"num_timesteps": 40, "num_steps": None, "timesteps": None, "interval": None, "rescale": 0.0}
 """Settings of the examination, for every constructor that takes them: a short chain, all of it visited, and
@@ -32,12 +25,12 @@ CLASSES = 2
 
 @dataclass(frozen=True, eq=False)
 class Option:
-    """One yaml of a group.
+    """One way to build a part of an experiment.
 
     Attributes:
-        group: its folder.
-        name: without `.yaml`.
-        make: its constructor, with the yaml's settings.
+        group: one of `GROUPS`.
+        name: within the group.
+        make: the constructor, with the settings that belong to this name.
         takes: the names of all settings that the constructor knows.
     """
 
@@ -47,7 +40,7 @@ class Option:
     takes: frozenset[str]
 
     def build(self, **changes: Any) -> Any:
-        """What the yaml names, with those of the changes that its constructor takes."""
+        """The part, with those of the changes that its constructor takes."""
         return self.make(**{name: value for name, value in changes.items() if name in self.takes})
 
     def small(self, **changes: Any) -> Any:
@@ -72,45 +65,6 @@ class Cover:
     combinations: tuple[Combination, ...]
     pairs: int
     refused: tuple[tuple[Option, Option], ...]
-
-
-def discover(
-    betas: Path, config_dir: Path | None = None, allowed: Sequence[str] = ()
-) -> tuple[Catalogue, dict[str, Exception]]:
-    """Every option of every group, and what was wrong with those that cannot be built.
-
-    Args:
-        betas: a file for the schedule whose yaml leaves the file to the user.
-        config_dir: a directory with more groups' folders, whose options come before those of the same name.
-        allowed: packages that a `_target_` may name beside the usual ones.
-    """
-    directories = [CONF] if config_dir is None else [CONF, config_dir]
-    found: dict[str, dict[str, Option]] = {group: {} for group in GROUPS}
-    broken: dict[str, Exception] = {}
-    for directory in directories:
-        with initialize_config_dir(str(directory.absolute()), version_base="1.3"):
-            for group in GROUPS:
-                for name in sorted(file.stem for file in (directory / group).glob("*.yaml")):
-                    found[group].pop(name, None)
-                    broken.pop(f"{group}={name}", None)
-                    try:
-                        option = _read(group, name, betas, allowed)
-                        option.small()
-                        found[group][name] = option
-                    except Exception as error:
-                        broken[f"{group}={name}"] = error
-    return {group: [options[name] for name in sorted(options)] for group, options in found.items()}, broken
-
-
-def _read(group: str, name: str, betas: Path, allowed: Sequence[str]) -> Option:
-    node = compose(None, [f"+{group}={name}"])[group]
-    if OmegaConf.is_missing(node, "path"):
-        node.path = str(betas)
-    settings = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    target = targets.check_name(group, settings.get("_target_"), allowed)
-    takes = inspect.signature(targets.resolve(group, target)).parameters
-    make = instantiate({**settings, "_partial_": True}, _convert_="all")
-    return Option(group, name, make, frozenset(takes))
 
 
 def validity(catalogue: Catalogue) -> Callable[[Combination], bool]:

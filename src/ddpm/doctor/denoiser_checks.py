@@ -1,6 +1,7 @@
 """What a network's answer is taken to mean: objectives, variances, clipping and guidance."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -31,39 +32,25 @@ def cases(catalogue: Catalogue) -> Iterator[Case]:
         objective, schedule = option.small(), place.small()
         if float(schedule.alphas_cumprod[-1]) == 0 and not objective.defined_at_zero_snr:
             continue
-        for name, measure in (("target", target_error), ("x_0", x_0_error), ("clipping", clipping_error)):
-
-            def measured(measure=measure, objective=objective, schedule=schedule) -> tuple[float, float]:
-                return measure(objective, schedule), EXACT
-
-            compared = {
-                "target": "what the network learns with what the name means",
-                "x_0": "x_0 and its error from the answer, whole and shortened chain",
-                "clipping": "an x_0 that overshoots, and its eps",
-            }[name]
-            yield Case(name, str(option), compared, f"{option} {place}", measured)
+        for check, compared, measure in (
+            ("target", "what the network learns with what the name means", target_error),
+            ("x_0", "x_0 and its error from the output, whole and shortened chain", x_0_error),
+            ("clipping", "an x_0 that overshoots, and its eps", clipping_error),
+        ):
+            measured = partial(measure, objective, schedule)
+            yield Case(check, str(option), compared, f"{option} {place}", measured, EXACT)
     for option, place in product(catalogue["variance"], catalogue["schedule"]):
-
-        def measured(option: Option = option, place: Option = place) -> tuple[float, float]:
-            return variance_error(option.small(), place.small()), EXACT
-
         compared = "log-variance with conditioning, whole and shortened chain"
-        yield Case("variance", str(option), compared, f"{option} {place}", measured)
+        measured = partial(variance_error, option.small(), place.small())
+        yield Case("variance", str(option), compared, f"{option} {place}", measured, EXACT)
     for option, other in product(catalogue["guidance"], catalogue["objective"]):
-        subject = f"{option} {other}"
-
-        def measured(option: Option = option, other: Option = other) -> tuple[float, float]:
-            return guided_error(option, other.small()), EXACT
-
-        yield Case("guidance", str(option), "x_0 with the class, without, and beyond", subject, measured)
+        compared, measured = "x_0 with the class, without, and beyond", partial(guided_error, option, other)
+        yield Case("guidance", str(option), compared, f"{option} {other}", measured, EXACT)
     for option in catalogue["guidance"]:
         for setting, measure in (("interval", interval_error), ("rescale", rescale_error)):
             if setting in option.takes:
-
-                def measured(option: Option = option, measure=measure) -> tuple[float, float]:
-                    return measure(option), EXACT
-
-                yield Case("guidance", str(option), "", f"{option} guidance.{setting}", measured)
+                measured, subject = partial(measure, option), f"{option} guidance.{setting}"
+                yield Case("guidance", str(option), "", subject, measured, EXACT)
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -174,8 +161,9 @@ def guided(option: Option, objective: Objective, label: int | None, **settings: 
     return denoiser(schedule, as_pictures(x_t), i).x_0.flatten(1), chain.best_x_0(i, x_t)
 
 
-def guided_error(option: Option, objective: Objective) -> float:
+def guided_error(option: Option, other: Option) -> float:
     """Guided pictures lie on the line through those with the class and without it: scale is the place."""
+    objective = other.small()
     _, without = guided(option, objective, None)
     found, expected = guided(option, objective, None)
     errors = [distance(found, expected)]

@@ -1,6 +1,7 @@
 """Training: the loss of every combination, and how timesteps are drawn."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,37 +45,22 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
     for parts in combinations:
         weighting = str(parts["weighting"])
         subject = " ".join(str(parts[g]) for g in ("schedule", "objective", "variance", "weighting"))
-
-        def values(parts: Combination = parts) -> tuple[float, float]:
-            return loss_error(parts), CLOSE
-
-        def minimum(parts: Combination = parts) -> tuple[float, float]:
-            return minimum_error(parts), CLOSE
-
         if type(parts["weighting"].small()) in WEIGHTINGS and type(parts["variance"].small()) in VARIANCES:
-            yield Case("loss", weighting, "value and gradient with errors and KL", subject, values)
-        yield Case("minimum", weighting, "gradient at the best answer", subject, minimum)
+            compared = "value and gradient with errors and KL"
+            yield Case("loss", weighting, compared, subject, partial(loss_error, parts), CLOSE)
+        compared = "gradient at the best output"
+        yield Case("minimum", weighting, compared, subject, partial(minimum_error, parts), CLOSE)
         subject = " ".join(str(parts[g]) for g in ("timesteps", "schedule", "objective", "weighting"))
-
-        def expected(parts: Combination = parts) -> tuple[float, float]:
-            return expectation_error(parts), 1e-3
-
         compared = "the loss over draws with its mean over t"
-        yield Case("mean loss", str(parts["timesteps"]), compared, subject, expected)
+        expected = partial(expectation_error, parts)
+        yield Case("mean loss", str(parts["timesteps"]), compared, subject, expected, 1e-3)
     for option in catalogue["timesteps"]:
         for seen in (False, True):
-
-            def measured(option: Option = option, seen: bool = seen) -> tuple[float, float]:
-                return drawn_error(option.small(), seen), 4 * 40 / DRAWS
-
             subject = f"{option} {'after' if seen else 'before'} it has seen losses"
-            yield Case("timesteps", str(option), "how often t is drawn with its weight", subject, measured)
-
-        def parts_of_a_batch(option: Option = option) -> tuple[float, float]:
-            return share_error(option.small()), 1e-12
-
+            compared, often = "how often t is drawn with its weight", partial(drawn_error, option, seen)
+            yield Case("timesteps", str(option), compared, subject, often, 4 * 40 / DRAWS)
         subject = f"{option} on several devices"
-        yield Case("timesteps", str(option), "", subject, parts_of_a_batch)
+        yield Case("timesteps", str(option), "", subject, partial(share_error, option), 1e-12)
 
 
 def _built(parts: Combination) -> tuple:
@@ -165,11 +151,11 @@ def _show(timesteps: Timesteps, losses: Tensor) -> None:
         timesteps.observe(torch.arange(len(losses)), losses, len(losses))
 
 
-def drawn_error(timesteps: Timesteps, seen: bool) -> float:
+def drawn_error(option: Option, seen: bool) -> float:
     """Total variation: between how often a step is drawn and 1 / (T weight), and between that and what the
     option's name means.
     """
-    count = 40
+    timesteps, count = option.small(), 40
     losses = 0.2 + torch.arange(count, dtype=torch.float64).sin() ** 2
     if seen:
         _show(timesteps, losses)
@@ -186,11 +172,11 @@ def drawn_error(timesteps: Timesteps, seen: bool) -> float:
     return error
 
 
-def share_error(timesteps: Timesteps) -> float:
+def share_error(option: Option) -> float:
     """Two devices draw for their places what one draws for all; and what is stratified takes every step once
     in a batch as long as the chain.
     """
-    count = 40
+    timesteps, count = option.small(), 40
     u = torch.rand(count, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     whole = timesteps.draw(u, count)
     halves = [

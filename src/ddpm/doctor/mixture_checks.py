@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,12 +52,8 @@ class Mixture:
 
 def cases(catalogue: Catalogue) -> Iterator[Case]:
     for option in catalogue["sampler"]:
-
-        def measured(option: Option = option) -> tuple[float, float]:
-            return mixture_error(option), 0.03
-
         compared = "shares, means and deviations of three components"
-        yield Case("mixture", str(option), compared, str(option), measured)
+        yield Case("mixture", str(option), compared, str(option), partial(mixture_error, option), 0.03)
 
 
 def mixture_error(option: Option) -> float:

@@ -1,12 +1,13 @@
 """The forward process: every table of a schedule against single noising steps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from ddpm.diffusion import NoiseSchedule, predict_eps, predict_x_0, q_posterior_mean, q_sample
 from ddpm.doctor.case import Case, distance
-from ddpm.doctor.combinations import Catalogue, Option
+from ddpm.doctor.combinations import Catalogue
 from ddpm.doctor.gaussian import CLEAN, Noising, standard
 
 SHORT = (0, 1, 4, 9, 10, 22, 31, 39)
@@ -24,43 +25,30 @@ def short_steps(schedule: NoiseSchedule) -> list[int]:
 
 def cases(catalogue: Catalogue) -> Iterator[Case]:
     for option in catalogue["schedule"]:
-        variants = {"": {}, " zero_terminal_snr=true": {"zero_terminal_snr": True}}
-        for text, changes in variants.items():
-            if not changes.keys() <= option.takes:
-                continue
-            schedule = option.small(**changes)
+        variants = {"": option.small}
+        if "zero_terminal_snr" in option.takes:
+            variants[" zero_terminal_snr=true"] = partial(option.small, zero_terminal_snr=True)
+        for text, build in variants.items():
+            for check, (compared, measure) in CHECKS.items():
+                measured = partial(_of_built, measure, build)
+                yield Case(check, str(option), compared, f"{option}{text}", measured, EXACT)
+        for check in ("noising", "posterior"):
+            measured = partial(_of_built, CHECKS[check][1], option.build)
+            yield Case(check, str(option), "", f"{option} at its own length", measured, EXACT)
 
-            def noising(schedule: NoiseSchedule = schedule) -> tuple[float, float]:
-                return noising_error(schedule, range(schedule.num_timesteps)), EXACT
 
-            def posterior(schedule: NoiseSchedule = schedule) -> tuple[float, float]:
-                return posterior_error(schedule, range(schedule.num_timesteps)), EXACT
-
-            def respaced(schedule: NoiseSchedule = schedule) -> tuple[float, float]:
-                return respaced_error(schedule), EXACT
-
-            name, subject = str(option), f"{option}{text}"
-            yield Case("noising", name, "q(x_t | x_0) with single noising steps", subject, noising)
-            yield Case("posterior", name, "q(x_t-1 | x_t, x_0) with conditioning", subject, posterior)
-            yield Case("respacing", name, "the shortened chain with conditioning", subject, respaced)
-
-        def noising_of_all(option: Option = option) -> tuple[float, float]:
-            return noising_error(schedule := option.build(), some_steps(schedule)), EXACT
-
-        def posterior_of_all(option: Option = option) -> tuple[float, float]:
-            return posterior_error(schedule := option.build(), some_steps(schedule)), EXACT
-
-        yield Case("noising", str(option), "", f"{option} at its own length", noising_of_all)
-        yield Case("posterior", str(option), "", f"{option} at its own length", posterior_of_all)
+def _of_built(measure: Callable[[NoiseSchedule], float], build: Callable[[], NoiseSchedule]) -> float:
+    return measure(build())
 
 
 def some_steps(schedule: NoiseSchedule) -> range:
-    """About 25 of a schedule's steps."""
+    """All of a short schedule's steps, about 25 of a long one's."""
     return range(0, schedule.num_timesteps, max(1, schedule.num_timesteps // 25))
 
 
-def noising_error(schedule: NoiseSchedule, steps: range) -> float:
+def noising_error(schedule: NoiseSchedule) -> float:
     """Of q_sample, its two inverses and the signal-to-noise ratio."""
+    steps = some_steps(schedule)
     noising = Noising(standard(1), schedule.betas.tolist())
     t = torch.tensor(steps)
     signal, noise = (
@@ -81,11 +69,11 @@ def noising_error(schedule: NoiseSchedule, steps: range) -> float:
     return max(*found, distance((x_0 * signal)[left], (0.7 * signal)[left]))
 
 
-def posterior_error(schedule: NoiseSchedule, steps: range) -> float:
+def posterior_error(schedule: NoiseSchedule) -> float:
     """Of q_posterior_mean and the variances."""
     noising = Noising(standard(1), schedule.betas.tolist())
     errors = []
-    for step in steps:
+    for step in some_steps(schedule):
         t, one = torch.tensor([step]), torch.ones(1, 1, dtype=torch.float64)
         from_x_0 = q_posterior_mean(schedule, one, 0 * one, t)
         from_x_t = q_posterior_mean(schedule, 0 * one, one, t)
@@ -123,3 +111,11 @@ def respaced_error(schedule: NoiseSchedule) -> float:
             expected.append(law.covariance)
         errors.append(distance(torch.cat(found), torch.cat(expected)))
     return max(errors)
+
+
+CHECKS: dict[str, tuple[str, Callable[[NoiseSchedule], float]]] = {
+    "noising": ("q(x_t | x_0) with single noising steps", noising_error),
+    "posterior": ("q(x_t-1 | x_t, x_0) with conditioning", posterior_error),
+    "respacing": ("the shortened chain with conditioning", respaced_error),
+}
+"""Name -> (what with what, the error of a schedule)."""

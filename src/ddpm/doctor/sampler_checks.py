@@ -6,7 +6,7 @@ map from these to every x_t on its way. Its orders of accuracy are measured agai
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -64,25 +64,22 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
             yield from _exact_cases(option, name, sampler, catalogue["schedule"])
     for option in catalogue["sampler"]:
         if "num_steps" in option.takes:
-
-            def order(option: Option = option) -> tuple[float, float]:
-                return order_error(option), 0.2
-
-            compared = "how fast the error falls with the steps"
-            yield Case("order", str(option), compared, f"{option} at {NUM_STEPS} steps", order)
+            compared, subject = "how fast the error falls with the steps", f"{option} at {NUM_STEPS} steps"
+            yield Case("order", str(option), compared, subject, partial(order_error, option), 0.2)
         if "eta" in option.takes:
-            for text, part, allowed in (
-                ("distance of x_0 after a round trip", 0, 1e-3),
-                ("order of the round trip", 1, 0.2),
-                ("distance of x_t from the ODE", 2, 0.05),
+            errors = cache(partial(inversion_errors, option))
+            for part, (text, allowed) in enumerate(
+                (
+                    ("distance of x_0 after a round trip", 1e-3),
+                    ("order of the round trip", 0.2),
+                    ("distance of x_t from the ODE", 0.05),
+                )
             ):
-
-                def inverted(option: Option = option, part=part, allowed=allowed) -> tuple[float, float]:
-                    return inversion_errors(option)[part], allowed
-
                 compared = "x_0 encoded and decoded; x_t with the ODE; both with the reference denoiser"
-                yield Case("inversion", str(option), compared, f"{option} {text}", inverted)
+                measured = partial(_part, errors, part)
+                yield Case("inversion", str(option), compared, f"{option} {text}", measured, allowed)
     for parts in combinations:
+        option = parts["sampler"]
         groups = ("sampler", "schedule", "objective", "variance", "guidance")
         for num_steps in (None, 13):
             text = " ".join(str(parts[group]) for group in groups)
@@ -91,17 +88,14 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
                 ("reverse process", "the affine map with that of a reference denoiser", combined_error),
                 ("clipped process", "every x_t, where x_0 overshoots", clipped_error),
             ):
+                yield Case(check, str(option), compared, text, partial(measure, parts, num_steps), EXACT)
+        if "eta" in option.takes:
+            text = " ".join(map(str, parts.values()))
+            yield Case("inversion", str(option), "", text, partial(encoded_error, parts), EXACT)
 
-                def measured(measure=measure, parts=parts, num_steps=num_steps) -> tuple[float, float]:
-                    return measure(parts, num_steps), EXACT
 
-                yield Case(check, str(parts["sampler"]), compared, text, measured)
-        if "eta" in parts["sampler"].takes:
-
-            def encoded(parts: Combination = parts) -> tuple[float, float]:
-                return encoded_error(parts), EXACT
-
-            yield Case("inversion", str(parts["sampler"]), "", " ".join(map(str, parts.values())), encoded)
+def _part(errors: Callable[[], tuple[float, ...]], part: int) -> float:
+    return errors()[part]
 
 
 def _exact_cases(option: Option, name: str, sampler: Sampler, schedules: Sequence[Option]) -> Iterator[Case]:
@@ -117,14 +111,10 @@ def _exact_cases(option: Option, name: str, sampler: Sampler, schedules: Sequenc
         checks.append(("moments", "", unit_gaussian_error))
     for place in schedules:
         schedule = place.small()
-        if not _runs(sampler, schedule):
-            continue
-        for check, compared, measure in checks:
-
-            def measured(measure=measure, schedule=schedule) -> tuple[float, float]:
-                return measure(sampler, schedule), EXACT
-
-            yield Case(check, str(option), compared, f"{name} {place}", measured)
+        if _runs(sampler, schedule):
+            for check, compared, measure in checks:
+                measured = partial(measure, sampler, schedule)
+                yield Case(check, str(option), compared, f"{name} {place}", measured, EXACT)
 
 
 def _variants(option: Option) -> Iterator[tuple[str, Sampler]]:

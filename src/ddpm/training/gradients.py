@@ -1,6 +1,5 @@
 """Limits on gradients, without waiting for the device."""
 
-
 import torch
 from torch import Tensor
 

@@ -72,8 +72,8 @@ def test_an_archive_holds_what_the_folder_does(tmp_path: Path, kind: str):
     assert packed.read().classes == folder.read().classes == ["cat", "dog", "owl-x"]
     np.testing.assert_array_equal(packed.read().train.images, folder.read().train.images)
     np.testing.assert_array_equal(packed.read().train.labels, folder.read().train.labels)
-    assert packed.fingerprint == folder.fingerprint
-    assert [name.split("/")[-1] for name, _ in packed.skipped] == ["README"]
+    assert packed.read().fingerprint == folder.read().fingerprint
+    assert [name.split("/")[-1] for name, _ in packed.read().skipped] == ["README"]
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
@@ -85,8 +85,8 @@ def test_names_that_lead_out_are_not_followed(tmp_path: Path, kind: str):
     before = sorted(tmp_path.rglob("*"))
     data = Archive(path, 8)
     assert levels(data) == {1}
-    assert [reason for _, reason in data.skipped] == ["its name leads out of the archive"] * 3
-    assert "../up.png" in data.skipped[0][0]
+    assert [reason for _, reason in data.read().skipped] == ["its name leads out of the archive"] * 3
+    assert "../up.png" in next(iter(data.read().skipped))[0]
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError, match=r"data\.on_error=fail: .*\.\./up\.png cannot be read .*leads out"):
         Archive(path, 8, on_error="fail").read()
@@ -102,7 +102,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path):
             archive.addfile(member)
     data = Archive(tmp_path / "a.tar", 8)
     assert len(data.read().train) == 1
-    assert [reason for _, reason in data.skipped] == ["a link or a device, not a file"] * 2
+    assert [reason for _, reason in data.read().skipped] == ["a link or a device, not a file"] * 2
 
 
 def test_members_that_cannot_be_read_are_named(tmp_path: Path):
@@ -110,7 +110,7 @@ def test_members_that_cannot_be_read_are_named(tmp_path: Path):
     path = pack(tmp_path / "a.zip", files)
     data = Archive(path, 8)
     assert levels(data) == {1}
-    assert [name for name, _ in data.skipped] == [f"{path}/a/{i}.png" for i in (2, 3, 4)]
+    assert [name for name, _ in data.read().skipped] == [f"{path}/a/{i}.png" for i in (2, 3, 4)]
     contents = bytearray(path.read_bytes())
     start = len("PK..") + 26 + len("a/1.png")
     contents[start : start + 10] = bytes(10)
@@ -122,7 +122,7 @@ def test_members_that_cannot_be_read_are_named(tmp_path: Path):
 def test_a_member_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ddpm.data.sources.archive.MOST_BYTES", 10_000)
     path = pack(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": bytes(10_001)})
-    assert Archive(path, 8).read().skipped == [
+    assert list(Archive(path, 8).read().skipped) == [
         (f"{path}/b.png", "it unpacks to 10,001 bytes; at most 10,000 are read")
     ]
 
@@ -192,7 +192,7 @@ def test_any_archive_gives_images_or_one_of_the_stated_errors(
     path.write_bytes(contents[:cut])
     data = Archive(path, 8, cache_dir=tempfile.mkdtemp(dir=tmp_path))
     try:
-        assert data.image_shape[1:] == (8, 8)
+        assert data.read().train.image_shape[1:] == (8, 8)
     except ValueError as error:
         assert str(error).startswith("data.path=")  # noqa: PT017
         assert "\n" not in str(error)  # noqa: PT017

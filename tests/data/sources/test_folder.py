@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm.data.skipped import write_list
 from ddpm.data.sources.folder import Folder
 
 
@@ -57,12 +58,11 @@ def test_which_are_held_out_depends_on_paths_alone(tmp_path: Path, monkeypatch: 
 def test_a_share_is_held_out(tmp_path: Path):
     for i in range(20):
         save(tmp_path / f"{i:02}.png", i)
-    folder = Folder(tmp_path, [4, 6], batch_size=3, validation_fraction=0.2, seed=5)
-    assert folder.read().train.images.shape == (16, 1, 4, 6)
-    assert folder.read().validation.images.shape == (4, 1, 4, 6)
-    assert folder.image_shape == (1, 4, 6)
-    assert folder.fingerprint == Folder(tmp_path, [4, 6], validation_fraction=0.2).read().fingerprint
-    assert (folder.batch_size, folder.seed, folder.horizontal_flip) == (3, 5, True)
+    data_set = Folder(tmp_path, [4, 6], validation_fraction=0.2).read()
+    assert data_set.train.images.shape == (16, 1, 4, 6)
+    assert data_set.validation.images.shape == (4, 1, 4, 6)
+    assert data_set.train.image_shape == (1, 4, 6)
+    assert data_set.fingerprint == Folder(tmp_path, [4, 6], validation_fraction=0.2).read().fingerprint
 
 
 def test_channels(tmp_path: Path):
@@ -80,7 +80,7 @@ def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
         save(tmp_path / hidden, 2)
     folder = Folder(tmp_path, 8)
     assert levels(folder) == [1]
-    assert not folder.skipped
+    assert not folder.read().skipped
 
 
 def test_a_hidden_folder_above_does_not_matter(tmp_path: Path):
@@ -98,8 +98,8 @@ def test_what_is_no_image_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFix
     folder = Folder(tmp_path, 8)
     assert levels(folder) == [1]
     bad = [str(tmp_path / name) for name in ("cut.png", "dangling.png", "empty.png", "words.jpg")]
-    assert [path for path, _ in folder.skipped] == bad
-    for path, reason in folder.skipped:
+    assert [path for path, _ in folder.read().skipped] == bad
+    for path, reason in folder.read().skipped:
         assert f"skipped {path}: {reason}" in caplog.text
     assert "skipped 4 of 5 files" in caplog.text
 
@@ -110,7 +110,7 @@ def test_an_image_too_large_to_unpack_is_listed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # refused at twice as many
     folder = Folder(tmp_path, 8)
     assert levels(folder) == [1]
-    [(path, reason)] = folder.skipped
+    [(path, reason)] = folder.read().skipped
     assert path == str(tmp_path / "bomb.png")
     assert "exceeds limit" in reason
 
@@ -133,8 +133,11 @@ def test_a_link_that_leads_to_itself_is_listed(tmp_path: Path):
         link.symlink_to("loop")
     folder = Folder(tmp_path, 8)
     assert levels(folder) == [4]
-    assert [path for path, _ in folder.skipped] == [str(tmp_path / "cat" / "loop"), str(tmp_path / "loop")]
-    assert "symbolic links" in folder.skipped[0][1]
+    assert [path for path, _ in folder.read().skipped] == [
+        str(tmp_path / "cat" / "loop"),
+        str(tmp_path / "loop"),
+    ]
+    assert "symbolic links" in dict(folder.read().skipped)[str(tmp_path / "loop")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -182,8 +185,10 @@ def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
         Folder(tmp_path, 0)
     with pytest.raises(ValueError, match=r"data\.channels=2 "):
         Folder(tmp_path, 8, channels=2)
-    with pytest.raises(ValueError, match=r"data\.batch_size=0 "):
-        Folder(tmp_path, 8, batch_size=0)
+    with pytest.raises(ValueError, match=r"data\.validation_fraction=1 "):
+        Folder(tmp_path, 8, validation_fraction=1)
+    with pytest.raises(ValueError, match=r"data\.on_error=stop "):
+        Folder(tmp_path, 8, on_error="stop")
 
 
 def test_a_link_out_of_the_folder_is_read_and_nothing_is_written_there(tmp_path: Path):
@@ -232,8 +237,8 @@ def test_failing_names_the_file(tmp_path: Path):
 
 def test_what_was_left_out_is_listed_in_a_file(tmp_path: Path):
     save(tmp_path / "images" / "a.png", 1)
-    Folder(tmp_path / "images", 8).write_skipped(tmp_path)
+    write_list(Folder(tmp_path / "images", 8).read().skipped, tmp_path)
     assert not (tmp_path / "skipped.txt").exists()
     (tmp_path / "images" / "b\udcff.png").touch()
-    Folder(tmp_path / "images", 8).write_skipped(tmp_path)
+    write_list(Folder(tmp_path / "images", 8).read().skipped, tmp_path)
     assert (tmp_path / "skipped.txt").read_text() == rf"{tmp_path}/images/b\udcff.png: it is empty" + "\n"

@@ -32,7 +32,7 @@ def test_images_and_labels(tmp_path: Path):
 def test_grey(tmp_path: Path, shape: tuple[int, ...], save: object):
     save(tmp_path / "a.npz", images=np.arange(120, dtype=np.uint8).reshape(shape))
     data = Npz(tmp_path / "a.npz", validation_fraction=0)
-    assert data.image_shape == (1, 4, 5)
+    assert data.read().train.image_shape == (1, 4, 5)
     assert data.read().classes is None
     assert sorted(data.read().train.images.ravel().tolist()) == list(range(120))
 

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from ddpm.app.doctor import found_options
 from ddpm.doctor.examination import Examined, examined
 
 
 @pytest.fixture(scope="session")
 def everything() -> Iterator[Examined]:
     """The options of conf/ and the cover of their pairs, as `python -m ddpm doctor` examines them."""
-    with examined() as found:
-        yield found
+    with found_options() as found:
+        assert found.broken == {}
+        yield examined(found.catalogue)
