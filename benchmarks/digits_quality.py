@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ddpm.app.loading import Run
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
