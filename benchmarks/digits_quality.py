@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ddpm.app.loading import Run
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
@@ -29,6 +28,7 @@ from ddpm.data.augmentation import normalize
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.samplers import DDIM, DDIMInversion
+from ddpm.run import Run
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import to_uint8
 

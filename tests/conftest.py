@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,20 @@ def run_here(monkeypatch: pytest.MonkeyPatch, program: str, *words: str) -> int:
         command_line.run(prepare(program), program)
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
+
+
+def blocks(page: Path) -> list[str]:
+    """The code blocks of a page of documentation."""
+    return re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def files_on(page: Path) -> dict[str, str]:
+    """The files that a page shows whole: code blocks whose first line is a comment with a path."""
+    found = {}
+    for block in blocks(page):
+        if named := re.match(r"# ([\w./]+\.(?:py|yaml))\n", block):
+            found[named[1]] = block
+    return found
 
 
 def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:

@@ -7,11 +7,14 @@ import site
 import subprocess
 import sys
 import tarfile
+import types
 import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Outcome
+
+from ddpm.app import arguments
 
 INSTALLED = 300
 """Seconds that a program may take."""
@@ -67,7 +70,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = programs / "python"
     asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
-    # a path alone: .pth files of the packages there, which say where a checkout is, are not read
+    # a path alone: .pth files that lie there, which may say where a checkout is, are not read
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
     command += ["--no-index", "--ignore-installed", str(wheel_in(built))]
@@ -152,29 +155,52 @@ def test_an_installed_package_has_the_other_commands(words: list[str], installed
     assert outcome.returncode == 0, outcome.said
 
 
-def test_every_module_is_imported_where_there_is_no_unix():
-    """Without the modules, signals and functions that Windows lacks; what is not ours is imported before."""
-    code = """
+def test_jobs_are_started_where_the_program_is_no_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Windows' `ddpm.exe`, which calls itself `ddpm`."""
+    main = types.ModuleType("__main__")
+    main.__spec__ = None
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    program = tmp_path / "ddpm"
+    monkeypatch.setattr(sys, "argv", [str(program), "train", "-m", "seed=0,1"])
+    assert arguments.program() == ["-m", "ddpm", "train"]
+    program.touch()
+    assert arguments.program() == [str(program), "train"]
+
+
+WITHOUT_UNIX = """
 import importlib, os, pkgutil, signal, sys
-import datasets, diffusers, hydra, lightning, matplotlib.figure, torch, wandb, torch._dynamo
-for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGQUIT", "SIGKILL", "SIGSTOP", "SIGCHLD"):
+import datasets, diffusers, hydra, lightning.pytorch, matplotlib.figure, rich.progress
+import sklearn.datasets, torch._dynamo, wandb
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGQUIT", "SIGCHLD"):
     delattr(signal, name)
-for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity"):
-    delattr(os, name)
-for name in ("uname", "getloadavg"):
+for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity", "getloadavg"):
     delattr(os, name)
 for name in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty"):
     sys.modules[name] = None
 sys.platform = "win32"
+"""
+"""A process without what Windows lacks; what is not ours has been imported before."""
+
+
+def test_every_module_is_imported_where_there_is_no_unix():
+    code = f"""{WITHOUT_UNIX}
 import ddpm
 assert not [name for name in sys.modules if name.startswith("ddpm.")]
 for module in pkgutil.walk_packages(ddpm.__path__, "ddpm."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 import ddpm.__main__, hydra_plugins.fresh_process_launcher
-from ddpm.runtime.memory import keep_freed_memory, memory_of, peak_memory
-cpu = torch.device("cpu")
-print(memory_of(cpu), peak_memory(cpu), keep_freed_memory())
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=INSTALLED)
     assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_one_device_trains_where_there_is_no_unix(tmp_path: Path):
+    words = ["ddpm", "train", "experiment=smoke", "logger=none", "trainer.devices=1", "hydra.run.dir=run"]
+    code = f"{WITHOUT_UNIX}\nsys.argv = {words}\nimport ddpm.__main__\nddpm.__main__.main()"
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=INSTALLED)
+    assert process.returncode == 0, process.stderr
+    assert len(list(csv.DictReader((tmp_path / "run" / "metrics.csv").open(newline="")))) == 20

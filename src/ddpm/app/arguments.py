@@ -250,7 +250,10 @@ def program() -> list[str]:
     command = sys.argv[1:2] if sys.argv[1:] and sys.argv[1] in COMMANDS and _is_ddpm(main) else []
     if main.__spec__ is not None:
         return ["-m", main.__spec__.name.removesuffix(".__main__"), *command]
-    return [os.path.abspath(sys.argv[0]), *command]
+    script = os.path.abspath(sys.argv[0])
+    if command and not os.path.isfile(script):  # on Windows it is ddpm.exe, named here without the .exe
+        return ["-m", "ddpm", *command]
+    return [script, *command]
 
 
 COMMANDS = ("train", "sample", "evaluate", "inspect")
