@@ -269,3 +269,6 @@ def _lacks(func: OpOverload) -> bool:
 def _lacks_kernel(operator: str) -> bool:
     keys = _keys(operator)
     return "CPU" in keys and not any(key == "MPS" or key.startswith("Composite") for key in keys)
+
+
+_register()  # before the first backward pass of the process, which fixes how many kinds of devices there are
