@@ -133,7 +133,6 @@ class StandIn(TorchDispatchMode):
 @contextmanager
 def mps() -> Iterator[StandIn]:
     """A device that refuses what MPS refuses, while this lasts."""
-    _register()
     generator, swaps = torch.Generator, torch.__future__.get_swap_module_params_on_conversion()
     lifts = torch._C._only_lift_cpu_tensors()
     torch.Generator = _Generator  # type: ignore[misc]
@@ -204,9 +203,8 @@ class _Hook(torch._C._acc.PrivateUse1Hooks):
         return True
 
 
-@cache
-def _register() -> None:
-    _setup_privateuseone_for_python_backend(TYPE, backend_module=_Module(), hook=_Hook())
+# at once: autograd counts the devices at the first backward pass of a process
+_setup_privateuseone_for_python_backend(TYPE, backend_module=_Module(), hook=_Hook())
 
 
 def _is_ours(device: Any) -> bool:
@@ -269,6 +267,3 @@ def _lacks(func: OpOverload) -> bool:
 def _lacks_kernel(operator: str) -> bool:
     keys = _keys(operator)
     return "CPU" in keys and not any(key == "MPS" or key.startswith("Composite") for key in keys)
-
-
-_register()  # before the first backward pass of the process, which fixes how many kinds of devices there are
