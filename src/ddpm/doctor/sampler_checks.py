@@ -1,19 +1,15 @@
-"""Reverse processes on Gaussian data, where each is affine: its exact moments, without drawing anything.
-
-Fed with zero, the unit vectors as x_T, and unit vectors as each noise it asks for, a sampler shows the whole
-map from these to every x_t on its way. Its orders of accuracy are measured against the probability-flow ODE.
-"""
+"""Reverse processes on Gaussian data: their exact moments, and their orders of accuracy."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoise, Denoiser, NoiseSchedule, Parametrization
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
+from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
 from ddpm.doctor.denoiser_checks import drawn, overshooting
@@ -21,7 +17,6 @@ from ddpm.doctor.gaussian import CLEAN, Gaussian, probability_flow, standard
 from ddpm.doctor.process_checks import EXACT
 from ddpm.doctor.reference import (
     DATA,
-    SHAPE,
     SIZE,
     VARIANCE_OUTPUT,
     Exact,
@@ -41,21 +36,6 @@ LONG = torch.linspace(1e-4, 0.06, 298, dtype=torch.float64)
 """Betas of a chain with room for coarse and fine steps: 27, 99 and 297 of 11, 3 and 1."""
 
 NUM_STEPS = (28, 100, 298)
-
-
-class Moved(NamedTuple):
-    """Where a reverse process is, as an affine function of x_T and of all noise: offset [D], response to x_T
-    [D, D], and to the noises it has asked for so far [D, D * number].
-    """
-
-    offset: Tensor
-    start: Tensor
-    noise: Tensor
-
-    def law(self, x_t: Gaussian) -> Gaussian:
-        """Its moments where it starts with those."""
-        covariance = self.start @ x_t.covariance @ self.start.T + self.noise @ self.noise.T
-        return Gaussian(self.offset + self.start @ x_t.mean, covariance)
 
 
 def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator[Case]:
@@ -134,52 +114,6 @@ def _runs(sampler: Sampler, schedule: NoiseSchedule) -> bool:
     except ValueError:
         return False
     return True
-
-
-def visited(sampler: Sampler, schedule: NoiseSchedule) -> tuple[int, ...]:
-    return tuple(sampler.chain(schedule).timesteps.tolist())
-
-
-def moved(
-    sampler: Sampler, denoiser: Denoise, schedule: NoiseSchedule, shape: Sequence[int] = SHAPE
-) -> dict[int, Moved]:
-    """The map from x_T and all noise to x_t at each step that is visited, and to x_0 (at CLEAN)."""
-    size = math.prod(shape)
-    most = 2 * len(visited(sampler, schedule))
-    x_t = torch.zeros(1 + size + size * most, size, dtype=torch.float64)
-    x_t[1 : 1 + size] = torch.eye(size, dtype=torch.float64)
-    asked = 0
-
-    def noise(t: int, like: Tensor) -> Tensor:
-        nonlocal asked
-        rows = torch.zeros_like(x_t)
-        rows[1 + size * (1 + asked) : 1 + size * (2 + asked)] = torch.eye(size, dtype=torch.float64)
-        asked += 1
-        return as_pictures(rows, shape)
-
-    path = Path()
-    result = sampler(denoiser, schedule, as_pictures(x_t, shape), noise=noise, on_step=path)
-
-    def parts(pictures: Tensor) -> Moved:
-        rows = pictures.flatten(1)
-        responses = (rows[1:] - rows[0]).T
-        return Moved(rows[0], responses[:, :size], responses[:, size : size * (1 + asked)])
-
-    return {**{t: parts(at) for t, at in path.x_t.items()}, CLEAN: parts(result)}
-
-
-def law_distance(found: Gaussian, expected: Gaussian) -> float:
-    return max(distance(found.mean, expected.mean), distance(found.covariance, expected.covariance))
-
-
-def map_distance(found: dict[int, Moved], expected: dict[int, Moved]) -> float:
-    if found.keys() != expected.keys():
-        return math.inf
-    return max(
-        distance(ours, theirs) if ours.shape == theirs.shape else math.inf
-        for t in found
-        for ours, theirs in zip(found[t], expected[t], strict=True)
-    )
 
 
 def _chain(sampler: Sampler, schedule: NoiseSchedule, label: int | None = None) -> Exact:
