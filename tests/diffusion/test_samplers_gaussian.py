@@ -15,8 +15,8 @@ from ddpm.diffusion import NoiseSchedule, q_sample
 from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.doctor.affine import Moved, moved, visited
-from ddpm.doctor.gaussian import CLEAN, Gaussian, probability_flow, standard
-from ddpm.doctor.reference import Exact, ReferenceDenoiser, as_pictures
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
+from ddpm.doctor.reference import ReferenceDenoiser, as_images
 
 D = 3
 SHAPE = (D, 1, 1)
@@ -216,7 +216,7 @@ def error_at_the_end(sampler: Sampler) -> float:
     chain = Exact(data, schedule.betas.tolist(), visited(sampler, schedule))
     x_t, path = torch.tensor([[-1.0], [1.5]], dtype=torch.float64), Path()
     begin, end = (chain.noising.marginal(chain.steps[i]) for i in (-1, 0))
-    sampler(ReferenceDenoiser(chain), schedule, as_pictures(x_t, (1, 1, 1)), noise=no_noise, on_step=path)
+    sampler(ReferenceDenoiser(chain), schedule, as_images(x_t, (1, 1, 1)), noise=no_noise, on_step=path)
     return float((path.x_t[0].flatten(1) - probability_flow(begin, end, x_t)).abs().max())
 
 
@@ -235,7 +235,7 @@ def test_order_of_accuracy(make: Callable[..., Sampler], order: int):
 
 def images(n: int) -> Tensor:
     eps = torch.randn(D, n, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    return as_pictures(DATA.mean + (ROOT @ eps).T, SHAPE)
+    return as_images(DATA.mean + (ROOT @ eps).T, SHAPE)
 
 
 @pytest.mark.parametrize("start", [None, 400])
@@ -261,7 +261,7 @@ def test_inversion_ends_at_noise_of_the_right_spread():
     schedule = linear(1000)
     inversion = DDIMInversion(None)
     for start in (999, 300):
-        x_0 = as_pictures(torch.cat([torch.zeros(1, D, dtype=torch.float64), IDENTITY]), SHAPE)
+        x_0 = as_images(torch.cat([torch.zeros(1, D, dtype=torch.float64), IDENTITY]), SHAPE)
         denoiser = denoiser_for(inversion, schedule, start)
         x_t = inversion(denoiser, schedule, x_0, start=start).flatten(1)
         matrix = (x_t[1:] - x_t[0]).T

@@ -65,7 +65,7 @@ ERRORS = {
         {"noising", "posterior"},
         {"noising"},
     ),
-    "betas of the whole chain after respacing": Error(
+    "betas of the original chain after respacing": Error(
         NoiseSchedule.respaced,
         [("betas_between(kept)", "self.betas[steps]")],
         "forward process",
@@ -91,7 +91,7 @@ ERRORS = {
         {"clipping", "x_0"},
         {"clipping"},
     ),
-    "fixed_large keeps the whole chain's betas": Error(
+    "fixed_large keeps the original chain's betas": Error(
         FixedLarge.log_variance,
         [
             (

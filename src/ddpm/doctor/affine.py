@@ -1,4 +1,4 @@
-"""A reverse process on Gaussian data is an affine map: the whole of it, without drawing anything.
+"""A reverse process on Gaussian data is an affine map, which is found without drawing anything.
 
 Fed with zero, the unit vectors as x_T, and unit vectors as each noise it asks for, a sampler shows the map
 from these to every x_t on its way.
@@ -15,7 +15,7 @@ from ddpm.diffusion import Denoise, NoiseSchedule
 from ddpm.diffusion.samplers import Path, Sampler
 from ddpm.doctor.case import distance
 from ddpm.doctor.gaussian import CLEAN, Gaussian
-from ddpm.doctor.reference import SHAPE, as_pictures
+from ddpm.doctor.reference import SHAPE, as_images
 
 
 class Moved(NamedTuple):
@@ -57,13 +57,13 @@ def moved(
         rows = torch.zeros_like(x_t)
         rows[1 + size * (1 + asked) : 1 + size * (2 + asked)] = torch.eye(size, dtype=torch.float64)
         asked += 1
-        return as_pictures(rows, shape)
+        return as_images(rows, shape)
 
     path = Path()
-    result = sampler(denoiser, schedule, as_pictures(x_t, shape), noise=noise, start=start, on_step=path)
+    result = sampler(denoiser, schedule, as_images(x_t, shape), noise=noise, start=start, on_step=path)
 
-    def parts(pictures: Tensor) -> Moved:
-        rows = pictures.flatten(1)
+    def parts(images: Tensor) -> Moved:
+        rows = images.flatten(1)
         responses = (rows[1:] - rows[0]).T
         return Moved(rows[0], responses[:, :size], responses[:, size : size * (1 + asked)])
 

@@ -183,17 +183,17 @@ def weights_and_biases() -> Line:
 
 def logs(directory: Path) -> Line:
     """Whether runs can write `logs/` there; leaves nothing behind."""
-    place = directory / "logs"
-    there = place if place.exists() else directory
+    logs_directory = directory / "logs"
+    there = logs_directory if logs_directory.exists() else directory
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as made:
-            (Path(made) / "written").write_text("whole\n")
+            (Path(made) / "written").write_text("written\n")
     except OSError as error:
         why = (
             f"cannot be written: {error.strerror}; start from a directory of your own, or name hydra.run.dir"
         )
-        return Line("logs/", f"write access to {place}", "", "", False, why)
-    return Line("logs/", f"write access to {place}", "", "", True)
+        return Line("logs/", f"write access to {logs_directory}", "", "", False, why)
+    return Line("logs/", f"write access to {logs_directory}", "", "", True)
 
 
 def disk(directory: Path) -> Line:

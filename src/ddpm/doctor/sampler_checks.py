@@ -13,16 +13,15 @@ from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
 from ddpm.doctor.denoiser_checks import drawn, overshooting
-from ddpm.doctor.gaussian import CLEAN, Gaussian, probability_flow, standard
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
 from ddpm.doctor.process_checks import EXACT
 from ddpm.doctor.reference import (
     DATA,
     SIZE,
     VARIANCE_OUTPUT,
-    Exact,
     GaussianNetwork,
     ReferenceDenoiser,
-    as_pictures,
+    as_images,
     exact,
     log_variance,
 )
@@ -89,17 +88,17 @@ def _exact_cases(option: Option, name: str, sampler: Sampler, schedules: Sequenc
         checks.append(("moments", "of every x_t with what the chain predicts", moments_error))
     if obeys_variance(sampler):
         checks.append(("moments", "", unit_gaussian_error))
-    for place in schedules:
-        schedule = place.small()
+    for schedule_option in schedules:
+        schedule = schedule_option.small()
         if _runs(sampler, schedule):
             for check, compared, measure in checks:
                 measured = partial(measure, sampler, schedule)
-                yield Case(check, str(option), compared, f"{name} {place}", measured, EXACT)
+                yield Case(check, str(option), compared, f"{name} {schedule_option}", measured, EXACT)
 
 
 def _variants(option: Option) -> Iterator[tuple[str, Sampler]]:
     """On all steps and on fewer, and with the settings of randomness that change the formula."""
-    settings = [{}, {"num_steps": 13}]
+    settings: list[dict[str, float]] = [{}, {"num_steps": 13}]
     if "eta" in option.takes:
         settings += [{"eta": 0.5}, {"eta": 1.0, "num_steps": 13}, {"eta": 1.0}]
     for changes in settings:
@@ -157,10 +156,10 @@ def known_x_0_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
     chain = _chain(sampler, schedule)
     x_0 = torch.tensor([0.4, -0.3, 0.7, 0.1], dtype=torch.float64)
 
-    def told(i: Tensor, x_t: Tensor) -> Tensor:
+    def known(i: Tensor, x_t: Tensor) -> Tensor:
         return x_0.expand_as(x_t)
 
-    found = moved(sampler, ReferenceDenoiser(chain, told, _small(chain)), schedule)
+    found = moved(sampler, ReferenceDenoiser(chain, known, _small(chain)), schedule)
     expected = {
         t: Gaussian(law.mean(x_0[None])[0], law.covariance)
         for t in chain.steps
@@ -174,7 +173,9 @@ def fresh_noise_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
     """Each noise that is asked for has the variance it should have; the last step has none."""
     chain = _chain(sampler, schedule)
     predicted = _small(chain) + VARIANCE_OUTPUT
-    expected = expected_noise(sampler)(chain, predicted)
+    variance_of = expected_noise(sampler)
+    assert variance_of is not None, "the sampler is free to choose"
+    expected = variance_of(chain, predicted)
     found = moved(sampler, ReferenceDenoiser(chain, log_variance=predicted), schedule)
     errors = []
     for i in reversed(range(1, len(chain.steps))):
@@ -251,15 +252,15 @@ def inversion_errors(option: Option) -> tuple[float, float, float]:
     schedule = NoiseSchedule(LONG)
     betas = tuple(LONG.tolist())
     label = 1  # whose spread is nowhere as small as the first steps' noise
-    pictures = as_pictures(DATA[label].mean + 0.3 * drawn(9, 5, SIZE))
+    images = as_images(DATA[label].mean + 0.3 * drawn(9, 5, SIZE))
     errors = []
     for num_steps in NUM_STEPS:
         decoder = option.small(num_steps=num_steps, eta=0.0)
         denoiser = ReferenceDenoiser(exact(label, betas, visited(decoder, schedule)))
-        x_t = DDIMInversion(num_steps)(denoiser, schedule, pictures)
-        errors.append(distance(decoder(denoiser, schedule, x_t, noise=_no_noise), pictures))
+        x_t = DDIMInversion(num_steps)(denoiser, schedule, images)
+        errors.append(distance(decoder(denoiser, schedule, x_t, noise=_no_noise), images))
     end = denoiser.chain.noising.marginal(len(betas) - 1)
-    flow = probability_flow(DATA[label], end, pictures.flatten(1))
+    flow = probability_flow(DATA[label], end, images.flatten(1))
     return errors[-1], max(0.0, 2 - slope(errors)), distance(x_t.flatten(1), flow)
 
 
@@ -284,13 +285,12 @@ def _denoisers(
         network = GaussianNetwork(objective, schedule, variance)
 
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
-            def best(told: Tensor | None) -> Tensor:
-                return as_pictures(
-                    _chain(sampler, schedule, None if told is None else label).best_x_0(i, x_t)
-                )
+            def best(labels: Tensor | None) -> Tensor:
+                of_class = _chain(sampler, schedule, None if labels is None else label)
+                return as_images(of_class.best_x_0(i, x_t))
 
-            told = labels if labels is None else labels[: len(x_t)]
-            return guidance(best, as_pictures(x_t), torch.tensor(chain.steps)[i], told).flatten(1)
+            condition = labels if labels is None else labels[: len(x_t)]
+            return guidance(best, as_images(x_t), torch.tensor(chain.steps)[i], condition).flatten(1)
 
     ours = Denoiser(
         network, Parametrization(objective, variance), clip=clip, labels=labels, guidance=guidance
@@ -300,7 +300,7 @@ def _denoisers(
 
 
 def combined_error(parts: Combination, num_steps: int | None) -> float:
-    """The sampler with the project's denoiser goes where it goes with the right answers."""
+    """The sampler with the project's denoiser goes where it goes with the reference denoiser."""
     schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
     batch = 1 + SIZE + 2 * SIZE * len(visited(sampler, schedule))
     ours, reference = _denoisers(parts, sampler, schedule, batch, clip=False)
@@ -310,7 +310,7 @@ def combined_error(parts: Combination, num_steps: int | None) -> float:
 def clipped_error(parts: Combination, num_steps: int | None) -> float:
     """An x_0 beyond [-1, 1] is brought back before any step is made of it."""
     schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
-    x_t = as_pictures(drawn(10, 3, SIZE))
+    x_t = as_images(drawn(10, 3, SIZE))
     paths = []
     for denoiser in _denoisers(parts, sampler, schedule, len(x_t), clip=True):
         path = Path()
@@ -320,11 +320,11 @@ def clipped_error(parts: Combination, num_steps: int | None) -> float:
 
 
 def encoded_error(parts: Combination) -> float:
-    """A picture is encoded as the right answers say."""
+    """An image is encoded as with the reference denoiser."""
     schedule, sampler = parts["schedule"].small(), parts["sampler"].small()
-    pictures = as_pictures(DATA[None].mean + 0.3 * drawn(9, 5, SIZE))
+    images = as_images(DATA[None].mean + 0.3 * drawn(9, 5, SIZE))
     ours, reference = (
-        DDIMInversion(None)(denoiser, schedule, pictures)
-        for denoiser in _denoisers(parts, sampler, schedule, len(pictures), clip=False)
+        DDIMInversion(None)(denoiser, schedule, images)
+        for denoiser in _denoisers(parts, sampler, schedule, len(images), clip=False)
     )
     return distance(ours, reference)
