@@ -280,7 +280,7 @@ def test_how_images_become_batches_is_stated_once_and_as_the_module_takes_it():
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "data"])
 def test_a_data_option_shows_every_key_that_can_be_set(option: str):
-    settings = with_option("data", option)[0]["data"]
+    settings = with_option("data", option)["data"]
     takes = targets.parameters("data", settings["_target_"]).names
     assert set(settings) == {"_target_", *takes, *check.SWITCHES["data"]}
 
