@@ -5,6 +5,7 @@ torch, and nothing is built or written.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import migration
 from ddpm.app import check, run_directory
-from ddpm.app.arguments import WHOLE, Arguments, quoted
+from ddpm.app.arguments import WHOLE, Arguments, absolute, quoted, shown
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 
@@ -53,6 +54,8 @@ def told_in_one_message(places: Sequence[Path] = (CONF,)) -> Iterator[None]:
     except MissingConfigException as error:
         raise UsageError(_missing_option(error, places)) from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        if group := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
+            raise UsageError(f"{group[1]}: there is no such group here; see --help") from error
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, UsageError):  # raised within a resolver
@@ -86,7 +89,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere
-        data["path"] = str(Path(data["path"]).expanduser().absolute())
+        data["path"] = str(absolute(data["path"]))
     return Composed(values, config, origin)
 
 
@@ -103,7 +106,12 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
         overrides = [f"hydra.searchpath=[{listed}]", *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
-        return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
+        try:
+            return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
+        except (AttributeError, AssertionError, TypeError) as error:  # what Hydra says to a strange override
+            raise UsageError(
+                f"{shown(arguments.overrides)}: cannot be composed ({_first_lines(error)})"
+            ) from error
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
@@ -149,7 +157,7 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
     whole = any(override.key_or_group in WHOLE and override.value() for override in arguments.parsed)
     if not isinstance(ckpt, str) or whole or arguments.config_name is not None:
         return None
-    path = Path(ckpt).expanduser().absolute()
+    path = absolute(ckpt)
     directories = (path, path.parent, path.parent.parent)
     return next((place / OWN for place in directories if (place / OWN).is_file()), None)
 
