@@ -108,10 +108,9 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
         try:
             return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
-        except (AttributeError, AssertionError, TypeError) as error:  # what Hydra says to a strange override
-            raise UsageError(
-                f"{shown(arguments.overrides)}: cannot be composed ({_first_lines(error)})"
-            ) from error
+        except (AttributeError, AssertionError, TypeError) as error:  # Hydra's word for a strange override
+            said = _first_lines(error)
+            raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
