@@ -114,12 +114,23 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with the recipe for pictures where a data option of one's own brings none."""
-    chosen = [text.partition("=")[2] for text in overrides if text.startswith("data=")]
-    recipe = any(text.lstrip("+").startswith("recipe=") for text in overrides)
-    if not chosen or recipe or not arguments.group("recipe") or chosen[-1] in arguments.options("recipe"):
+    """The overrides, with the recipe for pictures where a data option of one's own brings none.
+
+    Hydra leaves out a recipe that there is not, since it is optional: a sweep may run through such options.
+
+    Raises:
+        UsageError: for a recipe that was typed and is not there.
+    """
+    data, recipe = (
+        next((text.partition("=")[2] for text in reversed(overrides) if text.startswith(f"{group}=")), None)
+        for group in ("data", "recipe")
+    )
+    recipes = arguments.options("recipe")
+    if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
+        raise UsageError(_no_such_option("recipe", recipe, recipes))
+    if data is None or recipe is not None or not recipes or data in recipes:
         return list(overrides)
-    return [*overrides, "recipe=pictures"] if chosen[-1] in arguments.options("data") else list(overrides)
+    return [*overrides, "recipe=pictures"] if data in arguments.options("data") else list(overrides)
 
 
 def _typed(overrides: Sequence[str]) -> list[str]:
@@ -224,8 +235,10 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     options = sorted(
         error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
     )
-    if not group or not options:
-        return _first_lines(error)
+    return _no_such_option(group, option, options) if group and options else _first_lines(error)
+
+
+def _no_such_option(group: str, option: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"
