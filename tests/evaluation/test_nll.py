@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ddpm.app.loading import Run
+from ddpm.run import Run
 from PIL import Image
 
 import ddpm

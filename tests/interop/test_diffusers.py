@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from ddpm.app.loading import Run, load
+from ddpm.run import Run, load
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from hydra import compose, initialize_config_dir
