@@ -9,7 +9,7 @@ import yaml
 from ddpm import targets
 from ddpm.errors import UsageError
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def all_targets() -> set[str]:
