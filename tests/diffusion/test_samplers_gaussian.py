@@ -49,7 +49,7 @@ def exact_denoiser(
     return Denoiser(network, Parametrization(Epsilon(), variance or FixedSmall()), clip=False)
 
 
-def as_pictures(columns: Tensor) -> Tensor:
+def as_images(columns: Tensor) -> Tensor:
     """[D, N] -> [N, D, 1, 1]."""
     return columns.T.contiguous()[:, :, None, None]
 
@@ -70,9 +70,9 @@ def affine_map(
         columns = torch.zeros(D, width, dtype=torch.float64)
         first = 1 + D + D * steps.index(t)
         columns[:, first : first + D] = IDENTITY
-        return as_pictures(columns)
+        return as_images(columns)
 
-    result = sampler(denoiser, schedule, as_pictures(x_t), noise=noise, start=start)
+    result = sampler(denoiser, schedule, as_images(x_t), noise=noise, start=start)
     result = result[:, :, 0, 0].T
     return torch.cat([result[:, :1], result[:, 1:] - result[:, :1]], dim=1)
 
@@ -290,9 +290,9 @@ def test_order_of_accuracy(make: Callable[..., Sampler], order: int):
     assert abs(slopes[-1] - order) < 0.15, slopes
 
 
-def pictures(n: int) -> Tensor:
+def images(n: int) -> Tensor:
     eps = torch.randn(D, n, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    return as_pictures(MEAN[:, None] + ROOT @ eps)
+    return as_images(MEAN[:, None] + ROOT @ eps)
 
 
 @pytest.mark.parametrize("start", [None, 400])
@@ -300,7 +300,7 @@ def test_ddim_decodes_what_its_inversion_encoded(start: int | None):
     """0.0006 and 0.0002 at 200 steps."""
     schedule = linear(1000)
     denoiser = exact_denoiser(schedule)
-    x_0 = pictures(64)
+    x_0 = images(64)
 
     def error(steps: int) -> float:
         x_t = DDIMInversion(steps)(denoiser, schedule, x_0, start=start)
@@ -317,7 +317,7 @@ def test_inversion_ends_at_noise_of_the_right_spread():
     """
     schedule = linear(1000)
     for start in (999, 300):
-        x_0 = as_pictures(torch.cat([torch.zeros(D, 1, dtype=torch.float64), IDENTITY], dim=1))
+        x_0 = as_images(torch.cat([torch.zeros(D, 1, dtype=torch.float64), IDENTITY], dim=1))
         x_t = DDIMInversion(None)(exact_denoiser(schedule), schedule, x_0, start=start)[:, :, 0, 0].T
         matrix = x_t[:, 1:] - x_t[:, :1]
         alpha_bar = float(schedule.alphas_cumprod[start])
@@ -328,10 +328,10 @@ def test_inversion_ends_at_noise_of_the_right_spread():
 
 
 def test_samplers_that_solve_the_same_equation_meet():
-    """From a noised picture at t = 600, all deterministic ones go to the same x_0."""
+    """From a noised image at t = 600, all deterministic ones go to the same x_0."""
     schedule = linear(1000)
     denoiser = exact_denoiser(schedule)
-    x_0 = pictures(8)
+    x_0 = images(8)
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     x_t = q_sample(schedule, x_0, torch.full((8,), 600), eps)
     reference = Heun(200)(denoiser, schedule, x_t, noise=no_noise, start=600)
