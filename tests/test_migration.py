@@ -3,18 +3,15 @@
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import ROOT, composed, only_run
+from conftest import ROOT, composed, only_run, run_here
 
 import ddpm
-from ddpm.__main__ import prepare
-from ddpm.app import command_line
 from ddpm.errors import UsageError
 from ddpm.migration import migrated
 from ddpm.run import found
@@ -35,10 +32,7 @@ def losses(file: Path) -> dict[int, float]:
 def trained(monkeypatch: pytest.MonkeyPatch, cwd: Path, *words: str) -> Path:
     """The run directory that train.py leaves, in this process, on one CPU."""
     monkeypatch.chdir(cwd)
-    monkeypatch.setattr(sys, "argv", ["train.py", *words])
-    with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare("train"), "train")
-    assert exit_.value.code == 0
+    assert run_here(monkeypatch, "train", *words) == 0
     return only_run(cwd)
 
 

@@ -261,4 +261,7 @@ def found(path: str | Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
             f"{key}={file}: holds no configuration, as of a DDPM made by hand; DDPM.load_from_checkpoint "
             "takes its parts as arguments"
         )
-    return file, {**checkpoint, "config": migrated(checkpoint["config"])}
+    try:
+        return file, {**checkpoint, "config": migrated(checkpoint["config"])}
+    except UsageError as error:
+        raise UsageError(f"{key}={file}: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import evaluate
+from ddpm.__main__ import prepare
 from ddpm.app import command_line
 
 MISTAKES = {
@@ -31,7 +31,7 @@ MISTAKES = {
 def evaluated(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(evaluate.prepare, "evaluate")
+        command_line.run(prepare("evaluate"), "evaluate")
     return exit_.value.code
 
 

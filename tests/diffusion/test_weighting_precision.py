@@ -63,7 +63,8 @@ def with_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The losses [B], and their derivatives by the output [B, ...]."""
     output = output.clone().requires_grad_()
-    losses = weighting.losses(Parametrization(objective, variance), schedule, noised, output)
+    parametrization = Parametrization(objective, variance)
+    losses = weighting.losses(parametrization, schedule, noised, output)
     (gradient,) = torch.autograd.grad(losses.sum(), output)
     return losses.detach(), gradient
 

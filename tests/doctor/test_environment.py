@@ -5,15 +5,31 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import old_bound
 import pytest
+from mps import mps
 
+from ddpm.diffusion import weighting
 from ddpm.doctor import environment
 
 
 def test_here_everything_is_right():
-    lines = [*environment.versions(), *environment.devices()]
-    assert {"python", "torch", "hydra-core", "device cpu"} <= {line.check for line in lines}
+    lines = [*environment.versions(), *environment.device_lines(environment.devices())]
+    assert {"python", "torch", "hydra-core", "device: cpu", "losses on: cpu"} <= {
+        line.check for line in lines
+    }
     assert all(line.passed for line in lines), lines
+
+
+def test_a_mac_passes_by_what_it_computes_and_not_by_being_there(monkeypatch: pytest.MonkeyPatch):
+    with mps() as gpu:
+        lines = list(environment.device_lines({str(gpu.device): "Apple GPU"}))
+        assert [line.passed for line in lines] == [True, True], lines
+        assert "float64 on the CPU only" in lines[1].compared
+        monkeypatch.setattr(weighting, "bound_term", old_bound.bound_term)  # which needs log_ndtr
+        lines = list(environment.device_lines({str(gpu.device): "Apple GPU"}))
+        assert [line.passed for line in lines] == [True, False]
+        assert "log_ndtr" in lines[1].why
 
 
 def test_a_version_that_is_too_old_and_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch):

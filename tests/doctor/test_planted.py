@@ -10,15 +10,17 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import NamedTuple
 
+import old_bound
 import pytest
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean
+from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean, weighting
 from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.objectives import PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler
 from ddpm.diffusion.timesteps import LossSecondMoment, Uniform
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
 from ddpm.diffusion.weighting import Hybrid, MinSNR
+from ddpm.doctor import environment
 from ddpm.doctor.case import judged
 from ddpm.doctor.examination import ROOMS, Examined, examined
 
@@ -63,7 +65,7 @@ ERRORS = {
         {"noising", "posterior"},
         {"noising"},
     ),
-    "betas of the whole chain after respacing": Error(
+    "betas of the original chain after respacing": Error(
         NoiseSchedule.respaced,
         [("betas_between(kept)", "self.betas[steps]")],
         "forward process",
@@ -89,7 +91,7 @@ ERRORS = {
         {"clipping", "x_0"},
         {"clipping"},
     ),
-    "fixed_large keeps the whole chain's betas": Error(
+    "fixed_large keeps the original chain's betas": Error(
         FixedLarge.log_variance,
         [
             (
@@ -212,6 +214,18 @@ def test_a_planted_error_turns_its_line_red(name: str, found: Examined, monkeypa
     assert expected, "no such line"
     assert failed == expected
     assert all(line.why for line in lines if not line.passed), "names the combination"
+
+
+def test_the_bound_as_it_was_turns_its_lines_red(found: Examined, monkeypatch: pytest.MonkeyPatch):
+    """It is right in double precision, which once was all that was examined, and NaN in single."""
+    for module in (likelihood, weighting):
+        monkeypatch.setattr(module, "bound_term", old_bound.bound_term)
+    cases = [*ROOMS["precision"](found), *ROOMS["training"](found)]
+    lines = judged(case for case in cases if case.check in ("precision", "loss", "minimum"))
+    failed = {line.check for line in lines if not line.passed}
+    assert failed == {"precision: weighting=bound", "precision: weighting=hybrid"}
+    (cpu,) = (line for line in environment.device_lines({"cpu": ""}) if line.check == "losses on: cpu")
+    assert not cpu.passed
 
 
 def plant(function: Callable, changes: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,12 +71,17 @@ def test_a_checkpoint_builds_from_allowed_packages_only(tmp_path: Path):
     [
         (
             ["lr_schedule=warmup", "lr_schedule.warmup_steps=-5"],
-            r"^lr_schedule\.warmup_steps=-5 must be at l",
+            r"^lr_schedule\.warmup_steps=-5 must be a whole number, at l",
         ),
+        (["lr_schedule=warmup", "lr_schedule.warmup_steps=few"], r"^lr_schedule\.warmup_steps=few must be a"),
+        (["optimizer.lr=fast"], r"^optimizer\.lr=fast must be above 0$"),
         (["optimizer.lr=0"], r"^optimizer\.lr=0 must be above 0$"),
         (["optimizer.betas=[2,0.9]"], r"^optimizer: Invalid beta parameter at index 0: 2$"),
         (["ema.decay=2"], r"^ema\.decay=2 must be"),
-        (["lr_schedule=one_cycle", "trainer.max_steps=-1"], r"^lr_schedule\.total_steps=-1 must be at least"),
+        (
+            ["lr_schedule=one_cycle", "trainer.max_steps=-1"],
+            r"^lr_schedule\.total_steps=-1 must be a whole number",
+        ),
         (["variance=learned_range"], r"^weighting: Simple does not train the variance"),
     ],
 )

@@ -80,15 +80,15 @@ def test_the_state_is_that_of_a_lambda_lr():
 @pytest.mark.parametrize(
     ("make", "settings", "message"),
     [
-        (warmup, {"warmup_steps": -5}, r"^lr_schedule\.warmup_steps=-5 must be at least 0$"),
-        (one_cycle, {"total_steps": 0}, r"^lr_schedule\.total_steps=0 must be at least 1$"),
-        (one_cycle, {"total_steps": -1}, r"^lr_schedule\.total_steps=-1 must be at least 1$"),
+        (warmup, {"warmup_steps": -5}, r"^lr_schedule\.warmup_steps=-5 must be a whole number, at least 0$"),
+        (one_cycle, {"total_steps": 0}, r"^lr_schedule\.total_steps=0 must be a whole number, at least 1$"),
+        (one_cycle, {"total_steps": -1}, r"^lr_schedule\.total_steps=-1 must be a whole number, at least 1$"),
         (
             one_cycle,
             {"total_steps": 9, "warmup_fraction": 1.0},
             r"^lr_schedule\.warmup_fraction=1\.0 must be between 0 and 1$",
         ),
-        (cosine, {"total_steps": 0}, r"^lr_schedule\.total_steps=0 must be at least 1$"),
+        (cosine, {"total_steps": 0}, r"^lr_schedule\.total_steps=0 must be a whole number, at least 1$"),
         (
             cosine,
             {"total_steps": 9, "warmup_steps": 9},

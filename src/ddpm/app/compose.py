@@ -82,7 +82,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         values["allow_targets"] = arguments.allowed
         typed = _typed(overrides)
         groups = [key for key in typed if arguments.group(key)]
-        check.leave_out(values, program, typed=typed, groups=groups)
+        check.leave_out(values, program, typed=typed, groups=groups, places=arguments.places)
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere

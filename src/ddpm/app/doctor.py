@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -69,7 +69,7 @@ def _read(group: str, name: str, betas: Path, allowed: Sequence[str]) -> Option:
     node = compose(None, [f"+{group}={name}"])[group]
     if OmegaConf.is_missing(node, "path"):
         node.path = str(betas)
-    settings = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    settings: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     target = targets.check_name(group, settings.get("_target_"), allowed)
     takes = inspect.signature(targets.resolve(group, target)).parameters
     make = instantiate({**settings, "_partial_": True}, _convert_="all")
@@ -126,9 +126,9 @@ def report(lines: Sequence[Line], found: Examined, seconds: float) -> None:
     for title in ("check", "compared", "worst", "allowed", "verdict"):
         table.add_column(title, overflow="fold")
     for line in lines:
-        told = Text("\n".join(filter(None, [line.compared, line.why])))
+        comparison = Text("\n".join(filter(None, [line.compared, line.why])))
         verdict = Text("ok", "green") if line.passed else Text("FAILED", "bold red")
-        table.add_row(Text(line.check), told, Text(line.worst), Text(line.allowed), verdict)
+        table.add_row(Text(line.check), comparison, Text(line.worst), Text(line.allowed), verdict)
     console.print(table)
     options = sum(map(len, found.catalogue.values()))
     covered, refused = found.cover, [f"{a} with {b}" for a, b in found.cover.refused]

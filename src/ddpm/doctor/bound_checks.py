@@ -15,11 +15,11 @@ from ddpm.diffusion.variances import Variance
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
 from ddpm.doctor.denoiser_checks import drawn
-from ddpm.doctor.gaussian import CLEAN, Gaussian
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian
 from ddpm.doctor.loss_checks import CLOSE
-from ddpm.doctor.reference import SIZE, Exact, GaussianNetwork, as_pictures, exact, log_variance
+from ddpm.doctor.reference import SIZE, GaussianNetwork, as_images, exact, log_variance
 
-PICTURES = 5
+IMAGES = 5
 
 
 def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator[Case]:
@@ -37,24 +37,24 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
 
 
 def terms_error(parts: Combination, num_steps: int | None) -> float:
-    """Of the bound of a few pictures, on the chain that the sampler visits."""
+    """Of the bound of a few images, on the chain that the sampler visits."""
     schedule, objective, variance = (parts[g].small() for g in ("schedule", "objective", "variance"))
     chain_in_use = parts["sampler"].small(num_steps=num_steps).chain(schedule)
     chain = exact(None, tuple(schedule.betas.tolist()), tuple(chain_in_use.timesteps.tolist()))
-    x_0 = 0.4 * drawn(11, PICTURES, SIZE)
+    x_0 = 0.4 * drawn(11, IMAGES, SIZE)
     x_0[0, 0], x_0[0, 1] = -1.0, 1.0  # the outer levels
     network = GaussianNetwork(objective, schedule, variance)
     found = bound(
         Denoiser(network, Parametrization(objective, variance), clip=False),
         chain_in_use,
-        as_pictures(x_0),
+        as_images(x_0),
         noise=lambda index, like: drawn(100 + index, *like.shape),
     )
     spread = log_variance(variance, chain, chain_in_use)
     terms, squared = [], []
-    for place in range(len(chain.steps)):
-        i = torch.full((PICTURES,), place)
-        x_t = chain.x_t(i, x_0, drawn(100 + place, *as_pictures(x_0).shape).flatten(1))
+    for index in range(len(chain.steps)):
+        i = torch.full((IMAGES,), index)
+        x_t = chain.x_t(i, x_0, drawn(100 + index, *as_images(x_0).shape).flatten(1))
         best = chain.best_x_0(i, x_t)
         terms.append(chain.bits(i, x_0, x_t, best, spread[i]))
         squared.append((best - x_0).square().mean(1))
@@ -89,7 +89,7 @@ def entropy_error(option: Option) -> float:
     output = _output_for(variance, schedule, torch.cat(wanted).log()[:, 0])
 
     def network(x_t: Tensor, t: Tensor) -> Tensor:
-        best = as_pictures(chain.best_x_0(t, x_t.flatten(1)), (1, 1, 1))
+        best = as_images(chain.best_x_0(t, x_t.flatten(1)), (1, 1, 1))
         return torch.cat([best, output[t].view(-1, 1, 1, 1)], dim=1) if variance.outputs else best
 
     denoiser = Denoiser(network, Parametrization(X0(), variance), clip=False)
@@ -107,7 +107,7 @@ def _level_shares(levels: Tensor, data: Gaussian) -> Tensor:
 
 
 def _output_for(variance: Variance, schedule: NoiseSchedule, wanted: Tensor) -> Tensor:
-    """The answer [T] that a variance which follows it on a line reads as the log-variances wanted."""
+    """The output [T] that a variance which follows it on a line reads as the log-variances wanted."""
     t = torch.arange(len(wanted))
     x_t = torch.zeros(len(t), 1, 1, 1, dtype=torch.float64)
     at_0, at_1 = (

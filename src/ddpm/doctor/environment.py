@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,16 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ddpm.doctor.case import Line
+from ddpm.diffusion import Parametrization
+from ddpm.diffusion.objectives import Epsilon
+from ddpm.diffusion.schedules import cosine
+from ddpm.diffusion.variances import LearnedRange
+from ddpm.diffusion.weighting import Hybrid, VariationalBound
+from ddpm.doctor.case import Case, Line, judged
+from ddpm.doctor.precision_checks import CLOSE, loss_error
+
+TF32 = 1e-2
+"""Allowed of a product of matrices: some devices keep ten bits of the factors."""
 
 ENOUGH_DISK = 2 * 2**30
 """Bytes: room for three checkpoints of the paper's CIFAR-10 network, with its average and optimizer."""
@@ -44,7 +54,7 @@ for name in sys.argv[1:]:
 def lines(importing: subprocess.Popen[str]) -> Iterator[Line]:
     """Everything there is to say, a line each; waits for what `start_importing` began."""
     yield from versions()
-    yield from devices()
+    yield from device_lines(devices())
     yield weights_and_biases()
     yield logs(Path.cwd())
     yield disk(Path.cwd())
@@ -75,25 +85,50 @@ def _version(name: str, found: str, needed: SpecifierSet) -> Line:
     return Line(name, "version", found, str(needed), right, "" if right else "another version is needed")
 
 
-def devices() -> Iterator[Line]:
-    """Each device, with a product of matrices against the CPU's in double precision."""
+def devices() -> dict[str, str]:
+    """Name -> what it is, of each device there is."""
     found = {"cpu": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         found[f"cuda:{index}"] = f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
+    return found
+
+
+def device_lines(found: Mapping[str, str]) -> Iterator[Line]:
+    """Each device, with a product of matrices and with the losses of training against the CPU's in double
+    precision; and whether it has double precision, which nothing may ask of it.
+    """
+    for name, described in found.items():
+        product = Case("device", name, described, "a product of matrices", partial(product_error, name), TF32)
+        compared = f"losses of training with those in double precision; {_double(name)}"
+        losses = Case("losses on", name, compared, "bound, hybrid", partial(losses_error, name), CLOSE)
+        yield from judged([product, losses])
+
+
+def product_error(device: str) -> float:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(256, 256, generator=generator, dtype=torch.float64) for _ in range(2))
-    for name, described in found.items():
-        try:
-            product = (a.float().to(name) @ b.float().to(name)).cpu().double()
-            error = float((product - a @ b).abs().max() / (a @ b).abs().max())
-            passed = error < 1e-2  # of TF32
-            said = "" if passed else "a product of matrices comes out wrong"
-            yield Line(f"device {name}", described, f"{error:.1e}", "1e-02", passed, said)
-        except RuntimeError as problem:
-            yield Line(f"device {name}", described, "", "", False, str(problem).splitlines()[0])
+    product = (a.float().to(device) @ b.float().to(device)).cpu().double()
+    return float((product - a @ b).abs().max() / (a @ b).abs().max())
+
+
+def losses_error(device: str) -> float:
+    """Of the losses with the most operators, and their gradients."""
+    parametrization, schedule = Parametrization(Epsilon(), LearnedRange()), cosine(1000)
+    return max(
+        loss_error(schedule, parametrization, weighting, torch.device(device))
+        for weighting in (Hybrid(), VariationalBound())
+    )
+
+
+def _double(device: str) -> str:
+    try:
+        torch.zeros(1, device=device).double()
+    except (RuntimeError, TypeError):
+        return "float64 on the CPU only"
+    return "float64 there too"
 
 
 def start_importing() -> subprocess.Popen[str]:
@@ -148,17 +183,17 @@ def weights_and_biases() -> Line:
 
 def logs(directory: Path) -> Line:
     """Whether runs can write `logs/` there; leaves nothing behind."""
-    place = directory / "logs"
-    there = place if place.exists() else directory
+    logs_directory = directory / "logs"
+    there = logs_directory if logs_directory.exists() else directory
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as made:
-            (Path(made) / "written").write_text("whole\n")
+            (Path(made) / "written").write_text("written\n")
     except OSError as error:
         why = (
             f"cannot be written: {error.strerror}; start from a directory of your own, or name hydra.run.dir"
         )
-        return Line("logs/", f"write access to {place}", "", "", False, why)
-    return Line("logs/", f"write access to {place}", "", "", True)
+        return Line("logs/", f"write access to {logs_directory}", "", "", False, why)
+    return Line("logs/", f"write access to {logs_directory}", "", "", True)
 
 
 def disk(directory: Path) -> Line:

@@ -8,6 +8,7 @@ from ddpm.doctor import (
     denoiser_checks,
     loss_checks,
     mixture_checks,
+    precision_checks,
     process_checks,
     sampler_checks,
 )
@@ -32,6 +33,7 @@ ROOMS: dict[str, Callable[[Examined], Iterator[Case]]] = {
     "forward process": lambda found: process_checks.cases(found.catalogue),
     "denoiser": lambda found: denoiser_checks.cases(found.catalogue),
     "training": lambda found: loss_checks.cases(found.catalogue, found.cover.combinations),
+    "precision": lambda found: precision_checks.cases(found.cover.combinations),
     "sampling": lambda found: sampler_checks.cases(found.catalogue, found.cover.combinations),
     "bound": lambda found: bound_checks.cases(found.catalogue, found.cover.combinations),
     "mixture": lambda found: mixture_checks.cases(found.catalogue),

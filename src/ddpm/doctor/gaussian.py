@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 CLEAN = -1
-"""The place of x_0 among the steps: before t = 0."""
+"""Where x_0 stands among the steps: before t = 0."""
 
 
 class Gaussian(NamedTuple):
@@ -89,6 +90,77 @@ class Noising:
     def noise(self, t: int) -> float:
         """Standard deviation of x_t given x_0."""
         return math.sqrt(float(self.given(t, CLEAN).covariance[0, 0]))
+
+
+class Exact:
+    """What is known of Gaussian data at the steps of a chain that are visited: tables [K, ...].
+
+    Args:
+        data: the distribution of x_0.
+        betas: of the original chain, [T].
+        steps: K of its steps, rising; by default all.
+
+    Attributes:
+        steps: those.
+        signal, noise: [K], x_t given x_0 has the mean signal x_0 and the deviation noise.
+        small: [K], variance of x before the step given x after it and x_0; that of the second step also for
+            the first, where it is 0.
+        large: [K], variance of x after the step given x before it.
+        noising: the joint Gaussian.
+    """
+
+    def __init__(self, data: Gaussian, betas: Sequence[float], steps: Sequence[int] | None = None):
+        self.noising = noising = Noising(data, betas)
+        self.steps = list(range(len(betas))) if steps is None else list(steps)
+        before = [CLEAN, *self.steps[:-1]]
+        self.signal = torch.tensor([noising.signal(t) for t in self.steps], dtype=torch.float64)
+        self.noise = torch.tensor([noising.noise(t) for t in self.steps], dtype=torch.float64)
+        best = [noising.given(CLEAN, t) for t in self.steps]
+        self._best = torch.stack([each.gains[0] for each in best])
+        self._best_offset = torch.stack([each.offset for each in best])
+        after_first = [noising.given(s, CLEAN, t) for s, t in zip(before[1:], self.steps[1:], strict=True)]
+        identity, nothing = torch.eye(noising.size, dtype=torch.float64), torch.zeros_like(self._best[0])
+        self._from_x_0 = torch.stack([identity, *(each.gains[0] for each in after_first)])
+        self._from_x_t = torch.stack([nothing, *(each.gains[1] for each in after_first)])
+        self.large = torch.stack(
+            [noising.given(t, s).covariance[0, 0] for s, t in zip(before, self.steps, strict=True)]
+        )
+        small = [each.covariance[0, 0] for each in after_first]
+        self.small = torch.stack([*small[:1], *small]) if small else self.large
+
+    def best_x_0(self, i: Tensor, x_t: Tensor) -> Tensor:
+        """E[x_0 | x_t]: [N, D] for x_t [N, D] at the i-th visited steps, int64 [N]."""
+        return times(self._best[i], x_t) + self._best_offset[i]
+
+    def eps(self, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
+        """How many deviations x_t is from its mean given x_0."""
+        return (x_t - self.signal[i, None] * x_0) / self.noise[i, None]
+
+    def x_t(self, i: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
+        """The x_t that is `eps` deviations from its mean given x_0."""
+        return self.signal[i, None] * x_0 + self.noise[i, None] * eps
+
+    def mean_before(self, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
+        """E[x before the step | x_t, x_0]."""
+        return times(self._from_x_0[i], x_0) + times(self._from_x_t[i], x_t)
+
+    def bits(self, i: Tensor, x_0: Tensor, x_t: Tensor, found: Tensor, log_variance: Tensor) -> Tensor:
+        """Bits per dimension, [N], to send x before the step to someone who has x_t and thinks that x_0 is
+        `found`; for the first step x_0 itself, one of 256 levels.
+        """
+        p = Normal(self.mean_before(i, x_t, found), (log_variance / 2).exp())
+        q = Normal(self.mean_before(i, x_t, x_0), self.small[i, None].sqrt())
+        below = torch.where(x_0 < 1 / 255 - 1, 0.0, p.cdf(x_0 - 1 / 255))
+        above = torch.where(x_0 > 1 - 1 / 255, 1.0, p.cdf(x_0 + 1 / 255))
+        first = (i == 0)[:, None]
+        # the level's probability is not asked for where it could vanish
+        level = -torch.where(first, above - below, 1.0).log()
+        return torch.where(first, level, kl_divergence(q, p)).mean(1) / math.log(2)
+
+
+def times(gains: Tensor, rows: Tensor) -> Tensor:
+    """Each matrix [N, D, D] with its row [N, D]: [N, D]."""
+    return (gains @ rows[:, :, None])[:, :, 0]
 
 
 def standard(size: int) -> Gaussian:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ from ddpm.doctor.reference import (
     WEIGHTINGS,
     Errors,
     GaussianNetwork,
-    answer,
-    as_pictures,
+    as_images,
     exact,
+    output_for,
 )
 
 CLOSE = 1e-6
@@ -31,7 +32,7 @@ CLOSE = 1e-6
 DRAWS = 100_000
 """Evenly spaced uniform numbers, which are turned into timesteps."""
 
-PROBABILITIES: dict[type, Callable[[Timesteps, Tensor], Tensor]] = {
+PROBABILITIES: dict[type, Callable[[Any, Tensor], Tensor]] = {
     Uniform: lambda timesteps, losses: torch.ones_like(losses),
     Stratified: lambda timesteps, losses: torch.ones_like(losses),
     LossSecondMoment: lambda timesteps, losses: (
@@ -63,21 +64,21 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
         yield Case("timesteps", str(option), "", subject, partial(share_error, option), 1e-12)
 
 
-def _built(parts: Combination) -> tuple:
+def _built(parts: Combination) -> tuple[Any, ...]:
     return tuple(parts[group].small() for group in ("schedule", "objective", "variance", "weighting"))
 
 
 def _loss(parts: Combination) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The project's loss of a wrong answer at each t, [T]; the answer's two parts; and its error [T, D]."""
+    """The project's loss of a wrong output at each t, [T]; the output's two parts; and its error [T, D]."""
     schedule, objective, variance, weighting = _built(parts)
     chain = exact(None, tuple(schedule.betas.tolist()))
     i, x_0, eps, x_t = noised(chain)
     error = 0.05 * drawn(6, len(i), SIZE)
-    mean = (answer(objective, schedule, chain, i, x_t, x_0) + error).requires_grad_()
+    mean = (output_for(objective, schedule, chain, i, x_t, x_0) + error).requires_grad_()
     spread = VARIANCE_OUTPUT.repeat(len(i), 1).requires_grad_()
-    output = torch.cat([as_pictures(mean), as_pictures(spread)[:, : variance.outputs * 2]], dim=1)
+    output = torch.cat([as_images(mean), as_images(spread)[:, : variance.outputs * 2]], dim=1)
     parametrization = Parametrization(objective, variance)
-    shown = Noised(as_pictures(x_0), i, as_pictures(eps), as_pictures(x_t))
+    shown = Noised(as_images(x_0), i, as_images(eps), as_images(x_t))
     return weighting.losses(parametrization, schedule, shown, output), mean, spread, error
 
 
@@ -87,13 +88,13 @@ def loss_error(parts: Combination) -> float:
     gradients = torch.autograd.grad(found.sum(), (mean, spread), allow_unused=True)
     chain = exact(None, tuple(schedule.betas.tolist()))
     i, x_0, eps, x_t = noised(chain)
-    right = answer(objective, schedule, chain, i, x_t, x_0)
-    slope = (answer(objective, schedule, chain, i, x_t, x_0 + 1) - right).mean(1, keepdim=True)
+    right = output_for(objective, schedule, chain, i, x_t, x_0)
+    slope = (output_for(objective, schedule, chain, i, x_t, x_0 + 1) - right).mean(1, keepdim=True)
     x_0_found = x_0 + (mean - right) / slope
     log_variance = VARIANCES[type(variance)](chain, spread).expand_as(x_0)
     t = schedule.num_timesteps
     errors = Errors(
-        answer=(mean - right).square().mean(1),
+        output=(mean - right).square().mean(1),
         x_0=(x_0_found - x_0).square().mean(1),
         eps=(chain.eps(i, x_t, x_0_found) - eps).square().mean(1),
         bound=t * chain.bits(i, x_0, x_t, x_0_found, log_variance),
@@ -109,7 +110,7 @@ def loss_error(parts: Combination) -> float:
 
 
 def minimum_error(parts: Combination) -> float:
-    """Averaged over x_0 given x_t, the loss falls in no direction from the best answer: true of any weighting
+    """Averaged over x_0 given x_t, the loss falls in no direction from the best output: true of any weighting
     from which a network learns what it is asked for. At t = 0 the bound is of another kind.
     """
     schedule, objective, variance, weighting = _built(parts)
@@ -126,11 +127,11 @@ def minimum_error(parts: Combination) -> float:
         offsets = (axes * (SIZE * values.clamp(min=0)).sqrt()).T  # points with the law's mean and covariance
         seen = x_t[step].expand(count, -1)
         x_0 = law.mean(seen) + torch.cat([offsets, -offsets])
-        output = network(as_pictures(seen), t).requires_grad_()
-        shown = Noised(as_pictures(x_0), t, as_pictures(chain.eps(t, seen, x_0)), as_pictures(seen))
+        output = network(as_images(seen), t).requires_grad_()
+        shown = Noised(as_images(x_0), t, as_images(chain.eps(t, seen, x_0)), as_images(seen))
         losses = weighting.losses(parametrization, schedule, shown, output)
         (gradient,) = torch.autograd.grad(losses.sum(), output)
-        gradient = gradient[:, : as_pictures(seen).shape[1]]
+        gradient = gradient[:, : as_images(seen).shape[1]]
         worst = max(worst, float(gradient.mean(0).abs().max() / gradient.abs().max().clamp(min=1e-300)))
     return worst
 
@@ -173,17 +174,17 @@ def drawn_error(option: Option, seen: bool) -> float:
 
 
 def share_error(option: Option) -> float:
-    """Two devices draw for their places what one draws for all; and what is stratified takes every step once
-    in a batch as long as the chain.
+    """Two devices draw for their parts of a batch what one draws for all; and what is stratified takes every
+    step once in a batch as long as the chain.
     """
     timesteps, count = option.small(), 40
     u = torch.rand(count, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    whole = timesteps.draw(u, count)
+    together = timesteps.draw(u, count)
     halves = [
         timesteps.draw(u[part.start : part.stop], count, part, count) for part in (range(25), range(25, 40))
     ]
-    error = distance(torch.cat(halves).double(), whole.double())
+    error = distance(torch.cat(halves).double(), together.double())
     if type(timesteps) is Stratified:
-        error = max(error, distance(whole.double(), torch.arange(count, dtype=torch.float64)))
+        error = max(error, distance(together.double(), torch.arange(count, dtype=torch.float64)))
     edges = timesteps.draw(torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), count)
     return max(error, 0.0 if bool(((edges >= 0) & (edges < count)).all()) else 1.0)

@@ -14,7 +14,7 @@ from ddpm.diffusion.variances import FixedSmall
 from ddpm.doctor.case import Case
 from ddpm.doctor.combinations import Catalogue, Option
 from ddpm.doctor.gaussian import CLEAN, Gaussian, Noising
-from ddpm.doctor.reference import as_pictures
+from ddpm.doctor.reference import as_images
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
 MEANS = torch.tensor([-0.7, 0.0, 0.6], dtype=torch.float64)
@@ -65,7 +65,7 @@ def mixture_error(option: Option) -> float:
 
     def network(x_t: Tensor, t: Tensor) -> Tensor:
         (step,) = set(t.tolist())
-        x_0 = as_pictures(mixture.best_x_0(step, x_t.flatten(1)), (1, 1, 1))
+        x_0 = as_images(mixture.best_x_0(step, x_t.flatten(1)), (1, 1, 1))
         any_part = mixture.parts[0]  # noise is added to all alike
         eps = (x_t - any_part.signal(step) * x_0) / any_part.noise(step)
         return objective.target(schedule, x_0, t, eps)

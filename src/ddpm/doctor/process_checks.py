@@ -65,7 +65,7 @@ def noising_error(schedule: NoiseSchedule) -> float:
     ]
     left = signal[:, 0] > 0
     x_0 = predict_x_0(schedule, x_t, t, -1.3 * one)
-    # relative to how far x_0 can be told from x_t at all
+    # relative to how far x_0 can be seen in x_t at all
     return max(*found, distance((x_0 * signal)[left], (0.7 * signal)[left]))
 
 

@@ -11,16 +11,15 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
 from ddpm.diffusion import NoiseSchedule, Prediction
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange, Variance
 from ddpm.diffusion.weighting import P2, SNR, Hybrid, MinSNR, Simple, VariationalBound
-from ddpm.doctor.gaussian import CLEAN, Gaussian, Noising
+from ddpm.doctor.gaussian import Exact, Gaussian, times
 
 SHAPE = (2, 1, 2)
-"""Channels, height and width of the pictures: two of each that the formulas could confuse."""
+"""Channels, height and width of the images: two of each that the formulas could confuse."""
 
 SIZE = math.prod(SHAPE)
 
@@ -44,91 +43,21 @@ DATA: Mapping[int | None, Gaussian] = {
         [[0.2, 0, 0, 0], [-0.1, 0.3, 0, 0], [0.1, 0.0, 0.3, 0], [0.0, -0.1, 0.1, 0.4]],
     ),
 }
-"""What is drawn: pictures of each class, and without one."""
+"""What is drawn: images of each class, and without one."""
 
 VARIANCE_OUTPUT = torch.linspace(-0.6, 0.5, SIZE, dtype=torch.float64)
-"""What the network says of a learned variance, for each value of a picture."""
+"""What the network says of a learned variance, for each value of a image."""
 
 
-def as_pictures(rows: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
+def as_images(rows: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
     """[N, D] -> [N, C, H, W]."""
     return rows.reshape(len(rows), *shape)
-
-
-class Exact:
-    """What is known of Gaussian data at the steps of a chain that are visited: tables [K, ...].
-
-    Args:
-        data: the distribution of x_0.
-        betas: of the whole chain, [T].
-        steps: K of its steps, rising; by default all.
-
-    Attributes:
-        steps: those.
-        signal, noise: [K], x_t given x_0 has the mean signal x_0 and the deviation noise.
-        small: [K], variance of x before the step given x after it and x_0; that of the second step also for
-            the first, where it is 0.
-        large: [K], variance of x after the step given x before it.
-        noising: the joint Gaussian.
-    """
-
-    def __init__(self, data: Gaussian, betas: Sequence[float], steps: Sequence[int] | None = None):
-        self.noising = noising = Noising(data, betas)
-        self.steps = list(range(len(betas))) if steps is None else list(steps)
-        before = [CLEAN, *self.steps[:-1]]
-        self.signal = torch.tensor([noising.signal(t) for t in self.steps], dtype=torch.float64)
-        self.noise = torch.tensor([noising.noise(t) for t in self.steps], dtype=torch.float64)
-        best = [noising.given(CLEAN, t) for t in self.steps]
-        self._best = torch.stack([each.gains[0] for each in best])
-        self._best_offset = torch.stack([each.offset for each in best])
-        after_first = [noising.given(s, CLEAN, t) for s, t in zip(before[1:], self.steps[1:], strict=True)]
-        identity, nothing = torch.eye(noising.size, dtype=torch.float64), torch.zeros_like(self._best[0])
-        self._from_x_0 = torch.stack([identity, *(each.gains[0] for each in after_first)])
-        self._from_x_t = torch.stack([nothing, *(each.gains[1] for each in after_first)])
-        self.large = torch.stack(
-            [noising.given(t, s).covariance[0, 0] for s, t in zip(before, self.steps, strict=True)]
-        )
-        small = [each.covariance[0, 0] for each in after_first]
-        self.small = torch.stack([*small[:1], *small]) if small else self.large
-
-    def best_x_0(self, i: Tensor, x_t: Tensor) -> Tensor:
-        """E[x_0 | x_t]: [N, D] for x_t [N, D] at the i-th visited steps, int64 [N]."""
-        return _times(self._best[i], x_t) + self._best_offset[i]
-
-    def eps(self, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
-        """How many deviations x_t is from its mean given x_0."""
-        return (x_t - self.signal[i, None] * x_0) / self.noise[i, None]
-
-    def x_t(self, i: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
-        """The x_t that is `eps` deviations from its mean given x_0."""
-        return self.signal[i, None] * x_0 + self.noise[i, None] * eps
-
-    def mean_before(self, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
-        """E[x before the step | x_t, x_0]."""
-        return _times(self._from_x_0[i], x_0) + _times(self._from_x_t[i], x_t)
-
-    def bits(self, i: Tensor, x_0: Tensor, x_t: Tensor, found: Tensor, log_variance: Tensor) -> Tensor:
-        """Bits per dimension, [N], to send x before the step to someone who has x_t and thinks that x_0 is
-        `found`; for the first step x_0 itself, one of 256 levels.
-        """
-        p = Normal(self.mean_before(i, x_t, found), (log_variance / 2).exp())
-        q = Normal(self.mean_before(i, x_t, x_0), self.small[i, None].sqrt())
-        below = torch.where(x_0 < 1 / 255 - 1, 0.0, p.cdf(x_0 - 1 / 255))
-        above = torch.where(x_0 > 1 - 1 / 255, 1.0, p.cdf(x_0 + 1 / 255))
-        first = (i == 0)[:, None]
-        # the level's probability is not asked for where it could vanish
-        level = -torch.where(first, above - below, 1.0).log()
-        return torch.where(first, level, kl_divergence(q, p)).mean(1) / math.log(2)
 
 
 @cache
 def exact(label: int | None, betas: tuple[float, ...], steps: tuple[int, ...] | None = None) -> Exact:
     """For one of `DATA`; a table is made once."""
     return Exact(DATA[label], betas, steps)
-
-
-def _times(gains: Tensor, rows: Tensor) -> Tensor:
-    return (gains @ rows[:, :, None])[:, :, 0]
 
 
 def _turned(chain: Exact, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
@@ -143,7 +72,7 @@ OBJECTIVES: dict[type, Callable[[Exact, Tensor, Tensor, Tensor], Tensor]] = {
     V: _turned,
     PosteriorMean: Exact.mean_before,
 }
-"""(whole chain, i, x_t, x_0) -> what the network is to answer."""
+"""(original chain, i, x_t, x_0) -> what the output of the network is to be."""
 
 VARIANCES: dict[type, Callable[[Exact, Tensor], Tensor]] = {
     FixedSmall: lambda chain, output: chain.small.log()[:, None],
@@ -153,16 +82,16 @@ VARIANCES: dict[type, Callable[[Exact, Tensor], Tensor]] = {
         chain.small.log()[:, None], chain.large.log()[:, None], (output + 1) / 2
     ),
 }
-"""(chain in use, the network's answer [D]) -> log-variance [K, D] of the reverse step."""
+"""(chain in use, the network's output [D]) -> log-variance [K, D] of the reverse step."""
 
 
 class Errors:
-    """What a weighting can weigh, each [N]: squared errors of the network's answer, and of the x_0 and the
+    """What a weighting can weigh, each [N]: squared errors of the network's output, and of the x_0 and the
     eps that it stands for; and the bound's term times T, in bits, whose gradient reaches the mean or not.
     """
 
-    def __init__(self, answer: Tensor, x_0: Tensor, eps: Tensor, bound: Tensor, bound_of_variance: Tensor):
-        self.answer = answer
+    def __init__(self, output: Tensor, x_0: Tensor, eps: Tensor, bound: Tensor, bound_of_variance: Tensor):
+        self.output = output
         self.x_0 = x_0
         self.eps = eps
         self.bound = bound
@@ -170,29 +99,29 @@ class Errors:
 
 
 WEIGHTINGS: dict[type, Callable[..., Tensor]] = {
-    Simple: lambda weighting, errors: errors.answer,
+    Simple: lambda weighting, errors: errors.output,
     SNR: lambda weighting, errors: errors.eps,
     MinSNR: lambda weighting, errors: torch.minimum(errors.eps, weighting.gamma * errors.x_0),
     P2: lambda weighting, errors: errors.eps / (weighting.k + errors.eps / errors.x_0) ** weighting.gamma,
     VariationalBound: lambda weighting, errors: errors.bound,
-    Hybrid: lambda weighting, errors: errors.answer + weighting.bound_share * errors.bound_of_variance,
+    Hybrid: lambda weighting, errors: errors.output + weighting.bound_share * errors.bound_of_variance,
 }
 """(weighting, errors) -> the loss, [N]."""
 
 
-def answer(
+def output_for(
     objective: Objective, schedule: NoiseSchedule, chain: Exact, i: Tensor, x_t: Tensor, x_0: Tensor
 ) -> Tensor:
-    """What a network should answer to x_t [N, D] at the steps `i` of the whole chain, if x_0 were that."""
+    """The right output for x_t [N, D] at the steps `i` of the original chain, if x_0 were that."""
     meaning = OBJECTIVES.get(type(objective))
     if meaning is not None:
         return meaning(chain, i, x_t, x_0)
-    eps = as_pictures(chain.eps(i, x_t, x_0))
-    return objective.target(schedule, as_pictures(x_0), i, eps).flatten(1)
+    eps = as_images(chain.eps(i, x_t, x_0))
+    return objective.target(schedule, as_images(x_0), i, eps).flatten(1)
 
 
 def log_variance(variance: Variance, chain: Exact, schedule: NoiseSchedule) -> Tensor:
-    """Of the reverse step on the chain in use, [K, D], for the answer `VARIANCE_OUTPUT`.
+    """Of the reverse step on the chain in use, [K, D], for the output `VARIANCE_OUTPUT`.
 
     `schedule` is that chain, for a variance that is not known here.
     """
@@ -201,17 +130,17 @@ def log_variance(variance: Variance, chain: Exact, schedule: NoiseSchedule) -> T
     if meaning is not None:
         return meaning(chain, VARIANCE_OUTPUT).expand(count, SIZE)
     x_t = torch.zeros(count, *SHAPE, dtype=torch.float64)
-    output = as_pictures(VARIANCE_OUTPUT.expand(count, -1)) if variance.outputs else x_t[:, :0]
+    output = as_images(VARIANCE_OUTPUT.expand(count, -1)) if variance.outputs else x_t[:, :0]
     return variance.log_variance(schedule, x_t, torch.arange(count), output).expand_as(x_t).flatten(1)
 
 
 class GaussianNetwork:
-    """The best network there is: it answers E[what is asked for | x_t], which is affine in x_t.
+    """The best network there is: its output is E[what the objective asks for | x_t], which is affine in x_t.
 
     Args:
         objective: says what is asked for.
-        schedule: the whole chain.
-        variance: whether `VARIANCE_OUTPUT` follows the answer.
+        schedule: the original chain.
+        variance: whether `VARIANCE_OUTPUT` follows the prediction.
     """
 
     def __init__(self, objective: Objective, schedule: NoiseSchedule, variance: Variance):
@@ -223,7 +152,7 @@ class GaussianNetwork:
             chain = exact(label, betas)
 
             def best(x_t: Tensor, chain: Exact = chain) -> Tensor:
-                return answer(objective, schedule, chain, i, x_t, chain.best_x_0(i, x_t))
+                return output_for(objective, schedule, chain, i, x_t, chain.best_x_0(i, x_t))
 
             offset = best(torch.zeros(len(i), SIZE, dtype=torch.float64))
             units = torch.eye(SIZE, dtype=torch.float64)
@@ -233,10 +162,10 @@ class GaussianNetwork:
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         (label,) = {None} if labels is None else set(labels.tolist())
         gain, offset = self._affine[label]
-        output = as_pictures(_times(gain[t], x_t.flatten(1)) + offset[t])
+        output = as_images(times(gain[t], x_t.flatten(1)) + offset[t])
         if not self.variance.outputs:
             return output
-        return torch.cat([output, as_pictures(VARIANCE_OUTPUT.expand(len(x_t), -1))], dim=1)
+        return torch.cat([output, as_images(VARIANCE_OUTPUT.expand(len(x_t), -1))], dim=1)
 
 
 class ReferenceDenoiser:
@@ -265,7 +194,7 @@ class ReferenceDenoiser:
         rows, shape = x_t.flatten(1), x_t.shape[1:]
         x_0 = self.x_0(t, rows)
         return Prediction(
-            as_pictures(x_0, shape),
-            as_pictures(self.chain.eps(t, rows, x_0), shape),
-            as_pictures(self.log_variance[t], shape),
+            as_images(x_0, shape),
+            as_images(self.chain.eps(t, rows, x_0), shape),
+            as_images(self.log_variance[t], shape),
         )

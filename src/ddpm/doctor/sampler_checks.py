@@ -1,33 +1,27 @@
-"""Reverse processes on Gaussian data, where each is affine: its exact moments, without drawing anything.
-
-Fed with zero, the unit vectors as x_T, and unit vectors as each noise it asks for, a sampler shows the whole
-map from these to every x_t on its way. Its orders of accuracy are measured against the probability-flow ODE.
-"""
+"""Reverse processes on Gaussian data: their exact moments, and their orders of accuracy."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoise, Denoiser, NoiseSchedule, Parametrization
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
+from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
 from ddpm.doctor.denoiser_checks import drawn, overshooting
-from ddpm.doctor.gaussian import CLEAN, Gaussian, probability_flow, standard
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
 from ddpm.doctor.process_checks import EXACT
 from ddpm.doctor.reference import (
     DATA,
-    SHAPE,
     SIZE,
     VARIANCE_OUTPUT,
-    Exact,
     GaussianNetwork,
     ReferenceDenoiser,
-    as_pictures,
+    as_images,
     exact,
     log_variance,
 )
@@ -41,21 +35,6 @@ LONG = torch.linspace(1e-4, 0.06, 298, dtype=torch.float64)
 """Betas of a chain with room for coarse and fine steps: 27, 99 and 297 of 11, 3 and 1."""
 
 NUM_STEPS = (28, 100, 298)
-
-
-class Moved(NamedTuple):
-    """Where a reverse process is, as an affine function of x_T and of all noise: offset [D], response to x_T
-    [D, D], and to the noises it has asked for so far [D, D * number].
-    """
-
-    offset: Tensor
-    start: Tensor
-    noise: Tensor
-
-    def law(self, x_t: Gaussian) -> Gaussian:
-        """Its moments where it starts with those."""
-        covariance = self.start @ x_t.covariance @ self.start.T + self.noise @ self.noise.T
-        return Gaussian(self.offset + self.start @ x_t.mean, covariance)
 
 
 def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator[Case]:
@@ -109,17 +88,17 @@ def _exact_cases(option: Option, name: str, sampler: Sampler, schedules: Sequenc
         checks.append(("moments", "of every x_t with what the chain predicts", moments_error))
     if obeys_variance(sampler):
         checks.append(("moments", "", unit_gaussian_error))
-    for place in schedules:
-        schedule = place.small()
+    for schedule_option in schedules:
+        schedule = schedule_option.small()
         if _runs(sampler, schedule):
             for check, compared, measure in checks:
                 measured = partial(measure, sampler, schedule)
-                yield Case(check, str(option), compared, f"{name} {place}", measured, EXACT)
+                yield Case(check, str(option), compared, f"{name} {schedule_option}", measured, EXACT)
 
 
 def _variants(option: Option) -> Iterator[tuple[str, Sampler]]:
     """On all steps and on fewer, and with the settings of randomness that change the formula."""
-    settings = [{}, {"num_steps": 13}]
+    settings: list[dict[str, float]] = [{}, {"num_steps": 13}]
     if "eta" in option.takes:
         settings += [{"eta": 0.5}, {"eta": 1.0, "num_steps": 13}, {"eta": 1.0}]
     for changes in settings:
@@ -134,52 +113,6 @@ def _runs(sampler: Sampler, schedule: NoiseSchedule) -> bool:
     except ValueError:
         return False
     return True
-
-
-def visited(sampler: Sampler, schedule: NoiseSchedule) -> tuple[int, ...]:
-    return tuple(sampler.chain(schedule).timesteps.tolist())
-
-
-def moved(
-    sampler: Sampler, denoiser: Denoise, schedule: NoiseSchedule, shape: Sequence[int] = SHAPE
-) -> dict[int, Moved]:
-    """The map from x_T and all noise to x_t at each step that is visited, and to x_0 (at CLEAN)."""
-    size = math.prod(shape)
-    most = 2 * len(visited(sampler, schedule))
-    x_t = torch.zeros(1 + size + size * most, size, dtype=torch.float64)
-    x_t[1 : 1 + size] = torch.eye(size, dtype=torch.float64)
-    asked = 0
-
-    def noise(t: int, like: Tensor) -> Tensor:
-        nonlocal asked
-        rows = torch.zeros_like(x_t)
-        rows[1 + size * (1 + asked) : 1 + size * (2 + asked)] = torch.eye(size, dtype=torch.float64)
-        asked += 1
-        return as_pictures(rows, shape)
-
-    path = Path()
-    result = sampler(denoiser, schedule, as_pictures(x_t, shape), noise=noise, on_step=path)
-
-    def parts(pictures: Tensor) -> Moved:
-        rows = pictures.flatten(1)
-        responses = (rows[1:] - rows[0]).T
-        return Moved(rows[0], responses[:, :size], responses[:, size : size * (1 + asked)])
-
-    return {**{t: parts(at) for t, at in path.x_t.items()}, CLEAN: parts(result)}
-
-
-def law_distance(found: Gaussian, expected: Gaussian) -> float:
-    return max(distance(found.mean, expected.mean), distance(found.covariance, expected.covariance))
-
-
-def map_distance(found: dict[int, Moved], expected: dict[int, Moved]) -> float:
-    if found.keys() != expected.keys():
-        return math.inf
-    return max(
-        distance(ours, theirs) if ours.shape == theirs.shape else math.inf
-        for t in found
-        for ours, theirs in zip(found[t], expected[t], strict=True)
-    )
 
 
 def _chain(sampler: Sampler, schedule: NoiseSchedule, label: int | None = None) -> Exact:
@@ -223,10 +156,10 @@ def known_x_0_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
     chain = _chain(sampler, schedule)
     x_0 = torch.tensor([0.4, -0.3, 0.7, 0.1], dtype=torch.float64)
 
-    def told(i: Tensor, x_t: Tensor) -> Tensor:
+    def known(i: Tensor, x_t: Tensor) -> Tensor:
         return x_0.expand_as(x_t)
 
-    found = moved(sampler, ReferenceDenoiser(chain, told, _small(chain)), schedule)
+    found = moved(sampler, ReferenceDenoiser(chain, known, _small(chain)), schedule)
     expected = {
         t: Gaussian(law.mean(x_0[None])[0], law.covariance)
         for t in chain.steps
@@ -240,7 +173,9 @@ def fresh_noise_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
     """Each noise that is asked for has the variance it should have; the last step has none."""
     chain = _chain(sampler, schedule)
     predicted = _small(chain) + VARIANCE_OUTPUT
-    expected = expected_noise(sampler)(chain, predicted)
+    variance_of = expected_noise(sampler)
+    assert variance_of is not None, "the sampler is free to choose"
+    expected = variance_of(chain, predicted)
     found = moved(sampler, ReferenceDenoiser(chain, log_variance=predicted), schedule)
     errors = []
     for i in reversed(range(1, len(chain.steps))):
@@ -317,15 +252,15 @@ def inversion_errors(option: Option) -> tuple[float, float, float]:
     schedule = NoiseSchedule(LONG)
     betas = tuple(LONG.tolist())
     label = 1  # whose spread is nowhere as small as the first steps' noise
-    pictures = as_pictures(DATA[label].mean + 0.3 * drawn(9, 5, SIZE))
+    images = as_images(DATA[label].mean + 0.3 * drawn(9, 5, SIZE))
     errors = []
     for num_steps in NUM_STEPS:
         decoder = option.small(num_steps=num_steps, eta=0.0)
         denoiser = ReferenceDenoiser(exact(label, betas, visited(decoder, schedule)))
-        x_t = DDIMInversion(num_steps)(denoiser, schedule, pictures)
-        errors.append(distance(decoder(denoiser, schedule, x_t, noise=_no_noise), pictures))
+        x_t = DDIMInversion(num_steps)(denoiser, schedule, images)
+        errors.append(distance(decoder(denoiser, schedule, x_t, noise=_no_noise), images))
     end = denoiser.chain.noising.marginal(len(betas) - 1)
-    flow = probability_flow(DATA[label], end, pictures.flatten(1))
+    flow = probability_flow(DATA[label], end, images.flatten(1))
     return errors[-1], max(0.0, 2 - slope(errors)), distance(x_t.flatten(1), flow)
 
 
@@ -350,13 +285,12 @@ def _denoisers(
         network = GaussianNetwork(objective, schedule, variance)
 
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
-            def best(told: Tensor | None) -> Tensor:
-                return as_pictures(
-                    _chain(sampler, schedule, None if told is None else label).best_x_0(i, x_t)
-                )
+            def best(labels: Tensor | None) -> Tensor:
+                of_class = _chain(sampler, schedule, None if labels is None else label)
+                return as_images(of_class.best_x_0(i, x_t))
 
-            told = labels if labels is None else labels[: len(x_t)]
-            return guidance(best, as_pictures(x_t), torch.tensor(chain.steps)[i], told).flatten(1)
+            condition = labels if labels is None else labels[: len(x_t)]
+            return guidance(best, as_images(x_t), torch.tensor(chain.steps)[i], condition).flatten(1)
 
     ours = Denoiser(
         network, Parametrization(objective, variance), clip=clip, labels=labels, guidance=guidance
@@ -366,7 +300,7 @@ def _denoisers(
 
 
 def combined_error(parts: Combination, num_steps: int | None) -> float:
-    """The sampler with the project's denoiser goes where it goes with the right answers."""
+    """The sampler with the project's denoiser goes where it goes with the reference denoiser."""
     schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
     batch = 1 + SIZE + 2 * SIZE * len(visited(sampler, schedule))
     ours, reference = _denoisers(parts, sampler, schedule, batch, clip=False)
@@ -376,7 +310,7 @@ def combined_error(parts: Combination, num_steps: int | None) -> float:
 def clipped_error(parts: Combination, num_steps: int | None) -> float:
     """An x_0 beyond [-1, 1] is brought back before any step is made of it."""
     schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
-    x_t = as_pictures(drawn(10, 3, SIZE))
+    x_t = as_images(drawn(10, 3, SIZE))
     paths = []
     for denoiser in _denoisers(parts, sampler, schedule, len(x_t), clip=True):
         path = Path()
@@ -386,11 +320,11 @@ def clipped_error(parts: Combination, num_steps: int | None) -> float:
 
 
 def encoded_error(parts: Combination) -> float:
-    """A picture is encoded as the right answers say."""
+    """An image is encoded as with the reference denoiser."""
     schedule, sampler = parts["schedule"].small(), parts["sampler"].small()
-    pictures = as_pictures(DATA[None].mean + 0.3 * drawn(9, 5, SIZE))
+    images = as_images(DATA[None].mean + 0.3 * drawn(9, 5, SIZE))
     ours, reference = (
-        DDIMInversion(None)(denoiser, schedule, pictures)
-        for denoiser in _denoisers(parts, sampler, schedule, len(pictures), clip=False)
+        DDIMInversion(None)(denoiser, schedule, images)
+        for denoiser in _denoisers(parts, sampler, schedule, len(images), clip=False)
     )
     return distance(ours, reference)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average(Protocol):
@@ -63,7 +63,7 @@ class EMA:
         self.num_updates = 0
         self._is_in = False  # whether the average and the network's own parameters have changed places
         self._names = [name for name, _ in network.named_parameters()]
-        self._parameters = [parameter for _, parameter in network.named_parameters()]
+        self._parameters: list[Tensor] = [parameter for _, parameter in network.named_parameters()]
         self._average = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()

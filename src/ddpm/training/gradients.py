@@ -9,7 +9,8 @@ def global_norm(gradients: list[Tensor]) -> Tensor:
 
     torch's own sorts them by device and type each time, which takes as long as the clipping.
     """
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
 
 
 def clip_by_norm(gradients: list[Tensor], norm: Tensor, limit: float) -> None:

@@ -99,5 +99,5 @@ def _half_cosine(u: float) -> float:
 
 
 def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"lr_schedule.{name}={value} must be at least {least}")
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"lr_schedule.{name}={value} must be a whole number, at least {least}")

@@ -26,7 +26,7 @@ def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Opti
         ValueError: where its learning rate is not above 0, or it needs more than gradients.
     """
     rate = getattr(make, "keywords", {}).get("lr")
-    if rate is not None and not rate > 0:
+    if rate is not None and (isinstance(rate, str) or not rate > 0):
         raise ValueError(f"optimizer.lr={rate} must be above 0")
     optimizer = make(parameters)
     for kind, needs in UNFIT.items():
