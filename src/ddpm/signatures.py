@@ -1,7 +1,8 @@
 """Which arguments a constructor of ours takes, read from its source: importing it would take seconds."""
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -17,11 +18,13 @@ class Parameters:
         names: all of them, in order.
         required: those it cannot do without.
         any: whether it takes every key.
+        annotations: of those that have one, as written.
     """
 
     names: tuple[str, ...]
     required: frozenset[str]
     any: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Parameters((), frozenset())
@@ -84,23 +87,29 @@ def _of_class(node: ast.ClassDef, file: Path | None) -> Parameters | None:
 
 def _of_dataclass(node: ast.ClassDef) -> Parameters:
     """Its fields, in order."""
-    required = {
-        member.target.id: member.value is None
+    members = {
+        member.target.id: member
         for member in node.body
         if isinstance(member, ast.AnnAssign)
         and isinstance(member.target, ast.Name)
         and not ast.unparse(member.annotation).startswith(("KW_ONLY", "ClassVar"))
     }
-    return Parameters(tuple(required), frozenset(name for name, needed in required.items() if needed))
+    return Parameters(
+        tuple(members),
+        frozenset(name for name, member in members.items() if member.value is None),
+        annotations={name: ast.unparse(member.annotation) for name, member in members.items()},
+    )
 
 
 def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:
-    positional = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    positional = [*node.args.posonlyargs, *node.args.args]
     without_default = positional[: len(positional) - len(node.args.defaults)]
-    keyword = [argument.arg for argument in node.args.kwonlyargs]
-    required = {name for name, value in zip(keyword, node.args.kw_defaults, strict=True) if value is None}
+    keyword = node.args.kwonlyargs
+    required = [one for one, value in zip(keyword, node.args.kw_defaults, strict=True) if value is None]
+    taken = [*positional[skip:], *keyword]
     return Parameters(
-        (*positional[skip:], *keyword),
-        frozenset([*without_default[skip:], *required]),
+        tuple(one.arg for one in taken),
+        frozenset(one.arg for one in [*without_default[skip:], *required]),
         node.args.kwarg is not None,
+        {one.arg: ast.unparse(one.annotation) for one in taken if one.annotation is not None},
     )

@@ -95,7 +95,16 @@ def parameters(key: str, target: str) -> Parameters:
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
     required = frozenset(name for name, parameter in named.items() if parameter.default is parameter.empty)
-    return Parameters(tuple(named), required, inspect.Parameter.VAR_KEYWORD in kinds)
+    annotations = {
+        name: annotation if isinstance(annotation := parameter.annotation, str) else _written(annotation)
+        for name, parameter in named.items()
+        if parameter.annotation is not parameter.empty
+    }
+    return Parameters(tuple(named), required, inspect.Parameter.VAR_KEYWORD in kinds, annotations)
+
+
+def _written(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def resolve(key: str, target: str) -> Callable[..., Any]:
@@ -169,7 +178,7 @@ def called(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
         return make(*args, **kwargs)
     except UsageError:
         raise
-    except (TypeError, ValueError, ImportError) as error:
+    except Exception as error:  # whatever it says to what a person typed; HYDRA_FULL_ERROR=1 shows where
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         group = key.split(".")[0]
         raise UsageError(message if message.startswith(group) else f"{key}: {message}") from error

@@ -33,11 +33,16 @@ def test_a_run_continues_with_its_own_configuration(tmp_path: Path):
 
 def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
     config = composed("train")
-    total = config["optimizer"]["total_steps"]
+    total = config["lr_schedule"]["total_steps"]
     run = checkpoint_of(tmp_path / "run", config, total)
     longer = {**config, "ckpt": str(run), "trainer": {**config["trainer"], "max_steps": total + 1}}
-    with pytest.raises(UsageError, match=f"learning rate of this run falls to 0 at step {total}.*init="):
+    with pytest.raises(
+        UsageError,
+        match=f"learning rate of this run falls to its end at step {total}; .*lr_schedule=constant",
+    ):
         _resume(longer, DATA)
+    on = composed("train", "lr_schedule=constant", f"trainer.max_steps={total + 1}")
+    assert _resume({**on, "ckpt": str(run)}, DATA).step == total
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,17 @@
 """The check of a configuration before anything is built, imported or written."""
 
 import difflib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
+from ddpm.app.kinds import annotation_of, check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
@@ -89,16 +89,17 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             raise UsageError(f"{group}={node}: must be one of {', '.join(_options(group))}")
         config[group] = dict(node or {})
     targets.check_names("", config, allowed)
+    check_finite("", config)
+    check_values("", config, known.settings)
+    if "trainer" in known.objects:  # first, for others are interpolated from it
+        _check_trainer(config["trainer"])
     for group in known.mappings:
         _check_mapping(group, config[group])
     for group in known.objects:
-        if group == "trainer":
-            _check_trainer(config[group])
-        elif "_target_" in config[group]:
+        if "_target_" in config[group]:
             _check_objects(group, config[group])
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
-    check_values("", config, known.settings)
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
 
@@ -168,6 +169,7 @@ def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()
         UsageError: for the first mistake.
     """
     targets.check_names(group, node, allowed)
+    check_finite(group, node)
     _check_objects(group, node)
 
 
@@ -182,8 +184,8 @@ def check_foreign_targets(config: Mapping[str, Any]) -> None:
             _check_arguments(key, node)
 
 
-def check_values(prefix: str, settings: Mapping[str, Any], schema: type) -> None:
-    """Refuse wrong types and values out of range among single settings.
+def check_values(prefix: str, settings: MutableMapping[str, Any], schema: type) -> None:
+    """Refuse wrong types and values out of range among single settings, and make whole numbers of `1e5`.
 
     Args:
         prefix: of their keys, with a dot where it has one.
@@ -193,21 +195,17 @@ def check_values(prefix: str, settings: Mapping[str, Any], schema: type) -> None
     Raises:
         UsageError: for the first mistake.
     """
-    types = {field.name: field.type for field in fields(schema)}
+    types = {field.name: annotation_of(field.type) for field in fields(schema)}
     for name, value in settings.items():
-        if name not in types:
-            continue
-        key = f"{prefix}{name}"
-        kind = getattr(types[name], "__name__", str(types[name])).replace(" | None", " or null")
-        kind = re.sub(r"list(\[typing\.Any\])?", "a list [...]", kind)
-        try:
-            OmegaConf.merge(OmegaConf.structured(schema), {name: value})
-        except ValidationError as error:
-            raise UsageError(f"{key}={value}: must be {kind}") from error
-        if kind.startswith(("int", "float")) and isinstance(value, bool | str):
-            raise UsageError(f"{key}={value}: must be {kind}")
-        if problem := RANGES.get(key, lambda _: None)(value):
-            raise UsageError(f"{key}={value}: {problem}")
+        if name in types:
+            settings[name] = _checked_value(f"{prefix}{name}", types[name], value)
+
+
+def _checked_value(key: str, annotation: str, value: Any) -> Any:
+    value = fitted(key, annotation, value)
+    if problem := RANGES.get(key, lambda _: None)(value):
+        raise UsageError(f"{key}={value}: {problem}")
+    return value
 
 
 def unknown(key: str, valid: Iterable[str]) -> str:
@@ -254,7 +252,7 @@ def _options(group: str) -> list[str]:
     return [f"{group}={file.stem}" for file in sorted((CONF / group).glob("*.yaml"))]
 
 
-def _check_trainer(settings: Mapping[str, Any]) -> None:
+def _check_trainer(settings: MutableMapping[str, Any]) -> None:
     known = [field.name for field in fields(TrainerSettings)]
     for name in settings:
         if name in INSTEAD:
@@ -291,7 +289,7 @@ def _check_objects(path: str, node: Any) -> None:
     if isinstance(node, list):
         for index, child in enumerate(node):
             _check_objects(f"{path}[{index}]", child)
-    if not isinstance(node, Mapping):
+    if not isinstance(node, MutableMapping):
         return
     if "_target_" in node and targets.is_ours(node["_target_"]):
         _check_arguments(path, node)
@@ -303,7 +301,7 @@ def _provided(path: str, taken: Sequence[str]) -> tuple[str, ...]:
     return tuple(taken[:1]) if path in FIRST_PROVIDED else PROVIDED.get(path, ())
 
 
-def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
+def _check_arguments(path: str, node: MutableMapping[str, Any]) -> None:
     takes = targets.parameters(path, node["_target_"])
     provided, switches = _provided(path, takes.names), SWITCHES.get(path, ())
     given = [name for name in node if name not in (*targets.NODE_KEYS, *switches)]
@@ -313,6 +311,8 @@ def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
             raise UsageError(f"{key}: is not yours to set, it follows from the rest of the configuration")
         if name not in takes.names and not takes.any:
             raise UsageError(unknown(key, {*takes.names, *switches} - set(provided)))
+        if name in takes.annotations:
+            node[name] = _checked_value(key, takes.annotations[name], node[name])
     lacking = takes.required - set(given) - set(provided)
     if path.startswith("logger."):
         lacking = frozenset()  # most of what a logger needs is given by the program
@@ -321,8 +321,8 @@ def _check_arguments(path: str, node: Mapping[str, Any]) -> None:
         raise UsageError(f"{path}.{name} is missing: give it as {path}.{name}=VALUE")
 
 
-def _targets(path: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(node, Mapping):
+def _targets(path: str, node: Any) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
+    if isinstance(node, MutableMapping):
         if "_target_" in node and path != "trainer":
             yield path, node
         for name, child in node.items():

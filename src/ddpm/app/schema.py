@@ -179,6 +179,10 @@ def _at_least(least: float) -> Callable[[Any], str | None]:
     return lambda value: None if value is None or value >= least else f"must be at least {least:g}"
 
 
+def _between(least: float, most: float) -> Callable[[Any], str | None]:
+    return lambda value: None if least < value < most else f"must be between {least:g} and {most:g}"
+
+
 def _one_of(*choices: object) -> Callable[[Any], str | None]:
     shown = " or ".join(NOTHING if choice is None else str(choice) for choice in choices)
     return lambda value: None if value in choices else f"must be {shown}"
