@@ -24,7 +24,7 @@ from ddpm.networks import UNet
 from ddpm.random import Purpose, Stream
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.training.ema import EMA
-from ddpm.training.optimizers import adam
+from ddpm.training.optimizers import ADAM
 
 Run = Callable[[], Any]
 
@@ -86,7 +86,7 @@ def ddpm_training(setting: Setting) -> Run:
         keep_freed_memory()
     network = setting.placed(unet(setting)).train()
     parameters = list(network.parameters())
-    optimizer = adam(parameters)["optimizer"]
+    optimizer = ADAM(parameters)
     average = EMA(network)
     schedule = linear(1000)
     x_0 = setting.pictures()

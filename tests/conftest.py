@@ -15,12 +15,26 @@ import pytest
 import torch
 from filelock import FileLock
 
+from ddpm.runtime.cores import available_cores
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-torch.set_num_threads(1)  # tensors here are tiny, and two threads would only wait for each other
+# tensors here are tiny, and threads would only wait for each other; programs that are started inherit it
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MOST_WORKERS = 8
+"""Of pytest-xdist: each imports torch and lightning, half a gigabyte of memory."""
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """A worker a core; PYTEST_XDIST_AUTO_NUM_WORKERS or -n says otherwise, -n 0 runs them here."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return min(available_cores(), MOST_WORKERS)
 
 
 @dataclass(frozen=True)

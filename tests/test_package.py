@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
+from conftest import ROOT, Outcome, made_once
 
 from ddpm.app import arguments
 
@@ -23,10 +23,13 @@ INSTALLED = 300
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the wheel and the source distribution, as pip would have them built."""
-    directory = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", str(directory)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    return directory
+    return made_once(tmp_path_factory, "built", lambda directory: build(ROOT, directory))
+
+
+def build(source: Path, directory: Path, kinds: tuple[str, ...] = ("sdist", "wheel")) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(directory)]
+    command += [word for kind in kinds for word in ("-t", kind)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
 
 
 def wheel_in(directory: Path) -> Path:
@@ -55,27 +58,31 @@ def test_the_source_distribution_builds_the_wheel(built: Path, tmp_path: Path):
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    build(source, tmp_path, ("wheel",))
     with zipfile.ZipFile(wheel_in(tmp_path)) as ours, zipfile.ZipFile(wheel_in(built)) as theirs:
         assert sorted(ours.namelist()) == sorted(theirs.namelist())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that has the wheel, and this environment's packages beside it."""
-    environment = tmp_path_factory.mktemp("installed") / "environment"
+    environment = made_once(tmp_path_factory, "installed", lambda place: install(wheel_in(built), place))
+    return environment / PROGRAMS
+
+
+PROGRAMS = "Scripts" if os.name == "nt" else "bin"
+
+
+def install(wheel: Path, environment: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
-    programs = environment / ("Scripts" if os.name == "nt" else "bin")
-    python = programs / "python"
-    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    python = str(environment / PROGRAMS / "python")
+    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
     # a path alone: .pth files that lie there, which may say where a checkout is, are not read
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
-    command += ["--no-index", "--ignore-installed", str(wheel_in(built))]
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
+    command += ["--no-index", "--ignore-installed", str(wheel)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return programs
 
 
 def run(program: Path, *arguments: str, cwd: Path) -> Outcome:

@@ -6,43 +6,48 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, composed
+from conftest import ROOT, blocks, composed, files_on
 
+from ddpm.__main__ import _parser
 from ddpm.app import arguments, command_line
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"\b(?:(train|sample|evaluate)\.py|ddpm (train|sample|evaluate|inspect)\b)")
-BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "logs" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
+FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|export|import) )")
 
 
-def commands() -> list[str]:
-    found = []
-    for page in PAGES:
-        for block in BLOCK.findall(page.read_text()):
-            for line in block.splitlines():
-                for command in line.split(" && "):
-                    found += [command] if COMMAND.search(command) else []
-    return sorted(set(found))
+def commands(kind: re.Pattern[str]) -> list[str]:
+    lines = (line for page in PAGES for block in blocks(page) for line in block.splitlines())
+    parts = (part for line in lines if not line.startswith("#") for part in line.split(" && "))
+    return sorted({part for part in parts if kind.search(part)})
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", commands(COMPOSED))
 def test_every_command_is_taken(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As far as composing and checking go: runs need time, and some of them a network or four devices."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "RUN_DIR").mkdir()
     (tmp_path / "RUN_DIR" / "config.yaml").write_text(yaml.safe_dump(composed("train")))
-    (tmp_path / "my_conf" / "schedule").mkdir(parents=True)
-    (tmp_path / "my_conf/schedule/mine.yaml").write_text("_target_: mypackage.mine\n")
-    found = COMMAND.search(command)
+    for path, text in files_on(ROOT / "docs" / "extending.md").items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    found = COMPOSED.search(command)
     words = shlex.split(command[found.end() :], comments=True)
     program = found[1] or found[2]
-    jobs, multirun = command_line.checked(arguments.read(words, program), program)
+    read = arguments.read(words, program)
+    jobs, multirun = command_line.checked(read, program)
     assert multirun == ("-m" in words)
     assert len(jobs) >= 1
 
 
+@pytest.mark.parametrize("command", commands(FLAGGED))
+def test_every_command_with_flags_is_taken(command: str):
+    words = shlex.split(command[FLAGGED.search(command).end() :], comments=True)
+    assert _parser().parse_args(words).command == words[0]
+
+
 def test_the_first_block_holds_the_two_commands():
-    first = BLOCK.search((ROOT / "README.md").read_text()).group(1).splitlines()
+    first = blocks(ROOT / "README.md")[0].splitlines()
     assert first == [
         "pip install -c constraints.txt -e . && python train.py",
         'pip install -c constraints.txt -e ".[test]" && pytest',

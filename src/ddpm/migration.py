@@ -49,7 +49,7 @@ TARGETS = {
 }
 """Classes and functions that moved; None for what is no object any more."""
 
-BESIDE = {
+BESIDE: dict[str, dict[str, Any]] = {
     "ddpm.training.grids.SampleGrids": {"final": True},
     **{
         f"ddpm.data.{source}": {"horizontal_flip": True}
@@ -77,7 +77,7 @@ MOVED = {
 }
 """Keys that a person may still type, with the new ones."""
 
-NEW = {"tags": []}
+NEW: dict[str, Any] = {"tags": []}
 """Keys at the top that version 0.1 did not have, with what stands for saying nothing."""
 
 ALWAYS = {"to_x_0": True}

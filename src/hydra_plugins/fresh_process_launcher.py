@@ -172,7 +172,7 @@ class FreshProcessLauncher(Launcher):
                 config.hydra.sweep.dir = str(sweep_dir)
                 config.hydra.run.dir = config.hydra.runtime.output_dir = str(directory)
             instance.set_config(config)
-            hydra_cfg = copy.deepcopy(instance.cfg)
+            hydra_cfg: Any = copy.deepcopy(instance.cfg)  # typed as HydraConf, and a DictConfig
         finally:
             instance.cfg = outer
         task_cfg = copy.deepcopy(config)

@@ -31,7 +31,7 @@ def test_it_says_what_a_run_would_take(
     lines = dict(re.findall(r"^(.{15})(.*)$", words, re.MULTILINE))
     lines = {title.strip(): text for title, text in lines.items()}
     assert lines["parameters"] == "176,849"
-    assert lines["pictures"].startswith("1,437 to train on, 360 held out")
+    assert lines["images"].startswith("1,437 to train on, 360 held out")
     forward, step = re.findall(r"[\d.]+", lines["FLOPs an image"])
     assert float(step) == pytest.approx(3 * float(forward), rel=1e-3)
     assert lines["batch"].startswith("64 pictures a step, 16 at once")

@@ -1,4 +1,4 @@
-"""Guidance: what it asks the network, what it makes of the answers, and that no objective matters."""
+"""Guidance: what it asks the network, what it makes of the outputs, and that no objective matters."""
 
 import pytest
 import torch
@@ -23,20 +23,20 @@ def x_0_of(labels: Tensor | None) -> Tensor:
 
 
 class Asked:
-    """A network of any objective that answers with `x_0_of`, and counts how often it was asked."""
+    """A network of any objective whose x_0 is `x_0_of`, and counts how often it was asked."""
 
     def __init__(self, schedule: NoiseSchedule, objective: Objective, variance_outputs: int = 0):
         self.schedule = schedule
         self.objective = objective
         self.variance_outputs = variance_outputs
-        self.told: list[Tensor | None] = []
+        self.labels: list[Tensor | None] = []
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.told.append(labels)
+        self.labels.append(labels)
         x_0 = x_0_of(labels)
-        answer = self.objective.target(self.schedule, x_0, t, predict_eps(self.schedule, x_t, t, x_0))
+        output = self.objective.target(self.schedule, x_0, t, predict_eps(self.schedule, x_t, t, x_0))
         variance = [torch.full_like(x_t, -0.5 if labels is None else 0.25)] * self.variance_outputs
-        return torch.cat([answer, *variance], dim=1)
+        return torch.cat([output, *variance], dim=1)
 
 
 def predicted(guidance: Guidance, objective: Objective | None = None, *, clip: bool = False) -> Tensor:
@@ -55,7 +55,7 @@ def test_the_scale_leads_from_no_class_to_beyond_the_class():
 
 
 @pytest.mark.parametrize("objective", [X0(), V(), PosteriorMean()])
-def test_the_pictures_are_the_same_whatever_the_network_predicts(objective: Objective):
+def test_the_images_are_the_same_whatever_the_network_predicts(objective: Objective):
     torch.testing.assert_close(
         predicted(ClassifierFree(4.0), objective), predicted(ClassifierFree(4.0)), rtol=0, atol=1e-9
     )
@@ -83,11 +83,11 @@ def test_the_network_is_asked_no_more_than_needed(guidance: Guidance, labels: Te
     Denoiser(network, Parametrization(Epsilon(), FixedSmall()), labels=labels, guidance=guidance)(
         SCHEDULE, X_T, T
     )
-    assert len(network.told) == asked
-    assert network.told[0] is labels
+    assert len(network.labels) == asked
+    assert network.labels[0] is labels
 
 
-def test_the_interval_holds_for_each_picture_and_both_its_ends():
+def test_the_interval_holds_for_each_image_and_both_its_ends():
     without, with_ = x_0_of(None), x_0_of(LABELS)
     guided = without + 3 * (with_ - without)
     found = predicted(ClassifierFree(3.0, interval=[10, 50]))
@@ -104,35 +104,35 @@ def test_the_interval_is_of_the_timesteps_that_the_network_was_trained_on():
         guidance=ClassifierFree(3.0, interval=[60, 99]),
     )
     denoiser(chain, X_T, torch.full((3,), 1))
-    assert len(network.told) == 1
+    assert len(network.labels) == 1
     denoiser(chain, X_T, torch.full((3,), 2))
-    assert len(network.told) == 3
+    assert len(network.labels) == 3
 
 
-def test_rescaling_brings_back_the_spread_of_the_answer_with_the_class():
-    def answer(labels: Tensor | None) -> Tensor:
+def test_rescaling_brings_back_the_spread_of_the_output_with_the_class():
+    def output(labels: Tensor | None) -> Tensor:
         return (X_T if labels is None else 2 * X_T.roll(1, -1) + labels.view(-1, 1, 1, 1)).clone()
 
-    def spread(answer: Tensor) -> Tensor:
-        return answer.flatten(1).std(1)
+    def spread(output: Tensor) -> Tensor:
+        return output.flatten(1).std(1)
 
-    told = answer(LABELS)
-    plain = ClassifierFree(5.0)(answer, X_T, T, LABELS)
-    whole = ClassifierFree(5.0, rescale=1.0)(answer, X_T, T, LABELS)
-    half = ClassifierFree(5.0, rescale=0.5)(answer, X_T, T, LABELS)
-    assert (spread(plain) > 1.5 * spread(told)).all()
-    torch.testing.assert_close(spread(whole), spread(told))
+    conditional = output(LABELS)
+    plain = ClassifierFree(5.0)(output, X_T, T, LABELS)
+    whole = ClassifierFree(5.0, rescale=1.0)(output, X_T, T, LABELS)
+    half = ClassifierFree(5.0, rescale=0.5)(output, X_T, T, LABELS)
+    assert (spread(plain) > 1.5 * spread(conditional)).all()
+    torch.testing.assert_close(spread(whole), spread(conditional))
     torch.testing.assert_close(half, (plain + whole) / 2)
 
 
-def test_an_answer_without_spread_is_not_rescaled():
-    def answer(labels: Tensor | None) -> Tensor:
+def test_an_output_without_spread_is_not_rescaled():
+    def output(labels: Tensor | None) -> Tensor:
         return torch.zeros_like(X_T)
 
-    assert torch.equal(ClassifierFree(5.0, rescale=0.7)(answer, X_T, T, LABELS), torch.zeros_like(X_T))
+    assert torch.equal(ClassifierFree(5.0, rescale=0.7)(output, X_T, T, LABELS), torch.zeros_like(X_T))
 
 
-def test_a_learned_variance_is_that_of_the_answer_with_the_class():
+def test_a_learned_variance_is_that_of_the_output_with_the_class():
     network = Asked(SCHEDULE, Epsilon(), variance_outputs=1)
     found = [
         Denoiser(network, Parametrization(Epsilon(), LearnedRange()), labels=LABELS, guidance=guidance)(

@@ -1,6 +1,6 @@
 """The bound on Gaussian data, whose optimal denoiser is known: every term against its closed form.
 
-Nothing is drawn: pictures of one value, their levels and the noise are the nodes of a quadrature, which is
+Nothing is drawn: images of one value, their levels and the noise are the nodes of a quadrature, which is
 exact for the terms between Gaussians. Where x_0 has 256 levels it is summed over all of them.
 """
 
@@ -31,7 +31,7 @@ LEVELS = np.arange(256) / 127.5 - 1
 OBJECTIVES = {"epsilon": Epsilon(), "x_0": X0(), "v": V(), "mean": PosteriorMean()}
 VARIANCES = {"large": FixedLarge(), "small": FixedSmall(), "learned": Learned(), "range": LearnedRange()}
 MIXTURE = 0.3
-"""What the network answers for a range; as a log-variance it is taken from `exact_variance`."""
+"""What the network puts out for a range; as a log-variance it is taken from `exact_variance`."""
 
 
 def cdf(x: float) -> float:
@@ -68,25 +68,25 @@ def exact_variance(schedule: NoiseSchedule) -> Tensor:
 
 
 def network_for(schedule: NoiseSchedule, objective: Objective, variance: Variance):
-    """The optimal denoiser, as a network that answers what the objective asks for."""
+    """The optimal denoiser, as a network that puts out what the objective asks for."""
 
     def network(x_t: Tensor, t: Tensor) -> Tensor:
         alpha_bar = schedule.alphas_cumprod[t].view(-1, 1, 1, 1)
         gain = alpha_bar.sqrt() * DEVIATION**2 / (alpha_bar * DEVIATION**2 + 1 - alpha_bar)
         x_0 = MEAN + gain * (x_t - alpha_bar.sqrt() * MEAN)
         eps = (x_t - alpha_bar.sqrt() * x_0) / (1 - alpha_bar).sqrt()
-        answers = {
+        outputs = {
             "Epsilon": eps,
             "X0": x_0,
             "V": alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0,
             "PosteriorMean": q_posterior_mean(schedule, x_0, x_t, t),
         }
-        answer = answers[type(objective).__name__]
+        output = outputs[type(objective).__name__]
         if not variance.outputs:
-            return answer
+            return output
         exact = exact_variance(schedule)[t].log().view(-1, 1, 1, 1).expand_as(x_t)
         second = exact if type(variance) is Learned else torch.full_like(x_t, MIXTURE)
-        return torch.cat([answer, second], dim=1)
+        return torch.cat([output, second], dim=1)
 
     return network
 
@@ -115,7 +115,7 @@ def computed(schedule: NoiseSchedule, objective: Objective, variance: Variance, 
     denoiser = Denoiser(
         network_for(schedule, objective, variance), Parametrization(objective, variance), clip=False
     )
-    found = bound(denoiser, schedule, x_0, noise=lambda place, like: eps)
+    found = bound(denoiser, schedule, x_0, noise=lambda index, like: eps)
     return Bound(*(field.double() @ weights for field in found))
 
 
@@ -188,7 +188,7 @@ def test_a_shortened_chain_has_a_bound_of_its_own(schedule: NoiseSchedule):
         return torch.cat([network(x_t, t), exact[place].view(-1, 1, 1, 1)], dim=1)
 
     denoiser = Denoiser(with_variance, Parametrization(PosteriorMean(), Learned()), clip=False)
-    found = bound(denoiser, short, x_0, noise=lambda place, like: eps)
+    found = bound(denoiser, short, x_0, noise=lambda index, like: eps)
     probabilities = level_probabilities()
     entropy = -float((probabilities * np.log2(probabilities)).sum())
     assert float(found.total @ weights.flatten()) == pytest.approx(entropy, abs=1e-3)
@@ -225,12 +225,12 @@ def test_the_prior_of_a_chain_that_ends_in_noise_is_nothing():
     assert prior_term(cosine(50, zero_terminal_snr=True), x_0).tolist() == [0, 0, 0]
 
 
-def pictures_and_bound(schedule: NoiseSchedule, steps: Tensor | None = None, batch: int = 6) -> Bound:
+def images_and_bound(schedule: NoiseSchedule, steps: Tensor | None = None, batch: int = 6) -> Bound:
     generator = torch.Generator().manual_seed(3)
     x_0 = torch.randn(batch, 1, 2, 2, generator=generator, dtype=torch.float64) * DEVIATION + MEAN
     network = network_for(schedule.original, Epsilon(), FixedLarge())
 
-    def noise(place: int, like: Tensor) -> Tensor:
+    def noise(index: int, like: Tensor) -> Tensor:
         """The same at every step, so that a term is a function of its step alone."""
         return torch.randn(like.shape, generator=torch.Generator().manual_seed(7), dtype=like.dtype)
 
@@ -258,20 +258,20 @@ def test_an_estimate_from_some_steps_is_unbiased_and_knows_its_error():
     that was estimated.
     """
     schedule = linear(40).respaced([0, 5, 12, 20, 31, 39])
-    whole = pictures_and_bound(schedule)
+    whole = images_and_bound(schedule)
     assert whole.standard_error.tolist() == [0] * 6
     torch.testing.assert_close(whole.total, whole.prior + whole.terms.sum(0) + whole.decoder)
     pairs = [(a, b) for a in range(1, 6) for b in range(a + 1, 6)]
-    found = [pictures_and_bound(schedule, torch.tensor(pair)[:, None].expand(-1, 6)) for pair in pairs]
+    found = [images_and_bound(schedule, torch.tensor(pair)[:, None].expand(-1, 6)) for pair in pairs]
     totals = torch.stack([each.total for each in found])
     torch.testing.assert_close(totals.mean(0), whole.total)
     variances = torch.stack([each.standard_error.square() for each in found])
     torch.testing.assert_close(variances.mean(0), (totals - whole.total).square().mean(0))
-    assert pictures_and_bound(schedule, torch.full((1, 6), 3)).standard_error.isnan().all()
+    assert images_and_bound(schedule, torch.full((1, 6), 3)).standard_error.isnan().all()
 
 
 def test_rate_falls_from_the_bound_to_the_prior_as_distortion_grows():
-    whole = pictures_and_bound(linear(40))
+    whole = images_and_bound(linear(40))
     rate, distortion = rate_distortion(whole)
     assert rate.shape == distortion.shape == (40,)
     assert float(rate[-1]) == pytest.approx(float(whole.prior.mean()))
@@ -280,12 +280,12 @@ def test_rate_falls_from_the_bound_to_the_prior_as_distortion_grows():
     assert (rate.diff() < 0).all()
     assert float(distortion[7]) == pytest.approx(127.5 * float(whole.squared_error[7].mean()) ** 0.5)
     with pytest.raises(ValueError, match="all steps"):
-        rate_distortion(pictures_and_bound(linear(40), torch.tensor([[3], [9]]).expand(-1, 6)))
+        rate_distortion(images_and_bound(linear(40), torch.tensor([[3], [9]]).expand(-1, 6)))
 
 
 def test_a_chain_of_one_step_has_no_terms_in_between():
-    found = pictures_and_bound(linear(40).respaced([39]))
+    found = images_and_bound(linear(40).respaced([39]))
     assert found.terms.shape == (0, 6)
     torch.testing.assert_close(found.total, found.prior + found.decoder)
     with pytest.raises(ValueError, match="one step or more"):
-        pictures_and_bound(linear(40), torch.zeros(0, 6, dtype=torch.int64))
+        images_and_bound(linear(40), torch.zeros(0, 6, dtype=torch.int64))

@@ -71,8 +71,8 @@ def test_posterior_is_bayes_rule(schedule: NoiseSchedule):
         beta, before = float(schedule.betas[t]), float(schedule.alphas_cumprod_prev[t])
         precision = (1 - beta) / beta + 1 / (1 - before)
         mean = ((1 - beta) ** 0.5 * x_t / beta + before**0.5 * x_0 / (1 - before)) / precision
-        pictures = [torch.tensor([[value]], dtype=torch.float64) for value in (x_0, x_t)]
-        found = q_posterior_mean(schedule, *pictures, torch.tensor([t]))
+        images = [torch.tensor([[value]], dtype=torch.float64) for value in (x_0, x_t)]
+        found = q_posterior_mean(schedule, *images, torch.tensor([t]))
         assert float(found) == pytest.approx(mean, abs=1e-10)
         assert float(schedule.posterior_variance[t]) == pytest.approx(1 / precision, abs=1e-10)
 

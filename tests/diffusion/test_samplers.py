@@ -139,18 +139,18 @@ def test_ddim_with_full_noise_is_ancestral_with_the_small_variance():
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(20), DDIM(20), DDIM(None, eta=0.3)])
-def test_a_network_that_knows_the_picture_leads_back_to_it(sampler: Sampler):
+def test_a_network_that_knows_the_image_leads_back_to_it(sampler: Sampler):
     schedule = linear(100)
-    picture = torch.rand(SHAPE, dtype=torch.float64) * 2 - 1
+    image = torch.rand(SHAPE, dtype=torch.float64) * 2 - 1
 
     def oracle(x_t: Tensor, t: Tensor) -> Tensor:
-        return predict_eps(schedule, x_t, t, picture)
+        return predict_eps(schedule, x_t, t, image)
 
     denoiser = Denoiser(oracle, Parametrization(Epsilon(), FixedSmall()))
     for start in (99, 40):
-        x_t = q_sample(schedule, picture, torch.full((2,), start), start_noise())
+        x_t = q_sample(schedule, image, torch.full((2,), start), start_noise())
         found = sampler(denoiser, schedule, x_t, noise=noise_at, start=start)
-        torch.testing.assert_close(found, picture, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found, image, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("sampler", "nfe"), [(Ancestral(), 100), (Ancestral(20), 20), (DDIM(20), 20)])
@@ -169,11 +169,11 @@ def test_a_sampler_says_how_often_it_asks_the_network(sampler: Sampler, nfe: int
     assert asked[-1] == 0
 
 
-def test_the_network_is_told_the_steps_of_the_whole_chain():
-    told = []
+def test_the_network_sees_the_steps_of_the_original_chain():
+    seen = []
 
     def listening(x_t: Tensor, t: Tensor) -> Tensor:
-        told.append(int(t[0]))
+        seen.append(int(t[0]))
         return network(x_t, t)
 
     DDIM(4)(
@@ -182,11 +182,11 @@ def test_the_network_is_told_the_steps_of_the_whole_chain():
         start_noise(),
         noise=noise_at,
     )
-    assert told == [99, 66, 33, 0]
+    assert seen == [99, 66, 33, 0]
 
 
 def test_x_0_is_clipped_before_the_mean_is_formed():
-    """With clipping, no x_{t-1} is further out than the posterior mean of the range of pictures."""
+    """With clipping, no x_{t-1} is further out than the posterior mean of the range of images."""
     schedule = linear(100)
     denoiser = Denoiser(
         lambda x, t: -50 * torch.ones_like(x), Parametrization(Epsilon(), FixedSmall()), clip=True

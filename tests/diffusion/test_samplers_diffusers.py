@@ -33,7 +33,7 @@ Kind = Literal["epsilon", "sample", "v_prediction"]
 every_kind = pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 
 
-def answer(kind: Kind, x: Tensor, t: int) -> Tensor:
+def output(kind: Kind, x: Tensor, t: int) -> Tensor:
     """A network that knows no data, but is about as far from linear as a trained one."""
     signal, sigma = math.sqrt(ALPHA_BARS[t]), math.sqrt(1 - ALPHA_BARS[t])
     x_0 = 0.8 * torch.tanh(1.2 * signal * x + 0.4 * x.roll(1, -1) - 0.3 * math.sin(t / 100))
@@ -46,7 +46,7 @@ OBJECTIVES = {"epsilon": Epsilon(), "sample": X0(), "v_prediction": V()}
 
 def denoiser(kind: Kind, variance: Variance | None = None) -> Denoiser:
     def network(x: Tensor, t: Tensor) -> Tensor:
-        return answer(kind, x, int(t[0]))
+        return output(kind, x, int(t[0]))
 
     return Denoiser(network, Parametrization(OBJECTIVES[kind], variance or FixedSmall()), clip=False)
 
@@ -98,7 +98,7 @@ def test_ancestral_on_a_shortened_chain(kind: Kind, variance: Variance, their_va
     for t in scheduler.timesteps.tolist():
         assert_same(path.x_t[t], x_t)
         x_t = scheduler.step(
-            answer(kind, x_t, t), t, x_t, generator=torch.Generator().manual_seed(t)
+            output(kind, x_t, t), t, x_t, generator=torch.Generator().manual_seed(t)
         ).prev_sample
     assert list(path.x_t) == scheduler.timesteps.tolist()
     assert_same(ours, x_t)
@@ -120,7 +120,7 @@ def test_ddim_on_a_shortened_chain(kind: Kind, eta: float):
     for t in scheduler.timesteps.tolist():
         assert_same(path.x_t[t], x_t)
         found = scheduler.step(
-            answer(kind, x_t, t), t, x_t, eta=eta, variance_noise=noise_at(t, x_t) if eta else None
+            output(kind, x_t, t), t, x_t, eta=eta, variance_noise=noise_at(t, x_t) if eta else None
         )
         assert_same(path.x_0[t], found.pred_original_sample)
         x_t = found.prev_sample
@@ -131,7 +131,7 @@ def test_ddim_on_a_shortened_chain(kind: Kind, eta: float):
 def test_ddim_inversion(kind: Kind):
     """Their step is eq. 13 upwards with the eps it is given, and leaves open where that comes from; their
     pipelines ask the network at the step to reach, about the x of the step before. Ours is asked there about
-    x moved on by the last eps. x_0 and v must be told as eps: from an answer for the step to reach their
+    x moved on by the last eps. x_0 and v must be given as eps: from an output for the step to reach their
     scheduler would make eps with the alpha-bar of the step before, and at x_0 itself divide by 0.
     """
     scheduler = DDIMInverseScheduler(trained_betas=BETAS, prediction_type="epsilon", clip_sample=False)
@@ -145,7 +145,7 @@ def test_ddim_inversion(kind: Kind):
     for t in LEADING:
         asked = scheduler.step(eps, t, x_t).prev_sample
         assert_same(path.x_t[t], asked)
-        eps = answer("epsilon", asked, t)
+        eps = output("epsilon", asked, t)
         x_t = scheduler.step(eps, t, x_t).prev_sample
     assert list(path.x_t) == LEADING
     assert_same(ours, x_t)
@@ -180,7 +180,7 @@ def test_dpm_solver(kind: Kind, stochastic: bool, end: str, count: int):
     for t in steps:
         assert_same(path.x_t[t], x_t)
         noise = noise_at(t, x_t) if stochastic else None
-        x_t = scheduler.step(answer(kind, x_t, t), t, x_t, variance_noise=noise).prev_sample
+        x_t = scheduler.step(output(kind, x_t, t), t, x_t, variance_noise=noise).prev_sample
     assert list(path.x_t) == (steps if end == "zero" else [*steps, 0])
     assert_same(ours if end == "zero" else path.x_t[0], x_t)
 
@@ -207,7 +207,7 @@ def test_heun(kind: Kind, points: int):
     for t, x_t, x_0 in seen:
         theirs = math.sqrt(ALPHA_BARS[t]) * x
         assert_same(x_t, theirs)
-        step = scheduler.step(answer(kind, theirs, t), float(t), x)
+        step = scheduler.step(output(kind, theirs, t), float(t), x)
         assert_same(x_0, step.pred_original_sample)
         x = step.prev_sample
     assert_same(ours, x)

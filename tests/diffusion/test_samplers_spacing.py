@@ -66,7 +66,7 @@ def test_any_number_of_steps_rises_from_0_to_the_start(data: st.DataObject):
         assert num_steps == 1 or steps[0] == 0
 
 
-def test_quadratic_steps_are_denser_near_the_picture():
+def test_quadratic_steps_are_denser_near_the_image():
     assert quadratically_spaced(5, 80).tolist() == [0, 5, 20, 45, 80]
     assert quadratically_spaced(6, 9).tolist() == [0, 1, 2, 3, 6, 9], "moved up where squares fall together"
     assert quadratically_spaced(10, 9).tolist() == list(range(10))
@@ -165,8 +165,8 @@ def test_settings_that_a_schedule_has_no_room_for_are_refused(
             sampler.nfe(100)
 
 
-class KnowsThePicture:
-    """An objective that answers with the same x_0 always, defined at zero SNR as well."""
+class KnowsTheImage:
+    """An objective whose x_0 is always the same, defined at zero SNR as well."""
 
     def target(self, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         return x_0
@@ -185,7 +185,7 @@ def ends_at_zero_snr() -> NoiseSchedule:
     [(DPMSolver(), "DPMSolver"), (DPMSolver(stochastic=True), "DPMSolver"), (Heun(), "Heun")],
 )
 def test_a_solver_in_log_snr_refuses_a_schedule_that_ends_at_zero_snr(sampler: Sampler, name: str):
-    denoiser = Denoiser(network, Parametrization(KnowsThePicture(), FixedSmall()))
+    denoiser = Denoiser(network, Parametrization(KnowsTheImage(), FixedSmall()))
     message = rf"sampler: {name} .*t = 19.*sampler=ddim.*schedule\.zero_terminal_snr=false.*t = 18 or below"
     with pytest.raises(ValueError, match=message):
         type(sampler)(5)(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at)
@@ -195,7 +195,7 @@ def test_a_solver_in_log_snr_refuses_a_schedule_that_ends_at_zero_snr(sampler: S
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(5), DDIM(5), DDIM(5, eta=1.0)])
 def test_the_others_do_not_mind_zero_snr(sampler: Sampler):
-    denoiser = Denoiser(network, Parametrization(KnowsThePicture(), FixedSmall()))
+    denoiser = Denoiser(network, Parametrization(KnowsTheImage(), FixedSmall()))
     found = sampler(denoiser, ends_at_zero_snr(), start_noise(), noise=noise_at)
     torch.testing.assert_close(found, torch.full_like(found, 0.25))
     encoded = DDIMInversion(5)(denoiser, ends_at_zero_snr(), found)
@@ -204,16 +204,16 @@ def test_the_others_do_not_mind_zero_snr(sampler: Sampler):
 
 @every_sampler
 @pytest.mark.parametrize("settings", [{"num_steps": 20}, {"num_steps": 20, "spacing": "quadratic"}])
-def test_a_network_that_knows_the_picture_leads_back_to_it(make: Callable[..., Sampler], settings: dict):
+def test_a_network_that_knows_the_image_leads_back_to_it(make: Callable[..., Sampler], settings: dict):
     schedule = linear(100)
-    picture = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+    image = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
     denoiser = Denoiser(
-        lambda x, t: predict_eps(schedule, x, t, picture), Parametrization(Epsilon(), FixedSmall())
+        lambda x, t: predict_eps(schedule, x, t, image), Parametrization(Epsilon(), FixedSmall())
     )
     for start in (99, 40):
-        x_t = q_sample(schedule, picture, torch.full((2,), start), start_noise())
+        x_t = q_sample(schedule, image, torch.full((2,), start), start_noise())
         found = make(**settings)(denoiser, schedule, x_t, noise=noise_at, start=start)
-        torch.testing.assert_close(found, picture, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found, image, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("make", [lambda: DPMSolver(8, stochastic=True), *(lambda m=m: m(8) for m in EVERY)])
@@ -230,7 +230,7 @@ def test_a_call_changes_nothing_but_its_own_x_t(make: Callable[[], Sampler]):
 
 
 @every_sampler
-def test_results_stay_within_the_range_of_pictures_and_in_their_precision(make: Callable[..., Sampler]):
+def test_results_stay_within_the_range_of_images_and_in_their_precision(make: Callable[..., Sampler]):
     denoiser = Denoiser(
         lambda x, t: torch.full_like(x, -50), Parametrization(Epsilon(), FixedSmall()), clip=True
     )

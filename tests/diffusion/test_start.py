@@ -17,13 +17,13 @@ SHAPE = (1, 3, 5)
 FIRST, LAST = (torch.rand(SHAPE, generator=torch.Generator().manual_seed(i)) * 2 - 1 for i in range(2))
 
 
-def draw(images: range) -> Tensor:
-    keyed = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(100 + i)) for i in images)
+def draw(indices: range) -> Tensor:
+    keyed = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(100 + i)) for i in indices)
     return torch.stack(list(keyed))
 
 
-def noised(picture: Tensor, t: int, image: int) -> Tensor:
-    return q_sample(SCHEDULE, picture[None], torch.tensor([t]), draw(range(image, image + 1)))[0]
+def noised(x_0: Tensor, t: int, index: int) -> Tensor:
+    return q_sample(SCHEDULE, x_0[None], torch.tensor([t]), draw(range(index, index + 1)))[0]
 
 
 def test_noise_is_taken_as_it_is():
@@ -31,12 +31,12 @@ def test_noise_is_taken_as_it_is():
     assert FromNoise().t is None
 
 
-def test_a_picture_is_noised_for_each_image_by_itself():
+def test_an_image_is_noised_for_each_image_by_itself():
     x_t = FromImage(FIRST, 40).x_t(SCHEDULE, range(2, 6), draw)
     torch.testing.assert_close(x_t, torch.stack([noised(FIRST, 40, i) for i in range(2, 6)]))
 
 
-def test_the_way_between_two_pictures_ends_in_both():
+def test_the_way_between_two_images_ends_in_both():
     x_t = Between(FIRST, LAST, 40, 5).x_t(SCHEDULE, range(5), draw)
     torch.testing.assert_close(x_t[0], noised(FIRST, 40, 0))
     torch.testing.assert_close(x_t[4], noised(LAST, 40, 1))
@@ -81,7 +81,7 @@ def noise_at(t: int, like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(t))
 
 
-FREE = torch.tensor([[[1, 0, 0, 1, 0]] * 3], dtype=torch.bool)
+MASK = torch.tensor([[[1, 0, 0, 1, 0]] * 3], dtype=torch.bool)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_known_pixels_end_as_they_are_and_the_others_are_drawn(sampler: Sampler)
         sampler(
             Denoiser(network, Parametrization(V(), FixedSmall()), known=known), SCHEDULE, x_t, noise=noise_at
         )
-        for known in (None, Known(FIRST, FREE))
+        for known in (None, Known(FIRST, MASK))
     ]
-    known = ~FREE.expand(4, *SHAPE)
+    known = ~MASK.expand(4, *SHAPE)
     torch.testing.assert_close(ends[1][known], FIRST.expand(4, *SHAPE)[known])
     assert not torch.allclose(ends[0][known], ends[1][known])
     assert not torch.allclose(ends[0][~known], ends[1][~known])  # they answer to what is known

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ddpm.app.loading import Run
 from PIL import Image
 
 import ddpm
@@ -16,6 +15,7 @@ from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import bound, some_steps
 from ddpm.evaluation.nll import NLL
 from ddpm.random import Purpose, Stream
+from ddpm.run import Run
 
 N = 12
 

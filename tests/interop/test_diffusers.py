@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from ddpm.app.loading import Run, load
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from hydra import compose, initialize_config_dir
@@ -21,6 +20,7 @@ from ddpm.diffusion.variances import FixedLarge, FixedSmall
 from ddpm.diffusion.weighting import Hybrid, Simple
 from ddpm.interop.diffusers import SCHEDULER_DEFAULTS, export_run, import_pipeline
 from ddpm.networks import UNet
+from ddpm.run import Run, load
 from ddpm.sampling.figures import to_uint8
 from ddpm.training.checkpoints import AtomicCheckpointIO
 

@@ -138,7 +138,7 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
     total, squares = np.zeros(channels), np.zeros(channels)
     hashes: list[bytes] = []
     for images in _chunks(parts):
-        digest.update(images)
+        digest.update(images.data)
         total += images.sum((0, 2, 3), dtype=np.uint64)
         squares += np.multiply(images, images, dtype=np.uint16).sum((0, 2, 3), dtype=np.uint64)
         hashes += [hashlib.blake2b(image, digest_size=8).digest() for image in images]

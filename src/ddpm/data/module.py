@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Dataset
 
 from ddpm.data.augmentation import Augmentation, normalize
 from ddpm.data.batches import Batch, BatchIndices, EndlessBatches, MicroBatches, in_order, share
@@ -152,7 +152,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Iterable[Batch | BatchIndices]:
         """Micro-batches of this device from the trainer's current step on, without end."""
-        trainer = self._its_trainer
+        trainer = self._attached_trainer
         rank, world_size = trainer.global_rank, trainer.world_size
         accumulation = trainer.accumulate_grad_batches
         train = self.data_set.train
@@ -182,19 +182,17 @@ class ImageDataModule(LightningDataModule):
     def val_dataloader(self) -> Iterable[Batch | BatchIndices]:
         """This device's part of the validation set, every image once over all devices."""
         images = self.data_set.validation
-        rank, world_size = self._its_trainer.global_rank, self._its_trainer.world_size
+        rank, world_size = self._attached_trainer.global_rank, self._attached_trainer.world_size
         mine = range(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
         batches = in_order(mine, size=max(1, self.batch_size // world_size))
         if len(images) and not batches:  # a device that took no part would keep the others waiting
             batches = [BatchIndices(np.arange(0), 0, mine.start)]
         return self._loader(images, batches) if batches else []
 
-    def _loader(
-        self, images: ImageSet, batches: EndlessBatches | list[BatchIndices]
-    ) -> DataLoader[Batch] | DataLoader[BatchIndices]:
+    def _loader(self, images: ImageSet, batches: EndlessBatches | list[BatchIndices]) -> DataLoader[Any]:
         resident = self.lives_on_device
         num_workers = 0 if resident else self._workers
-        reader = IndicesOnly() if resident else BatchReader(images)
+        reader: Dataset[Any] = IndicesOnly() if resident else BatchReader(images)
         return DataLoader(
             reader,
             batch_size=None,
@@ -212,7 +210,7 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def _chosen_workers(self) -> int:
         """Every core that is left to this device beside the training process, up to a few."""
-        trainer = self._its_trainer
+        trainer = self._attached_trainer
         cores, devices = available_cores(), max(1, trainer.world_size // trainer.num_nodes)
         chosen = max(0, min(MOST_WORKERS, cores // devices - 1))
         if trainer.global_rank == 0:
@@ -222,7 +220,7 @@ class ImageDataModule(LightningDataModule):
         return chosen
 
     @property
-    def _its_trainer(self) -> Any:
+    def _attached_trainer(self) -> Trainer:
         if self.trainer is None:
             raise RuntimeError(
                 "an ImageDataModule makes batches for a trainer: trainer.fit(..., datamodule=)"
@@ -231,7 +229,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def _device(self) -> torch.device:
-        return self._its_trainer.strategy.root_device
+        return self._attached_trainer.strategy.root_device
 
     @property
     def lives_on_device(self) -> bool:
@@ -251,7 +249,7 @@ class ImageDataModule(LightningDataModule):
         batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         if isinstance(batch, Batch):
             return batch
-        training = bool(self._its_trainer.training)
+        training = bool(self._attached_trainer.training)
         if training not in self._on_device:
             part = self.data_set.train if training else self.data_set.validation
             assert isinstance(part, ImageSet)  # nothing else lives on a device
@@ -260,7 +258,7 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: bytes to [-1, 1], and the random changes of training."""
-        if not self._its_trainer.training:
+        if not self._attached_trainer.training:
             return batch._replace(x_0=normalize(batch.x_0))
         x_0 = self.augmentation(batch.x_0, batch.step, batch.indices)
         if batch.labels is None:
@@ -275,5 +273,5 @@ class ImageDataModule(LightningDataModule):
             self.data_set.train.gather_skipped()
 
 
-def _as_it_is(batch: Batch | BatchIndices) -> Batch | BatchIndices:
+def _as_it_is(batch: Any) -> Any:
     return batch

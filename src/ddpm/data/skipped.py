@@ -34,7 +34,7 @@ class Skipped:
         return iter(self._reasons.items())
 
     def __contains__(self, pair: object) -> bool:
-        return pair in list(self._reasons.items())
+        return pair in list(self)
 
     def add(self, name: str, reason: str) -> None:
         """Leave something out; the first few are named in warnings.

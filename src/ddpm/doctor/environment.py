@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -150,9 +151,10 @@ def start_importing() -> subprocess.Popen[str]:
 def imports(importing: subprocess.Popen[str]) -> Iterator[Line]:
     """What `start_importing` found out; waits for it."""
     printed, _ = importing.communicate()
+    started: Any = importing.args
     said = json.loads(printed.splitlines()[-1]) if printed.strip() else {}
     for name in IMPORTED:
-        asked_for = name in importing.args
+        asked_for = name in started
         compared = f"import {name}"
         if not asked_for:
             needless = name == "torchvision"

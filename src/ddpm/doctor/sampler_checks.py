@@ -242,7 +242,7 @@ def order_error(option: Option) -> float:
             x_t = begin.mean + torch.tensor([[1.0, -0.6], [-0.3, 1.4]], dtype=torch.float64)
             arrived = x_t @ found.start.T + found.offset
             errors.append(distance(arrived, probability_flow(begin, end, x_t)))
-    return max(0.0, ORDERS.get(type(sampler), 1) - slope(errors))
+    return max(0.0, ORDERS.get(type(option.small(num_steps=NUM_STEPS[0])), 1) - slope(errors))
 
 
 def inversion_errors(option: Option) -> tuple[float, float, float]:
@@ -253,12 +253,14 @@ def inversion_errors(option: Option) -> tuple[float, float, float]:
     betas = tuple(LONG.tolist())
     label = 1  # whose spread is nowhere as small as the first steps' noise
     images = as_images(DATA[label].mean + 0.3 * drawn(9, 5, SIZE))
-    errors = []
+    errors, rounds = [], []
     for num_steps in NUM_STEPS:
         decoder = option.small(num_steps=num_steps, eta=0.0)
         denoiser = ReferenceDenoiser(exact(label, betas, visited(decoder, schedule)))
         x_t = DDIMInversion(num_steps)(denoiser, schedule, images)
         errors.append(distance(decoder(denoiser, schedule, x_t, noise=_no_noise), images))
+        rounds.append((denoiser, x_t))
+    denoiser, x_t = rounds[-1]
     end = denoiser.chain.noising.marginal(len(betas) - 1)
     flow = probability_flow(DATA[label], end, images.flatten(1))
     return errors[-1], max(0.0, 2 - slope(errors)), distance(x_t.flatten(1), flow)

@@ -118,7 +118,7 @@ def _members(file: Path, stack: ExitStack) -> list[Member]:
     if untarred.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0") or untarred.fileobj.tell() <= untarred.offset:
         raise ValueError(f"it breaks off after {len(listed)} members")
     return [
-        (_plain(info.name), partial(_read, info.name, info.size, partial(untarred.extractfile, info)))
+        (_plain(info.name), partial(_read, info.name, info.size, partial(_open, untarred, info)))
         if info.isreg()
         else (_plain(info.name), lambda: "a link or a device, not a file")
         for info in listed
@@ -126,7 +126,13 @@ def _members(file: Path, stack: ExitStack) -> list[Member]:
     ]
 
 
-def _read(name: str, size: int, opened: Callable[[], IO[bytes] | None]) -> Encoded | str:
+def _open(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    assert file is not None  # it is a file, no folder or link
+    return file
+
+
+def _read(name: str, size: int, opened: Callable[[], IO[bytes]]) -> Encoded | str:
     if name.startswith("/") or ".." in name.split("/"):
         return "its name leads out of the archive"
     if size > MOST_BYTES:

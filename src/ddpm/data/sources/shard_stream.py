@@ -96,9 +96,8 @@ class ShardStream:
         held_out = self._held_out(shards.counts)
         size, skipped = parse_size(self.image_size), Skipped(self.on_error)
         train = StreamedImages(shards, held_out, size, self.channels, self.buffer, self.lanes, skipped)
+        self._check_images(train)
         validation = self._validation(train)
-        if not len(validation):
-            self._try(train)
         facts: dict[str, Any] = {"shards": len(shards.paths), "of": "the held-out images"}
         if len(validation):
             facts |= survey([validation])
@@ -126,21 +125,18 @@ class ShardStream:
         stacked = np.stack(images) if images else np.empty((0, *train.image_shape), np.uint8)
         return ImageSet(stacked, None if train.shards.classes is None else np.array(labels, np.int64))
 
-    def _try(self, train: StreamedImages) -> None:
-        """Refuse shards of which no row to train on is an image, before a run begins."""
-        samples = (
-            sample
-            for shard, first in enumerate(train.held_out)
-            for sample in train.shards.read(shard, int(first))
-        )
+    def _check_images(self, train: StreamedImages) -> None:
+        """Refuse shards of which no row is an image, before a run begins."""
+        shards = train.shards
+        samples = (sample for shard in range(len(shards.paths)) for sample in shards.read(shard, 0))
         tried, reason = 0, ""
         for sample in itertools.islice(samples, MOST_TRIED):
             found = sample.decoded(train.size, train.channels)
             if isinstance(found, Decoded):
                 return
             tried, reason = tried + 1, reason or f"{sample.name}: {found}"
-        rows_tried = f"{tried:,} rows" if tried == len(train) else f"first {tried:,} rows"
+        rows = f"{tried:,} rows" if tried == shards.counts.sum() else f"first {tried:,} rows"
         raise ValueError(
-            f"data.path={self.path}: none of the {rows_tried} of these shards is an image ({reason}); name "
-            "shards of images"
+            f"data.path={self.path}: none of the {rows} of these shards is an image ({reason}); name shards "
+            "of images"
         )

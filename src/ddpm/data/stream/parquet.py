@@ -77,7 +77,7 @@ def rows(
     """The rows of a file from row `first` on."""
     opened = open_file(file)
     row = 0
-    groups = []
+    groups: list[int] = []
     for group in range(opened.num_row_groups):
         held = opened.metadata.row_group(group).num_rows
         if row + held <= first and not groups:

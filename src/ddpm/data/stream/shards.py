@@ -63,6 +63,7 @@ class Shards:
         path, row = self.paths[shard], first
         with _filesystem(self.url).open(path, "rb") as file:
             if path.endswith(".parquet"):
+                assert self.image_column is not None  # it was found when rows were counted
                 samples = parquet.rows(path, file, first, self.image_column, self.label_column)
             else:
                 samples = webdataset.rows(path, file, first)

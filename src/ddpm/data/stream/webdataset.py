@@ -35,15 +35,21 @@ def rows(path: str, file: IO[bytes], first: int, *, images: bool = True) -> Iter
                     continue
                 extension = member.name[len(key) + 1 :].lower()
                 if extension == LABEL_SUFFIX:
-                    label = _label(opened.extractfile(member).read())
+                    label = _label(_contents(opened, member))
                 elif images and extension in IMAGE_SUFFIXES:
-                    image = opened.extractfile(member).read()
+                    image = _contents(opened, member)
             if row >= first:
                 yield Sample(f"{key} of {path}", image, label)
         # Python takes damage for the end. A true end is a block of zeros.
         opened.fileobj.seek(opened.offset)
         if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0") or opened.fileobj.tell() <= opened.offset:
             raise ValueError(f"data.path: {path} breaks off; mend or remove it")
+
+
+def _contents(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = opened.extractfile(member)
+    assert file is not None  # it is a file, no folder or link
+    return file.read()
 
 
 def _key(name: str) -> str:

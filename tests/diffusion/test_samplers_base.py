@@ -84,7 +84,7 @@ def test_one_that_does_not_call_the_constructor_visits_every_step():
     assert sampler.nfe(100, 30) == len(asked)
 
 
-def test_noise_is_keyed_by_the_timestep_of_the_whole_chain():
+def test_noise_is_keyed_by_the_timestep_of_the_original_chain():
     keys: list[int] = []
 
     def noise(t: int, like: Tensor) -> Tensor:
