@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_here
 
 import ddpm
+from ddpm import __main__
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -14,6 +16,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(process, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.e2e
 def test_a_run_is_exported_and_imported_back(smoke_run: Path, tmp_path: Path):
     outcome = command("export", str(smoke_run), "pipeline", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -26,6 +29,7 @@ def test_a_run_is_exported_and_imported_back(smoke_run: Path, tmp_path: Path):
     )
 
 
+@pytest.mark.e2e
 def test_a_data_set_is_inspected(tmp_path: Path):
     outcome = command("inspect", "data=digits", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -38,19 +42,59 @@ def test_a_data_set_is_inspected(tmp_path: Path):
     [
         (["export", "nowhere", "out"], "nowhere"),
         (["import", "nowhere", "out"], "nowhere"),
-        (["inspect", "data=folder"], "data.path is missing"),
-        (["inspect", "data=digit"], "did you mean digits?"),
+        (["doctor", "--config-dir", "nowhere"], "there is no such directory"),
         (["sing"], "invalid choice"),
+        ([], "COMMAND"),
     ],
 )
-def test_mistakes_end_with_2_and_a_message(arguments: list[str], message: str, tmp_path: Path):
-    outcome = command(*arguments, cwd=tmp_path)
-    assert outcome.returncode == 2
-    assert message in outcome.stderr
-    assert "Traceback" not in outcome.stderr
+def test_mistakes_end_with_2_and_a_message(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ddpm", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("data=folder", "data.path is missing"),
+        ("data=digit", "did you mean digits?"),
+        ("data=folder data.path=/nope data.image_size=8", "data.path=/nope: there is no such folder"),
+        ("data=npz data.path=/nope/图.npz", "data.path=/nope/图.npz: there is no such file"),
+        ("data=archive data.path=empty.zip", "empty.zip"),
+        ("data=stream data.path=/nope", "data.path=/nope"),
+        ("data=null", "data: cannot be left out"),
+        ("ckpt=run", "ckpt: there is no such key; valid here: allow_targets, data, seed"),
+        ("data=digits data.dequantize=3", "data.dequantize=3: must be bool"),
+    ],
+)
+def test_a_data_set_that_there_is_not_is_told(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.zip").touch()
+    assert run_here(monkeypatch, "inspect", *arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.zip"]
+
+
+@pytest.mark.e2e
 def test_the_cache_is_listed_and_cleared(tmp_path: Path):
     for action in ("list", "clear"):
         outcome = command("cache", action, "--dir", str(tmp_path / "cache"), cwd=tmp_path)

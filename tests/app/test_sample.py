@@ -90,7 +90,10 @@ def sampled(directory: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -
         ("labels=[1.5]", r"labels: this run has no class 1\.5; they are 0, 1"),
         ("labels=[true]", r"labels: this run has no class True"),
         ("guidance.scale=two", r"guidance\.scale=two: must be a number"),
-        ("guidance.interval=[0.2,0.8]", r"guidance\.interval=\[0\.2, 0\.8\]: must be a list .* whole numbers"),
+        (
+            "guidance.interval=[0.2,0.8]",
+            r"guidance\.interval=\[0\.2, 0\.8\]: must be a list .* whole",
+        ),
         ("guidance.interval=[0,50]", r"guidance\.interval=\[0, 50\]: t is 0 to 49"),
     ],
 )

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ddpm.app import cache, inspect
 from ddpm.app.build import build_data
+from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 
 
@@ -26,10 +27,14 @@ def config(target: str, **settings: object) -> dict:
     return {"seed": 0, "data": {"_target_": f"ddpm.data.sources.{target}", **settings}}
 
 
+def inspected(settings: dict, directory: Path) -> int:
+    return inspect.prepare(settings, Place(directory))()
+
+
 def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = folder(tmp_path / "images")
     settings = config("folder.Folder", path=str(path), image_size=8, validation_fraction=0.2)
-    assert inspect.inspect(settings, tmp_path / "out") == 0
+    assert inspected(settings, tmp_path / "out") == 0
     said = dict(
         line.split(maxsplit=1)
         for line in capsys.readouterr().out.replace("size before", "size_before").splitlines()
@@ -48,7 +53,7 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 
 def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    inspect.inspect(config("digits.Digits"), tmp_path)
+    inspected(config("digits.Digits"), tmp_path)
     said = capsys.readouterr().out
     assert "1,437 to train on, 360 held out" in said
     assert "8x8, grey" in said
@@ -65,7 +70,7 @@ def test_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for held_out, of in ((4, "1; the figures above are those of the held-out images"), (0, "1")):
         out = tmp_path / str(held_out)
         settings["data"]["validation_size"] = held_out
-        assert inspect.inspect(settings, out) == 0
+        assert inspected(settings, out) == 0
         said = capsys.readouterr().out.splitlines()
         assert f"images         {8 - held_out} to train on, {held_out} held out" in said
         assert f"shards         {of}" in said
@@ -90,17 +95,13 @@ def test_the_contact_sheet_shows_images_from_all_over_the_set(tmp_path: Path):
 
 def test_mistakes_are_told_as_such(tmp_path: Path):
     with pytest.raises(UsageError, match=r"data\.path=.*nowhere: there is no such folder"):
-        inspect.inspect(
-            config("folder.Folder", path=str(tmp_path / "nowhere"), image_size=8), tmp_path / "out"
-        )
+        inspected(config("folder.Folder", path=str(tmp_path / "nowhere"), image_size=8), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path: Path, capsys: pytest.CaptureFixture[str], own_cache: Path):
     cache.list_entries()
-    inspect.inspect(
-        config("folder.Folder", path=str(folder(tmp_path / "images")), image_size=64), tmp_path / "out"
-    )
+    inspected(config("folder.Folder", path=str(folder(tmp_path / "images")), image_size=64), tmp_path / "out")
     capsys.readouterr()
     cache.list_entries()
     head, entry = capsys.readouterr().out.splitlines()

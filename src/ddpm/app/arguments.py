@@ -310,8 +310,15 @@ def absolute(path: str) -> Path:
 
 
 def shown(overrides: Sequence[str]) -> str:
-    """Overrides as a person would type them."""
-    return " ".join(re.sub(r"^\++", "", text) for text in overrides)
+    """Overrides as a person would type them, but for a shell's quotes."""
+    return " ".join(map(_shown, overrides))
+
+
+def _shown(text: str) -> str:
+    override = parse(text)
+    if override is None or not isinstance(override.value(), str) or override.is_delete():
+        return re.sub(r"^\++", "", text)
+    return f"{override.key_or_group}={override.value()}"
 
 
 def program() -> list[str]:

@@ -23,25 +23,26 @@ NAMED = 20
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
-    """What there is to do: see `inspect`."""
-    return lambda: inspect(config, place.directory)
-
-
-def inspect(config: Mapping[str, Any], directory: Path) -> int:
-    """Print what is known about the data set of a configuration, and write `contact_sheet.png`.
-
-    Args:
-        config: checked; of it, `data` and `seed` are used.
-        directory: where the contact sheet goes, and `skipped.txt` if something could not be read; made if it
-            is not there.
-
-    Returns:
-        the exit code.
+    """Read the data set of a configuration.
 
     Raises:
         UsageError: where there are no images.
     """
     data = build_data(config)
+    return lambda: report(data, place.directory)
+
+
+def report(data: ImageDataModule, directory: Path) -> int:
+    """Print what is known about a data set, and write `contact_sheet.png`.
+
+    Args:
+        data: its images read.
+        directory: where the contact sheet goes, and `skipped.txt` if something could not be read; made if it
+            is not there.
+
+    Returns:
+        the exit code.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     data.write_skipped(directory)
     rows = described(data)
