@@ -15,7 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hydra_plugins.fresh_process_launcher import _collected_signals, _environment, quoted
+from ddpm.app.arguments import quoted
+from ddpm.app.jobs import collected_signals, environment
 
 # Writes down how it was run, then does what `act` says.
 APP = """
@@ -284,12 +285,12 @@ def test_failing_job_is_isolated(root: Path) -> None:
     done = sweep(root, "act=none,raise,write nonsense", "x=4")
     assert done.returncode == 1
     assert [job["number"] for job in jobs_of(root)] == [0, 1, 2]
-    assert "[2/3] act=raise x=4 -> logs/multirun/" in done.stdout
-    assert "[2/3] act=raise x=4 failed: exit code 1" in done.stdout
+    assert "[2/3] act=raise -> logs/multirun/" in done.stdout
+    assert "[2/3] act=raise failed: exit code 1" in done.stdout
     assert "run.json cannot be read" in done.stdout
     table = done.stdout[done.stdout.index("2 of 3 jobs completed") :].splitlines()[1:]
     rows = [re.split(r"\s{2,}", line) for line in table]
-    assert rows[0] == ["job", "overrides", "outcome", "directory", "time"]
+    assert rows[0] == ["job", "what differs", "outcome", "objective", "time", "directory"]
     assert [row[0] for row in rows[1:]] == ["[1/3]", "[2/3]", "[3/3]"]
     assert [row[2] for row in rows[1:]] == ["completed", "exit code 1", "completed"]
     assert [Path(row[3]).name for row in rows[1:]] == ["0", "1", "2"]
@@ -303,7 +304,7 @@ def test_stop_on_failure(root: Path) -> None:
     done = sweep(root, "act=raise", "x=1,2", "hydra.launcher.stop_on_failure=true")
     assert done.returncode == 1
     assert [job["number"] for job in jobs_of(root)] == [0]
-    assert re.search(r"\[2/2\]  act=raise x=2  not started", done.stdout)
+    assert re.search(r"\[2/2\]  x=2 +not started", done.stdout)
     assert done.stderr.count("Traceback") == 1
 
 
@@ -365,8 +366,8 @@ def test_signals_reach_the_job_once(
     (job,) = jobs_of(root)
     received = json.loads(Path(job["directory"], "received.json").read_text())
     assert received == [signum]
-    assert "[1/2] act=wait x=1 stopped: exit code 3" in output
-    assert re.search(r"\[2/2\]  act=wait x=2  not started", output)
+    assert "[1/2] x=1 stopped: exit code 3" in output
+    assert re.search(r"\[2/2\]  x=2 +not started", output)
     assert "Traceback" not in output
 
 
@@ -374,7 +375,7 @@ def test_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with _collected_signals() as received:
+        with collected_signals() as received:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             signal.raise_signal(signal.SIGINT)
             assert received == [signal.SIGINT]
@@ -398,9 +399,9 @@ def test_users_variables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = ("WANDB_PROJECT", "WANDB_RUN_GROUP", "MY_RANK", "SLURM_JOB_ID", "OMP_NUM_THREADS")
     for name in (*kept, *OUTER_LAUNCH):
         monkeypatch.setenv(name, "1")
-    environment = _environment()
-    assert environment.keys() >= set(kept)
-    assert not environment.keys() & OUTER_LAUNCH.keys()
+    found = environment()
+    assert found.keys() >= set(kept)
+    assert not found.keys() & OUTER_LAUNCH.keys()
 
 
 def test_hydra_starts_without_heavy_imports() -> None:
@@ -417,7 +418,7 @@ def test_it_is_imported_where_there_is_no_sighup():
     """As on Windows."""
     code = (
         "import signal; del signal.SIGHUP\n"
-        "from hydra_plugins.fresh_process_launcher import FORWARDED_SIGNALS; print(*FORWARDED_SIGNALS)"
+        "from ddpm.app.jobs import FORWARDED_SIGNALS; print(*FORWARDED_SIGNALS)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == [str(signal.SIGINT.value), str(signal.SIGTERM.value)], done.stderr

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from conftest import composed
 
-from ddpm.app.train import _Resume, _resume
+from ddpm.app.continuing import Resume
+from ddpm.app.continuing import resume as resumed
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV
 
-DATA = {"fingerprint": "of the pictures"}
+DATA = {"fingerprint": "of the images"}
 
 
 def checkpoint_of(directory: Path, config: dict[str, Any], step: int) -> Path:
@@ -26,7 +27,7 @@ def checkpoint_of(directory: Path, config: dict[str, Any], step: int) -> Path:
 def test_a_run_continues_with_its_own_configuration(tmp_path: Path):
     config = composed("train")
     run = checkpoint_of(tmp_path / "run", config, 100)
-    resume = _resume({**config, "ckpt": str(run)}, DATA)
+    resume = resumed({**config, "ckpt": str(run)}, DATA)
     assert resume.step == 100
     assert resume.run == run
 
@@ -38,11 +39,11 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
     longer = {**config, "ckpt": str(run), "trainer": {**config["trainer"], "max_steps": total + 1}}
     with pytest.raises(
         UsageError,
-        match=f"learning rate of this run falls to its end at step {total}; .*lr_schedule=constant",
+        match=f"learning rate of this run falls to 0 at step {total}; .*lr_schedule=constant",
     ):
-        _resume(longer, DATA)
+        resumed(longer, DATA)
     on = composed("train", "lr_schedule=constant", f"trainer.max_steps={total + 1}")
-    assert _resume({**on, "ckpt": str(run)}, DATA).step == total
+    assert resumed({**on, "ckpt": str(run)}, DATA).step == total
 
 
 @pytest.mark.parametrize(
@@ -58,15 +59,15 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
 def test_another_run_is_refused_by_name(override: str, named: str, tmp_path: Path):
     run = checkpoint_of(tmp_path / "run", composed("train"), 100)
     with pytest.raises(UsageError, match=f"belongs to another run: {named} is .* here and .* checkpoint"):
-        _resume({**composed("train", override), "ckpt": str(run)}, DATA)
+        resumed({**composed("train", override), "ckpt": str(run)}, DATA)
 
 
-def test_where_the_pictures_lie_may_differ_but_not_what_they_are(tmp_path: Path):
+def test_where_the_images_lie_may_differ_but_not_what_they_are(tmp_path: Path):
     run = checkpoint_of(tmp_path / "run", composed("train", "data.num_workers=0"), 100)
     config = {**composed("train", "data.num_workers=2"), "ckpt": str(run)}
-    assert _resume(config, DATA).step == 100
-    with pytest.raises(UsageError, match="the pictures are not those that it was trained on"):
-        _resume(config, {"fingerprint": "of others"})
+    assert resumed(config, DATA).step == 100
+    with pytest.raises(UsageError, match="the images are not those that it was trained on"):
+        resumed(config, {"fingerprint": "of others"})
 
 
 def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path):
@@ -74,7 +75,7 @@ def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (tmp_path / "metrics.csv").write_text("step,train/loss\n10,3.0\n20,2.0\n30,1.0\n")
-    resume = _Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None)
+    resume = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None)
     resume.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
     assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n10,3.0\n20,2.0\n"
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -88,7 +89,7 @@ def test_continuing_elsewhere_leaves_the_first_run_alone(tmp_path: Path):
     for step in (20, 30):
         (first / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (first / "metrics.csv").write_text("step,train/loss\n20,2.0\n30,1.0\n")
-    resume = _Resume(first / "checkpoints/step_00000020.ckpt", 20, None)
+    resume = Resume(first / "checkpoints/step_00000020.ckpt", 20, None)
     resume.take_over_history(MetricsCSV(second / "metrics.csv"))
     assert (second / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n"
     assert (first / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n30,1.0\n"
