@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -70,37 +69,31 @@ def run_program(
     return Outcome(process.returncode, process.stdout, process.stderr, cwd)
 
 
-def run_here(monkeypatch: pytest.MonkeyPatch, program: str, *words: str) -> int:
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, program: str, *words: str, prepare: Callable[..., Any] | None = None
+) -> int:
     """Be a program in this process, which spares the seconds of a start; its exit code.
 
     Args:
         monkeypatch: of the test.
         program: train, sample, evaluate or inspect.
         words: as a shell hands them over.
+        prepare: what builds the job; the program's own by default.
     """
-    from ddpm.__main__ import prepare
+    from ddpm import __main__
     from ddpm.app import command_line, run_directory
 
     run_directory._run_dir.cache_clear()  # a process names its directory once
     monkeypatch.setattr(sys, "argv", [f"{program}.py", *words])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare(program), program)
+        command_line.run(prepare or __main__.prepare(program), program)
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
 
 
-def blocks(page: Path) -> list[str]:
-    """The code blocks of a page of documentation."""
-    return re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def files_on(page: Path) -> dict[str, str]:
-    """The files that a page shows whole: code blocks whose first line is a comment with a path."""
-    found = {}
-    for block in blocks(page):
-        if named := re.match(r"# ([\w./]+\.(?:py|yaml))\n", block):
-            found[named[1]] = block
-    return found
+def accepted(config: dict[str, Any], place: Any) -> Any:
+    """Stands for a program's job where a configuration must be refused before."""
+    pytest.fail("the configuration was accepted")
 
 
 def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:

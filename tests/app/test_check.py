@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT, run_here
+from conftest import ROOT, accepted, run_here
 
 FAST = {
     "trainer.device=4": r"trainer\.device: there is no such key; did you mean trainer\.devices\?",
@@ -42,6 +44,85 @@ FAST = {
     "model.in_channels=3": r"model\.in_channels: is not yours to set",
     "schedule.num_timesteps=${nowhere}": r"schedule\.num_timesteps: .*nowhere",
     "schedule.num_timesteps=[": r"schedule\.num_timesteps=\[: must be int",
+    # groups set to null, to numbers, to lists
+    "timesteps=200": r"timesteps=200: there is no such option; .*schedule\.num_timesteps",
+    "schedule=null": r"schedule: cannot be left out; choose one of schedule=OPTION",
+    "optimizer=null": r"optimizer: cannot be left out; choose one of optimizer=OPTION",
+    "~schedule": r"schedule: cannot be left out",
+    "schedule=1000": r"schedule=1000: there is no such option; there are constant, cosine",
+    "ema=0.99": r"ema=0\.99: there is no such option; there are exponential, fast, none",
+    "debug=true": r"debug=true: there is no such option; there are default, fdr",
+    "recipe=cifra10": r"recipe=cifra10: there is no such option; did you mean cifar10\?",
+    "logger=[null]": r"logger=\[null\]: there is no such option; there are csv",
+    "callbacks=[default,bes]": r"callbacks=bes: there is no such option; did you mean best\?",
+    "data=[digits,mnist]": r"data=\[digits,mnist\]: takes one option",
+    # keys that are called otherwise here, or stand elsewhere
+    "num_timesteps=200": r"num_timesteps: there is no such key; did you mean schedule\.num_timesteps\?",
+    "lr=1e-3": r"lr: there is no such key; did you mean optimizer\.lr\?",
+    "learning_rate=1e-3": r"learning_rate: there is no such key; did you mean optimizer\.lr\?",
+    "epochs=3": r"epochs: there is no such key; did you mean trainer\.max_steps\?",
+    "gpus=4": r"gpus: there is no such key; did you mean trainer\.devices\?",
+    "project=mine": r"project: there is no such key; did you mean logger\.wandb\.project\?",
+    "every_n_steps=5": r"did you mean callbacks\.checkpoints\.every_n_steps or callbacks\.samples\.every",
+    "task_name=x": r"task_name: there is no such key; valid here: allow_targets, callbacks",
+    "trainer.max_epochs=3": r"trainer\.max_epochs: training counts steps.*give trainer\.max_steps=N",
+    "trainer.check_val_every_n_epoch=1": r"give trainer\.val_check_interval=N",
+    "trainer.strategy=ddp": r"trainer\.strategy: is a group of its own: strategy=OPTION",
+    "trainer.enable_checkpointing=false": r"callbacks\.checkpoints=null writes no checkpoints",
+    # names of before
+    "ema_decay=0.9": r"ema_decay: is now ema\.decay",
+    "optimizer.warmup_steps=5": r"optimizer\.warmup_steps: is now lr_schedule\.warmup_steps",
+    "logger.mode=online": r"logger\.mode: is now logger\.wandb\.mode",
+    "logger.entity=team": r"logger\.entity: is now logger\.wandb\.entity",
+    # loggers that are off
+    "logger=none logger.wandb.entity=team": r"logger\.wandb: is off; logger=wandb turns it on",
+    "logger.tensorboard.name=x": r"logger\.tensorboard: is off; logger=tensorboard turns it on",
+    "logger=csv logger.wandb.mode=online": r"logger\.wandb: is off",
+    "callbacks=none callbacks.samples.n=3": r"callbacks\.samples: is off; callbacks=default turns it on",
+    # words with dashes, as a W&B agent gives them
+    "--experiment=smoke": r"--experiment=smoke: keys are typed without dashes: experiment=smoke.*args_no",
+    "--optimizer.lr=1e-3": r"keys are typed without dashes: optimizer\.lr=1e-3",
+    "-lr=1": r"-lr=1: keys are typed without dashes: lr=1",
+    "--lr 1": r"--lr: there is no such flag; keys are typed without dashes, as lr=VALUE",
+    "--config-path conf": r"--config-path conf: .*--config-dir DIR",
+    "--cfg everything": r"--cfg.*invalid choice: 'everything'",
+    "smoke": r"smoke: must be KEY=VALUE or GROUP=OPTION",
+    "=3": r"=3: must be KEY=VALUE",
+    # kinds of values
+    "conditional=yes": r"conditional=yes: must be bool",
+    "conditional=1": r"conditional=1: must be bool",
+    "trainer.max_steps=2.5": r"trainer\.max_steps=2\.5: must be int",
+    "model.multipliers=3": r"model\.multipliers=3: must be a list \[...\] of whole numbers",
+    "model.multipliers=[1,x]": r"model\.multipliers=\[1, 'x'\]: must be a list",
+    "sampler=ddim sampler.eta=much": r"sampler\.eta=much: must be a number",
+    "sampler=ddim sampler.eta=null": r"sampler\.eta=null: must be a number",
+    "callbacks.samples.final=maybe": r"callbacks\.samples\.final=maybe: must be bool or auto",
+    "tags=a": r"tags=a: must be a list",
+    "allow_targets=3": r"allow_targets=3: must be a list of packages",
+    "trainer.profiler=fast": r"trainer\.profiler=fast: must be null or simple or advanced or pytorch",
+    # numbers out of range, or none
+    "optimizer.lr=nan": r"optimizer\.lr=nan: must be a finite number",
+    "sampler=ddim sampler.eta=inf": r"sampler\.eta=inf: must be a finite number",
+    "ema.decay=nan": r"ema\.decay=nan: must be a finite number",
+    "callbacks.x={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:a,min_delta:nan}": (
+        r"callbacks\.x\.min_delta=nan: must be a finite number"
+    ),
+    "trainer.gradient_clip_val=-1": r"trainer\.gradient_clip_val=-1: must be at least 0",
+    "trainer.limit_train_batches=1.5": r"trainer\.limit_train_batches=1\.5: must be a number of batches",
+    "trainer.overfit_batches=-1": r"trainer\.overfit_batches=-1: must be a number of batches",
+    "trainer.limit_val_batches=true": r"trainer\.limit_val_batches=True: must be a number of batches",
+    "trainer.fast_dev_run=-1": r"trainer\.fast_dev_run=-1: must be true, false, or a number of steps",
+    "schedule.num_timesteps=-1": r"schedule\.num_timesteps=-1: must be at least 1",
+    "schedule=cosine schedule.max_beta=2": r"schedule\.max_beta=2: must be between 0 and 1",
+    "model.blocks=0": r"model\.blocks=0: must be at least 1",
+    "model.norm_groups=-2": r"model\.norm_groups=-2: must be at least 1",
+    "recipe=pictures model=dit_s model.depth=-1": r"model\.depth=-1: must be at least 1",
+    # paths
+    "hydra.run.dir=": r"hydra\.run\.dir=: names no path",
+    "ckpt=": r"ckpt=: names no path",
+    "hydra.sweeper.params={seed:3}": r"hydra\.sweeper\.params.*cannot be composed",
+    "experiment=lost": r"callbacks\.sampels: there is no such key; did you mean callbacks\.samples\?",
+    "callbacks=none experiment=lost": r"callbacks\.sampels: there is no such key",
 }
 HEAVY = {
     "data=folder data.path=nowhere": r"data\.path=.*nowhere: there is no such folder",
@@ -59,7 +140,30 @@ HEAVY = {
     "schedule.zero_terminal_snr=true": r"objective: Epsilon .* zero SNR; use objective=v",
     "variance=learned_range": r"weighting: Simple does not train .* weighting=hybrid",
     "init=nowhere": r"init=.*nowhere: there is no such run directory",
-    "ema.decay=2": r"ema.decay=2 must be",
+    "ema.decay=2": r"ema\.decay=2 must be at least 0 and below 1",
+    "ema.decay=1": r"ema\.decay=1 must be at least 0 and below 1",
+    "ema.decay=-0.1": r"ema\.decay=-0\.1 must be at least 0 and below 1",
+    "data.label_drop=2": r"data\.label_drop=2 must be in \[0, 1\]",
+    "data.label_drop=-1": r"data\.label_drop=-1 must be in \[0, 1\]",
+    "data.device_share=2": r"data\.device_share=2 must be in \[0, 1\]",
+    "data.num_workers=-1": r"data\.num_workers=-1 must be at least 0",
+    "sampler=ddim sampler.eta=2": r"sampler\.eta=2 must lie between 0 .* and 1",
+    "sampler=ddim sampler.num_steps=0": r"sampler\.num_steps=0: must be null or a whole number",
+    "model.dropout=2": r"model: dropout probability has to be between 0 and 1, but got 2",
+    "optimizer.lr=0": r"optimizer\.lr=0 must be above 0",
+    "optimizer.lr=fast": r"optimizer\.lr=fast: must be a number",
+    "optimizer.betas=0.9": r"optimizer\.betas=0\.9: must be a list",
+    "optimizer.weight_decay=-1": r"optimizer: .*weight_decay.*-1",
+    "lr_schedule=warmup lr_schedule.warmup_steps=-5": r"lr_schedule\.warmup_steps=-5 must be",
+    "lr_schedule=one_cycle lr_schedule.warmup_fraction=1": r"lr_schedule\.warmup_fraction=1 must be",
+    "lr_schedule=cosine lr_schedule.final_fraction=2": r"lr_schedule\.final_fraction=2 must be in \[0, 1\]",
+    "schedule=jsd schedule.num_timesteps=1": r"schedule",
+    "weighting=min_snr weighting.gamma=-1": r"weighting\.gamma=-1 must be",
+    "callbacks.checkpoints.keep=-1": r"callbacks\.checkpoints.*keep=-1 must be",
+    "callbacks.samples.n=0": r"callbacks\.samples: every_n_steps and n must be at least 1",
+    "trainer.max_time=soon": r"trainer\.max_time",
+    "data=folder data.path=/nope/图片": r"data\.path=/nope/图片: there is no such folder",
+    "data=folder data.path=~nobody-has-this-name/x": r"data\.path=.*~nobody-has-this-name/x: there is no",
     "callbacks.samples.every_n_steps=0": r"callbacks\.samples: every_n_steps",
     "callbacks.x._target_=lightning.pytorch.callbacks.timer.os.getcwd": r"cannot be imported",
     "callbacks.x._target_=lightning.pytorch.callbacks.timer.timedelta": r"is no public class or function",
@@ -71,9 +175,14 @@ HEAVY = {
 }
 
 
-def mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
-    """What the program says when it refuses these arguments; run in this process, which spares a start."""
-    code = run_here(monkeypatch, "train", *arguments)
+def mistakes(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    prepare: Callable[..., Any] | None = None,
+) -> str:
+    """What the program says when it refuses these arguments."""
+    code = run_here(monkeypatch, "train", *arguments, prepare=prepare)
     said = capsys.readouterr().err
     assert code == 2, said
     assert said.count("error: ") == 1
@@ -86,6 +195,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to stand in, with an experiment that has a misspelt key in reach."""
     (tmp_path / "own/experiment").mkdir(parents=True)
     (tmp_path / "own/experiment/misspelt.yaml").write_text("# @package _global_\nema:\n  decai: 0.9\n")
+    (tmp_path / "own/experiment/lost.yaml").write_text(
+        "# @package _global_\ncallbacks:\n  sampels:\n    n: 3\n"
+    )
     (tmp_path / "own/experiment/broken.yaml").write_text("# @package _global_\n{[}\n")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -96,7 +208,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_composing_can_tell(
     arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    said = mistakes(monkeypatch, capsys, ["--config-dir", "own", *arguments.split()])
+    said = mistakes(monkeypatch, capsys, ["--config-dir", "own", *arguments.split()], accepted)
     assert re.search(FAST[arguments], said), said
     assert not (place / "logs").exists()
 
@@ -110,13 +222,32 @@ def test_what_building_can_tell(
     assert not (place / "logs").exists()
 
 
+SWEEPS = {
+    "-m schedule=linear,cosin": r"schedule=cosin: there is no such option",
+    "-m schedule=linear,cosine trainer.device=1,2": r"did you mean trainer\.devices\?",
+    "-m trainer.devices=1,3,2": r"trainer\.devices=3: does not divide data\.batch_size=64.*=63 or 66",
+    "-m trainer.devices=[0,1],[0,1,2]": r"trainer\.devices=\[0, 1, 2\]: does not divide data\.batch_size=64",
+    "-m data.batch_size=64,65 trainer.devices=2": r"trainer\.devices=2: does not divide data\.batch_size=65",
+    "-m data.batch_size=10,7 trainer.accumulate_grad_batches=5": (
+        r"trainer\.accumulate_grad_batches=5: does not divide data\.batch_size=7"
+    ),
+    "-m seed=1,x": r"seed=x: must be int",
+    "-m optimizer.lr=1e-3,nan": r"optimizer\.lr=nan: must be a finite number",
+    "-m optimizer.lr=interval(1,2)": r"optimizer\.lr=interval\(1,2\): an interval needs a sweeper",
+    "-m schedule=null,linear": r"schedule=null,linear: a sweep cannot leave schedule out",
+    "-m data=folder data.image_size=8,16": r"data\.path is missing",
+    "-m preflight=true": r"preflight=true: looks at one run; leave -m out",
+    "-m hydra/launcher=jolib seed=1,2": r"hydra/launcher=jolib: there is no such option; did you mean joblib",
+}
+"""Told before the first job, whichever job it is about."""
+
+
+@pytest.mark.parametrize("arguments", SWEEPS)
 def test_a_sweep_is_checked_before_its_first_job(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    said = mistakes(monkeypatch, capsys, ["-m", "schedule=linear,cosin"])
-    assert "schedule=cosin: there is no such option" in said
-    said = mistakes(monkeypatch, capsys, ["-m", "schedule=linear,cosine", "trainer.device=1,2"])
-    assert "did you mean trainer.devices?" in said
+    said = mistakes(monkeypatch, capsys, arguments.split(), accepted)
+    assert re.search(SWEEPS[arguments], said), said
     assert not (place / "logs").exists()
 
 
@@ -160,22 +291,38 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(
     assert (smoke_run / "run.json").exists()
 
 
-@pytest.mark.parametrize("arguments", list(FAST)[:6])
+QUICK = (
+    "schedule=cosin",
+    "trainer.device=4",
+    "trainer.max_steps=many",
+    "sampler=ddim sampler.eta=much",
+    "--experiment=smoke",
+    "schedule=null",
+    "-m schedule=linear,cosin",
+    "-m trainer.devices=1,3,2",
+)
+"""A mistake of each kind: an option, a key, a type of the trainer's and of a constructor's, dashes, a group
+set to null, a bad value of a sweep, a batch that a later job cannot share.
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("arguments", QUICK)
 def test_what_composing_can_tell_is_told_without_torch(arguments: str, place: Path):
     """As typed: another process, exit code 2, no directory, and nothing heavy was imported on the way."""
-    script = ROOT / "train.py"
-    command = [sys.executable, "-X", "importtime", str(script), "--config-dir", "own", arguments]
+    command = [sys.executable, "-X", "importtime", str(ROOT / "train.py"), *arguments.split()]
     process = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60)
     assert process.returncode == 2
     message = [line for line in process.stderr.splitlines() if not line.startswith("import time:")]
     assert len(message) == 1, message
-    assert re.search(FAST[arguments], message[0])
+    assert re.search({**FAST, **SWEEPS}[arguments], message[0])
     assert process.stdout == ""
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "|" in line}
     assert not {"torch", "lightning", "wandb", "sklearn", "numpy"} & imported
     assert not (place / "logs").exists()
 
 
+@pytest.mark.e2e
 def test_a_traceback_is_shown_on_demand(place: Path):
     script = ROOT / "train.py"
     process = subprocess.run(

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import composed
 
-from ddpm.app.continuing import Resume
-from ddpm.app.continuing import resume as resumed
+from ddpm.app.continuing import Resume, resume
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV
 
-DATA = {"fingerprint": "of the images"}
+DATA = {"fingerprint": "of the pictures"}
 
 
 def checkpoint_of(directory: Path, config: dict[str, Any], step: int) -> Path:
@@ -27,9 +27,9 @@ def checkpoint_of(directory: Path, config: dict[str, Any], step: int) -> Path:
 def test_a_run_continues_with_its_own_configuration(tmp_path: Path):
     config = composed("train")
     run = checkpoint_of(tmp_path / "run", config, 100)
-    resume = resumed({**config, "ckpt": str(run)}, DATA)
-    assert resume.step == 100
-    assert resume.run == run
+    found = resume({**config, "ckpt": str(run)}, DATA)
+    assert found.step == 100
+    assert found.run == run
 
 
 def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
@@ -38,12 +38,9 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
     run = checkpoint_of(tmp_path / "run", config, total)
     longer = {**config, "ckpt": str(run), "trainer": {**config["trainer"], "max_steps": total + 1}}
     with pytest.raises(
-        UsageError,
-        match=f"learning rate of this run falls to 0 at step {total}; .*lr_schedule=constant",
+        UsageError, match=f"falls to 0 at step {total}.*lr_schedule=constant"
     ):
-        resumed(longer, DATA)
-    on = composed("train", "lr_schedule=constant", f"trainer.max_steps={total + 1}")
-    assert resumed({**on, "ckpt": str(run)}, DATA).step == total
+        resume(longer, DATA)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +56,123 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
 def test_another_run_is_refused_by_name(override: str, named: str, tmp_path: Path):
     run = checkpoint_of(tmp_path / "run", composed("train"), 100)
     with pytest.raises(UsageError, match=f"belongs to another run: {named} is .* here and .* checkpoint"):
-        resumed({**composed("train", override), "ckpt": str(run)}, DATA)
+        resume({**composed("train", override), "ckpt": str(run)}, DATA)
 
 
-def test_where_the_images_lie_may_differ_but_not_what_they_are(tmp_path: Path):
+def test_where_the_pictures_lie_may_differ_but_not_what_they_are(tmp_path: Path):
     run = checkpoint_of(tmp_path / "run", composed("train", "data.num_workers=0"), 100)
     config = {**composed("train", "data.num_workers=2"), "ckpt": str(run)}
-    assert resumed(config, DATA).step == 100
+    assert resume(config, DATA).step == 100
     with pytest.raises(UsageError, match="the images are not those that it was trained on"):
-        resumed(config, {"fingerprint": "of others"})
+        resume(config, {"fingerprint": "of others"})
+
+
+def left(directory: Path, *words: str, **config: Any) -> Path:
+    """A run directory with a configuration and a checkpoint at step 10."""
+    own = {**composed("train", "experiment=smoke", *words), **config}
+    checkpoint_of(directory, own, 10)
+    (directory / "config.yaml").write_text(yaml.safe_dump(own))
+    return directory
+
+
+@pytest.mark.parametrize("long_form", [False, True])
+def test_what_is_typed_beside_ckpt_changes_the_runs_own_configuration(long_form: bool, tmp_path: Path):
+    run = left(tmp_path / "run", "schedule=cosine", "tags=[mine]", "callbacks.samples.n=9")
+    words = [f"ckpt={run}"] + ["--config-dir", str(run), "--config-name", "config"] * long_form
+    own = composed("train", *words)
+    assert own == {**composed("train", "experiment=smoke", "schedule=cosine", "tags=[mine]",
+                              "callbacks.samples.n=9"), "ckpt": str(run)}  # fmt: skip
+
+    def differing(*typed: str) -> set[str]:
+        config = composed("train", *words, *typed)
+        assert resume(config, DATA).step == 10
+        return {key for key in own if config[key] != own[key]}
+
+    assert differing() == set()
+    assert differing("logger=none") == {"logger"}
+    assert differing("strategy=ddp") == {"strategy"}
+    assert differing("sampler=ddim", "sampler.num_steps=3") == {"sampler"}
+    assert differing("trainer.max_steps=2000", "trainer.devices=2") == {"trainer"}
+    assert differing("lr_schedule=cosine", "lr_schedule.warmup_steps=3") == {"lr_schedule"}
+    assert differing("callbacks=[default,best]", "tags=null") == {"callbacks", "tags"}
+    config = composed("train", *words, "lr_schedule=one_cycle", "trainer.max_steps=77")
+    assert config["lr_schedule"]["total_steps"] == 77, "interpolations meet the run's own values"
+    assert composed("train", *words, "trainer.max_steps=77")["trainer"]["val_check_interval"] == 10
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("model.channels=24", "model.channels is 24 here and 16"),
+        ("schedule=cosine", r"schedule\._target_ is .*cosine"),
+        ("ema.decay=0.5", "ema.decay is 0.5 here"),
+        ("data.batch_size=32", "data.batch_size is 32 here and 64"),
+        ("optimizer=sgd", "optimizer._target_ is .*SGD"),
+        ("seed=3", "seed is 3 here and 0"),
+        ("trainer.overfit_batches=1", "trainer.overfit_batches is 1 here"),
+    ],
+)
+def test_what_may_not_change_is_refused_by_name(typed: str, named: str, tmp_path: Path):
+    run = left(tmp_path / "run")
+    config = composed("train", f"ckpt={run}", typed, "trainer.max_steps=30")
+    with pytest.raises(UsageError, match=f"belongs to another run: {named}.*init="):
+        resume(config, DATA)
+
+
+def test_with_an_experiment_beside_it_the_configuration_is_what_is_typed(tmp_path: Path):
+    run = left(tmp_path / "run", "schedule=cosine")
+    config = composed("train", f"ckpt={run}", "experiment=smoke", "trainer.max_steps=30")
+    assert config["schedule"]["_target_"].endswith("linear")
+    with pytest.raises(UsageError, match=r"schedule\._target_ is .*linear.* here and .*cosine"):
+        resume(config, DATA)
+    config = composed("train", f"ckpt={run}", "experiment=smoke", "schedule=cosine", "trainer.max_steps=30")
+    assert resume(config, DATA).step == 10
+
+
+def test_a_checkpoint_file_belongs_to_its_run(tmp_path: Path):
+    run = left(tmp_path / "图 1" / "run", "schedule=cosine")
+    for path in (run, run / "checkpoints", run / "checkpoints" / LAST):
+        assert composed("train", f"ckpt={path}")["schedule"]["_target_"].endswith("cosine")
+
+
+def test_a_finished_one_cycle_run_goes_on_with_another_schedule(tmp_path: Path):
+    run = left(tmp_path / "run", "lr_schedule=one_cycle", "trainer.max_steps=10")
+    with pytest.raises(UsageError, match=r"at step 10 already.*trainer\.max_steps=20 lr_schedule=constant"):
+        resume(composed("train", f"ckpt={run}"), DATA)
+    with pytest.raises(UsageError, match=r"falls to 0 at step 10.*lr_schedule=constant"):
+        resume(composed("train", f"ckpt={run}", "trainer.max_steps=20"), DATA)
+    config = composed("train", f"ckpt={run}", "trainer.max_steps=20", "lr_schedule=constant")
+    assert resume(config, DATA).step == 10
+
+
+def test_what_a_runs_configuration_says_to_hydra_is_never_read(tmp_path: Path):
+    """It may come from a stranger, and Hydra builds what it names."""
+    run = left(tmp_path / "run")
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    for form in ([f"ckpt={run}"], ["--config-dir", str(run), "--config-name", "config"]):
+        values["hydra"] = {
+            "callbacks": {"x": {"_target_": "os.mkdir", "path": str(tmp_path / "made")}},
+            "run": {"dir": "elsewhere"},
+        }
+        values["allow_targets"] = ["os"]
+        (run / "config.yaml").write_text(yaml.safe_dump({**values, "defaults": ["train", "_self_"]}))
+        config = composed("train", *form)
+        assert config["allow_targets"] == []
+        assert "hydra" not in config
+        assert not (tmp_path / "made").exists()
+        values["callbacks"]["evil"] = {"_target_": "os.mkdir", "path": "x"}
+        (run / "config.yaml").write_text(yaml.safe_dump(values))
+        with pytest.raises(UsageError, match=r"callbacks\.evil\._target_=os\.mkdir: is not in an allowed"):
+            composed("train", *form)
+        del values["callbacks"]["evil"]
+
+
+@pytest.mark.parametrize("content", ["a: [", "just words", "a: 1\n", ""])
+def test_a_configuration_that_is_none_is_refused(content: str, tmp_path: Path):
+    run = left(tmp_path / "run")
+    (run / "config.yaml").write_text(content)
+    with pytest.raises(UsageError, match=r"config\.yaml: "):
+        composed("train", f"ckpt={run}")
 
 
 def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path):
@@ -75,8 +180,8 @@ def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (tmp_path / "metrics.csv").write_text("step,train/loss\n10,3.0\n20,2.0\n30,1.0\n")
-    resume = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None)
-    resume.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
+    found = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None)
+    found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
     assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n10,3.0\n20,2.0\n"
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert left == ["step_00000010.ckpt", "step_00000020.ckpt"]
@@ -89,8 +194,8 @@ def test_continuing_elsewhere_leaves_the_first_run_alone(tmp_path: Path):
     for step in (20, 30):
         (first / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (first / "metrics.csv").write_text("step,train/loss\n20,2.0\n30,1.0\n")
-    resume = Resume(first / "checkpoints/step_00000020.ckpt", 20, None)
-    resume.take_over_history(MetricsCSV(second / "metrics.csv"))
+    found = Resume(first / "checkpoints/step_00000020.ckpt", 20, None)
+    found.take_over_history(MetricsCSV(second / "metrics.csv"))
     assert (second / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n"
     assert (first / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n30,1.0\n"
     assert len(list((first / "checkpoints").iterdir())) == 2

@@ -293,7 +293,7 @@ def test_failing_job_is_isolated(root: Path) -> None:
     assert rows[0] == ["job", "what differs", "outcome", "objective", "time", "directory"]
     assert [row[0] for row in rows[1:]] == ["[1/3]", "[2/3]", "[3/3]"]
     assert [row[2] for row in rows[1:]] == ["completed", "exit code 1", "completed"]
-    assert [Path(row[3]).name for row in rows[1:]] == ["0", "1", "2"]
+    assert [Path(row[5]).name for row in rows[1:]] == ["0", "1", "2"]
     # The traceback is the job's own; the sweep adds a line to it.
     assert done.stderr.count("Traceback") == 1
     assert "RuntimeError: x is 4" in done.stderr

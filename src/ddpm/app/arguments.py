@@ -128,12 +128,13 @@ class Arguments:
         return tuple(found)
 
 
-def read(words: Sequence[str], program: str = "train") -> Arguments:
+def read(words: Sequence[str], program: str = "train", config_dir: Path | None = None) -> Arguments:
     """Read the words behind the program's name.
 
     Args:
         words: as the shell hands them over.
         program: whose configuration they are about; says which groups may be empty.
+        config_dir: where options are looked for beside `conf/`, if the words do not say it.
 
     Raises:
         UsageError: for a word that nothing can be made of.
@@ -164,7 +165,7 @@ def read(words: Sequence[str], program: str = "train") -> Arguments:
         raise UsageError(f"--config-path {given.config_path}: options of your own go into --config-dir DIR")
     if given.experimental_rerun is not None:
         raise UsageError("--experimental-rerun: a run is repeated by its config.yaml, see docs/guide.md")
-    directory = None
+    directory = config_dir
     if given.config_dir is not None:
         directory = absolute(given.config_dir)
         if not directory.is_dir():

@@ -271,7 +271,6 @@ def _check_trainer(settings: MutableMapping[str, Any]) -> None:
 
 def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
     """Each entry is an object, or null where one is off."""
-    options = {file.stem for file in (CONF / group).glob("*.yaml")} - {"default", "none", "many"}
     for name, child in node.items():
         key = f"{group}.{name}"
         if key in MOVED:
@@ -280,15 +279,17 @@ def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
             continue
         if isinstance(child, Mapping) and "_target_" in child:
             _check_objects(key, child)
-        elif name in options:
+            continue
+        holding = {
+            file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            for file in sorted((CONF / group).glob("*.yaml"))
+        }
+        if option := next((option for option, entries in holding.items() if name in entries), None):
             raise UsageError(
-                f"{key}: is off; {group}={name} turns it on, {group}=[..., {name}] beside others"
+                f"{key}: is off; {group}={option} turns it on, {group}=[..., {option}] beside others"
             )
-        else:
-            there = [
-                other for other, built in node.items() if isinstance(built, Mapping) and "_target_" in built
-            ]
-            raise UsageError(unknown(key, {*there, *options}))
+        there = {other for other, built in node.items() if isinstance(built, Mapping) and "_target_" in built}
+        raise UsageError(unknown(key, there.union(*holding.values()) - {"defaults"}))
 
 
 def _check_objects(path: str, node: Any) -> None:

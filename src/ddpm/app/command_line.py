@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -52,9 +51,7 @@ def run(prepare: Prepare, program: str) -> NoReturn:
             _hand_to_hydra(_nothing, arguments, program)
             sys.exit(0)
         found, multirun = checked(arguments, program)
-        sys.exit(
-            _sweep(arguments, program, command, found[0]) if multirun else _once(prepare, found[0], arguments)
-        )
+        sys.exit(_sweep(arguments, program, command) if multirun else _once(prepare, found[0], arguments))
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -85,7 +82,8 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         raise UsageError(
             "-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs"
         )
-    found = [composed(arguments, program, job) for job in _jobs(arguments, first, swept)]
+    arguments = _with_params(arguments, program, first)
+    found = [composed(arguments, program, job) for job in _jobs(arguments, first)]
     if any(job.values.get("preflight") for job in found):
         raise UsageError("preflight=true: looks at one run; leave -m out")
     for job in found:
@@ -93,19 +91,30 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
     return found, True
 
 
-def _jobs(arguments: Arguments, first: Composed, swept: list[Override]) -> list[tuple[str, ...]]:
+def _with_params(arguments: Arguments, program: str, first: Composed) -> Arguments:
+    """The command line with what a yaml says under `hydra.sweeper.params`, where Hydra's own sweeper would
+    run through it: read as if typed, and overruled by what is.
+    """
+    params = OmegaConf.to_container(first.hydra.hydra.sweeper.get("params") or OmegaConf.create({}))
+    assert isinstance(params, dict)
+    if not params or not _is_basic(first):
+        return arguments
+    typed = {override.key_or_group for override in arguments.parsed}
+    given = [f"{key}={value}" for key, value in params.items() if str(key).lstrip("+~") not in typed]
+    read = words.read(["-m", *given], program, arguments.config_dir)
+    overrides = (*read.overrides, *arguments.overrides, "hydra.sweeper.params=null")
+    return replace(arguments, overrides=overrides, multirun=True)
+
+
+def _jobs(arguments: Arguments, first: Composed) -> list[tuple[str, ...]]:
     """The overrides of each job, where Hydra's own sweeper chooses them; what another one will choose is
     checked when it has chosen.
     """
-    sweeper = first.hydra.hydra.sweeper
-    if not str(sweeper.get("_target_", "")).endswith(".BasicSweeper"):
-        return [arguments.first_of_each]
-    params = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create({}))
-    assert isinstance(params, dict)
-    given = tuple(f"{key!s}={value}" for key, value in params.items())
-    typed = {override.get_key_element() for override in swept}
-    given = tuple(text for text in given if text.partition("=")[0] not in typed)
-    return replace(arguments, overrides=(*given, *arguments.overrides)).jobs()
+    return arguments.jobs() if _is_basic(first) else [arguments.first_of_each]
+
+
+def _is_basic(first: Composed) -> bool:
+    return str(first.hydra.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
 
 
 def _check_shares(config: dict[str, Any]) -> None:
@@ -144,8 +153,10 @@ def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: st
         sys.argv = typed
 
 
-def _sweep(arguments: Arguments, program: str, command: list[str], first: Composed) -> int:
+def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
     """Run a sweep by Hydra's sweeper and launcher, in a directory that no other sweep has."""
+    first = composed(arguments, program, arguments.first_of_each)
+    arguments = _with_params(arguments, program, first)
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
     directory = None
     if not named:

@@ -234,6 +234,23 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.limit_train_batches": _batches,
     "trainer.limit_val_batches": _batches,
     "trainer.profiler": _one_of(None, "simple", "advanced", "pytorch"),
+    "schedule.num_timesteps": _at_least(1),
+    "schedule.max_beta": _between(0, 1),
+    **{
+        f"model.{name}": _at_least(1)
+        for name in (
+            "channels",
+            "blocks",
+            "channels_per_head",
+            "norm_groups",
+            "patch_size",
+            "width",
+            "depth",
+            "heads",
+        )
+    },
+    "model.mlp_ratio": lambda value: None if value > 0 else "must be above 0",
+    "model.norm_eps": _at_least(0),
     "precision": _one_of(*PRECISIONS),
     "seed": _at_least(0),
     "n": _at_least(1),
