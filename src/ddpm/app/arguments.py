@@ -8,6 +8,7 @@ our own check, which knows the nearest one; so every key is let in, with or with
 import os
 import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -15,9 +16,16 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser  # there is no public parser of Hydra's own flags
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    OverrideType,
+    Quote,
+    QuotedString,
+)
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
@@ -80,20 +88,44 @@ class Arguments:
     def allowed(self) -> list[str]:
         """The packages that the command line, and no yaml, admits for a `_target_`."""
         value = self.value("allow_targets")
-        packages = OmegaConf.to_container(OmegaConf.create({"value": value}))
-        assert isinstance(packages, dict)
-        found = packages["value"]
-        return [found] if isinstance(found, str) else list(found or ())
+        packages = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+        names = [str(package) for package in packages]
+        if (value is not None and not isinstance(value, str | list)) or not all(map(_is_package, names)):
+            raise UsageError(f"allow_targets={value}: must be a list of packages, [PACKAGE,...]")
+        return names
 
     def jobs(self) -> list[tuple[str, ...]]:
         """The overrides of each job of a sweep, in the order in which Hydra's own sweeper runs them."""
         choices = [
-            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-            if override.is_sweep_override()
-            else [text]
+            self._choices(override) if override.is_sweep_override() else [text]
             for text, override in zip(self.overrides, self.parsed, strict=True)
         ]
         return list(product(*choices))
+
+    def _choices(self, override: Override) -> list[str]:
+        """The overrides that a sweep over one key or group runs through."""
+        key, value = override.get_key_element(), override.value()
+        if isinstance(value, Glob):
+            return [f"{key}={name}" for name in value.filter(self.options(override.key_or_group))]
+        if isinstance(value, IntervalSweep):
+            raise UsageError(
+                f"{shown([override.input_line or ''])}: an interval needs a sweeper that searches it, as "
+                "hydra/sweeper=optuna does; values to run through are written 1,2,3"
+            )
+        return [f"{key}={text}" for text in override.sweep_string_iterator()]
+
+    @property
+    def first_of_each(self) -> tuple[str, ...]:
+        """The overrides with the first value of each sweep."""
+        found = []
+        for text, override in zip(self.overrides, self.parsed, strict=True):
+            if not override.is_sweep_override():
+                found.append(text)
+            elif isinstance(interval := override.value(), IntervalSweep):
+                found.append(f"{override.get_key_element()}={interval.start}")
+            else:
+                found += self._choices(override)[:1]
+        return tuple(found)
 
 
 def read(words: Sequence[str], program: str = "train") -> Arguments:
@@ -109,10 +141,13 @@ def read(words: Sequence[str], program: str = "train") -> Arguments:
     parser = get_args_parser()
     known = {option for action in parser._actions for option in action.option_strings}
     for word in words:
-        name = word.split("=")[0]
-        if word.startswith("--") and name not in known:
+        if word.startswith("-") and word.split("=")[0] not in known:
             raise UsageError(_without_dashes(word))
-    given = parser.parse_intermixed_args(list(words))
+    parser.exit_on_error = False
+    try:
+        given = parser.parse_intermixed_args(list(words))
+    except ArgumentError as error:
+        raise UsageError(f"{error.argument_name or ''} {error.message}; see --help".strip()) from error
     flags = {
         "--config-dir": given.config_dir,
         "--config-name": given.config_name,
@@ -131,7 +166,7 @@ def read(words: Sequence[str], program: str = "train") -> Arguments:
         raise UsageError("--experimental-rerun: a run is repeated by its config.yaml, see docs/guide.md")
     directory = None
     if given.config_dir is not None:
-        directory = Path(given.config_dir).expanduser().absolute()
+        directory = absolute(given.config_dir)
         if not directory.is_dir():
             raise UsageError(f"--config-dir {given.config_dir}: there is no such directory")
         flags["--config-dir"] = str(directory)
@@ -167,12 +202,16 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     """
     key, equals, value = text.partition("=")
     bare = key.lstrip("+")
-    if not equals and not text.startswith("~"):
+    if not bare or (not equals and not text.startswith("~")):
         raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
+    if bare in PATHS and not value:
+        raise UsageError(f"{text}: names no path; give one, or leave the key out")
     readable = text if not equals else f"{key}={as_typed(bare, value, sweeps=arguments.multirun)}"
     override = parse(readable)
     if override is None:
         raise UsageError(f"{text}: cannot be read as KEY=VALUE; quote what is not plain")
+    if override.type == OverrideType.DEL and arguments.group(override.key_or_group):
+        return _left_out(override.key_or_group, arguments, program)
     if (
         override.type == OverrideType.DEL
         or override.package is not None
@@ -181,18 +220,46 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
         return readable
     if not arguments.group(bare):
         return f"++{bare}={readable.partition('=')[2]}"
-    if override.is_sweep_override() or isinstance(override.value(), str | list):
-        return readable
-    there = ", ".join(arguments.options(bare))
-    if override.value() is not None:
+    if override.is_sweep_override():
+        return _swept_group(bare, readable, override, arguments)
+    value_of = override.value()
+    one = program in PROGRAMS and bare in PROGRAMS[program].objects
+    if isinstance(value_of, list) and one:
+        raise UsageError(f"{text}: takes one option; several are a sweep, {bare}=A,B with -m")
+    chosen = value_of if isinstance(value_of, list) else [value_of]
+    if value_of is None:
+        return _left_out(bare, arguments, program)
+    if not all(isinstance(option, str) for option in chosen):
+        there = ", ".join(arguments.options(bare))
         hint = "; the number of steps is schedule.num_timesteps" if bare == "timesteps" else ""
         raise UsageError(f"{text}: there is no such option; there are {there}{hint}")
-    if bare in WHOLE or (program in PROGRAMS and bare in PROGRAMS[program].optional):
-        # null already, unless an option is typed
-        return f"{bare}=none" if "none" in arguments.options(bare) else None
-    if "none" in arguments.options(bare):
-        return f"{bare}=none"
-    raise UsageError(f"{bare}: cannot be left out; choose one of {bare}=OPTION")
+    return readable
+
+
+def _left_out(group: str, arguments: Arguments, program: str) -> str | None:
+    """The override that leaves a group empty; None where it is without a word."""
+    if "none" in arguments.options(group):
+        return f"{group}=none"
+    if group in WHOLE or (program in PROGRAMS and group in PROGRAMS[program].optional):
+        return None  # null already, unless an option is typed
+    raise UsageError(f"{group}: cannot be left out; choose one of {group}=OPTION")
+
+
+def _swept_group(group: str, readable: str, override: Override, arguments: Arguments) -> str:
+    """A sweep over a group's options, null among them read as none."""
+    value = override.value()
+    if not isinstance(value, ChoiceSweep) or None not in value.list:
+        return readable
+    if "none" not in arguments.options(group):
+        raise UsageError(
+            f"{shown([readable])}: a sweep cannot leave {group} out; use an option that changes nothing"
+        )
+    names = ["none" if name is None else str(name) for name in value.list]
+    return f"{group}={','.join(names)}"
+
+
+def _is_package(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
 
 
 def as_typed(key: str, value: str, *, sweeps: bool = False) -> str:
@@ -234,6 +301,11 @@ def parse(text: str) -> Override | None:
         return OverridesParser.create().parse_override(text)
     except HydraException:
         return None
+
+
+def absolute(path: str) -> Path:
+    """A path as a shell means it: `~` and the home of a user that there is, and all else as it is called."""
+    return Path(os.path.expanduser(path)).absolute()
 
 
 def shown(overrides: Sequence[str]) -> str:

@@ -238,14 +238,21 @@ def _unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str
 
 
 def _settable(config: Mapping[str, Any]) -> Iterator[str]:
-    """The keys one or two levels down, also those that only our constructors know."""
+    """The keys of what the groups build, also those that only our constructors know."""
     for group, node in config.items():
         if not isinstance(node, Mapping):
             continue
-        yield from (f"{group}.{name}" for name in node if name not in targets.NODE_KEYS)
-        if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):
-            taken = targets.parameters(group, node["_target_"]).names
-            yield from (f"{group}.{name}" for name in taken if name not in _provided(group, taken))
+        yield from _settable_in(group, node)
+        for name, child in node.items():
+            if "_target_" not in node and isinstance(child, Mapping):  # of a mapping of objects
+                yield from _settable_in(f"{group}.{name}", child)
+
+
+def _settable_in(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{path}.{name}" for name in node if name not in targets.NODE_KEYS)
+    if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):
+        taken = targets.parameters(path, node["_target_"]).names
+        yield from (f"{path}.{name}" for name in taken if name not in _provided(path, taken))
 
 
 def _options(group: str) -> list[str]:
@@ -293,6 +300,10 @@ def _check_objects(path: str, node: Any) -> None:
         return
     if "_target_" in node and targets.is_ours(node["_target_"]):
         _check_arguments(path, node)
+    elif str(node.get("_target_")).startswith("torch."):
+        for name in node:
+            if f"{path}.{name}" in MOVED:  # at once, where the import would take seconds
+                raise UsageError(unknown(f"{path}.{name}", ()))
     for name, child in node.items():
         _check_objects(f"{path}.{name}", child)
 

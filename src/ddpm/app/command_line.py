@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from ddpm.app import arguments as words
 from ddpm.app import check, jobs, run_directory
-from ddpm.app.arguments import Arguments, quoted
+from ddpm.app.arguments import Arguments, absolute, quoted
 from ddpm.app.compose import Composed, claimed, composed, told_in_one_message
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
@@ -52,7 +52,9 @@ def run(prepare: Prepare, program: str) -> NoReturn:
             _hand_to_hydra(_nothing, arguments, program)
             sys.exit(0)
         found, multirun = checked(arguments, program)
-        sys.exit(_sweep(arguments, program, command) if multirun else _once(prepare, found[0], arguments))
+        sys.exit(
+            _sweep(arguments, program, command, found[0]) if multirun else _once(prepare, found[0], arguments)
+        )
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -70,10 +72,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
     if not CONF.is_dir():
         raise UsageError(f"{CONF}: the configuration groups are not there; install the package anew")
     swept = [override for override in arguments.parsed if override.is_sweep_override()]
-    plain = tuple(
-        text for text, o in zip(arguments.overrides, arguments.parsed, strict=True) if o not in swept
-    )
-    first = composed(arguments, program, arguments.overrides if not swept else plain)
+    first = composed(arguments, program, arguments.first_of_each)
     multirun = arguments.multirun or first.hydra.hydra.mode == RunMode.MULTIRUN
     if not multirun:
         if swept:
@@ -86,7 +85,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         raise UsageError(
             "-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs"
         )
-    found = [composed(arguments, program, job) for job in _jobs(arguments, first, swept, plain)]
+    found = [composed(arguments, program, job) for job in _jobs(arguments, first, swept)]
     if any(job.values.get("preflight") for job in found):
         raise UsageError("preflight=true: looks at one run; leave -m out")
     for job in found:
@@ -94,15 +93,13 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
     return found, True
 
 
-def _jobs(
-    arguments: Arguments, first: Composed, swept: list[Override], plain: tuple[str, ...]
-) -> list[tuple[str, ...]]:
+def _jobs(arguments: Arguments, first: Composed, swept: list[Override]) -> list[tuple[str, ...]]:
     """The overrides of each job, where Hydra's own sweeper chooses them; what another one will choose is
     checked when it has chosen.
     """
     sweeper = first.hydra.hydra.sweeper
     if not str(sweeper.get("_target_", "")).endswith(".BasicSweeper"):
-        return [plain]
+        return [arguments.first_of_each]
     params = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(params, dict)
     given = tuple(f"{key!s}={value}" for key, value in params.items())
@@ -116,14 +113,16 @@ def _check_shares(config: dict[str, Any]) -> None:
     trainer, data = config.get("trainer") or {}, config.get("data") or {}
     devices, batch = trainer.get("devices"), data.get("batch_size")
     devices = len(devices) if isinstance(devices, list) else devices
-    if isinstance(devices, bool) or not isinstance(devices, int) or devices < 1 or not isinstance(batch, int):
-        return
-    parts = devices * trainer.get("num_nodes", 1) * trainer.get("accumulate_grad_batches", 1)
-    if batch % parts:
+    known = isinstance(devices, int) and devices > 0
+    accumulated = trainer.get("accumulate_grad_batches", 1)
+    parts = (devices if known else 1) * trainer.get("num_nodes", 1) * accumulated
+    if isinstance(batch, int) and batch > 0 and batch % parts:
         below = batch // parts * parts
         nearest = " or ".join(str(size) for size in (below, below + parts) if size)
+        among = f"trainer.devices={trainer['devices']}" if known else ""
+        shared = f"trainer.accumulate_grad_batches={accumulated}" if accumulated > 1 else ""
         raise UsageError(
-            f"trainer.devices={trainer['devices']}: does not divide data.batch_size={batch}, the global "
+            f"{' '.join(filter(None, (among, shared)))}: does not divide data.batch_size={batch}, the global "
             f"batch; use data.batch_size={nearest}"
         )
 
@@ -145,13 +144,12 @@ def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: st
         sys.argv = typed
 
 
-def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
+def _sweep(arguments: Arguments, program: str, command: list[str], first: Composed) -> int:
     """Run a sweep by Hydra's sweeper and launcher, in a directory that no other sweep has."""
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
     directory = None
     if not named:
-        hydra_config = composed(arguments, program, _without_sweeps(arguments)).hydra.hydra
-        directory = run_directory.claim(Path(hydra_config.sweep.dir).absolute())
+        directory = run_directory.claim(absolute(first.hydra.hydra.sweep.dir))
         overrides = (*arguments.overrides, f"hydra.sweep.dir={quoted(str(directory))}")
         arguments = replace(arguments, overrides=overrides)
     configuration = [flag for flag in arguments.flags if flag.startswith("--config-")]
@@ -162,11 +160,6 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
             with suppress(OSError):
                 directory.rmdir()  # where nothing was started
     return 0
-
-
-def _without_sweeps(arguments: Arguments) -> tuple[str, ...]:
-    pairs = zip(arguments.overrides, arguments.parsed, strict=True)
-    return tuple(text for text, override in pairs if not override.is_sweep_override())
 
 
 def _once(prepare: Prepare, job: Composed, arguments: Arguments) -> int:
@@ -210,7 +203,7 @@ def _place(job: Composed, typed: tuple[str, ...]) -> Place:
         if not isinstance(config.run.dir, str):
             raise UsageError("hydra.run.dir: must be the path of a directory")
         label = os.environ.get(jobs.LABEL) or None
-        directory = Path(config.run.dir).expanduser().absolute()
+        directory = absolute(config.run.dir)
         typed_directory = any(
             text.lstrip("+").startswith("hydra.run.dir=") for text in config.overrides.hydra
         )

@@ -5,6 +5,7 @@ torch, and nothing is built or written.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import migration
 from ddpm.app import check, run_directory
-from ddpm.app.arguments import WHOLE, Arguments, quoted
+from ddpm.app.arguments import WHOLE, Arguments, absolute, quoted, shown
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 
@@ -53,6 +54,8 @@ def told_in_one_message(places: Sequence[Path] = (CONF,)) -> Iterator[None]:
     except MissingConfigException as error:
         raise UsageError(_missing_option(error, places)) from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        if group := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
+            raise UsageError(f"{group[1]}: there is no such group here; see --help") from error
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, UsageError):  # raised within a resolver
@@ -86,7 +89,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere
-        data["path"] = str(Path(data["path"]).expanduser().absolute())
+        data["path"] = str(absolute(data["path"]))
     return Composed(values, config, origin)
 
 
@@ -103,16 +106,31 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
         overrides = [f"hydra.searchpath=[{listed}]", *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
-        return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
+        try:
+            return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
+        except (AttributeError, AssertionError, TypeError) as error:  # Hydra's word for a strange override
+            said = _first_lines(error)
+            raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with the recipe for pictures where a data option of one's own brings none."""
-    chosen = [text.partition("=")[2] for text in overrides if text.startswith("data=")]
-    recipe = any(text.lstrip("+").startswith("recipe=") for text in overrides)
-    if not chosen or recipe or not arguments.group("recipe") or chosen[-1] in arguments.options("recipe"):
+    """The overrides, with the recipe for pictures where a data option of one's own brings none.
+
+    Hydra leaves out a recipe that there is not, since it is optional: a sweep may run through such options.
+
+    Raises:
+        UsageError: for a recipe that was typed and is not there.
+    """
+    data, recipe = (
+        next((text.partition("=")[2] for text in reversed(overrides) if text.startswith(f"{group}=")), None)
+        for group in ("data", "recipe")
+    )
+    recipes = arguments.options("recipe")
+    if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
+        raise UsageError(_no_such_option("recipe", recipe, recipes))
+    if data is None or recipe is not None or not recipes or data in recipes:
         return list(overrides)
-    return [*overrides, "recipe=pictures"] if chosen[-1] in arguments.options("data") else list(overrides)
+    return [*overrides, "recipe=pictures"] if data in arguments.options("data") else list(overrides)
 
 
 def _typed(overrides: Sequence[str]) -> list[str]:
@@ -149,7 +167,7 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
     whole = any(override.key_or_group in WHOLE and override.value() for override in arguments.parsed)
     if not isinstance(ckpt, str) or whole or arguments.config_name is not None:
         return None
-    path = Path(ckpt).expanduser().absolute()
+    path = absolute(ckpt)
     directories = (path, path.parent, path.parent.parent)
     return next((place / OWN for place in directories if (place / OWN).is_file()), None)
 
@@ -217,8 +235,10 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     options = sorted(
         error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
     )
-    if not group or not options:
-        return _first_lines(error)
+    return _no_such_option(group, option, options) if group and options else _first_lines(error)
+
+
+def _no_such_option(group: str, option: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"

@@ -85,7 +85,7 @@ def enter(directory: Path, config: Mapping[str, Any], *, named: bool) -> Path:
         return directory
     if not named and not shared:
         return claim(directory)
-    ckpt = Path(config.get("ckpt") or "/").expanduser().absolute()
+    ckpt = Path(os.path.expanduser(config.get("ckpt") or "/")).absolute()
     for left in ("run.json", "samples.npz"):
         if (directory / left).exists() and (left != "run.json" or directory not in (ckpt, *ckpt.parents)):
             hint = f", or continue that run with ckpt={directory}" if left == "run.json" else ""

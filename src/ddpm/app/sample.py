@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def _picture(config: dict[str, Any], key: str, run: Run) -> Tensor:
 
 def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -> Tensor:
     """A picture: uint8 [C, H, W]."""
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise UsageError(f"{key}={path}: there is no such file")
     decoded = decode_or_reason(file, size, channels)

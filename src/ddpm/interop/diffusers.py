@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     if network.num_classes is not None:
         unet["id2label"] = dict(enumerate(data["classes"] or []))
 
-    out_dir = Path(out_dir).expanduser()
+    out_dir = Path(os.path.expanduser(out_dir))
     _claim(out_dir)
     origin = {"_diffusers_version": WRITTEN_FOR}
     parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
@@ -140,7 +141,7 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
         ValueError: where there is no pipeline, the directory is in use, or we cannot express its network, its
             schedule, its prediction type or its variance.
     """
-    pipeline_dir, run_dir = (Path(path).expanduser().absolute() for path in (pipeline_dir, run_dir))
+    pipeline_dir, run_dir = (Path(os.path.expanduser(path)).absolute() for path in (pipeline_dir, run_dir))
     _check_index(pipeline_dir)
     unet = {**DEFAULTS, **_read_json(_folder(pipeline_dir, "unet") / "config.json")}
     names = unet.pop("id2label", None)

@@ -99,7 +99,7 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
     Raises:
         CheckpointError: where there is none that can be read.
     """
-    path = path.expanduser().absolute()
+    path = Path(os.path.expanduser(path)).absolute()
     if path.is_file():
         return path, load(path, key)
     if not path.is_dir():

@@ -1,5 +1,6 @@
 """Which shards there are: counted once, then read from any row on, one row after the other."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,7 +92,7 @@ def find_shards(
     Raises:
         ValueError: where there are no shards, one is damaged, or holds no images or no label.
     """
-    url = str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
+    url = str(path) if "://" in str(path) else str(Path(os.path.expanduser(path)).absolute())
     try:
         filesystem = _filesystem(url)
         root = filesystem._strip_protocol(url)
