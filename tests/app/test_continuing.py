@@ -37,9 +37,7 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
     total = config["lr_schedule"]["total_steps"]
     run = checkpoint_of(tmp_path / "run", config, total)
     longer = {**config, "ckpt": str(run), "trainer": {**config["trainer"], "max_steps": total + 1}}
-    with pytest.raises(
-        UsageError, match=f"falls to 0 at step {total}.*lr_schedule=constant"
-    ):
+    with pytest.raises(UsageError, match=f"falls to 0 at step {total}.*lr_schedule=constant"):
         resume(longer, DATA)
 
 
