@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -94,6 +95,20 @@ def run_here(
 def accepted(config: dict[str, Any], place: Any) -> Any:
     """Stands for a program's job where a configuration must be refused before."""
     pytest.fail("the configuration was accepted")
+
+
+def blocks(page: Path) -> list[str]:
+    """The code blocks of a page of documentation."""
+    return re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def files_on(page: Path) -> dict[str, str]:
+    """The files that a page shows whole: code blocks whose first line is a comment with a path."""
+    found = {}
+    for block in blocks(page):
+        if named := re.match(r"# ([\w./]+\.(?:py|yaml))\n", block):
+            found[named[1]] = block
+    return found
 
 
 def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:
