@@ -149,12 +149,11 @@ class FreshProcessLauncher(Launcher):
     def _program(self) -> list[str]:
         """How a job is started: as our own front door says, or as this program was."""
         from ddpm.app import jobs as processes
-        from ddpm.app.arguments import program, read
+        from ddpm.app.arguments import config_flags, program
 
         if isinstance(self.task_function, processes.SweepJob):
             return [*self.task_function.program, *self.task_function.flags]
-        given = read(sys.argv[1:])
-        return [*program(), *(flag for flag in given.flags if flag.startswith("--config-"))]
+        return [*program(), *config_flags(sys.argv[1:])]
 
     def _compose(self, overrides: Sequence[str], number: int) -> JobReturn:
         """What Hydra's `run_job` would return for this job, but for the outcome."""

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, composed
+from conftest import ROOT
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ddpm.app import check
+from ddpm.app.arguments import read as read_words
 from ddpm.app.build import build_data
+from ddpm.app.command_line import checked
 from ddpm.data import module
 from ddpm.data.augmentation import normalize
 from ddpm.data.batches import Batch, BatchIndices
@@ -282,9 +284,8 @@ def test_a_source_of_ones_own_package_is_a_class_and_a_yaml(tmp_path: Path, monk
     (tmp_path / "data" / "mine.yaml").write_text(yaml)
 
     def config(*overrides: str) -> dict[str, Any]:
-        search = f"hydra.searchpath=[file://{tmp_path}]"
-        found = composed("train", search, "data=mine", *overrides)
-        check.check_keys(found, composed("train"), ["own_source"])
+        words = ["--config-dir", str(tmp_path), "data=mine", "allow_targets=[own_source]", *overrides]
+        found = checked(read_words(words), "train")[0][0].values
         check.check_foreign_targets(found)
         return found
 

@@ -10,6 +10,7 @@ from torch import nn
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 COUNTS = {
+    "smoke": 177_427,
     "tiny": 702_499,
     "small": 6_803_715,
     "cifar10": 35_746_307,
@@ -51,7 +52,7 @@ def test_parameters(name: str) -> None:
         count += POSITIONS * network.width
     assert count == COUNTS[name]
     stated = (CONF / f"{name}.yaml").read_text().partition("_target_")[0]
-    assert f"{count:,}" in stated or name in ("tiny", "small")
+    assert f"{count:,}" in stated or name in ("smoke", "tiny", "small")
 
 
 @pytest.mark.parametrize("name", COUNTS)

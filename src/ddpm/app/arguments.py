@@ -321,6 +321,17 @@ def _shown(text: str) -> str:
     return f"{override.key_or_group}={override.value()}"
 
 
+def config_flags(words: Sequence[str]) -> list[str]:
+    """The flags of a command line that say which configuration is composed."""
+    given, _ = get_args_parser().parse_known_args(list(words))
+    flags = {
+        "--config-path": given.config_path,
+        "--config-name": given.config_name,
+        "--config-dir": given.config_dir,
+    }
+    return [f"{flag}={value}" for flag, value in flags.items() if value is not None]
+
+
 def program() -> list[str]:
     """How this program was started, up to its own arguments: the script, or `-m` and a module.
 

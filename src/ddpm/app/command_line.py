@@ -100,7 +100,7 @@ def _with_params(arguments: Arguments, program: str, first: Composed) -> Argumen
     if not params or not _is_basic(first):
         return arguments
     typed = {override.key_or_group for override in arguments.parsed}
-    given = [f"{key}={value}" for key, value in params.items() if str(key).lstrip("+~") not in typed]
+    given = [f"{key!s}={value}" for key, value in params.items() if str(key).lstrip("+~") not in typed]
     read = words.read(["-m", *given], program, arguments.config_dir)
     overrides = (*read.overrides, *arguments.overrides, "hydra.sweeper.params=null")
     return replace(arguments, overrides=overrides, multirun=True)

@@ -37,7 +37,7 @@ PRIVATE_VARIABLES = re.compile(
 SWEEP_OVERRIDES = re.compile(r"[+~]*hydra[./](mode|launcher|sweeper|run|sweep)\b")
 
 FORWARDED_SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 
 LABEL = "DDPM_JOB"
@@ -82,8 +82,11 @@ class SweepJob:
 
 
 def label(overrides: Sequence[str], typed: Sequence[str]) -> str:
-    """What sets a job apart: its overrides beside those that all jobs of the sweep have."""
-    return shown([text for text in overrides if text not in typed and not text.startswith("hydra")])
+    """What sets a job apart: its overrides beside those that all jobs of the sweep have; all of them for a
+    job that is alone.
+    """
+    own = [text for text in overrides if not text.startswith("hydra")]
+    return shown([text for text in own if text not in typed] or own)
 
 
 def job_overrides(hydra: Any, directory: Path) -> list[str]:
