@@ -72,12 +72,13 @@ class SweepJob:
         hydra = HydraConfig.get()
         directory = Path(hydra.runtime.output_dir)
         command = [sys.executable, *self.program, *self.flags, *job_overrides(hydra, directory)]
+        what = label(hydra.overrides.task, self.typed)
         with collected_signals() as received:
-            code = run(command, hydra.runtime.cwd, received, label=label(hydra.overrides.task, self.typed))
+            code = run(command, hydra.runtime.cwd, received, label=what)
         if received:
             raise SystemExit(128 + received[0])
         if code:
-            raise JobFailed(f"{shown(hydra.overrides.task)}: {outcome(code)}, see {directory}")
+            raise JobFailed(f"{what}: {outcome(code)}, see {directory}")
         return objective(directory)
 
 
