@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from ddpm.errors import UsageError
 
@@ -28,6 +28,18 @@ def option(group: str, name: str) -> dict[str, Any]:
     file = CONF / group / f"{name}.yaml"
     if not file.is_file():
         raise UsageError(f"{group}={name}: there is no such option; there are {', '.join(options(group))}")
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert isinstance(found, dict)
-    return found
+    return read(file)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a yaml file says, plain containers, as Hydra reads it: `1e-3` is a number, which YAML's own rules
+    take for a word. Interpolations stay as they are written.
+
+    Raises:
+        OSError: where it cannot be read, or holds no keys.
+        yaml.YAMLError: where it is no yaml.
+    """
+    found = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(found, dict):
+        raise OSError("it holds no keys")
+    return {str(key): value for key, value in found.items()}

@@ -165,6 +165,14 @@ def test_what_a_runs_configuration_says_to_hydra_is_never_read(tmp_path: Path):
         del values["callbacks"]["evil"]
 
 
+def test_a_number_in_a_runs_configuration_is_one_however_it_is_written(tmp_path: Path):
+    run = left(tmp_path / "run")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("  lr: 0.002", "  lr: 2e-3"))
+    assert "2e-3" in (run / "config.yaml").read_text()
+    assert resume(composed("train", f"ckpt={run}", "trainer.max_steps=30"), DATA).step == 10
+
+
 @pytest.mark.parametrize("content", ["a: [", "just words", "a: 1\n", ""])
 def test_a_configuration_that_is_none_is_refused(content: str, tmp_path: Path):
     run = left(tmp_path / "run")

@@ -19,7 +19,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from ddpm import migration
+from ddpm import migration, options
 from ddpm.app import check, run_directory
 from ddpm.app.arguments import WHOLE, Arguments, absolute, quoted, shown
 from ddpm.errors import UsageError
@@ -179,10 +179,10 @@ def read_own(file: Path) -> dict[str, Any]:
         UsageError: where it is none.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        values = options.read(file)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read ({_first_lines(error)})") from error
-    if not isinstance(values, dict) or "trainer" not in values:
+    if "trainer" not in values:
         raise UsageError(f"{file}: is not the configuration of a run")
     values = {
         name: value for name, value in values.items() if name not in ("defaults", "hydra", "allow_targets")
