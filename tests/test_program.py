@@ -221,6 +221,28 @@ def test_a_run_of_11_steps_continued_to_20_is_the_run_of_20(smoke_run: Path, tmp
     assert second["continued_from"].endswith("first/checkpoints/last.ckpt")
 
 
+def test_a_finished_run_goes_on_with_what_is_typed_beside_it(smoke_run: Path, tmp_path: Path):
+    """By the long form, which is the more so as `--config-dir` brings a whole configuration of its own."""
+    arguments = (
+        "--config-dir", str(smoke_run), "--config-name", "config", f"ckpt={smoke_run}", "logger=none",
+        "strategy=ddp", "sampler=ddim", "sampler.num_steps=2", "trainer.max_steps=22",
+        "lr_schedule=cosine", "hydra.run.dir=on 图",
+    )  # fmt: skip
+    outcome = run_program("train.py", *arguments, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    directory = tmp_path / "on 图"
+    assert [row["step"] for row in rows(directory)] == [str(step) for step in range(1, 23)]
+    assert not (directory / "wandb").exists()
+    config = find(directory)[1]["config"]
+    assert config["strategy"]["_target_"].endswith("DDPStrategy")
+    assert config["sampler"]["num_steps"] == 2
+    assert config["lr_schedule"]["total_steps"] == 22
+    assert config["model"] == find(smoke_run)[1]["config"]["model"]
+    rates = [float(row["train/learning_rate"]) for row in rows(directory)[19:]]
+    assert rates[0] == 2e-3
+    assert rates[0] > rates[1] > rates[2], "by the schedule that was typed"
+
+
 def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
     outcome = run_program("train.py", "-m", "schedule=linear,cosine", "experiment=smoke", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.said

@@ -2,12 +2,17 @@
 
 import csv
 import json
+import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, only_run, run_here
+from conftest import ROOT, composed, only_run, run_here
+
+from ddpm.app.run_directory import Place
+from ddpm.app.trainer import build_loggers
+from ddpm.errors import UsageError
 
 SMALL = (
     "experiment=smoke", "trainer.devices=1", "trainer.accelerator=cpu", "logger=none",
@@ -107,3 +112,59 @@ def test_debug_presets_run(preset: str, place: Path, monkeypatch: pytest.MonkeyP
     assert len(seen["train"]) == (1 if preset == "fdr" else 4)
     if preset == "overfit":
         assert seen["train"][3] == pytest.approx(seen["train"][0])
+
+
+def loggers(tmp_path: Path, *words: str, **place: Any) -> dict[str, Any]:
+    """The loggers that a configuration builds, by the name of their class."""
+    config = composed("train", *words)
+    at = Place(tmp_path / "run", **place)
+    built = build_loggers(config, at, {"num_train": 3}, None)
+    return {type(logger).__name__: logger for logger in built}
+
+
+def test_loggers_are_given_what_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    built = loggers(tmp_path, "logger=[wandb,csv]", "tags=[ablation,图]")
+    assert list(built) == ["WandbLogger", "CSVLogger", "MetricsCSV"]
+    begin = built["WandbLogger"]._wandb_init
+    assert begin["tags"] == ["ablation", "图"]
+    assert (begin["name"], begin["project"], begin["group"]) == ("run", "ddpm", None)
+    assert begin["config"]["data_set"] == {"num_train": 3}
+    assert Path(built["CSVLogger"].root_dir).is_relative_to(tmp_path / "run")
+
+
+def test_a_job_of_a_sweep_is_called_by_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    built = loggers(tmp_path, sweep="now", label="schedule=cosine")
+    begin = built["WandbLogger"]._wandb_init
+    assert (begin["name"], begin["group"]) == ("schedule=cosine", "now")
+
+
+def test_variables_of_weights_and_biases_hold_where_no_key_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {
+        "WANDB_PROJECT": "theirs",
+        "WANDB_ENTITY": "team",
+        "WANDB_MODE": "disabled",
+        "WANDB_NAME": "called",
+    }.items():
+        monkeypatch.setenv(name, value)
+    logger = loggers(tmp_path)["WandbLogger"]
+    assert logger._wandb_init["project"] == "theirs"
+    assert logger._wandb_init["name"] is None, "left to W&B"
+    assert logger._wandb_init.get("entity") is None, "left to W&B"
+    assert logger.mode == "disabled"
+    typed = ("logger.wandb.project=mine", "logger.wandb.name=图 1", "logger.wandb.mode=offline")
+    logger = loggers(tmp_path, *typed, "logger.wandb.entity=ours")["WandbLogger"]
+    begin = logger._wandb_init
+    assert (begin["project"], begin["name"], begin["entity"]) == ("mine", "图 1", "ours")
+    assert logger.mode == "offline"
+
+
+def test_a_logger_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UsageError, match=r"logger\.mine: torch\.nn\.ReLU is no Lightning logger"):
+        loggers(tmp_path, "logger.mine._target_=torch.nn.ReLU")
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(UsageError, match=r"WANDB_MODE=sometimes must be offline, online or disabled"):
+        loggers(tmp_path)
