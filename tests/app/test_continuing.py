@@ -178,7 +178,7 @@ def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (tmp_path / "metrics.csv").write_text("step,train/loss\n10,3.0\n20,2.0\n30,1.0\n")
-    found = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None)
+    found = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None, {})
     found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
     assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n10,3.0\n20,2.0\n"
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -192,8 +192,18 @@ def test_continuing_elsewhere_leaves_the_first_run_alone(tmp_path: Path):
     for step in (20, 30):
         (first / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (first / "metrics.csv").write_text("step,train/loss\n20,2.0\n30,1.0\n")
-    found = Resume(first / "checkpoints/step_00000020.ckpt", 20, None)
+    found = Resume(first / "checkpoints/step_00000020.ckpt", 20, None, {})
     found.take_over_history(MetricsCSV(second / "metrics.csv"))
     assert (second / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n"
     assert (first / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n30,1.0\n"
     assert len(list((first / "checkpoints").iterdir())) == 2
+
+
+def test_a_new_schedule_that_lasts_as_long_as_the_run_has_the_steps_that_are_left(tmp_path: Path):
+    """It begins at its own step 0 where the run goes on; with all steps it would never come to its end."""
+    run = checkpoint_of(tmp_path / "run", composed("train", "trainer.max_steps=100"), 100)
+    on = composed("train", "lr_schedule=cosine", "trainer.max_steps=300")
+    assert on["lr_schedule"]["total_steps"] == 300
+    assert resume({**on, "ckpt": str(run)}, DATA).lr_schedule["total_steps"] == 200
+    typed = composed("train", "lr_schedule=cosine", "trainer.max_steps=300", "lr_schedule.total_steps=250")
+    assert resume({**typed, "ckpt": str(run)}, DATA).lr_schedule["total_steps"] == 250

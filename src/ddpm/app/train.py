@@ -55,6 +55,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             raise UsageError(str(error)) from error
     description = describe(data)
     resume = continuing.resume(config, description) if config["ckpt"] else None
+    if resume is not None:
+        config = {**config, "lr_schedule": dict(resume.lr_schedule)}
     module = build_module(config, description)
     computing = _choose_computing(config, module)
     if config["init"]:
