@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from ddpm.errors import UsageError
 
@@ -28,6 +28,6 @@ def option(group: str, name: str) -> dict[str, Any]:
     file = CONF / group / f"{name}.yaml"
     if not file.is_file():
         raise UsageError(f"{group}={name}: there is no such option; there are {', '.join(options(group))}")
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = OmegaConf.to_container(OmegaConf.load(file))  # which reads 1e-4 as a number
     assert isinstance(found, dict)
-    return found
+    return {str(key): value for key, value in found.items()}

@@ -1,15 +1,17 @@
 """Going on from a checkpoint: the same run (`ckpt=`), or a new one from its weights (`init=`)."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddpm.app import check
+from ddpm.app.check import PROVIDED
 from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
-from ddpm.targets import build
+from ddpm.targets import build, resolve
 from ddpm.training.checkpoints import averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.module import DDPM
@@ -20,6 +22,9 @@ CONTINUED = (
     "trainer.overfit_batches",
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
+
+UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
+"""Keys of a node that say how it is built, not what."""
 
 FREE = (
     "data.path", "data.cache_dir", "data.device_share", "data.num_workers", "data.source.path",
@@ -146,7 +151,21 @@ def _select(config: Mapping[str, Any], name: str) -> Any:
     return value
 
 
+def _whole(key: str, node: Any) -> Any:
+    """A node with what its constructor does where nothing is said, so that the two can be compared."""
+    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+        return node
+    parameters = inspect.signature(resolve(key, node["_target_"])).parameters.values()
+    defaults = {
+        parameter.name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        for parameter in parameters
+        if parameter.default is not parameter.empty and parameter.name not in PROVIDED.get(key, ())
+    }
+    return {**defaults, **{name: value for name, value in node.items() if name not in UNCOMPARED}}
+
+
 def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
+    here, there = _whole(key, here), _whole(key, there)
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         return [
             difference
