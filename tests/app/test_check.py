@@ -108,6 +108,7 @@ FAST = {
         r"callbacks\.x\.min_delta=nan: must be a finite number"
     ),
     "trainer.gradient_clip_val=-1": r"trainer\.gradient_clip_val=-1: must be at least 0",
+    "trainer.limit_train_batches=0": r"trainer\.limit_train_batches=0: would train on nothing",
     "trainer.limit_train_batches=1.5": r"trainer\.limit_train_batches=1\.5: must be a number of batches",
     "trainer.overfit_batches=-1": r"trainer\.overfit_batches=-1: must be a number of batches",
     "trainer.limit_val_batches=true": r"trainer\.limit_val_batches=True: must be a number of batches",

@@ -312,7 +312,7 @@ def test_stop_on_failure(root: Path) -> None:
 def test_killed_job_leaves_nothing_running(root: Path) -> None:
     done = sweep(root, "act=die")
     assert done.returncode == 1
-    assert "[1/1] (no overrides) failed: signal 9 (Killed)" in done.stdout
+    assert "[1/1] act=die failed: signal 9 (Killed)" in done.stdout
     (orphan,) = root.glob("logs/**/orphan")
     deadline = time.monotonic() + 5
     while alive(int(orphan.read_text())):

@@ -231,7 +231,11 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.precision": _one_of(*PRECISIONS),
     "trainer.fast_dev_run": _dev_run,
     "trainer.overfit_batches": _batches,
-    "trainer.limit_train_batches": _batches,
+    "trainer.limit_train_batches": lambda value: (
+        "would train on nothing; null is without limit"
+        if value == 0 and not isinstance(value, bool)
+        else _batches(value)
+    ),
     "trainer.limit_val_batches": _batches,
     "trainer.profiler": _one_of(None, "simple", "advanced", "pytorch"),
     "schedule.num_timesteps": _at_least(1),

@@ -93,11 +93,13 @@ class ImageDataModule(LightningDataModule):
         `limit_train_batches`).
 
         Args:
-            batches: how many, as an int; or as a float in (0, 1] the share of those of one pass.
+            batches: how many, as an int; or as a float in (0, 1] the share of those of one pass, 1.0 for all.
 
         Raises:
             ValueError: for images that are streamed, whose batches are not known beforehand.
         """
+        if isinstance(batches, float) and batches == 1:
+            return
         if isinstance(self.data_set.train, StreamedImages):
             raise ValueError(
                 "trainer.limit_train_batches: images that are streamed come in an endless order; take fewer "

@@ -1,0 +1,109 @@
+"""The trainer's keys mean what Lightning's mean."""
+
+import csv
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, only_run, run_here
+
+SMALL = (
+    "experiment=smoke", "trainer.devices=1", "trainer.accelerator=cpu", "logger=none",
+    "callbacks.samples=null",
+    "allow_targets=[watch]", "callbacks.seen._target_=watch.Seen", "callbacks.seen.file=seen.json",
+)  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where programs are started, with the callbacks that watch in reach."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "extensions")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trained(place: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Path, dict[str, Any]]:
+    """The run directory, and what the run saw."""
+    assert run_here(monkeypatch, "train", *SMALL, *words) == 0
+    return only_run(place), json.loads((place / "seen.json").read_text())
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_limit_train_batches_shows_the_images_of_the_first_batches_again_and_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    directory, seen = trained(
+        place, monkeypatch, "trainer.limit_train_batches=2", "trainer.max_steps=6",
+        "trainer.val_check_interval=3", "trainer.limit_val_batches=1",
+    )  # fmt: skip
+    first = [*chain(*seen["train"][:2])]
+    for start in (2, 4):
+        assert sorted(chain(*seen["train"][start : start + 2])) == pytest.approx(sorted(first))
+    assert len({tuple(batch) for batch in seen["train"]}) > 1
+    losses = [float(row["train/loss"]) for row in rows(directory)]
+    assert len(set(losses)) == 6, "noise is drawn anew"
+    assert seen["validation"] == [3, 6]
+
+
+def test_overfit_batches_shows_one_batch(place: Path, monkeypatch: pytest.MonkeyPatch):
+    directory, seen = trained(
+        place, monkeypatch, "trainer.overfit_batches=1", "trainer.max_steps=4",
+        "trainer.val_check_interval=4",
+    )  # fmt: skip
+    assert len(seen["train"]) == 4
+    for batch in seen["train"][1:]:
+        assert batch == pytest.approx(seen["train"][0])
+    assert len({float(row["train/loss"]) for row in rows(directory)}) == 4, "noise is drawn anew"
+    assert len(seen["validation"]) == 1
+
+
+def test_a_float_is_a_share_of_the_training_images(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """A tenth of 1,437 images are two whole batches of 64."""
+    _, seen = trained(place, monkeypatch, "trainer.limit_train_batches=0.1", "trainer.max_steps=4")
+    assert sorted(chain(*seen["train"][:2])) == pytest.approx(sorted(chain(*seen["train"][2:])))
+    (place / "whole").mkdir()
+    monkeypatch.chdir(place / "whole")
+    _, whole = trained(place / "whole", monkeypatch, "trainer.limit_train_batches=1.0", "trainer.max_steps=4")
+    assert whole["train"][:2] == seen["train"][:2]
+    assert sorted(chain(*whole["train"][:2])) != pytest.approx(sorted(chain(*whole["train"][2:])))
+
+
+def test_fast_dev_run_tries_everything_and_keeps_nothing(place: Path, monkeypatch: pytest.MonkeyPatch):
+    words = [word for word in SMALL if not word.startswith(("logger", "callbacks.samples"))]
+    words += ["callbacks=[default,best]", "logger=many"]
+    assert run_here(monkeypatch, "train", *words, "trainer.fast_dev_run=2") == 0
+    directory = only_run(place)
+    seen = json.loads((place / "seen.json").read_text())
+    assert len(seen["train"]) == 2
+    assert seen["validation"] == [2, 2], "as many batches as steps, once"
+    assert len(rows(directory)) == 2
+    left = {path.name for path in directory.iterdir()}
+    assert "checkpoints" not in left
+    assert not left & {"wandb", "tensorboard", "csv"}
+    assert [path.name for path in (directory / "samples").iterdir()] == ["step_00000002.png"]
+
+
+def test_min_steps_and_value_clipping_reach_the_trainer(place: Path, monkeypatch: pytest.MonkeyPatch):
+    directory, _ = trained(
+        place, monkeypatch, "trainer.max_steps=3", "trainer.gradient_clip_algorithm=value",
+        "trainer.gradient_clip_val=0",
+    )  # fmt: skip
+    losses = [float(row["train/loss"]) for row in rows(directory)]
+    assert losses[2] < losses[0], "0 clips nothing, as in Lightning"
+
+
+@pytest.mark.parametrize("preset", ["fdr", "limit", "overfit"])
+def test_debug_presets_run(preset: str, place: Path, monkeypatch: pytest.MonkeyPatch):
+    words = [word for word in SMALL if not word.startswith(("logger", "callbacks.samples"))]
+    short = [] if preset == "fdr" else ["trainer.max_steps=4", "trainer.val_check_interval=2"]
+    assert run_here(monkeypatch, "train", *words, f"debug={preset}", *short) == 0
+    seen = json.loads((place / "seen.json").read_text())
+    assert len(seen["train"]) == (1 if preset == "fdr" else 4)
+    if preset == "overfit":
+        assert seen["train"][3] == pytest.approx(seen["train"][0])
