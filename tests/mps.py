@@ -75,6 +75,9 @@ class OnGPU(Tensor):
     def __repr__(self) -> str:
         return f"OnGPU({self.held})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.held.__reduce_ex__(protocol)  # as a file is read where there is no such device
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnGPU":
         return self.detach().clone().requires_grad_(self.requires_grad)
 

@@ -103,10 +103,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ddpm.training.callbacks.scalars.matmul_peak", lambda device, precision: 1e9)
 
 
-def unet(**settings: Any) -> nn.Module:
-    return UNet(
-        1, 1, channels=8, multipliers=(1, 2), blocks=1, attention_levels=(1,), norm_groups=4, **settings
-    )
+def unet(dropout: float = 0.0, **settings: Any) -> nn.Module:
+    shape: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "norm_groups": 4}
+    return UNet(1, 1, **shape, attention_levels=(1,), dropout=dropout, **settings)
 
 
 def dit(**settings: Any) -> nn.Module:
@@ -118,7 +117,7 @@ def make(network: Callable[..., nn.Module] = small_unet, **settings: Any) -> DDP
     made = network()
     for parameter in made.parameters():  # nothing that begins at zero hides what is behind it
         nn.init.normal_(parameter, std=0.1)
-    settings = {"optimizer": option("optimizer", "adam"), "ema": partial(EMA, decay=0.9), **settings}
+    settings = {"optimizer": option("optimizer", "sgd"), "ema": partial(EMA, decay=0.9), **settings}
     return DDPM(made, linear(50), image_shape=(1, 8, 8), sampler=DDIM(4), **settings)
 
 
@@ -224,7 +223,17 @@ def test_networks_and_data(network: str, resident: bool, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("clip", ["norm", "value"])
 def test_timesteps_and_clipping(timesteps: Any, clip: str, tmp_path: Path):
     def module() -> DDPM:
-        network = partial(UNet, 1, 2, channels=8, multipliers=(1,), blocks=1, norm_groups=4)
+        network = partial(
+            UNet,
+            1,
+            2,
+            channels=8,
+            multipliers=(1,),
+            attention_levels=(),
+            blocks=1,
+            norm_groups=4,
+            dropout=0.0,
+        )
         return make(network, timesteps=timesteps(), variance=LearnedRange(), weighting=Hybrid())
 
     settings = {"accumulate_grad_batches": 2, "gradient_clip_algorithm": clip, "gradient_clip_val": 0.01}
@@ -253,24 +262,29 @@ def test_a_loader_of_somebodys_own(tmp_path: Path):
         tmp_path,
         module=lambda: make(network, classes=CLASSES, label_drop=0.5),
         loader=loader,
-        trainer=lambda: {"val_check_interval": 1.0, "max_steps": 4},
     )
 
 
 def test_what_a_run_does_beside(tmp_path: Path):
     """Grids of samples, numbers of the device's own, a checkpoint that is continued on the CPU."""
+
+    def module() -> DDPM:
+        network = partial(unet, num_classes=3, dropout=0.1)
+        return make(network, classes=CLASSES, timesteps=LossSecondMoment(1))
+
+    def data() -> ImageDataModule:
+        return ImageDataModule(Noisy(), 12, seed=1)
+
     with mps() as gpu:
-        module = make(
-            partial(unet, num_classes=3, dropout=0.1), classes=CLASSES, timesteps=LossSecondMoment(1)
-        )
+        on_gpu = module()
         grids = SampleGrids(DDIM(3), every_n_steps=2, n=5, final=True)
         trainer = trainer_on(gpu.device, tmp_path / "gpu", callbacks=[grids])
-        trainer.fit(module, datamodule=ImageDataModule(Noisy(), 12, seed=1))
-        assert {weight.device for weight in module.network.parameters()} == {gpu.device}
+        trainer.fit(on_gpu, datamodule=data())
         assert len(list((tmp_path / "gpu/samples").iterdir())) == 2
         trainer.save_checkpoint(tmp_path / "last.ckpt")
-        expected = weights_of(module)
-    module = make(partial(unet, num_classes=3, dropout=0.1), classes=CLASSES, timesteps=LossSecondMoment(1))
-    trainer = trainer_on(torch.device("cpu"), tmp_path / "cpu")
-    trainer.fit(module, datamodule=ImageDataModule(Noisy(), 12, seed=1), ckpt_path=tmp_path / "last.ckpt")
-    torch.testing.assert_close(weights_of(module), expected)
+        expected = weights_of(on_gpu)
+    on_cpu = module()
+    trainer_on(torch.device("cpu"), tmp_path / "cpu").fit(
+        on_cpu, datamodule=data(), ckpt_path=tmp_path / "last.ckpt"
+    )
+    torch.testing.assert_close(weights_of(on_cpu), expected)
