@@ -53,14 +53,16 @@ def preflight(
     _row("batch", f"{data.batch_size:,} pictures a step, {micro_batch:,} at once on a device")
     try:
         seconds = _seconds_a_step(trainer, module, micro_batch, computing)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         more = 2 * trainer.accumulate_grad_batches
         _row(
             "memory",
             f"{micro_batch:,} pictures at once do not fit; use trainer.accumulate_grad_batches={more}",
         )
         return 1
-    of = "of the GPU" if device.type == "cuda" else "of the process"
+    of = "of the process" if device.type == "cpu" else "of the GPU"
     _row("memory", f"{peak_memory(device) / GIB:.2f} GiB {of}, at its peak")
     mfu = STEP * forward * data.batch_size / trainer.world_size / seconds / peak
     _row(
@@ -86,6 +88,11 @@ def preflight(
         steps = f"{trainer.max_steps - first_step:,} steps"
         _row("the run", f"{steps}: {duration(total)}, and {duration(grids)} for grids, without validation")
     return 0
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """A Mac's GPU has no error of its own for it, only its message."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def _last_grid(callback: SampleGrids, grid: float, own: float, training: float) -> tuple[float, str]:
