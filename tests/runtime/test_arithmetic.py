@@ -9,6 +9,7 @@ import pytest
 import torch
 from models import make_module, make_trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
