@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import composed
+from lightning.fabric.accelerators.mps import MPSAccelerator as FabricMPS
 from lightning.pytorch.accelerators import MPSAccelerator
 
 from ddpm.app import train
@@ -25,8 +26,9 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
-    monkeypatch.setattr(MPSAccelerator, "parse_devices", staticmethod(lambda devices: [0]))
+    for accelerator in (FabricMPS, MPSAccelerator):
+        monkeypatch.setattr(accelerator, "is_available", staticmethod(lambda: True))
+        monkeypatch.setattr(accelerator, "parse_devices", staticmethod(lambda devices: [0]))
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 16 << 30)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 3 << 30)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: asked.append("synchronize"))
