@@ -99,7 +99,7 @@ class StandIn(TorchDispatchMode):
         kwargs = kwargs or {}
         leaves = tree_leaves((args, kwargs))
         if any(
-            isinstance(leaf, OnGPU) or isinstance(leaf, torch.device) and _is_ours(leaf) for leaf in leaves
+            isinstance(leaf, OnGPU) or (isinstance(leaf, torch.device) and _is_ours(leaf)) for leaf in leaves
         ):
             return self.run(func, args, kwargs)
         return func(*args, **kwargs)

@@ -21,7 +21,6 @@ from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.start import FromImage
 from ddpm.evaluation.nll import NLL
 from ddpm.random import Stream
-from ddpm.runtime.computing import choose
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import sheet
@@ -74,7 +73,6 @@ def test_batches_with_all_that_can_be_asked_for(both: Callable[..., list[Any]]):
     ]
 
     def draw(module: DDPM) -> list[Tensor]:
-        module.compute_as(choose(module.device, 10**9, -1))
         drawn = [announced_sampling(module, range(5), batch_size=2, **settings) for settings in asked]
         assert all(images is not None and images.device.type == "cpu" for images in drawn)
         sheet(module, drawn[0])
