@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import composed
 
+from ddpm.app import arguments, command_line, run_directory
 from ddpm.app.continuing import Resume, resume
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
@@ -163,6 +164,22 @@ def test_what_a_runs_configuration_says_to_hydra_is_never_read(tmp_path: Path):
         with pytest.raises(UsageError, match=r"callbacks\.evil\._target_=os\.mkdir: is not in an allowed"):
             composed("train", *form)
         del values["callbacks"]["evil"]
+
+
+def test_nor_is_it_by_hydra_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = left(tmp_path / "run")
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    made = tmp_path / "made"
+    values["hydra"] = {"callbacks": {"x": {"_target_": "os.mkdir", "path": str(made)}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    words = ["--config-dir", str(run), "--config-name", "config", "-m", "seed=1", "logger=csv"]
+    words += ["hydra/launcher=basic", f"hydra.sweep.dir='{tmp_path}/sweep'"]
+    jobs: list[Any] = []
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    run_directory.register_resolver()
+    command_line._hand_to_hydra(jobs.append, arguments.read(words), "train")
+    assert list(jobs[0].logger) == ["csv"]
+    assert not made.exists()
 
 
 @pytest.mark.parametrize("content", ["a: [", "just words", "a: 1\n", ""])

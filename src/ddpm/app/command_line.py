@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from ddpm.app import arguments as words
 from ddpm.app import check, jobs, run_directory
 from ddpm.app.arguments import Arguments, absolute, quoted
-from ddpm.app.compose import Composed, claimed, composed, told_in_one_message
+from ddpm.app.compose import Composed, claimed, composed, run_configuration, told_in_one_message
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -143,10 +143,14 @@ def _nothing(_: Any) -> None:
 def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: str) -> None:
     """Let Hydra do what the flags say. It reads `sys.argv` and nothing else, so that our reading of the
     overrides goes there; what was typed returns, for whoever starts further processes from it.
+    The configuration that a run left is ours alone to read: it may be a stranger's, and Hydra would build what
+    it names.
     """
     typed = sys.argv
-    sys.argv = [typed[0], *arguments.flags, *arguments.overrides]
-    name = arguments.config_name or program
+    flags, name = arguments.flags, arguments.config_name or program
+    if run_configuration(arguments) is not None:
+        flags, name = tuple(flag for flag in flags if not flag.startswith("--config-name=")), program
+    sys.argv = [typed[0], *flags, *arguments.overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
     finally:
