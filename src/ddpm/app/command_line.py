@@ -143,8 +143,8 @@ def _nothing(_: Any) -> None:
 def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: str) -> None:
     """Let Hydra do what the flags say. It reads `sys.argv` and nothing else, so that our reading of the
     overrides goes there; what was typed returns, for whoever starts further processes from it.
-    The configuration that a run left is ours alone to read: it may be a stranger's, and Hydra would build what
-    it names.
+    The configuration that a run left is ours alone to read: it may be a stranger's, and Hydra would build
+    what it names.
     """
     typed = sys.argv
     flags, name = arguments.flags, arguments.config_name or program
