@@ -134,6 +134,15 @@ def test_a_checkpoint_file_belongs_to_its_run(tmp_path: Path):
         assert composed("train", f"ckpt={path}")["schedule"]["_target_"].endswith("cosine")
 
 
+def test_what_lies_around_a_checkpoint_is_not_its_run(tmp_path: Path):
+    """A folder of checkpoints in a project of another kind, whose own configuration it has."""
+    (tmp_path / "config.yaml").write_text("trainer: of another project\n")
+    file = checkpoint_of(tmp_path / "kept", composed("train"), 10) / "checkpoints" / LAST
+    lone = file.rename(tmp_path / "kept" / "best.ckpt")
+    for path in (lone, lone.parent):
+        assert composed("train", f"ckpt={path}")["trainer"]["max_steps"] > 10
+
+
 def test_a_finished_one_cycle_run_goes_on_with_another_schedule(tmp_path: Path):
     run = left(tmp_path / "run", "lr_schedule=one_cycle", "trainer.max_steps=10")
     with pytest.raises(UsageError, match=r"at step 10 already.*trainer\.max_steps=20 lr_schedule=constant"):

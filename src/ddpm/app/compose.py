@@ -168,8 +168,9 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
     if not isinstance(ckpt, str) or whole or arguments.config_name is not None:
         return None
     path = absolute(ckpt)
-    directories = (path, path.parent, path.parent.parent)
-    return next((place / OWN for place in directories if (place / OWN).is_file()), None)
+    directory = path.parent if path.is_file() else path
+    own = (directory.parent if directory.name == "checkpoints" else directory) / OWN
+    return own if own.is_file() else None
 
 
 def read_own(file: Path) -> dict[str, Any]:
