@@ -114,9 +114,10 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with the recipe for pictures where a data option of one's own brings none.
+    """The overrides, with the recipe for pictures where a data option of one's own brings none, or where a
+    sweep runs through such options alone.
 
-    Hydra leaves out a recipe that there is not, since it is optional: a sweep may run through such options.
+    Hydra leaves out a recipe that there is not, since it is optional; it then knows no group to swap.
 
     Raises:
         UsageError: for a recipe that was typed and is not there.
@@ -128,9 +129,10 @@ def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
     recipes = arguments.options("recipe")
     if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
         raise UsageError(_no_such_option("recipe", recipe, recipes))
-    if data is None or recipe is not None or not recipes or data in recipes:
+    if data is None or recipe is not None or not recipes:
         return list(overrides)
-    return [*overrides, "recipe=pictures"] if data in arguments.options("data") else list(overrides)
+    without = set(arguments.options("data")) - set(recipes)
+    return [*overrides, "recipe=pictures"] if without.issuperset(data.split(",")) else list(overrides)
 
 
 def _typed(overrides: Sequence[str]) -> list[str]:
