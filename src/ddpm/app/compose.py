@@ -237,13 +237,16 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     options = sorted(
         error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
     )
-    return _no_such_option(group, option, options) if group and options else _first_lines(error)
+    if not group or not options:
+        return _first_lines(error)
+    own = "; options of your own need --config-dir DIR" if list(places) == [CONF] else ""
+    return _no_such_option(group, option, options) + own
 
 
 def _no_such_option(group: str, option: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"
+    hint = f"did you mean {near[0]}? There" if near else "there"
+    return f"{group}={option}: there is no such option; {hint} are {', '.join(options)}"
 
 
 def _first_lines(error: BaseException) -> str:
