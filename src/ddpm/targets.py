@@ -52,7 +52,7 @@ def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
         return target
     raise UsageError(
         f"{key}._target_={target}: is not in an allowed package ({', '.join(packages)}); "
-        "admit a package of your own with allow_targets=[PACKAGE] on the command line"
+        "admit a package of your own with allow_targets=[PACKAGE], on the command line or to ddpm.load"
     )
 
 

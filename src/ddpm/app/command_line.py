@@ -21,7 +21,14 @@ from omegaconf import OmegaConf
 from ddpm.app import arguments as words
 from ddpm.app import check, jobs, run_directory
 from ddpm.app.arguments import Arguments, absolute, quoted
-from ddpm.app.compose import Composed, claimed, composed, run_configuration, told_in_one_message
+from ddpm.app.compose import (
+    Composed,
+    claimed,
+    composed,
+    run_configuration,
+    told_in_one_message,
+    with_recipe,
+)
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -161,6 +168,7 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
     """Run a sweep by Hydra's sweeper and launcher, in a directory that no other sweep has."""
     first = composed(arguments, program, arguments.first_of_each)
     arguments = _with_params(arguments, program, first)
+    arguments = replace(arguments, overrides=tuple(with_recipe(arguments, arguments.overrides)))
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
     directory = None
     if not named:

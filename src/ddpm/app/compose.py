@@ -114,9 +114,10 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with the recipe for pictures where a data option of one's own brings none.
+    """The overrides, with the recipe for pictures where a data option of one's own brings none, or where a
+    sweep runs through such options alone.
 
-    Hydra leaves out a recipe that there is not, since it is optional: a sweep may run through such options.
+    Hydra leaves out a recipe that there is not, since it is optional; it then knows no group to swap.
 
     Raises:
         UsageError: for a recipe that was typed and is not there.
@@ -128,9 +129,10 @@ def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
     recipes = arguments.options("recipe")
     if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
         raise UsageError(_no_such_option("recipe", recipe, recipes))
-    if data is None or recipe is not None or not recipes or data in recipes:
+    if data is None or recipe is not None or not recipes:
         return list(overrides)
-    return [*overrides, "recipe=pictures"] if data in arguments.options("data") else list(overrides)
+    without = set(arguments.options("data")) - set(recipes)
+    return [*overrides, "recipe=pictures"] if without.issuperset(data.split(",")) else list(overrides)
 
 
 def _typed(overrides: Sequence[str]) -> list[str]:
@@ -236,13 +238,16 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     options = sorted(
         error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
     )
-    return _no_such_option(group, option, options) if group and options else _first_lines(error)
+    if not group or not options:
+        return _first_lines(error)
+    own = "; options of your own need --config-dir DIR" if list(places) == [CONF] else ""
+    return _no_such_option(group, option, options) + own
 
 
 def _no_such_option(group: str, option: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"
+    hint = f"did you mean {near[0]}? There" if near else "there"
+    return f"{group}={option}: there is no such option; {hint} are {', '.join(options)}"
 
 
 def _first_lines(error: BaseException) -> str:

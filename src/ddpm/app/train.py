@@ -186,7 +186,8 @@ def _fit(
                 logger.finish(exit_code)
     if record is not None:
         schedule = module.config["lr_schedule"]
-        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule))
+        allowed = module.config["allow_targets"]
+        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
     return exit_code
 
 
