@@ -1,27 +1,118 @@
-"""The commands that a run ends with, as a shell reads them."""
+"""What a run prints at its end can be pasted into a shell, wherever the run lies."""
 
+import os
+import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, run_here
 
-from ddpm.app import arguments, screens
+from ddpm.app import arguments, command_line, screens
 from ddpm.app.run_directory import Place
-from ddpm.training import checkpoints
+from ddpm.training.checkpoints import LAST
+
+DIRECTORIES = [
+    "实验 1/run",
+    "تجربة/it's (a) run & more",
+    "😀 'x' \"y\"",
+    "a#b=[c],{d}",
+    "ends\\",
+    "~user/$HOME",
+    "~root",
+    "-x",
+]
 
 
-@pytest.mark.parametrize("packages", [(), ("mylab",), ("mylab", "other.lab")])
-def test_the_commands_admit_again_the_packages_that_the_run_was_built_from(packages: tuple, tmp_path: Path):
-    directory = tmp_path / "出 力"
-    (directory / "checkpoints").mkdir(parents=True)
-    (directory / "checkpoints" / checkpoints.LAST).touch()
-    record = {"metrics": {}, "wall_seconds": 1.0, "status": "finished", "step": 4}
-    place = Place(directory, sweep=None, label=None, command=(), cwd=tmp_path, choices={}, overrides=())
-    said = screens.last_screen(place, record, [], 4, {}, packages)
-    commands = [line for line in said.splitlines() if "ckpt=" in line]
-    assert len(commands) == 3
-    for line in commands:
-        typed = shlex.split(line[line.index("ckpt=") :])
-        read = arguments.read(typed, "train")
-        assert read.allowed == list(packages)
-        assert read.value("ckpt") == "出 力"
+def screen(directory: Path, cwd: Path, *, step: int = 20, max_steps: int = 20, **lr_schedule: int) -> str:
+    """The last screen of a run that left a checkpoint."""
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (directory / "checkpoints" / LAST).touch()
+    record = {"metrics": {"val/loss": 0.5}, "wall_seconds": 3.0, "status": "finished", "step": step}
+    return screens.last_screen(Place(directory, cwd=cwd), record, [], max_steps, dict(lr_schedule))
+
+
+def commands(text: str) -> dict[str, list[str]]:
+    """The words of each command on a screen, as a shell would hand them over, by the command's name."""
+    found = {}
+    for line in text.splitlines():
+        if match := re.search(r"\bpython (\w+)\.py (.*)$", line):
+            found[match[1]] = shlex.split(match[2])
+    return found
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_commands_lead_back_to_the_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / name
+    found = commands(screen(directory, tmp_path))
+    assert found.keys() == {"sample", "evaluate", "train"}
+    (directory / "config.yaml").write_text("trainer: {}\n")
+    for program, words in found.items():
+        read = arguments.read(words, program)
+        path = read.value("ckpt")
+        assert isinstance(path, str)
+        assert Path(os.path.expanduser(path)).absolute() == directory, words
+
+
+def test_a_run_that_is_not_below_is_named_whole(tmp_path: Path):
+    found = commands(screen(tmp_path / "runs" / "a b", tmp_path / "elsewhere"))
+    assert found["sample"] == [f"ckpt={tmp_path}/runs/a b"]
+
+
+def test_what_goes_on_is_said_by_where_the_run_ended(tmp_path: Path):
+    directory = tmp_path / "run"
+    assert "continue it   python train.py ckpt=run" in screen(directory, tmp_path, step=7)
+    assert "train on      python train.py ckpt=run trainer.max_steps=40\n" in (
+        screen(directory, tmp_path) + "\n"
+    )
+    ended = screen(directory, tmp_path, total_steps=20)
+    assert "train on      python train.py ckpt=run trainer.max_steps=40 lr_schedule=constant" in ended
+
+
+def test_a_run_without_a_checkpoint_offers_none(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    record = {"metrics": {}, "wall_seconds": 3.0, "status": "failed", "step": 0, "why": "an error"}
+    said = screens.last_screen(Place(tmp_path / "run", cwd=tmp_path), record, [], 20, {})
+    assert "ckpt=" not in said
+    assert "because       an error" in said
+
+
+@pytest.mark.e2e
+def test_a_screen_is_pasted_into_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Of a run in a directory with a blank, a quote and another script, where it also worked."""
+    monkeypatch.chdir(tmp_path)
+    name = "实验 1/it's run"
+    smoke = (
+        "experiment=smoke", "trainer.devices=1", "trainer.accelerator=cpu", "trainer.max_steps=2",
+        "callbacks.samples.every_n_steps=1", "callbacks.samples.n=1",
+    )  # fmt: skip
+    assert run_here(monkeypatch, "train", *smoke, f"hydra.run.dir={name}", "hydra.job.chdir=true") == 0
+    assert Path.cwd() == tmp_path
+    said = capsys.readouterr().out
+    for title in ("everything", "samples", "checkpoint"):
+        (path,) = shlex.split(re.search(rf"^  {title} +(.*)$", said, re.MULTILINE)[1])
+        assert (tmp_path / path).exists(), path
+    sync = shlex.split(re.search(r"^  dashboard +(.*)$", said, re.MULTILINE)[1])
+    assert sync[:2] == ["wandb", "sync"]
+    assert (tmp_path / sync[2]).is_dir()
+
+    on = commands(said)["train"]
+    found, _ = command_line.checked(arguments.read(on, "train"), "train")
+    assert found[0].values["trainer"]["max_steps"] == 4
+    assert found[0].values["callbacks"]["samples"]["n"] == 1, "its own configuration"
+
+    shutil.copy(ROOT / "sample.py", tmp_path)
+    line = re.search(r"^  sample it +(.*)$", said, re.MULTILINE)[1]
+    shell = f"{line} n=1 sampler=ddim sampler.num_steps=2 out='out 图'"
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out 图" / "samples.npz").exists()

@@ -109,4 +109,6 @@ def _command(name: str) -> str:
 def readable(path: Path, cwd: Path) -> str:
     """As short as it can be typed from where the person stands."""
     relative = os.path.relpath(path, cwd)
-    return str(path) if relative.startswith("..") else relative
+    if relative.startswith(".."):
+        return str(path)
+    return f"./{relative}" if relative.startswith("~") else relative  # else it would be somebody's home
