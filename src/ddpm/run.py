@@ -232,7 +232,7 @@ def load(
     file, checkpoint = found(path)
     try:
         module = rebuild(checkpoint, allow_targets)
-    except (UsageError, RuntimeError, KeyError) as error:
+    except (UsageError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"ckpt={file}: cannot be rebuilt: {error}") from error
     device = device or default_device()
     try:

@@ -136,6 +136,11 @@ FAST = {
     "callbacks=none experiment=lost": r"callbacks\.sampels: there is no such key",
 }
 HEAVY = {
+    "callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging callbacks.x.swa_lrs=0.1": (
+        r"callbacks\.x: StochasticWeightAveraging replaces the weights .* use ema=exponential"
+    ),
+    "callbacks.x._target_=lightning.pytorch.callbacks.BatchSizeFinder": r"Finder .* data\.batch_size",
+    "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
     "data=folder data.path=nowhere": r"data\.path=.*nowhere: there is no such folder",
     "data=folder data.path=empty": r"data\.path=.*empty: it holds no files",
     "data.batch_size=63 trainer.devices=2": r"data\.batch_size=63 .* use 62 or 64",

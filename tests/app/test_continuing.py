@@ -233,3 +233,22 @@ def test_a_new_schedule_that_lasts_as_long_as_the_run_has_the_steps_that_are_lef
     assert resume({**on, "ckpt": str(run)}, DATA).lr_schedule["total_steps"] == 200
     typed = composed("train", "lr_schedule=cosine", "trainer.max_steps=300", "lr_schedule.total_steps=250")
     assert resume({**typed, "ckpt": str(run)}, DATA).lr_schedule["total_steps"] == 250
+
+
+def test_a_checkpoint_file_alone_holds_the_runs_own_configuration(tmp_path: Path):
+    config = composed("train", "schedule=cosine", "trainer.max_steps=300")
+    file = checkpoint_of(tmp_path / "run", config, 100) / "checkpoints" / LAST
+    moved = file.rename(tmp_path / "alone.ckpt")
+    words = arguments.read([f"ckpt={moved}", "trainer.max_steps=400"])
+    [job], _ = command_line.checked(words, "train")
+    assert job.values["schedule"] == config["schedule"]
+    assert job.values["trainer"]["max_steps"] == 400
+    assert resume(job.values, DATA).step == 100
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", ["${seed}"]])
+def test_a_strangers_configuration_reads_nothing_of_this_machine(value: Any, tmp_path: Path):
+    run = checkpoint_of(tmp_path / "run", composed("train"), 100)
+    (run / "config.yaml").write_text(yaml.safe_dump({**composed("train"), "tags": value}))
+    with pytest.raises(UsageError, match=r"tags.* holds an interpolation"):
+        command_line.checked(arguments.read([f"ckpt={run}"]), "train")

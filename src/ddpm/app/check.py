@@ -155,6 +155,26 @@ def leave_out(
         }
 
 
+def leave_out_foreign(config: dict[str, Any], typed: Sequence[str]) -> None:
+    """The same where a person typed a `_target_` of another library in place of an option's: what the option
+    said to its own constructor is left out. The constructor has to be imported to be asked.
+
+    Args:
+        config: of a program, as plain containers; it is changed.
+        typed: the keys of the command line.
+    """
+    for group, node in config.items():
+        if f"{group}._target_" not in typed or not isinstance(node, Mapping):
+            continue
+        takes = targets.parameters(group, node["_target_"])
+        kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
+        config[group] = {
+            name: value
+            for name, value in node.items()
+            if takes.any or name in kept or f"{group}.{name}" in typed
+        }
+
+
 def _keys_of_options(group: str, places: Sequence[Path]) -> set[str]:
     """Every key that some option of a group states, or its constructor takes where it is ours."""
     found: set[str] = set()

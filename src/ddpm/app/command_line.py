@@ -196,6 +196,8 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments) -> int:
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     try:
         place = replace(place, directory=run_directory.enter(place.directory, job.values, named=named))
+        typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
+        check.leave_out_foreign(job.values, typed)
         check.check_foreign_targets(job.values)
         HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
         work = prepare(job.values, place)

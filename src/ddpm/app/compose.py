@@ -80,8 +80,9 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         config = _from_hydra(arguments, program, overrides)
         origin = own_file(arguments, config, program)
         values = check.plain(_without_hydra(config))
-        if origin is not None:
-            values = continued(read_own(origin), values, _without_hydra(config), arguments, overrides)
+        own = own_of_file(arguments, config, program) if origin is None else read_own(origin)
+        if own is not None:
+            values = continued(own, values, _without_hydra(config), arguments, overrides)
         values["allow_targets"] = arguments.allowed
         typed = _typed(overrides)
         groups = [key for key in typed if arguments.group(key)]
@@ -165,14 +166,48 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
         return None
     if (file := run_configuration(arguments)) is not None:
         return file
-    ckpt = config.get("ckpt")
-    whole = any(override.key_or_group in WHOLE and override.value() for override in arguments.parsed)
-    if not isinstance(ckpt, str) or whole or arguments.config_name is not None:
+    path = _continued_path(arguments, config)
+    if path is None:
         return None
-    path = absolute(ckpt)
     directory = path.parent if path.is_file() else path
     own = (directory.parent if directory.name == "checkpoints" else directory) / OWN
     return own if own.is_file() else None
+
+
+def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
+    """The configuration inside a checkpoint that lies beside no run directory; it takes torch to read it."""
+    path = _continued_path(arguments, config) if program == "train" else None
+    if path is None or not path.is_file():
+        return None
+    from ddpm.run import found
+
+    own = dict(found(path)[1]["config"])
+    own.pop("allow_targets", None)
+    _refuse_interpolations(path, own)
+    return own
+
+
+def _continued_path(arguments: Arguments, config: DictConfig) -> Path | None:
+    """What `ckpt=` names, where the run is to go on with its own configuration."""
+    ckpt = config.get("ckpt")
+    whole = any(override.key_or_group in WHOLE and override.value() for override in arguments.parsed)
+    return None if not isinstance(ckpt, str) or whole or arguments.config_name is not None else absolute(ckpt)
+
+
+def _refuse_interpolations(file: Path, node: Any, key: str = "") -> None:
+    """A run's configuration is resolved; `${oc.env:...}` in a stranger's would read this machine's secrets.
+
+    Raises:
+        UsageError: for the first value that asks for another.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise UsageError(f"{file}: {key} holds an interpolation, which no run writes; spell its value out")
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            _refuse_interpolations(file, child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            _refuse_interpolations(file, child, f"{key}[{index}]")
 
 
 def read_own(file: Path) -> dict[str, Any]:
@@ -190,6 +225,7 @@ def read_own(file: Path) -> dict[str, Any]:
     values = {
         name: value for name, value in values.items() if name not in ("defaults", "hydra", "allow_targets")
     }
+    _refuse_interpolations(file, values)
     return migration.migrated(values)
 
 
