@@ -247,6 +247,8 @@ def test_a_sweep_runs_through_any_launcher(launcher: str, smoke_run: Path, tmp_p
     """The same jobs as through ours; one that cannot be built fails alone, and the sweep ends with 1."""
     words = ["experiment=smoke", "trainer.devices=1", "logger=none", "callbacks.samples=null"]
     chosen = f"hydra/launcher={launcher}".split()
+    for where in ("done", "failed"):
+        (tmp_path / where).mkdir()
     done = run_program("train.py", "-m", *chosen, "schedule=linear,cosine", *words, cwd=tmp_path / "done")
     assert done.returncode == 0, done.said
     failed = run_program("train.py", "-m", *chosen, "model.norm_groups=4,7", *words, cwd=tmp_path / "failed")

@@ -236,13 +236,13 @@ def test_a_new_schedule_that_lasts_as_long_as_the_run_has_the_steps_that_are_lef
 
 
 def test_a_checkpoint_file_alone_holds_the_runs_own_configuration(tmp_path: Path):
-    config = composed("train", "schedule=cosine", "trainer.max_steps=300")
+    config = composed("train", "schedule=cosine", "lr_schedule=warmup")
     file = checkpoint_of(tmp_path / "run", config, 100) / "checkpoints" / LAST
     moved = file.rename(tmp_path / "alone.ckpt")
-    words = arguments.read([f"ckpt={moved}", "trainer.max_steps=400"])
+    words = arguments.read([f"ckpt={moved}", "trainer.max_steps=4000"])
     [job], _ = command_line.checked(words, "train")
     assert job.values["schedule"] == config["schedule"]
-    assert job.values["trainer"]["max_steps"] == 400
+    assert job.values["trainer"]["max_steps"] == 4000
     assert resume(job.values, DATA).step == 100
 
 
