@@ -38,6 +38,17 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return min(available_cores(), MOST_WORKERS)
 
 
+WHOLE_PROGRAMS = {"smoke_run", "two_devices"}
+"""Fixtures that are runs of the whole program."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever needs a run of the whole program is an e2e test."""
+    for item in items:
+        if WHOLE_PROGRAMS & set(getattr(item, "fixturenames", ())) or item.path.name == "test_program.py":
+            item.add_marker(pytest.mark.e2e)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a program ended, and where it stood."""

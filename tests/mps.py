@@ -75,6 +75,9 @@ class OnGPU(Tensor):
     def __repr__(self) -> str:
         return f"OnGPU({self.held})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.held.__reduce_ex__(protocol)  # as a file is read where there is no such device
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnGPU":
         return self.detach().clone().requires_grad_(self.requires_grad)
 
@@ -94,8 +97,10 @@ class StandIn(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        asked = kwargs.get("device")
-        if any(isinstance(leaf, OnGPU) for leaf in tree_leaves((args, kwargs))) or _is_ours(asked):
+        leaves = tree_leaves((args, kwargs))
+        if any(
+            isinstance(leaf, OnGPU) or (isinstance(leaf, torch.device) and _is_ours(leaf)) for leaf in leaves
+        ):
             return self.run(func, args, kwargs)
         return func(*args, **kwargs)
 

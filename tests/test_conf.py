@@ -1,6 +1,7 @@
 """Every yaml in conf/ is composed, checked and built, without anyone adding it here."""
 
 import inspect
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,7 @@ def test_every_data_option_brings_a_recipe(data: str):
 def test_ones_own_pictures_do_not_get_the_digits_recipe():
     """README's line."""
     config = composed("train", "data=folder", "data.path=~/pictures", "data.image_size=64")
-    small = yaml.safe_load((CONF / "model" / "small.yaml").read_text())
-    assert config["model"] == small
+    assert config["model"] == composed("train", "model=small")["model"]
     assert config["lr_schedule"]["_target_"].endswith(".warmup")
     assert config["optimizer"]["lr"] == 2e-4
     assert config["ema"]["decay"] == 0.9999
@@ -247,7 +247,18 @@ def test_the_papers_run_is_stated_whole():
         "multipliers": [1, 2, 2, 2],
         "blocks": 2,
         "attention_levels": [1],
+        "heads": 1,
+        "channels_per_head": None,
+        "scale_shift": False,
+        "residual_resampling": False,
+        "symmetric_padding": False,
         "dropout": 0.1,
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+        "freq_shift": 1,
+        "gradient_checkpointing": False,
+        "compile": None,
+        "channels_last": None,
     }
     assert config["optimizer"]["lr"] == 2e-4
     assert config["optimizer"]["_target_"] == "torch.optim.Adam"
@@ -262,7 +273,13 @@ def test_the_papers_run_is_stated_whole():
     assert config["ema"]["decay"] == 0.9999
     assert config["trainer"]["gradient_clip_val"] == 1.0
     assert config["trainer"]["max_steps"] == 800_000
-    assert config["schedule"] == {"_target_": "ddpm.diffusion.schedules.linear", "num_timesteps": 1000}
+    assert config["schedule"] == {
+        "_target_": "ddpm.diffusion.schedules.linear",
+        "num_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "zero_terminal_snr": False,
+    }
     assert config["objective"]["_target_"].endswith("Epsilon")
     assert config["variance"]["_target_"].endswith("FixedLarge")
     assert config["weighting"]["_target_"].endswith("Simple")
@@ -278,11 +295,25 @@ def test_how_images_become_batches_is_stated_once_and_as_the_module_takes_it():
     assert tuple(taken) == check.SWITCHES["data"]
 
 
-@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "data"])
-def test_a_data_option_shows_every_key_that_can_be_set(option: str):
-    settings = with_option("data", option)["data"]
-    takes = targets.parameters("data", settings["_target_"]).names
-    assert set(settings) == {"_target_", *takes, *check.SWITCHES["data"]}
+def objects(key: str, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object of ours that a configuration builds, with the key where it stands."""
+    if isinstance(node, dict):
+        if str(node.get("_target_", "")).startswith("ddpm."):
+            yield key, node
+        for name, child in node.items():
+            yield from objects(f"{key}.{name}" if key else name, child)
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in OPTIONS if g not in WHOLE])
+def test_an_option_shows_every_key_that_can_be_set(group: str, option: str):
+    """What `--cfg job` shows is all there is."""
+    if package := OPTIONAL_PACKAGES.get((group, option)):
+        pytest.importorskip(package)
+    for key, node in objects("", with_option(group, option)):
+        taken = targets.parameters(key, node["_target_"]).names
+        given = taken[:1] if key in check.FIRST_PROVIDED else check.PROVIDED.get(key, ())
+        shown = set(node) - set(targets.NODE_KEYS)
+        assert shown == {*taken, *check.SWITCHES.get(key, ())} - set(given), key
 
 
 def test_the_trainers_settings_are_lightnings():

@@ -232,8 +232,8 @@ def load(
     file, checkpoint = found(path)
     try:
         module = rebuild(checkpoint, allow_targets)
-    except (UsageError, RuntimeError, KeyError) as error:
-        raise UsageError(f"ckpt={file}: does not fit this version of the project: {error}") from error
+    except (UsageError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"ckpt={file}: cannot be rebuilt: {error}") from error
     device = device or default_device()
     try:
         module.to(device).eval()

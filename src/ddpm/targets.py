@@ -11,11 +11,14 @@ from ddpm.errors import UsageError
 from ddpm.signatures import Parameters
 
 ALLOWED = (
-    "ddpm.data",
+    "ddpm.data.sources",
     "ddpm.diffusion",
     "ddpm.evaluation",
     "ddpm.networks",
-    "ddpm.training",
+    "ddpm.training.callbacks",
+    "ddpm.training.ema",
+    "ddpm.training.loggers",
+    "ddpm.training.lr_schedules",
     "lightning.pytorch.Trainer",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
@@ -25,7 +28,8 @@ ALLOWED = (
     "torch.optim",
 )
 """Packages whose classes and functions a configuration may build. Building an object with one of these runs
-no code that came with the configuration."""
+no code that came with the configuration; what reads checkpoints and builds from them is not among them, since
+it admits packages by an argument."""
 
 NODE_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 """Hydra's own keys of such a node. `_recursive_` and `_convert_` are read and mean nothing: nodes are plain
@@ -48,7 +52,7 @@ def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
         return target
     raise UsageError(
         f"{key}._target_={target}: is not in an allowed package ({', '.join(packages)}); "
-        "admit a package of your own with allow_targets=[PACKAGE] on the command line"
+        "admit a package of your own with allow_targets=[PACKAGE], on the command line or to ddpm.load"
     )
 
 

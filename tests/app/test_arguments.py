@@ -133,6 +133,23 @@ def test_a_sweep_runs_through_data_options_of_ones_own(tmp_path: Path):
     assert [job["trainer"]["max_steps"] for job in found] == [4500, 200_000]
 
 
+def test_hydra_is_given_the_recipe_of_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without it a sweep that swaps what a recipe chooses (`model=tiny`) is refused by Hydra."""
+    (tmp_path / "data").mkdir()
+    for name in ("mine", "yours"):
+        (tmp_path / "data" / f"{name}.yaml").write_text(
+            "defaults: [/loading, _self_]\n_target_: ddpm.data.sources.digits.Digits\n"
+        )
+    handed: list[arguments.Arguments] = []
+    monkeypatch.setattr(command_line, "_hand_to_hydra", lambda task, given, program: handed.append(given))
+    monkeypatch.chdir(tmp_path)
+    expected = {"mine": True, "mine,yours": True, "digits": False, "digits,mine": False}
+    for data, brings_none in expected.items():
+        words = ["-m", "--config-dir", str(tmp_path), f"data={data}", "model=tiny", "seed=1,2"]
+        command_line._sweep(arguments.read(words, "train"), "train", ["train.py"])
+        assert ("recipe=pictures" in handed[-1].overrides) is brings_none
+
+
 def test_a_sweep_in_a_yaml_is_read_and_overruled(tmp_path: Path):
     """By its own rules: keys that no yaml lists, and values as they are."""
     (tmp_path / "experiment").mkdir()

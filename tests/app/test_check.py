@@ -28,6 +28,12 @@ FAST = {
     "preflight=maybe": r"preflight=maybe: must be bool",
     "trainer.devices=--1": r"trainer\.devices=--1: must be a number of devices",
     "seed=-1": r"seed=-1: must be at least 0",
+    "seed=9223372036854775808": r"seed=9223372036854775808: must be at least 0 and below",
+    "~seed": r"seed: cannot be left out; give it as seed=VALUE",
+    "~trainer.precision": r"trainer\.precision: cannot be left out",
+    "schedule._partial_=true": r"schedule\._partial_: is for what waits for an argument",
+    "callbacks.sample=null": r"there is no sample to turn off; did you mean callbacks\.samples\?",
+    "logger.wandbb=null": r"did you mean logger\.wandb\?",
     "seed=abc": r"seed=abc: must be int",
     "clip_x_0=maybe": r"clip_x_0=maybe: must be bool",
     "model=null": r"model: cannot be left out; choose one of model=OPTION",
@@ -52,6 +58,7 @@ FAST = {
     "schedule=1000": r"schedule=1000: there is no such option; there are constant, cosine",
     "ema=0.99": r"ema=0\.99: there is no such option; there are exponential, fast, none",
     "debug=true": r"debug=true: there is no such option; there are default, fdr",
+    "sampler=mine": r"sampler=mine: there is no such option; [^;]*$",
     "recipe=cifra10": r"recipe=cifra10: there is no such option; did you mean cifar10\?",
     "logger=[null]": r"logger=\[null\]: there is no such option; there are csv",
     "callbacks=[default,bes]": r"callbacks=bes: there is no such option; did you mean best\?",
@@ -83,6 +90,9 @@ FAST = {
     "--experiment=smoke": r"--experiment=smoke: keys are typed without dashes: experiment=smoke.*args_no",
     "--optimizer.lr=1e-3": r"keys are typed without dashes: optimizer\.lr=1e-3",
     "-lr=1": r"-lr=1: keys are typed without dashes: lr=1",
+    "--config_dir=x": r"--config_dir=x: there is no such flag; did you mean --config-dir\?",
+    "-config-dir x": r"-config-dir: there is no such flag; did you mean --config-dir\?",
+    "--max-steps 3": r"--max-steps: there is no such flag; keys are typed without dashes, as max_steps=VALUE",
     "--lr 1": r"--lr: there is no such flag; keys are typed without dashes, as lr=VALUE",
     "--config-path conf": r"--config-path conf: .*--config-dir DIR",
     "--cfg everything": r"--cfg.*invalid choice: 'everything'",
@@ -126,6 +136,11 @@ FAST = {
     "callbacks=none experiment=lost": r"callbacks\.sampels: there is no such key",
 }
 HEAVY = {
+    "callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging callbacks.x.swa_lrs=0.1": (
+        r"callbacks\.x: StochasticWeightAveraging replaces the weights .* use ema=exponential"
+    ),
+    "callbacks.x._target_=lightning.pytorch.callbacks.BatchSizeFinder": r"Finder .* data\.batch_size",
+    "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
     "data=folder data.path=nowhere": r"data\.path=.*nowhere: there is no such folder",
     "data=folder data.path=empty": r"data\.path=.*empty: it holds no files",
     "data.batch_size=63 trainer.devices=2": r"data\.batch_size=63 .* use 62 or 64",
@@ -377,3 +392,10 @@ def test_a_trainer_that_was_not_told_of_all_processes_is_refused(
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # so that Lightning's own check of SLURM stays out
     said = mistakes(monkeypatch, capsys, ["experiment=smoke", "trainer.accelerator=cpu", "trainer.devices=1"])
     assert "trainer.devices: 4 processes were started" in said
+
+
+def test_an_option_of_ones_own_without_its_folder_is_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    said = mistakes(monkeypatch, capsys, ["sampler=mine"], accepted)
+    assert said.rstrip().endswith("options of your own need --config-dir DIR")

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import composed
 
+from ddpm.app import arguments, command_line, run_directory
 from ddpm.app.continuing import Resume, resume
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
@@ -133,6 +134,15 @@ def test_a_checkpoint_file_belongs_to_its_run(tmp_path: Path):
         assert composed("train", f"ckpt={path}")["schedule"]["_target_"].endswith("cosine")
 
 
+def test_what_lies_around_a_checkpoint_is_not_its_run(tmp_path: Path):
+    """A folder of checkpoints in a project of another kind, whose own configuration it has."""
+    (tmp_path / "config.yaml").write_text("trainer: of another project\n")
+    file = checkpoint_of(tmp_path / "kept", composed("train"), 10) / "checkpoints" / LAST
+    lone = file.rename(tmp_path / "kept" / "best.ckpt")
+    for path in (lone, lone.parent):
+        assert composed("train", f"ckpt={path}")["trainer"]["max_steps"] > 10
+
+
 def test_a_finished_one_cycle_run_goes_on_with_another_schedule(tmp_path: Path):
     run = left(tmp_path / "run", "lr_schedule=one_cycle", "trainer.max_steps=10")
     with pytest.raises(UsageError, match=r"at step 10 already.*trainer\.max_steps=20 lr_schedule=constant"):
@@ -173,6 +183,22 @@ def test_a_number_in_a_runs_configuration_is_one_however_it_is_written(tmp_path:
     assert resume(composed("train", f"ckpt={run}", "trainer.max_steps=30"), DATA).step == 10
 
 
+def test_nor_is_it_by_hydra_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = left(tmp_path / "run")
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    made = tmp_path / "made"
+    values["hydra"] = {"callbacks": {"x": {"_target_": "os.mkdir", "path": str(made)}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    words = ["--config-dir", str(run), "--config-name", "config", "-m", "seed=1", "logger=csv"]
+    words += ["hydra/launcher=basic", f"hydra.sweep.dir='{tmp_path}/sweep'"]
+    jobs: list[Any] = []
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    run_directory.register_resolver()
+    command_line._hand_to_hydra(jobs.append, arguments.read(words), "train")
+    assert list(jobs[0].logger) == ["csv"]
+    assert not made.exists()
+
+
 @pytest.mark.parametrize("content", ["a: [", "just words", "a: 1\n", ""])
 def test_a_configuration_that_is_none_is_refused(content: str, tmp_path: Path):
     run = left(tmp_path / "run")
@@ -186,7 +212,7 @@ def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (tmp_path / "metrics.csv").write_text("step,train/loss\n10,3.0\n20,2.0\n30,1.0\n")
-    found = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None)
+    found = Resume(tmp_path / "checkpoints/step_00000020.ckpt", 20, None, {})
     found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
     assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n10,3.0\n20,2.0\n"
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -200,8 +226,37 @@ def test_continuing_elsewhere_leaves_the_first_run_alone(tmp_path: Path):
     for step in (20, 30):
         (first / "checkpoints" / f"step_{step:08d}.ckpt").touch()
     (first / "metrics.csv").write_text("step,train/loss\n20,2.0\n30,1.0\n")
-    found = Resume(first / "checkpoints/step_00000020.ckpt", 20, None)
+    found = Resume(first / "checkpoints/step_00000020.ckpt", 20, None, {})
     found.take_over_history(MetricsCSV(second / "metrics.csv"))
     assert (second / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n"
     assert (first / "metrics.csv").read_text() == "step,train/loss\n20,2.0\n30,1.0\n"
     assert len(list((first / "checkpoints").iterdir())) == 2
+
+
+def test_a_new_schedule_that_lasts_as_long_as_the_run_has_the_steps_that_are_left(tmp_path: Path):
+    """It begins at its own step 0 where the run goes on; with all steps it would never come to its end."""
+    run = checkpoint_of(tmp_path / "run", composed("train", "trainer.max_steps=100"), 100)
+    on = composed("train", "lr_schedule=cosine", "trainer.max_steps=300")
+    assert on["lr_schedule"]["total_steps"] == 300
+    assert resume({**on, "ckpt": str(run)}, DATA).lr_schedule["total_steps"] == 200
+    typed = composed("train", "lr_schedule=cosine", "trainer.max_steps=300", "lr_schedule.total_steps=250")
+    assert resume({**typed, "ckpt": str(run)}, DATA).lr_schedule["total_steps"] == 250
+
+
+def test_a_checkpoint_file_alone_holds_the_runs_own_configuration(tmp_path: Path):
+    config = composed("train", "schedule=cosine", "lr_schedule=warmup")
+    file = checkpoint_of(tmp_path / "run", config, 100) / "checkpoints" / LAST
+    moved = file.rename(tmp_path / "alone.ckpt")
+    words = arguments.read([f"ckpt={moved}", "trainer.max_steps=4000"])
+    [job], _ = command_line.checked(words, "train")
+    assert job.values["schedule"] == config["schedule"]
+    assert job.values["trainer"]["max_steps"] == 4000
+    assert resume(job.values, DATA).step == 100
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", ["${seed}"]])
+def test_a_strangers_configuration_reads_nothing_of_this_machine(value: Any, tmp_path: Path):
+    run = checkpoint_of(tmp_path / "run", composed("train"), 100)
+    (run / "config.yaml").write_text(yaml.safe_dump({**composed("train"), "tags": value}))
+    with pytest.raises(UsageError, match=r"tags.* holds an interpolation"):
+        command_line.checked(arguments.read([f"ckpt={run}"]), "train")

@@ -10,6 +10,8 @@ import torch
 from ddpm.__main__ import prepare
 from ddpm.app import command_line, preflight
 from ddpm.networks import UNet
+from ddpm.runtime.progress import duration
+from ddpm.training.module import DDPM
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
@@ -74,6 +76,75 @@ def test_a_batch_that_does_not_fit_is_told_with_the_way_out(
     code, words = said(monkeypatch, capsys)
     assert code == 1
     assert "64 pictures at once do not fit; use trainer.accumulate_grad_batches=2" in words
+
+
+def test_a_mac_tells_it_in_words_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def fails(*arguments: object) -> float:
+        raise RuntimeError(message)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "_seconds_a_step", fails)
+    message = "MPS backend out of memory (MPS allocated: 8 GB)"
+    code, words = said(monkeypatch, capsys)
+    assert code == 1
+    assert "use trainer.accumulate_grad_batches=2" in words
+    message = "something else"
+    with pytest.raises(RuntimeError, match=message):
+        said(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("final", "own", "expected"),
+    [
+        ("true", 1e6, "by the run's own sampler: 11 d"),
+        ("auto", 1e6, "by that of the other grids: 0.5 s; the run's own sampler would take 11 d"),
+        ("auto", 0.0, "by the run's own sampler: 0.0 s"),
+        ("false", 1e6, None),
+    ],
+)
+def test_the_sampler_of_the_last_grid_is_the_one_that_a_run_takes(
+    final: str,
+    own: float,
+    expected: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    def seconds(module: DDPM, indices: range, sampler: object) -> float:
+        return own if sampler is module.sampler else 0.5
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "seconds_to_sample", seconds)
+    monkeypatch.setattr(preflight, "_seconds_a_step", lambda *arguments: 1.0)
+    _, words = said(monkeypatch, capsys, f"callbacks.samples.final={final}")
+    lines = {line[:15].strip(): line[15:] for line in words.splitlines()}
+    if expected is None:
+        assert "the last grid" not in lines
+    else:
+        assert lines["the last grid"].startswith(expected)
+    # 20 steps of a second, a grid at 10, and the last one in place of that at 20
+    last = {"true": own, "auto": own or 0.0, "false": 0.5}[final]
+    last = 0.5 if (final, own) == ("auto", 1e6) else last
+    assert f"20 s, and {duration(0.5 + last)} for grids" in lines["the run"]
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_its_steps_clip_as_those_of_training(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    seen: list[tuple[float, str]] = []
+
+    def clip(gradients: list[torch.Tensor], norm: torch.Tensor, limit: float, by: str) -> None:
+        assert len(gradients) > 10
+        seen.append((limit, by))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "clip", clip)
+    words = f"trainer.gradient_clip_algorithm={algorithm}"
+    assert said(monkeypatch, capsys, words, "trainer.gradient_clip_val=0.3")[0] == 0
+    assert set(seen) == {(0.3, algorithm)}
 
 
 def test_a_sweep_has_no_preflight(

@@ -57,6 +57,6 @@ def test_the_fingerprint_changes_with_a_pixel_a_label_and_a_class():
 
 
 def test_a_split_leaves_something_to_train_on():
-    assert len(split(numbered(1), 0.5, None).train) == 1
+    assert len(split(numbered(1), 0.5).train) == 1
     with pytest.raises(ValueError, match="validation_fraction"):
         split(numbered(3), 1.0, None)

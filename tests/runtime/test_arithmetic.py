@@ -9,6 +9,7 @@ import pytest
 import torch
 from models import make_module, make_trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
@@ -188,6 +189,16 @@ def test_rows_agree_with_themselves(tmp_path: Path):
     assert row["perf/mfu"] > 0
     assert 0 < row["perf/data_wait"] < 1
     assert row["perf/peak_memory_gib"] == pytest.approx(peak_memory(torch.device("cpu")) / 2**30, rel=0.2)
+
+
+def test_speeds_are_known_of_a_loader_of_ones_own(tmp_path: Path):
+    trainer, file = make_trainer(tmp_path, 4, accumulation=2), MetricsCSV(tmp_path / "metrics.csv")
+    trainer.loggers = [file]
+    trainer.fit(make_module(), DataLoader(torch.zeros(48, 1, 8, 8), batch_size=6))
+    with file.path.open(newline="") as lines:
+        (row,) = csv.DictReader(lines)
+    assert float(row["perf/images_per_second"]) == pytest.approx(12 * float(row["perf/steps_per_second"]))
+    assert float(row["perf/mfu"]) > 0
 
 
 def test_peak_memory_has_seen_what_was_held():

@@ -5,6 +5,7 @@ once for the shell and once for Hydra. Here a value is taken as typed. Whether a
 our own check, which knows the nearest one; so every key is let in, with or without a `+` before it.
 """
 
+import difflib
 import os
 import re
 import sys
@@ -36,6 +37,9 @@ PATHS = ("data.path", "ckpt", "init", "out", "start", "end", "mask", "hydra.run.
 
 WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
 """Groups that build nothing: an option of theirs sets keys all over the configuration."""
+
+FLAGS = ("--config-dir", "--config-name", "--help", "--info", "--multirun")
+"""Hydra's flags that a person may have meant by another word."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,10 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
 
 def _without_dashes(word: str) -> str:
     name, equals, value = word.lstrip("-").partition("=")
+    near = difflib.get_close_matches(f"--{name.replace('_', '-')}", FLAGS, n=1, cutoff=0.8)
+    if near and word.partition("=")[0] not in FLAGS:
+        return f"{word}: there is no such flag; did you mean {near[0]}?"
+    name = name.replace("-", "_")
     if equals:
         return (
             f"{word}: keys are typed without dashes: {name}={value}. A W&B agent does so where its sweep "

@@ -81,6 +81,8 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     for key in config:
         if key not in names and key not in (*known.objects, *known.mappings):
             raise UsageError(_unknown_at_top(key, config, {*names, *known.objects, *known.mappings}))
+    if lacking := sorted(names - config.keys() - {"allow_targets"}):  # which no yaml says
+        raise UsageError(f"{lacking[0]}: cannot be left out; give it as {lacking[0]}=VALUE")
     for group in (*known.objects, *known.mappings):
         node = config.get(group)
         if not node and group not in known.optional:
@@ -96,6 +98,8 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     for group in known.mappings:
         _check_mapping(group, config[group])
     for group in known.objects:
+        if config[group].get("_partial_") and group not in FIRST_PROVIDED:
+            raise UsageError(f"{group}._partial_: is for what waits for an argument; leave it out")
         if "_target_" in config[group]:
             _check_objects(group, config[group])
         elif group not in known.optional:
@@ -148,6 +152,26 @@ def leave_out(
         kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
         config[group] = {
             name: value for name, value in node.items() if name in kept or not is_left(group, name)
+        }
+
+
+def leave_out_foreign(config: dict[str, Any], typed: Sequence[str]) -> None:
+    """The same where a person typed a `_target_` of another library in place of an option's: what the option
+    said to its own constructor is left out. The constructor has to be imported to be asked.
+
+    Args:
+        config: of a program, as plain containers; it is changed.
+        typed: the keys of the command line.
+    """
+    for group, node in config.items():
+        if f"{group}._target_" not in typed or not isinstance(node, Mapping):
+            continue
+        takes = targets.parameters(group, node["_target_"])
+        kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
+        config[group] = {
+            name: value
+            for name, value in node.items()
+            if takes.any or name in kept or f"{group}.{name}" in typed
         }
 
 
@@ -266,6 +290,8 @@ def _check_trainer(settings: MutableMapping[str, Any]) -> None:
             raise UsageError(f"trainer.{name}: {INSTEAD[name]}")
         if name != "_target_" and name not in known:
             raise UsageError(unknown(f"trainer.{name}", known))
+    if lacking := [name for name in known if name not in settings]:
+        raise UsageError(f"trainer.{lacking[0]}: cannot be left out; give it as trainer.{lacking[0]}=VALUE")
     check_values("trainer.", settings, TrainerSettings)
 
 
@@ -276,6 +302,7 @@ def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
         if key in MOVED:
             raise UsageError(f"{key}: is now {MOVED[key]}")
         if child is None or (isinstance(child, Mapping) and not child):
+            _check_off(key, [other for other in node if node[other]])
             continue
         if isinstance(child, Mapping) and "_target_" in child:
             _check_objects(key, child)
@@ -290,6 +317,18 @@ def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
             )
         there = {other for other, built in node.items() if isinstance(built, Mapping) and "_target_" in built}
         raise UsageError(unknown(key, there.union(*holding.values()) - {"defaults"}))
+
+
+def _check_off(key: str, others: Sequence[str]) -> None:
+    """What is turned off need not be there, but a misspelt name would leave on what was meant.
+
+    Args:
+        key: that is null.
+        others: names in its group that are on.
+    """
+    group, _, name = key.rpartition(".")
+    if near := difflib.get_close_matches(name, others, n=1, cutoff=0.8):
+        raise UsageError(f"{key}=null: there is no {name} to turn off; did you mean {group}.{near[0]}?")
 
 
 def _check_objects(path: str, node: Any) -> None:

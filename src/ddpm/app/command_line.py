@@ -21,7 +21,14 @@ from omegaconf import OmegaConf
 from ddpm.app import arguments as words
 from ddpm.app import check, jobs, run_directory
 from ddpm.app.arguments import Arguments, absolute, quoted
-from ddpm.app.compose import Composed, claimed, composed, told_in_one_message
+from ddpm.app.compose import (
+    Composed,
+    claimed,
+    composed,
+    run_configuration,
+    told_in_one_message,
+    with_recipe,
+)
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -143,10 +150,14 @@ def _nothing(_: Any) -> None:
 def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: str) -> None:
     """Let Hydra do what the flags say. It reads `sys.argv` and nothing else, so that our reading of the
     overrides goes there; what was typed returns, for whoever starts further processes from it.
+    The configuration that a run left is ours alone to read: it may be a stranger's, and Hydra would build
+    what it names.
     """
     typed = sys.argv
-    sys.argv = [typed[0], *arguments.flags, *arguments.overrides]
-    name = arguments.config_name or program
+    flags, name = arguments.flags, arguments.config_name or program
+    if run_configuration(arguments) is not None:
+        flags, name = tuple(flag for flag in flags if not flag.startswith("--config-name=")), program
+    sys.argv = [typed[0], *flags, *arguments.overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
     finally:
@@ -157,6 +168,7 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
     """Run a sweep by Hydra's sweeper and launcher, in a directory that no other sweep has."""
     first = composed(arguments, program, arguments.first_of_each)
     arguments = _with_params(arguments, program, first)
+    arguments = replace(arguments, overrides=tuple(with_recipe(arguments, arguments.overrides)))
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
     directory = None
     if not named:
@@ -184,6 +196,8 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments) -> int:
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     try:
         place = replace(place, directory=run_directory.enter(place.directory, job.values, named=named))
+        typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
+        check.leave_out_foreign(job.values, typed)
         check.check_foreign_targets(job.values)
         HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
         work = prepare(job.values, place)

@@ -80,8 +80,9 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         config = _from_hydra(arguments, program, overrides)
         origin = own_file(arguments, config, program)
         values = check.plain(_without_hydra(config))
-        if origin is not None:
-            values = continued(read_own(origin), values, _without_hydra(config), arguments, overrides)
+        own = own_of_file(arguments, config, program) if origin is None else read_own(origin)
+        if own is not None:
+            values = continued(own, values, _without_hydra(config), arguments, overrides)
         values["allow_targets"] = arguments.allowed
         typed = _typed(overrides)
         groups = [key for key in typed if arguments.group(key)]
@@ -114,9 +115,10 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with the recipe for pictures where a data option of one's own brings none.
+    """The overrides, with the recipe for pictures where a data option of one's own brings none, or where a
+    sweep runs through such options alone.
 
-    Hydra leaves out a recipe that there is not, since it is optional: a sweep may run through such options.
+    Hydra leaves out a recipe that there is not, since it is optional; it then knows no group to swap.
 
     Raises:
         UsageError: for a recipe that was typed and is not there.
@@ -128,9 +130,10 @@ def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
     recipes = arguments.options("recipe")
     if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
         raise UsageError(_no_such_option("recipe", recipe, recipes))
-    if data is None or recipe is not None or not recipes or data in recipes:
+    if data is None or recipe is not None or not recipes:
         return list(overrides)
-    return [*overrides, "recipe=pictures"] if data in arguments.options("data") else list(overrides)
+    without = set(arguments.options("data")) - set(recipes)
+    return [*overrides, "recipe=pictures"] if without.issuperset(data.split(",")) else list(overrides)
 
 
 def _typed(overrides: Sequence[str]) -> list[str]:
@@ -163,13 +166,48 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
         return None
     if (file := run_configuration(arguments)) is not None:
         return file
+    path = _continued_path(arguments, config)
+    if path is None:
+        return None
+    directory = path.parent if path.is_file() else path
+    own = (directory.parent if directory.name == "checkpoints" else directory) / OWN
+    return own if own.is_file() else None
+
+
+def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
+    """The configuration inside a checkpoint that lies beside no run directory; it takes torch to read it."""
+    path = _continued_path(arguments, config) if program == "train" else None
+    if path is None or not path.is_file():
+        return None
+    from ddpm.run import found
+
+    own = dict(found(path)[1]["config"])
+    own.pop("allow_targets", None)
+    _refuse_interpolations(path, own)
+    return own
+
+
+def _continued_path(arguments: Arguments, config: DictConfig) -> Path | None:
+    """What `ckpt=` names, where the run is to go on with its own configuration."""
     ckpt = config.get("ckpt")
     whole = any(override.key_or_group in WHOLE and override.value() for override in arguments.parsed)
-    if not isinstance(ckpt, str) or whole or arguments.config_name is not None:
-        return None
-    path = absolute(ckpt)
-    directories = (path, path.parent, path.parent.parent)
-    return next((place / OWN for place in directories if (place / OWN).is_file()), None)
+    return None if not isinstance(ckpt, str) or whole or arguments.config_name is not None else absolute(ckpt)
+
+
+def _refuse_interpolations(file: Path, node: Any, key: str = "") -> None:
+    """A run's configuration is resolved; `${oc.env:...}` in a stranger's would read this machine's secrets.
+
+    Raises:
+        UsageError: for the first value that asks for another.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise UsageError(f"{file}: {key} holds an interpolation, which no run writes; spell its value out")
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            _refuse_interpolations(file, child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            _refuse_interpolations(file, child, f"{key}[{index}]")
 
 
 def read_own(file: Path) -> dict[str, Any]:
@@ -187,6 +225,7 @@ def read_own(file: Path) -> dict[str, Any]:
     values = {
         name: value for name, value in values.items() if name not in ("defaults", "hydra", "allow_targets")
     }
+    _refuse_interpolations(file, values)
     return migration.migrated(values)
 
 
@@ -235,13 +274,16 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     options = sorted(
         error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
     )
-    return _no_such_option(group, option, options) if group and options else _first_lines(error)
+    if not group or not options:
+        return _first_lines(error)
+    own = "; options of your own need --config-dir DIR" if list(places) == [CONF] else ""
+    return _no_such_option(group, option, options) + own
 
 
 def _no_such_option(group: str, option: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{group}={option}: there is no such option; {hint}There are {', '.join(options)}"
+    hint = f"did you mean {near[0]}? There" if near else "there"
+    return f"{group}={option}: there is no such option; {hint} are {', '.join(options)}"
 
 
 def _first_lines(error: BaseException) -> str:

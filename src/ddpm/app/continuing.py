@@ -1,15 +1,17 @@
 """Going on from a checkpoint: the same run (`ckpt=`), or a new one from its weights (`init=`)."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddpm.app import check
+from ddpm.app.check import PROVIDED
 from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
-from ddpm.targets import build
+from ddpm.targets import build, resolve
 from ddpm.training.checkpoints import averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.module import DDPM
@@ -21,6 +23,9 @@ CONTINUED = (
 )  # fmt: skip
 """What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
 
+UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
+"""Keys of a node that say how it is built, not what."""
+
 FREE = (
     "data.path", "data.cache_dir", "data.device_share", "data.num_workers", "data.source.path",
     "model.compile", "model.channels_last", "optimizer.fused", "optimizer.foreach",
@@ -30,11 +35,20 @@ FREE = (
 
 @dataclass(frozen=True)
 class Resume:
-    """The checkpoint that a run goes on from."""
+    """The checkpoint that a run goes on from.
+
+    Attributes:
+        path: of the file.
+        step: completed optimizer steps.
+        wandb_id: of the W&B run that goes on, or None.
+        lr_schedule: configuration of the learning-rate schedule from here on. One that is new begins at its
+            step 0 here: where it is to last as long as the run, only the steps that are left are its.
+    """
 
     path: Path
     step: int
     wandb_id: str | None
+    lr_schedule: Mapping[str, Any]
 
     @property
     def run(self) -> Path | None:
@@ -64,7 +78,13 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
         UsageError: naming what differs, or why there is nothing left to do.
     """
     path, checkpoint = found(config["ckpt"])
-    result = Resume(path, checkpoint["global_step"], checkpoint.get("wandb_id"))
+    step, lr_schedule = checkpoint["global_step"], config["lr_schedule"]
+    max_steps = config["trainer"]["max_steps"]
+    as_it_was = lr_schedule == checkpoint["config"].get("lr_schedule")
+    ends = lr_schedule.get("total_steps")
+    if not as_it_was and ends == max_steps > step:
+        lr_schedule = {**lr_schedule, "total_steps": max_steps - step}
+    result = Resume(path, step, checkpoint.get("wandb_id"), lr_schedule)
     differing = [
         f"{key} is {here!r} here and {there!r} in the checkpoint"
         for name in CONTINUED
@@ -78,15 +98,13 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
             f"ckpt={path}: belongs to another run: {differing[0]}. ckpt= alone continues it with its own "
             "configuration; init= starts a new run from its weights"
         )
-    max_steps, ends = config["trainer"]["max_steps"], config["lr_schedule"].get("total_steps")
-    more = result.step * 2 if result.step else 1000
-    if 0 <= max_steps <= result.step:
+    more = step * 2 if step else 1000
+    if 0 <= max_steps <= step:
         rate = " lr_schedule=constant" if ends is not None else ""
         raise UsageError(
-            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {result.step} already; train "
+            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {step} already; train "
             f"on with a higher one, as trainer.max_steps={more}{rate}"
         )
-    as_it_was = config["lr_schedule"] == checkpoint["config"].get("lr_schedule")
     if as_it_was and isinstance(ends, int) and max_steps > ends:
         raise UsageError(
             f"trainer.max_steps={max_steps}: the learning rate of this run falls to 0 at step {ends}; choose "
@@ -133,7 +151,21 @@ def _select(config: Mapping[str, Any], name: str) -> Any:
     return value
 
 
+def _whole(key: str, node: Any) -> Any:
+    """A node with what its constructor does where nothing is said, so that the two can be compared."""
+    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+        return node
+    parameters = inspect.signature(resolve(key, node["_target_"])).parameters.values()
+    defaults = {
+        parameter.name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        for parameter in parameters
+        if parameter.default is not parameter.empty and parameter.name not in PROVIDED.get(key, ())
+    }
+    return {**defaults, **{name: value for name, value in node.items() if name not in UNCOMPARED}}
+
+
 def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
+    here, there = _whole(key, here), _whole(key, there)
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         return [
             difference

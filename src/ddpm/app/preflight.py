@@ -4,7 +4,6 @@ import time
 
 import torch
 from lightning.pytorch import Trainer
-from torch import nn
 
 from ddpm.app.inspect import described
 from ddpm.app.terminal import say
@@ -15,7 +14,8 @@ from ddpm.runtime.device import wait
 from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.runtime.progress import duration
 from ddpm.sampling.batches import seconds_to_sample
-from ddpm.training.callbacks.samples import SampleGrids
+from ddpm.training.callbacks.samples import SHARE, SampleGrids
+from ddpm.training.gradients import clip, global_norm
 from ddpm.training.module import DDPM
 
 MEASURED_STEPS = 3
@@ -53,14 +53,16 @@ def preflight(
     _row("batch", f"{data.batch_size:,} pictures a step, {micro_batch:,} at once on a device")
     try:
         seconds = _seconds_a_step(trainer, module, micro_batch, computing)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         more = 2 * trainer.accumulate_grad_batches
         _row(
             "memory",
             f"{micro_batch:,} pictures at once do not fit; use trainer.accumulate_grad_batches={more}",
         )
         return 1
-    of = "of the GPU" if device.type == "cuda" else "of the process"
+    of = "of the process" if device.type == "cpu" else "of the GPU"
     _row("memory", f"{peak_memory(device) / GIB:.2f} GiB {of}, at its peak")
     mfu = STEP * forward * data.batch_size / trainer.world_size / seconds / peak
     _row(
@@ -76,8 +78,9 @@ def preflight(
             )
             grids += grid * ((trainer.max_steps - first_step) // callback.every_n_steps)
             if callback.final:
-                last = seconds_to_sample(module, range(callback.n), module.sampler)
-                _row("the last grid", f"by the run's own sampler: {_short(last)}")
+                own = seconds_to_sample(module, range(callback.n), module.sampler)
+                last, text = _last_grid(callback, grid, own, total)
+                _row("the last grid", text)
                 grids += last - grid * (trainer.max_steps % callback.every_n_steps == 0)
     if trainer.max_steps < 0:
         _row("the run", "has no end")
@@ -85,6 +88,34 @@ def preflight(
         steps = f"{trainer.max_steps - first_step:,} steps"
         _row("the run", f"{steps}: {duration(total)}, and {duration(grids)} for grids, without validation")
     return 0
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """A Mac's GPU has no error of its own for it, only its message."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+
+
+def _last_grid(callback: SampleGrids, grid: float, own: float, training: float) -> tuple[float, str]:
+    """Seconds of the grid that is drawn when training ends, and what is said of it.
+
+    Args:
+        callback: that draws it.
+        grid: seconds by the sampler of the grids during training.
+        own: seconds by the run's own sampler.
+        training: seconds that the run takes beside; negative where it has no end.
+    """
+    text = f"by the run's own sampler: {_short(own)}"
+    if callback.final is True:
+        return own, text
+    if training < 0:
+        return own, f"{text}, if that is at most {SHARE:.0%} of the time that training took"
+    # grids are part of the time that the callback will see, so this leans to the faster sampler
+    if own <= SHARE * training:
+        return own, text
+    return grid, (
+        f"by that of the other grids: {_short(grid)}; the run's own sampler would take {_short(own)}, above "
+        f"{SHARE:.0%} of the time of training (callbacks.samples.final=true draws by it all the same)"
+    )
 
 
 def _row(title: str, text: str) -> None:
@@ -104,7 +135,8 @@ def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing:
     labels = None
     if module.num_classes is not None:
         labels = torch.randint(module.num_classes, (micro_batch,), device=device)
-    limit = trainer.gradient_clip_val or float("inf")
+    parameters = list(module.network.parameters())
+    limit, by = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
     times: list[float] = []
     begin = time.perf_counter()
     while len(times) <= MEASURED_STEPS and (len(times) < 2 or time.perf_counter() - begin < MEASURED_SECONDS):
@@ -116,7 +148,8 @@ def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing:
             with computing.autocast(device):
                 loss = module.losses(x_0, t, torch.randn_like(x_0), labels).mean()
             loss.backward()
-        nn.utils.clip_grad_norm_(module.network.parameters(), limit)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        clip(gradients, global_norm(gradients), limit, by)
         optimizer.step()
         module.ema.update()
         wait(device)

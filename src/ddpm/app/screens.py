@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ def announce(
 
 
 def last_screen(
-    place: Place, record: dict[str, Any], loggers: list[Logger], max_steps: int, lr_schedule: dict[str, Any]
+    place: Place,
+    record: dict[str, Any],
+    loggers: list[Logger],
+    max_steps: int,
+    lr_schedule: dict[str, Any],
+    allow_targets: Sequence[str] = (),
 ) -> str:
     """How a run ended, where everything is, and the commands that go on from here, ready to be pasted.
 
@@ -52,6 +58,7 @@ def last_screen(
         loggers: of the run.
         max_steps: that it was to take.
         lr_schedule: configuration of its learning-rate schedule.
+        allow_targets: packages of somebody's own, which each command has to admit again.
     """
     directory = place.directory
     shown = shlex.quote(readable(directory, place.cwd))
@@ -76,9 +83,13 @@ def last_screen(
             synced = shlex.quote(readable(logger.sync_dir, place.cwd))
             lines.append(f"  dashboard     wandb sync {synced}")
     if has_checkpoint:
-        lines.append(f"  sample it     {_command('sample')} ckpt={shown}")
-        lines.append(f"  measure it    {_command('evaluate')} ckpt={shown}")
-        go_on = f"{_command('train')} ckpt={shown}"
+        run = f"ckpt={shown}"
+        if allow_targets:  # one needs no brackets, which a shell may take for a pattern
+            packages = f"[{','.join(allow_targets)}]" if len(allow_targets) > 1 else allow_targets[0]
+            run += f" {shlex.quote(f'allow_targets={packages}')}"
+        lines.append(f"  sample it     {_command('sample')} {run}")
+        lines.append(f"  measure it    {_command('evaluate')} {run}")
+        go_on = f"{_command('train')} {run}"
         if 0 <= max_steps <= record["step"]:
             rate = " lr_schedule=constant" if lr_schedule.get("total_steps") is not None else ""
             lines.append(f"  train on      {go_on} trainer.max_steps={2 * max_steps}{rate}")

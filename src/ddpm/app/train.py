@@ -55,6 +55,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             raise UsageError(str(error)) from error
     description = describe(data)
     resume = continuing.resume(config, description) if config["ckpt"] else None
+    if resume is not None:
+        config = {**config, "lr_schedule": dict(resume.lr_schedule)}
     module = build_module(config, description)
     computing = _choose_computing(config, module)
     if config["init"]:
@@ -184,7 +186,8 @@ def _fit(
                 logger.finish(exit_code)
     if record is not None:
         schedule = module.config["lr_schedule"]
-        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule))
+        allowed = module.config["allow_targets"]
+        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
     return exit_code
 
 

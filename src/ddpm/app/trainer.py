@@ -32,6 +32,19 @@ OURS = ("max_time", "profiler", "limit_train_batches", "overfit_batches", "fast_
 """Settings of the trainer that reach it in another form: a callback, an object, or what the data are."""
 
 
+UNFIT = {
+    "GradientAccumulationScheduler": "changes how a global batch is parted, and the data follow one parting; "
+    "use trainer.accumulate_grad_batches",
+    "BatchSizeFinder": "tries batches of its own; the global batch is data.batch_size",
+    "LearningRateFinder": "trains before the run begins; give optimizer.lr, and sweep it with -m",
+    **dict.fromkeys(
+        ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging"),
+        "replaces the weights that checkpoints and samples are of; use ema=exponential",
+    ),
+}
+"""Callbacks of Lightning that would undo what a run promises, with what to use instead."""
+
+
 def build_loggers(
     config: Mapping[str, Any], place: Place, data: Mapping[str, Any], run_id: str | None
 ) -> list[Logger]:
@@ -91,6 +104,8 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
         beside = {}
         if isinstance(made, type) and issubclass(made, ModelCheckpoint) and not node.get("dirpath"):
             beside["dirpath"] = str(directory / "checkpoints")
+        if made.__name__ in UNFIT:
+            raise UsageError(f"{key}: {made.__name__} {UNFIT[made.__name__]}")
         callback = targets.build(key, node, **beside)
         if not isinstance(callback, Callback):
             raise UsageError(f"{key}: {node['_target_']} is no Lightning callback")

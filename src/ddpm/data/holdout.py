@@ -31,13 +31,13 @@ def scattered(n: int) -> np.ndarray:
     return positions
 
 
-def split(images: ImageSet, validation_fraction: float, classes: Sequence[str] | None) -> DataSet:
+def split(images: ImageSet, validation_fraction: float, classes: Sequence[str] | None = None) -> DataSet:
     """Hold out a share of images in memory, the same ones every time.
 
     Args:
         images: all of them, in an order that does not depend on the machine.
         validation_fraction: in [0, 1); rounded up to whole images, and at least one is left for training.
-        classes: names of the labels.
+        classes: names of the labels; None where there are none.
 
     Raises:
         ValueError: for a fraction outside [0, 1).

@@ -154,7 +154,9 @@ class UNet(nn.Module):
         last = len(widths) - 1
         for level in self.attention_levels:
             if not 0 <= level <= last:
-                raise ValueError(f"attention_levels: there is no level {level}, levels are 0 to {last}")
+                raise ValueError(
+                    f"attention_levels: there is no level {level}, levels are 0 to {last}; [] is none of them"
+                )
         if self.channels_per_head is not None and self.heads != 1:
             raise ValueError(
                 f"heads={self.heads} and channels_per_head={self.channels_per_head}: give one of them"

@@ -13,6 +13,30 @@ def global_norm(gradients: list[Tensor]) -> Tensor:
     return norm
 
 
+def clip(
+    gradients: list[Tensor],
+    norm: Tensor,
+    limit: float | None,
+    algorithm: str | None,
+    scale: Tensor | None = None,
+) -> None:
+    """Clip the gradients, in place, as the settings of Lightning's trainer say.
+
+    Args:
+        gradients: to clip.
+        norm: of all of them, without the scale.
+        limit: None, or not above 0, for none.
+        algorithm: "value"; else by the norm.
+        scale: as `clip_by_value` takes it.
+    """
+    if not limit or limit < 0:
+        return
+    if algorithm == "value":
+        clip_by_value(gradients, limit, scale)
+    else:
+        clip_by_norm(gradients, norm, limit)
+
+
 def clip_by_norm(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
     """Shorten the gradients, in place, to a global norm of at most `limit`."""
     torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1))

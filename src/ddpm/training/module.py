@@ -34,7 +34,7 @@ from ddpm.training import checkpoints
 from ddpm.training.batches import Counted
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.ema import EMA, MakeAverage
-from ddpm.training.gradients import clip_by_norm, clip_by_value, global_norm
+from ddpm.training.gradients import clip, global_norm
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
@@ -277,12 +277,7 @@ class DDPM(LightningModule):
                 norm = norm / scale
             took_place: Any = norm.isfinite()  # the scaler leaves out a step whose gradients overflow
             self.gradient_norm.add(torch.where(took_place, norm, 0), count=took_place)
-        if not gradient_clip_val or gradient_clip_val < 0:
-            return
-        if gradient_clip_algorithm == "value":
-            clip_by_value(gradients, gradient_clip_val, scale)
-        else:
-            clip_by_norm(gradients, norm, gradient_clip_val)
+        clip(gradients, norm, gradient_clip_val, gradient_clip_algorithm, scale)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         optimizer: Any = self.optimizers()

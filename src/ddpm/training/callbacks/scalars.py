@@ -63,12 +63,11 @@ class TrainingRows(EveryNSteps):
         row["train/learning_rate"] = module.learning_rate
         steps_per_second = (step - self._last_step) / elapsed
         row["perf/steps_per_second"] = steps_per_second
-        if trainer.datamodule is not None:  # a loader of one's own does not tell its batch size
-            images_per_second = steps_per_second * trainer.datamodule.batch_size
-            flops = images_per_second * STEP * module.flops_per_image
-            row["perf/images_per_second"] = images_per_second
-            row["perf/flops_per_second"] = flops
-            row["perf/mfu"] = flops / self._peak
+        images_per_second = steps_per_second * module.images_per_step
+        flops = images_per_second * STEP * module.flops_per_image
+        row["perf/images_per_second"] = images_per_second
+        row["perf/flops_per_second"] = flops
+        row["perf/mfu"] = flops / self._peak
         row["perf/peak_memory_gib"] = self._peak_memory(trainer, module)
         self._last_step, self._last_time = step, now
         log_scalars(trainer, row)
