@@ -100,14 +100,17 @@ def parameters(key: str, target: str) -> Parameters:
     }
     required = frozenset(name for name, parameter in named.items() if parameter.default is parameter.empty)
     annotations = {
-        name: annotation if isinstance(annotation := parameter.annotation, str) else _written(annotation)
+        name: written(parameter.annotation)
         for name, parameter in named.items()
         if parameter.annotation is not parameter.empty
     }
     return Parameters(tuple(named), required, inspect.Parameter.VAR_KEYWORD in kinds, annotations)
 
 
-def _written(annotation: Any) -> str:
+def written(annotation: Any) -> str:
+    """An annotation as it stands in a source."""
+    if isinstance(annotation, str):
+        return annotation
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
-from ddpm.app.kinds import annotation_of, check_finite, fitted
+from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
@@ -219,7 +219,7 @@ def check_values(prefix: str, settings: MutableMapping[str, Any], schema: type) 
     Raises:
         UsageError: for the first mistake.
     """
-    types = {field.name: annotation_of(field.type) for field in fields(schema)}
+    types = {field.name: targets.written(field.type) for field in fields(schema)}
     for name, value in settings.items():
         if name in types:
             settings[name] = _checked_value(f"{prefix}{name}", types[name], value)

@@ -37,11 +37,6 @@ def fitted(key: str, annotation: str, value: Any) -> Any:
     return found
 
 
-def annotation_of(kind: Any) -> str:
-    """An annotation as it is written."""
-    return kind if isinstance(kind, str) else getattr(kind, "__name__", None) or str(kind)
-
-
 def check_finite(key: str, node: Any) -> None:
     """Refuse numbers that are none, however deep.
 
