@@ -270,31 +270,6 @@ def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "launcher", ["basic", "joblib hydra.launcher.n_jobs=2", "submitit_local hydra.launcher.timeout_min=10"]
-)
-def test_a_sweep_runs_through_any_launcher(launcher: str, smoke_run: Path, tmp_path: Path):
-    """The same jobs as through ours; one that cannot be built fails alone, and the sweep ends with 1."""
-    words = ["experiment=smoke", "trainer.devices=1", "logger=none", "callbacks.samples=null"]
-    chosen = f"hydra/launcher={launcher}".split()
-    for where in ("done", "failed"):
-        (tmp_path / where).mkdir()
-    done = run_program("train.py", "-m", *chosen, "schedule=linear,cosine", *words, cwd=tmp_path / "done")
-    assert done.returncode == 0, done.said
-    failed = run_program("train.py", "-m", *chosen, "model.norm_groups=4,7", *words, cwd=tmp_path / "failed")
-    assert failed.returncode == 1, failed.said
-    assert "norm_groups=7 does not divide" in failed.said + "".join(
-        path.read_text() for path in (tmp_path / "failed").rglob("*_log.*")
-    )
-    for where, complete in (("done", ["0", "1"]), ("failed", ["0"])):
-        (sweep,) = (tmp_path / where / "logs/train/multirun").iterdir()
-        for job in complete:
-            assert json.loads((sweep / job / "run.json").read_text())["status"] == "finished"
-            assert (sweep / job / "checkpoints" / "last.ckpt").exists()
-        np.testing.assert_array_equal(losses(sweep / "0"), losses(smoke_run))
-
-
-@pytest.mark.slow
 def test_a_sweep_over_devices_starts_real_processes(smoke_run: Path, tmp_path: Path):
     arguments = ["-m", "trainer.devices=1,2", "trainer.accelerator=cpu", "experiment=smoke"]
     outcome = run_program("train.py", *arguments, cwd=tmp_path)

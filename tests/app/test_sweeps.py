@@ -38,6 +38,7 @@ def check_complete(directory: Path, smoke_run: Path | None = None) -> None:
         assert ours == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     launcher: str, smoke_run: Path, tmp_path: Path
@@ -53,6 +54,7 @@ def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     assert "data.label_drop=2: exit code 2" in outcome.said
 
 
+@pytest.mark.slow
 def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     outcome, jobs = swept(
