@@ -110,6 +110,7 @@ def finished(directory: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_an_installed_package_trains_samples_and_measures_anywhere(installed: Path, tmp_path: Path):
     program = installed / "ddpm"
     assert run(program, "--version", cwd=tmp_path).stdout.startswith("ddpm 0.")

@@ -40,6 +40,7 @@ def program(script: str, *words: str, cwd: Path) -> str:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_options_of_a_package_of_ones_own_train_draw_and_measure(mylab: Path):
     chosen = [
         "experiment=smoke", "trainer.devices=1", "schedule=power", "schedule.num_timesteps=50",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Outcome, run_program
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SHORT = (
     "experiment=smoke", "trainer.devices=1", "trainer.max_steps=2", "trainer.val_check_interval=2",
@@ -38,7 +38,6 @@ def check_complete(directory: Path, smoke_run: Path | None = None) -> None:
         assert ours == theirs
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     launcher: str, smoke_run: Path, tmp_path: Path
@@ -54,7 +53,6 @@ def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     assert "data.label_drop=2: exit code 2" in outcome.said
 
 
-@pytest.mark.slow
 def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     outcome, jobs = swept(
