@@ -179,6 +179,7 @@ WITHOUT_UNIX = """
 import importlib, os, pkgutil, signal, sys
 import datasets, diffusers, hydra, lightning.pytorch, matplotlib.figure, rich.progress
 import sklearn.datasets, torch._dynamo, wandb
+from lightning.pytorch.trainer.connectors import signal_connector
 for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGQUIT", "SIGCHLD"):
     delattr(signal, name)
 for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_getaffinity", "getloadavg"):
@@ -186,6 +187,8 @@ for name in ("sysconf", "fork", "killpg", "getpgid", "setsid", "getuid", "sched_
 for name in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty"):
     sys.modules[name] = None
 sys.platform = "win32"
+# it asked for the system when it was imported
+signal_connector._SignalConnector.register_signal_handlers = lambda connector: None
 """
 """A process without what Windows lacks; what is not ours has been imported before."""
 
@@ -207,6 +210,7 @@ import ddpm.__main__, hydra_plugins.fresh_process_launcher
 @pytest.mark.slow
 def test_one_device_trains_where_there_is_no_unix(tmp_path: Path):
     words = ["ddpm", "train", "experiment=smoke", "logger=none", "trainer.devices=1", "hydra.run.dir=run"]
+    words += ["data.num_workers=0"]  # workers would be forked here, and spawned there
     code = f"{WITHOUT_UNIX}\nsys.argv = {words}\nimport ddpm.__main__\nddpm.__main__.main()"
     command = [sys.executable, "-c", code]
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=INSTALLED)
