@@ -3,6 +3,7 @@
 All get the same pictures, batch and network sizes; everything else is as its owners write it.
 """
 
+import importlib
 import sys
 import types
 from collections.abc import Callable
@@ -187,7 +188,7 @@ def diffusers_training(setting: Setting) -> Run:
 
 def _gaussian_diffusion(setting: Setting) -> nn.Module:
     try:
-        import torchvision  # noqa: F401
+        importlib.import_module("torchvision")
     except (ImportError, RuntimeError):
         # it is of another build than torch; only the data set there uses it, which is not measured
         sys.modules["torchvision"] = stand_in = types.ModuleType("torchvision")
@@ -207,13 +208,13 @@ def _gaussian_diffusion(setting: Setting) -> nn.Module:
 
 def denoising_diffusion_training(setting: Setting) -> Run:
     """What the trainer of denoising_diffusion_pytorch does in a step, the pictures being there."""
+    import ema_pytorch
     from accelerate import Accelerator
-    from ema_pytorch import EMA as TheirEMA  # noqa: N811 - beside ours
 
     model = _gaussian_diffusion(setting)
     accelerator = Accelerator(mixed_precision="bf16" if setting.bf16 else "no", cpu=setting.device == "cpu")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99))
-    average = TheirEMA(model, beta=0.995, update_every=10).to(setting.device)
+    average = ema_pytorch.EMA(model, beta=0.995, update_every=10).to(setting.device)
     model, optimizer = accelerator.prepare(model.to(setting.device), optimizer)
     x_0 = (setting.pictures() + 1) / 2
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -254,7 +254,7 @@ def continued(
             continue
         if arguments.group(key):  # the whole option, its interpolations meeting the run's own values
             with open_dict(result):
-                result[key] = OmegaConf.to_container(config, resolve=False).get(key)  # type: ignore[union-attr]
+                result[key] = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)).get(key)
         elif override.is_delete():
             raise UsageError(f"~{key}: a run's own configuration is changed by {key}=VALUE")
         else:

@@ -1,5 +1,6 @@
 """The loss of training: how the network's error at each t counts."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 import torch
@@ -63,7 +64,7 @@ class Simple:
         return squared_error(parametrization, schedule, noised, output)
 
 
-class OnX0:
+class OnX0(ABC):
     """A weight on the squared error of x_0, whatever the network predicts. Subclasses state the weight, which
     is 0 where the SNR is.
     """
@@ -71,9 +72,9 @@ class OnX0:
     trains_variance = False
     trains_zero_snr = False
 
+    @abstractmethod
     def weight(self, snr: Tensor) -> Tensor:
         """Of the squared error of x_0 at this signal-to-noise ratio. Both [B]."""
-        raise NotImplementedError
 
     def losses(
         self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor

@@ -522,7 +522,7 @@ class DDPM(LightningModule):
         self.ema.reset()
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
+    def load_from_checkpoint(  # type: ignore[override]  # theirs is no plain classmethod
         cls,
         checkpoint_path: str | Path,
         map_location: Any = None,

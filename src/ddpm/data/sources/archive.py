@@ -111,7 +111,7 @@ def _members(file: Path, stack: ExitStack) -> list[Member]:
             for info in unzipped.infolist()
             if not info.is_dir()
         ]
-    untarred = stack.enter_context(tarfile.open(file))  # noqa: SIM115
+    untarred = stack.enter_context(tarfile.open(file))  # noqa: SIM115 - the stack closes it
     listed = untarred.getmembers()
     # Python takes damage for the end. A true end is a block of zeros.
     untarred.fileobj.seek(untarred.offset)

@@ -1,11 +1,12 @@
 """The base of callbacks that count optimizer steps."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class EveryNSteps(Callback):
+class EveryNSteps(Callback, ABC):
     """Calls `on_step` once after each optimizer step whose number `every_n_steps` divides.
 
     A step is counted when Lightning has made it, however many micro-batches it took: also the short one at
@@ -36,9 +37,9 @@ class EveryNSteps(Callback):
         self.every_n_steps = every_n_steps
         self._before = 0
 
+    @abstractmethod
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """What is done; `step` is the number of completed optimizer steps, the same on every rank."""
-        raise NotImplementedError
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

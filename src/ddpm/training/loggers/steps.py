@@ -34,8 +34,8 @@ def at_completed_steps(logger: Logger, trainer: Trainer) -> None:
         if metrics:
             log_metrics(metrics, step=step)
 
-    at_completed_step.at_completed_steps = True  # type: ignore[attr-defined]
-    logger.log_metrics = at_completed_step  # type: ignore[method-assign]
+    at_completed_step.at_completed_steps = True  # type: ignore[attr-defined]  # of a function
+    logger.log_metrics = at_completed_step  # type: ignore[method-assign]  # of this one alone
     if isinstance(logger, WandbLogger):
         logger.completed_steps = _counter(trainer)
 
