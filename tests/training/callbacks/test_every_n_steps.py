@@ -70,3 +70,8 @@ def test_the_example_in_the_docstring_draws(tmp_path: Path):
     assert [row["trainer/global_step"] for row in rows if "mine/mean.filenames" in row] == [2, 4]
     pictures = list(tmp_path.glob("wandb/offline-run-*/files/media/images/mine/mean_*.png"))
     assert [Image.open(path).size for path in pictures] == [(8, 8)] * 2
+
+
+def test_one_that_does_nothing_cannot_be_made():
+    with pytest.raises(TypeError, match="on_step"):
+        EveryNSteps(1)
