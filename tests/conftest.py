@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if WHOLE_PROGRAMS & set(getattr(item, "fixturenames", ())) or item.path.name == "test_program.py":
             item.add_marker(pytest.mark.e2e)
+
+
+def first_everyday(values: Iterable[Any]) -> list[Any]:
+    """Values of a parameter: with the first the test runs every day, with the others among the slow forms."""
+    first, *others = values
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
 
 
 @dataclass(frozen=True)

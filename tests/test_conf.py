@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ddpm import targets
-from ddpm.app import check
+from ddpm.app import check, groups
 from ddpm.app.arguments import WHOLE
 from ddpm.app.schema import PROGRAMS
 from ddpm.data.module import ImageDataModule
@@ -54,6 +54,7 @@ def with_option(group: str, option: str) -> dict[str, Any]:
     return composed(program, chosen, *NEEDED.get(program, []), *GIVEN.get((group, option), []))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_and_checked(group: str, option: str):
     if package := OPTIONAL_PACKAGES.get((group, option)):
@@ -61,6 +62,7 @@ def test_every_option_is_composed_and_checked(group: str, option: str):
     check.check_foreign_targets(with_option(group, option))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in OPTIONS if g not in WHOLE])
 def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
@@ -78,7 +80,7 @@ def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypa
             built = targets.build(f"{group}.{name}", {**of_run, **child})
             assert isinstance(built, {"logger": Logger, "callbacks": Callback}.get(group, object))
         return
-    node = {name: value for name, value in node.items() if name not in check.SWITCHES.get(group, ())}
+    node = {name: value for name, value in node.items() if name not in groups.SWITCHES.get(group, ())}
     given = {"in_channels": 3, "out_channels": 3} if group == "model" else {}
     with torch.device("meta" if group == "model" else "cpu"):
         built = targets.build(group, node, **given)
@@ -134,6 +136,7 @@ def test_every_yaml_says_what_it_is_for(path: Path):
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("data", DATA)
 def test_every_data_option_brings_a_recipe(data: str):
     """A network, an optimizer, how its rate moves, how long, and an average: nobody need know more."""
@@ -197,6 +200,7 @@ def test_a_data_option_of_ones_own_gets_the_recipe_for_pictures(tmp_path: Path):
     assert config["model"] == composed("train")["model"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("preset", "accelerator", "devices", "strategy"),
     [
@@ -216,6 +220,7 @@ def test_presets_of_the_trainer(preset: str, accelerator: str, devices: Any, str
     assert composed("train", f"trainer={preset}", "trainer.devices=3")["trainer"]["devices"] == 3
 
 
+@pytest.mark.e2e
 def test_presets_for_finding_mistakes():
     limited = composed("train", "debug=limit")
     assert limited["trainer"]["limit_train_batches"] == 0.01
@@ -292,7 +297,7 @@ def test_how_images_become_batches_is_stated_once_and_as_the_module_takes_it():
     taken = {name: p.default for name, p in parameters.items() if name not in ("source", "seed")}
     stated = OmegaConf.to_container(OmegaConf.load(CONF / "loading.yaml"))
     assert stated == taken
-    assert tuple(taken) == check.SWITCHES["data"]
+    assert tuple(taken) == groups.SWITCHES["data"]
 
 
 def objects(key: str, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -311,9 +316,9 @@ def test_an_option_shows_every_key_that_can_be_set(group: str, option: str):
         pytest.importorskip(package)
     for key, node in objects("", with_option(group, option)):
         taken = targets.parameters(key, node["_target_"]).names
-        given = taken[:1] if key in check.FIRST_PROVIDED else check.PROVIDED.get(key, ())
+        given = taken[:1] if key in groups.FIRST_PROVIDED else groups.PROVIDED.get(key, ())
         shown = set(node) - set(targets.NODE_KEYS)
-        assert shown == {*taken, *check.SWITCHES.get(key, ())} - set(given), key
+        assert shown == {*taken, *groups.SWITCHES.get(key, ())} - set(given), key
 
 
 def test_the_trainers_settings_are_lightnings():

@@ -61,6 +61,7 @@ def imported(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("module", ["ddpm", "ddpm.diffusion", "ddpm.diffusion.samplers", "ddpm.networks"])
 def test_mathematics_and_networks_need_torch_only(module: str):
     heavy = {"lightning", "hydra", "wandb", "sklearn"}

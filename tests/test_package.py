@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Outcome, made_once
 
-from ddpm.app import arguments
+from ddpm.app import invocation
 
 INSTALLED = 300
 """Seconds that a program may take."""
@@ -170,9 +170,9 @@ def test_jobs_are_started_where_the_program_is_no_script(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "__main__", main)
     program = tmp_path / "ddpm"
     monkeypatch.setattr(sys, "argv", [str(program), "train", "-m", "seed=0,1"])
-    assert arguments.program() == ["-m", "ddpm", "train"]
+    assert invocation.program() == ["-m", "ddpm", "train"]
     program.touch()
-    assert arguments.program() == [str(program), "train"]
+    assert invocation.program() == [str(program), "train"]
 
 
 WITHOUT_UNIX = """
@@ -193,6 +193,7 @@ signal_connector._SignalConnector.register_signal_handlers = lambda connector: N
 """A process without what Windows lacks; what is not ours has been imported before."""
 
 
+@pytest.mark.e2e
 def test_every_module_is_imported_where_there_is_no_unix():
     code = f"""{WITHOUT_UNIX}
 import ddpm

@@ -22,6 +22,7 @@ def commands(kind: re.Pattern[str]) -> list[str]:
     return sorted({part for part in parts if kind.search(part)})
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", commands(COMPOSED))
 def test_every_command_is_taken(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As far as composing and checking go: runs need time, and some of them a network or four devices."""

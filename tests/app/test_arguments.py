@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ddpm.app import arguments, command_line
-from ddpm.app.arguments import PATHS, quoted
+from ddpm.app.grammar import PATHS, quoted
 from ddpm.errors import UsageError
 
 NAMES = [
@@ -108,6 +108,7 @@ def jobs(*words: str) -> list[dict]:
     return [job.values for job in found]
 
 
+@pytest.mark.e2e
 def test_a_sweep_runs_through_paths_names_and_globs():
     folder = ("data=folder", "data.image_size=8")
     assert [job["data"]["path"] for job in jobs(*folder, "data.path=/x/图,/x/a b,/x/[c]")] == [
@@ -149,6 +150,7 @@ def test_hydra_is_given_the_recipe_of_data_of_ones_own(tmp_path: Path, monkeypat
         assert ("recipe=pictures" in handed[-1].overrides) is brings_none
 
 
+@pytest.mark.e2e
 def test_a_sweep_in_a_yaml_is_read_and_overruled(tmp_path: Path):
     """By its own rules: keys that no yaml lists, and values as they are."""
     (tmp_path / "experiment").mkdir()
@@ -203,7 +205,7 @@ def test_packages_are_admitted_by_words_only():
 @pytest.mark.e2e
 def test_how_the_program_was_started_is_found_again(tmp_path: Path):
     """`python -m ddpm train` and the script, from which further processes are started."""
-    code = "from ddpm.app import arguments; print(arguments.program())"
+    code = "from ddpm.app import invocation; print(invocation.program())"
     (tmp_path / "tried.py").write_text(code)
     done = subprocess.run([sys.executable, "tried.py", "x"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == str([str(tmp_path / "tried.py")])

@@ -229,6 +229,7 @@ def test_what_composing_can_tell(
     assert not (place / "logs").exists()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("arguments", HEAVY)
 def test_what_building_can_tell(
     arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -258,6 +259,7 @@ SWEEPS = {
 """Told before the first job, whichever job it is about."""
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("arguments", SWEEPS)
 def test_a_sweep_is_checked_before_its_first_job(
     arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -52,6 +52,7 @@ def run(recorded: Recorded, monkeypatch: pytest.MonkeyPatch, *words: str) -> int
     return run_here(monkeypatch, "train", *words, prepare=recorded.prepare)
 
 
+@pytest.mark.e2e
 def test_two_sweeps_of_one_second_get_a_directory_each(
     recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -155,6 +156,7 @@ def test_a_job_gets_the_overrides_that_are_not_about_the_sweep():
     assert not any("joblib" in text or "MULTIRUN" in text for text in found)
 
 
+@pytest.mark.e2e
 def test_messages_come_from_one_process_of_a_job(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

@@ -74,6 +74,7 @@ def left(directory: Path, *words: str, **config: Any) -> Path:
     return directory
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("long_form", [False, True])
 def test_what_is_typed_beside_ckpt_changes_the_runs_own_configuration(long_form: bool, tmp_path: Path):
     run = left(tmp_path / "run", "schedule=cosine", "tags=[mine]", "callbacks.samples.n=9")
@@ -100,6 +101,7 @@ def test_what_is_typed_beside_ckpt_changes_the_runs_own_configuration(long_form:
     assert composed("train", *words, "trainer.max_steps=77")["trainer"]["val_check_interval"] == 10
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
@@ -255,6 +257,7 @@ def test_a_checkpoint_file_alone_holds_the_runs_own_configuration(tmp_path: Path
     assert resume(job.values, DATA).step == 100
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", ["${seed}"]])
 def test_a_strangers_configuration_reads_nothing_of_this_machine(value: Any, tmp_path: Path):
     run = checkpoint_of(tmp_path / "run", composed("train"), 100)

@@ -18,6 +18,7 @@ from ddpm.doctor.examination import ROOMS, Examined, examined
 pytest_plugins = ("all_options",)
 
 
+@pytest.mark.e2e
 def test_every_yaml_of_the_groups_is_an_option(everything: Examined):
     for group in GROUPS:
         there = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
@@ -46,6 +47,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return conf
 
 
+@pytest.mark.e2e
 def test_an_option_of_ones_own_is_found_covered_and_examined(own: Path):
     with found_options(own, ["someones"]) as options:
         found = examined(options.catalogue)

@@ -53,6 +53,7 @@ def test_a_mistake_is_told(
     assert [path.name for path in tmp_path.iterdir()] == ["others"]
 
 
+@pytest.mark.e2e
 def test_figures_are_left_in_metrics_json(
     conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ddpm.app.arguments import quoted
+from ddpm.app.grammar import quoted
 from ddpm.app.jobs import collected_signals, environment
 
 pytestmark = pytest.mark.e2e

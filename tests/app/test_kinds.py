@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from ddpm import signatures, targets
-from ddpm.app import check
+from ddpm.app import check, groups
 from ddpm.app.kinds import fitted
 from ddpm.errors import UsageError
 from ddpm.options import read
@@ -100,7 +100,7 @@ def settings() -> list[Any]:
         for group, node in nodes()
         for name, annotation in signatures.read(node["_target_"]).annotations.items()
         if set(annotation.split(" | ")) & {"int", "float"}
-        and name not in check._provided(group, signatures.read(node["_target_"]).names)
+        and name not in groups.provided(group, signatures.read(node["_target_"]).names)
     ]
 
 

@@ -136,7 +136,7 @@ def test_its_steps_clip_as_those_of_training(
 ):
     seen: list[tuple[float, str]] = []
 
-    def clip(gradients: list[torch.Tensor], norm: torch.Tensor, limit: float, by: str) -> None:
+    def clip(gradients: list[torch.Tensor], limit: float, by: str) -> None:
         assert len(gradients) > 10
         seen.append((limit, by))
 

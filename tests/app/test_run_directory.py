@@ -68,6 +68,7 @@ def test_torchrun_without_an_id_serves_one_node_only(monkeypatch: pytest.MonkeyP
         run_directory._run_dir("train")
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads the start of the parent from /proc")
 def test_torchruns_children_agree_without_an_id(tmp_path: Path):
     """Two processes of one parent, started a second and more apart, name one directory."""

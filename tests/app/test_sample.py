@@ -164,6 +164,7 @@ def test_pictures_are_what_sampling_starts_from(
     assert not np.array_equal(ends[1], first[1])
 
 
+@pytest.mark.e2e
 def test_precision_layout_and_compilation_are_chosen_on_the_command_line(
     conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

@@ -103,6 +103,7 @@ def test_min_steps_and_value_clipping_reach_the_trainer(place: Path, monkeypatch
     assert losses[2] < losses[0], "0 clips nothing, as in Lightning"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("preset", ["fdr", "limit", "overfit"])
 def test_debug_presets_run(preset: str, place: Path, monkeypatch: pytest.MonkeyPatch):
     words = [word for word in SMALL if not word.startswith(("logger", "callbacks.samples"))]

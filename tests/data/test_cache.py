@@ -147,6 +147,7 @@ def test_a_file_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path, o
     assert files(own_cache) == []
 
 
+@pytest.mark.e2e
 def test_two_runs_at_once_build_it_once(tmp_path: Path):
     code = """
         def build(directory):

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 import torch
+from conftest import first_everyday
 from torch import Tensor
 
 from ddpm.diffusion import NoiseSchedule, Parametrization, q_sample
@@ -105,7 +106,7 @@ def compare(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("num_timesteps", [10, 1000, 4000])
+@pytest.mark.parametrize("num_timesteps", first_everyday([1000, 10, 4000]))
 def test_at_the_ends_and_the_middle_of_the_chain(num_timesteps: int, schedule: str):
     chain = SCHEDULES[schedule](num_timesteps)
     ends = torch.tensor([0, 1, num_timesteps // 2, num_timesteps - 2, num_timesteps - 1])

@@ -2,12 +2,15 @@
 
 from itertools import combinations, product
 
+import pytest
+
 from ddpm.doctor.combinations import GROUPS, Option, cover, validity
 from ddpm.doctor.examination import Examined
 
 pytest_plugins = ("all_options",)
 
 
+@pytest.mark.e2e
 def test_every_pair_is_covered_or_refused_in_any_combination(everything: Examined):
     catalogue, found = everything.catalogue, everything.cover
     makes_sense = validity(catalogue)

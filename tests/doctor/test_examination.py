@@ -9,6 +9,7 @@ from ddpm.doctor.examination import Examined, all_cases
 pytest_plugins = ("all_options",)
 
 
+@pytest.mark.e2e
 def test_every_line_is_green(everything: Examined):
     """By one case of each; all of them are examined by the slow test below."""
     lines = judged({(case.check, case.option): case for case in all_cases(everything)}.values())

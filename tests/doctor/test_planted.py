@@ -204,6 +204,7 @@ def found(everything: Examined) -> Examined:
     return examined({**everything.catalogue, "schedule": few})
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ERRORS)
 def test_a_planted_error_turns_its_line_red(name: str, found: Examined, monkeypatch: pytest.MonkeyPatch):
     function, changes, room, checks, red = ERRORS[name]

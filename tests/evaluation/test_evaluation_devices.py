@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, first_everyday
 from hydra.utils import instantiate
 from mps import mps
 from omegaconf import OmegaConf
@@ -25,6 +25,8 @@ from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import sheet
 from ddpm.training.module import DDPM
+
+SAMPLERS = sorted(path.stem for path in (ROOT / "conf" / "sampler").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def both(conditional_run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return on_both
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf/sampler").glob("*.yaml")))
+@pytest.mark.parametrize("name", first_everyday(SAMPLERS))
 def test_every_sampler_draws_the_same(name: str, both: Callable[..., list[Any]]):
     """Guided, indices that are no neighbours, from noise."""
     sampler = instantiate(OmegaConf.load(ROOT / f"conf/sampler/{name}.yaml"), num_steps=4)
@@ -83,7 +85,7 @@ def test_batches_with_all_that_can_be_asked_for(both: Callable[..., list[Any]]):
     torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("num_steps", [None, 5])
+@pytest.mark.parametrize("num_steps", first_everyday([5, None]))
 def test_the_likelihood(num_steps: int | None, both: Callable[..., list[Any]], tmp_path: Path):
     data = ImageDataModule(Digits())
 

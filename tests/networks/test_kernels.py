@@ -54,6 +54,7 @@ def test_plain_products_in_bfloat16_are_right_to_its_rounding():
     assert (ours - exact).norm() < 0.02 * exact.norm()
 
 
+@pytest.mark.e2e
 def test_importing_within_inference_mode_does_no_harm():
     """What is computed at import takes part in training."""
     code = (

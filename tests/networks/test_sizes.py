@@ -8,7 +8,7 @@ from conftest import composed
 from torch import nn
 
 from ddpm import targets
-from ddpm.app.check import SWITCHES
+from ddpm.app.groups import SWITCHES
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 COUNTS = {
@@ -61,6 +61,7 @@ def test_parameters(name: str) -> None:
     assert f"{count:,}" in stated or name in ("unet", "dit", "smoke", "tiny", "small")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", COUNTS)
 def test_size_multiple_is_what_the_network_needs(name: str) -> None:
     network = build(name)

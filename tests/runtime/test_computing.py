@@ -107,6 +107,7 @@ def fit(directory: Path, module: DDPM, steps: int, *callbacks: Any, ckpt: Path |
     return module
 
 
+@pytest.mark.e2e
 def test_a_run_goes_on_in_another_memory_layout(tmp_path: Path):
     whole = fit(tmp_path / "whole", make_module(), 8)
     for first, second in ((lay, lambda module: module), (lambda module: module, lay)):
@@ -188,6 +189,7 @@ def assert_as_it_is(directory: Path, module: DDPM) -> None:
     torch.testing.assert_close(module.sample(range(2)), plain.sample(range(2)), atol=1e-3, rtol=0)
 
 
+@pytest.mark.e2e
 def test_the_training_step_alone_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -37,6 +37,7 @@ print((pages() - before) // 10)
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that returns memory")
 def test_a_step_uses_the_memory_of_the_step_before() -> None:
     """Without the call it is about 5,000 pages a step."""

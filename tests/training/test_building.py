@@ -120,6 +120,7 @@ def rates(module: DDPM) -> tuple[float, float]:
     return module.learning_rate, module.optimizers().param_groups[0]["lr"]
 
 
+@pytest.mark.e2e
 def test_a_finished_cycle_goes_on_with_another_schedule(tmp_path: Path):
     cycle = with_schedule(config(), _target_=f"{FUNCTIONS}.one_cycle", total_steps=6)
     assert rates(trained(tmp_path / "first", cycle, 6))[1] == pytest.approx(0, abs=1e-12)

@@ -346,8 +346,9 @@ def test_a_grid_is_given_up_where_the_run_is_asked_to_end(tmp_path: Path, final:
 
 
 @pytest.mark.parametrize("limit", [None, 0.5, 1e6])
-def test_gradients_are_clipped_by_their_global_norm(limit: float | None):
+def test_gradients_are_clipped_by_their_global_norm(limit: float | None, tmp_path: Path):
     module, same = make_module(), make_module()
+    module.trainer = make_trainer(tmp_path, 1)
     for each in (module, same):
         torch.manual_seed(1)
         for parameter in each.network.parameters():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, first_everyday
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import Accelerator
@@ -187,15 +187,15 @@ def trained(
 
 
 NETWORKS = {
+    "unet of classes": partial(unet, num_classes=3),
     "unet": unet,
     "dit": dit,
-    "unet of classes": partial(unet, num_classes=3),
     "dit of classes": partial(dit, num_classes=3),
 }
 
 
 @pytest.mark.usefixtures("same_numbers")
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", first_everyday(NETWORKS))
 @pytest.mark.parametrize("resident", [True, False])
 def test_networks_and_data(network: str, resident: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The set on the device and off it, with all that is done to images and labels."""
@@ -219,8 +219,10 @@ def test_networks_and_data(network: str, resident: bool, tmp_path: Path, monkeyp
 
 
 @pytest.mark.usefixtures("same_numbers")
-@pytest.mark.parametrize("timesteps", [Uniform, Stratified, partial(LossSecondMoment, history=1)])
-@pytest.mark.parametrize("clip", ["norm", "value"])
+@pytest.mark.parametrize(
+    "timesteps", first_everyday([partial(LossSecondMoment, history=1), Uniform, Stratified])
+)
+@pytest.mark.parametrize("clip", first_everyday(["norm", "value"]))
 def test_timesteps_and_clipping(timesteps: Any, clip: str, tmp_path: Path):
     def module() -> DDPM:
         network = partial(
@@ -241,7 +243,7 @@ def test_timesteps_and_clipping(timesteps: Any, clip: str, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("same_numbers")
-@pytest.mark.parametrize("optimizer", options("optimizer"))
+@pytest.mark.parametrize("optimizer", first_everyday(options("optimizer")))
 def test_optimizers(optimizer: str, tmp_path: Path):
     schedule = partial(warmup, warmup_steps=3)
     trained(

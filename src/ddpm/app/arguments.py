@@ -1,14 +1,10 @@
 """The words of a command line, read as a person means them.
 
-Hydra's grammar takes plain words only: a blank, a bracket or a letter outside ASCII has to be quoted twice,
-once for the shell and once for Hydra. Here a value is taken as typed. Whether a key exists is told later, by
-our own check, which knows the nearest one; so every key is let in, with or without a `+` before it.
+Whether a key exists is told later, by our own check, which knows the nearest one; so every key is let in,
+with or without a `+` before it.
 """
 
 import difflib
-import os
-import re
-import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +19,12 @@ from hydra.core.override_parser.types import (
     IntervalSweep,
     Override,
     OverrideType,
-    Quote,
-    QuotedString,
 )
-from hydra.errors import HydraException
 
+from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
 from ddpm.options import CONF
-
-PATHS = ("data.path", "ckpt", "init", "out", "start", "end", "mask", "hydra.run.dir", "hydra.sweep.dir")
-"""Keys whose value is a path, whatever it looks like."""
 
 WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
 """Groups that build nothing: an option of theirs sets keys all over the configuration."""
@@ -52,6 +43,8 @@ class Arguments:
         typed: the rest, as typed.
         multirun: whether -m was given.
         informs: whether only something is to be shown: --help, --cfg, --info, shell completion.
+        job_shown: whether that is the job's configuration: --cfg job.
+        package: of --package, the part of it.
         config_dir: of --config-dir, absolute.
         config_name: of --config-name.
     """
@@ -61,6 +54,8 @@ class Arguments:
     typed: tuple[str, ...]
     multirun: bool
     informs: bool
+    job_shown: bool
+    package: str | None
     config_dir: Path | None
     config_name: str | None
 
@@ -184,6 +179,8 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
         typed=tuple(given.overrides),
         multirun=given.multirun,
         informs=bool(given.help or given.hydra_help or given.cfg or given.info or given.shell_completion),
+        job_shown=given.cfg == "job",
+        package=given.package,
         config_dir=directory,
         config_name=given.config_name,
     )
@@ -269,96 +266,3 @@ def _swept_group(group: str, readable: str, override: Override, arguments: Argum
 
 def _is_package(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
-
-
-def as_typed(key: str, value: str, *, sweeps: bool = False) -> str:
-    """A value that Hydra's grammar reads as it was typed.
-
-    Args:
-        key: whose value it is.
-        value: as typed; a leading `~` is the home directory, which a shell leaves alone behind `KEY=`.
-        sweeps: whether commas part the values of a sweep.
-    """
-    if value == "~" or value.startswith("~/"):
-        value = os.path.expanduser(value)
-    if sweeps and "," in value and parse(f"{key}={value}") is None and value[0] not in "[{\"'":
-        return ",".join(as_typed(key, part) for part in value.split(","))
-    override = parse(f"{key}={value}")
-    if key in PATHS:
-        swept = override is not None and override.is_sweep_override() and sweeps
-        null = override is not None and override.value() is None
-        quoted_already = value[:1] in ("'", '"') and override is not None
-        return value if swept or null or quoted_already or "${" in value else quoted(value)
-    if override is not None:
-        return value
-    if value.startswith("[") and value.endswith("]"):
-        elements = [element.strip() for element in value[1:-1].split(",")]
-        listed = f"[{','.join(as_typed(key, element) for element in elements)}]"
-        if parse(f"{key}={listed}") is not None:
-            return listed
-    return quoted(value)
-
-
-def quoted(text: str) -> str:
-    """The text as a quoted string of Hydra's override grammar."""
-    return QuotedString(text, Quote.single).with_quotes()
-
-
-def parse(text: str) -> Override | None:
-    """An override as Hydra reads it; None where it cannot."""
-    try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException:
-        return None
-
-
-def absolute(path: str) -> Path:
-    """A path as a shell means it: `~` and the home of a user that there is, and all else as it is called."""
-    return Path(os.path.expanduser(path)).absolute()
-
-
-def shown(overrides: Sequence[str]) -> str:
-    """Overrides as a person would type them, but for a shell's quotes."""
-    return " ".join(map(_shown, overrides))
-
-
-def _shown(text: str) -> str:
-    override = parse(text)
-    if override is None or not isinstance(override.value(), str) or override.is_delete():
-        return re.sub(r"^\++", "", text)
-    return f"{override.key_or_group}={override.value()}"
-
-
-def config_flags(words: Sequence[str]) -> list[str]:
-    """The flags of a command line that say which configuration is composed."""
-    given, _ = get_args_parser().parse_known_args(list(words))
-    flags = {
-        "--config-path": given.config_path,
-        "--config-name": given.config_name,
-        "--config-dir": given.config_dir,
-    }
-    return [f"{flag}={value}" for flag, value in flags.items() if value is not None]
-
-
-def program() -> list[str]:
-    """How this program was started, up to its own arguments: the script, or `-m` and a module.
-
-    A command of `ddpm` (`ddpm train`) belongs to it.
-    """
-    main = sys.modules["__main__"]
-    command = sys.argv[1:2] if sys.argv[1:] and sys.argv[1] in COMMANDS and _is_ddpm(main) else []
-    if main.__spec__ is not None:
-        return ["-m", main.__spec__.name.removesuffix(".__main__"), *command]
-    script = os.path.abspath(sys.argv[0])
-    if command and not os.path.isfile(script):  # on Windows it is ddpm.exe, named here without the .exe
-        return ["-m", "ddpm", *command]
-    return [script, *command]
-
-
-COMMANDS = ("train", "sample", "evaluate", "inspect")
-"""The commands of `ddpm` whose arguments are Hydra's."""
-
-
-def _is_ddpm(main: object) -> bool:
-    spec = getattr(main, "__spec__", None)
-    return spec.name == "ddpm.__main__" if spec is not None else Path(sys.argv[0]).stem == "ddpm"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ddpm.app.check import SWITCHES
+from ddpm.app.groups import SWITCHES
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.targets import build

@@ -1,9 +1,8 @@
 """The check of a configuration before anything is built, imported or written."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,51 +10,30 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
+from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
+from ddpm.app.suggestions import unknown, unknown_at_top
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
 
-PROVIDED = {
-    "data": ("seed",),
-    "model": ("in_channels", "out_channels", "num_classes"),
-}
-"""Arguments that the program gives to what a group builds, so that nobody types them."""
 
-FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
-"""Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""
-
-SWITCHES = {
-    "data": tuple(field.name for field in fields(DataSwitches)),
-    "model": tuple(field.name for field in fields(ModelSwitches)),
-}
-"""Keys of a group that are for the program, not for what the group builds."""
-
-
-SYNONYMS = {
-    "trainer.devices": ("gpus", "num_gpus", "n_gpus"),
-    "trainer.max_steps": ("steps", "num_steps", "iterations", "epochs", "max_epochs"),
-    "optimizer.lr": ("learning_rate", "base_lr"),
-    "data.image_size": ("size", "resolution"),
-    "data.path": ("dataset", "data_path"),
-    "logger.wandb.project": ("wandb",),
-    "ckpt": ("resume", "checkpoint", "resume_from", "ckpt_path"),
-    "model": ("net", "network"),
-}
-"""What keys are called elsewhere."""
+class MissingValueError(UsageError):
+    """A value that has to be given was not."""
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers, interpolations resolved.
 
     Raises:
-        UsageError: where a value is missing or an interpolation leads nowhere.
+        MissingValueError: where a value has to be given.
+        UsageError: where an interpolation leads nowhere.
     """
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            raise UsageError(f"{missing[0]} is missing: give it as {missing[0]}=VALUE")
+            raise MissingValueError(f"{missing[0]} is missing: give it as {missing[0]}=VALUE")
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
@@ -80,7 +58,7 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     names = {field.name for field in fields(known.settings)}
     for key in config:
         if key not in names and key not in (*known.objects, *known.mappings):
-            raise UsageError(_unknown_at_top(key, config, {*names, *known.objects, *known.mappings}))
+            raise UsageError(unknown_at_top(key, config, {*names, *known.objects, *known.mappings}))
     if lacking := sorted(names - config.keys() - {"allow_targets"}):  # which no yaml says
         raise UsageError(f"{lacking[0]}: cannot be left out; give it as {lacking[0]}=VALUE")
     for group in (*known.objects, *known.mappings):
@@ -106,84 +84,6 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
-
-
-def leave_out(
-    config: dict[str, Any],
-    program: str,
-    *,
-    typed: Sequence[str],
-    groups: Sequence[str],
-    places: Sequence[Path] = (CONF,),
-) -> None:
-    """Leave out what a recipe or an experiment says to an option that somebody has replaced by another.
-
-    A recipe may set `callbacks.samples.n`; with `callbacks=none` there is nothing that it is about. What was
-    typed itself stays, and is refused; so does what no option of the group has, a misspelt key.
-
-    Args:
-        config: of a program, as plain containers; it is changed.
-        program: its name in `PROGRAMS`.
-        typed: the keys of the command line.
-        groups: of them, those for which an option was chosen.
-        places: where options are looked for.
-    """
-    known = PROGRAMS[program]
-
-    def is_left(group: str, name: str) -> bool:
-        key = f"{group}.{name}"
-        by_hand = any(word == key or word.startswith(f"{key}.") for word in typed)
-        return not by_hand and name in _keys_of_options(group, places)
-
-    for group in known.mappings:
-        for name, child in list((config.get(group) or {}).items()):
-            is_off = isinstance(child, Mapping) and child and "_target_" not in child
-            if is_off and is_left(group, name):
-                del config[group][name]
-    for group in set(known.objects) & set(groups):
-        node = config.get(group)
-        if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
-            continue
-        if not targets.is_ours(node["_target_"]):
-            continue
-        takes = targets.parameters(group, node["_target_"])
-        if takes.any:
-            continue
-        kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
-        config[group] = {
-            name: value for name, value in node.items() if name in kept or not is_left(group, name)
-        }
-
-
-def leave_out_foreign(config: dict[str, Any], typed: Sequence[str]) -> None:
-    """The same where a person typed a `_target_` of another library in place of an option's: what the option
-    said to its own constructor is left out. The constructor has to be imported to be asked.
-
-    Args:
-        config: of a program, as plain containers; it is changed.
-        typed: the keys of the command line.
-    """
-    for group, node in config.items():
-        if f"{group}._target_" not in typed or not isinstance(node, Mapping):
-            continue
-        takes = targets.parameters(group, node["_target_"])
-        kept = {*takes.names, *targets.NODE_KEYS, *SWITCHES.get(group, ())}
-        config[group] = {
-            name: value
-            for name, value in node.items()
-            if takes.any or name in kept or f"{group}.{name}" in typed
-        }
-
-
-def _keys_of_options(group: str, places: Sequence[Path]) -> set[str]:
-    """Every key that some option of a group states, or its constructor takes where it is ours."""
-    found: set[str] = set()
-    for file in (file for place in places for file in (place / group).glob("*.yaml")):
-        node = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        found |= set(node)
-        if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):
-            found |= set(targets.parameters(group, node["_target_"]).names)
-    return found
 
 
 def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
@@ -230,53 +130,6 @@ def _checked_value(key: str, annotation: str, value: Any) -> Any:
     if problem := RANGES.get(key, lambda _: None)(value):
         raise UsageError(f"{key}={value}: {problem}")
     return value
-
-
-def unknown(key: str, valid: Iterable[str]) -> str:
-    """The message for a key that does not exist, with the nearest that does."""
-    if key in MOVED:
-        return f"{key}: is now {MOVED[key]}"
-    parent, _, name = key.rpartition(".")
-    valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    prefix = f"{parent}." if parent else ""
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"valid here: {', '.join(valid) or 'nothing'}"
-    return f"{key}: there is no such key; {hint}"
-
-
-def _unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str:
-    """A key that stands at the top often belongs to a group: `lr` to the optimizer."""
-    if key in MOVED:
-        return f"{key}: is now {MOVED[key]}"
-    inner = sorted(set(_settable(config)))
-    meant = [name for name in inner if name.rpartition(".")[2] == key] or [
-        ours for ours, theirs in SYNONYMS.items() if key in theirs
-    ]
-    meant = meant or difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
-    leaves = {name.rpartition(".")[2] for name in inner}
-    for leaf in difflib.get_close_matches(key, sorted(leaves), n=1, cutoff=0.8) if not meant else ():
-        meant = [name for name in inner if name.rpartition(".")[2] == leaf]
-    if meant:
-        return f"{key}: there is no such key; did you mean {' or '.join(meant[:3])}?"
-    return f"{key}: there is no such key; valid here: {', '.join(sorted(valid))}"
-
-
-def _settable(config: Mapping[str, Any]) -> Iterator[str]:
-    """The keys of what the groups build, also those that only our constructors know."""
-    for group, node in config.items():
-        if not isinstance(node, Mapping):
-            continue
-        yield from _settable_in(group, node)
-        for name, child in node.items():
-            if "_target_" not in node and isinstance(child, Mapping):  # of a mapping of objects
-                yield from _settable_in(f"{group}.{name}", child)
-
-
-def _settable_in(path: str, node: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"{path}.{name}" for name in node if name not in targets.NODE_KEYS)
-    if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):
-        taken = targets.parameters(path, node["_target_"]).names
-        yield from (f"{path}.{name}" for name in taken if name not in _provided(path, taken))
 
 
 def _options(group: str) -> list[str]:
@@ -348,23 +201,19 @@ def _check_objects(path: str, node: Any) -> None:
         _check_objects(f"{path}.{name}", child)
 
 
-def _provided(path: str, taken: Sequence[str]) -> tuple[str, ...]:
-    return tuple(taken[:1]) if path in FIRST_PROVIDED else PROVIDED.get(path, ())
-
-
 def _check_arguments(path: str, node: MutableMapping[str, Any]) -> None:
     takes = targets.parameters(path, node["_target_"])
-    provided, switches = _provided(path, takes.names), SWITCHES.get(path, ())
+    ours, switches = provided(path, takes.names), SWITCHES.get(path, ())
     given = [name for name in node if name not in (*targets.NODE_KEYS, *switches)]
     for name in given:
         key = f"{path}.{name}"
-        if name in provided:
+        if name in ours:
             raise UsageError(f"{key}: is not yours to set, it follows from the rest of the configuration")
         if name not in takes.names and not takes.any:
-            raise UsageError(unknown(key, {*takes.names, *switches} - set(provided)))
+            raise UsageError(unknown(key, {*takes.names, *switches} - set(ours)))
         if name in takes.annotations:
             node[name] = _checked_value(key, takes.annotations[name], node[name])
-    lacking = takes.required - set(given) - set(provided)
+    lacking = takes.required - set(given) - set(ours)
     if path.startswith("logger."):
         lacking = frozenset()  # most of what a logger needs is given by the program
     if lacking and not node.get("_partial_") and not node.get("_args_"):

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ddpm.app import arguments as words
-from ddpm.app import check, jobs, run_directory
-from ddpm.app.arguments import Arguments, absolute, quoted
+from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory
+from ddpm.app.arguments import Arguments
 from ddpm.app.compose import (
     Composed,
     claimed,
@@ -29,6 +30,7 @@ from ddpm.app.compose import (
     told_in_one_message,
     with_recipe,
 )
+from ddpm.app.grammar import absolute, quoted, shown
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -49,16 +51,20 @@ def run(prepare: Prepare, program: str) -> NoReturn:
         prepare: builds the job.
         program: train, sample, evaluate or inspect; also the name of its configuration in `conf/`.
     """
-    command = words.program()
+    command = invocation.program()
     typed = sys.argv[len(command) if command[0] != "-m" else len(command) - 1 :]
     try:
         arguments = words.read(typed, program)
         if arguments.informs:
+            if arguments.job_shown and _show_job(arguments, program):
+                sys.exit(0)
             run_directory.register_resolver()
             _hand_to_hydra(_nothing, arguments, program)
             sys.exit(0)
         found, multirun = checked(arguments, program)
-        sys.exit(_sweep(arguments, program, command) if multirun else _once(prepare, found[0], arguments))
+        if multirun:
+            sys.exit(_sweep(arguments, program, command))
+        sys.exit(_once(prepare, found[0], arguments, program))
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -77,11 +83,12 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         raise UsageError(f"{CONF}: the configuration groups are not there; install the package anew")
     swept = [override for override in arguments.parsed if override.is_sweep_override()]
     first = composed(arguments, program, arguments.first_of_each)
+    hydra_callbacks.check(first.hydra, arguments.allowed)
     multirun = arguments.multirun or first.hydra.hydra.mode == RunMode.MULTIRUN
     if not multirun:
         if swept:
             raise UsageError(
-                f"{words.shown([swept[0].input_line or ''])}: several values are a sweep, which needs -m; "
+                f"{shown([swept[0].input_line or ''])}: several values are a sweep, which needs -m; "
                 "a list is written [a,b]"
             )
         return [first], False
@@ -143,6 +150,26 @@ def _check_shares(config: dict[str, Any]) -> None:
         )
 
 
+def _show_job(arguments: Arguments, program: str) -> bool:
+    """Print the configuration that would run, of a sweep that of its first job: what Hydra composes, or a
+    continued run's own, without what is left out. False where values are missing, which Hydra shows as such.
+
+    Raises:
+        UsageError: for the first mistake.
+    """
+    try:
+        values: Any = composed(arguments, program, arguments.first_of_each).values
+    except check.MissingValueError:
+        return False
+    for part in (arguments.package or "").split("."):
+        if part and part != "_global_":
+            if not isinstance(values, dict) or part not in values:
+                raise UsageError(f"--package {arguments.package}: there is no such part of the configuration")
+            values = values[part]
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+    return True
+
+
 def _nothing(_: Any) -> None:
     """What Hydra is given to run where it only informs."""
 
@@ -185,7 +212,7 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
     return 0
 
 
-def _once(prepare: Prepare, job: Composed, arguments: Arguments) -> int:
+def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -> int:
     """Run one job here."""
     place = _place(job, tuple(sys.argv))
     if job.values.get("preflight"):
@@ -197,7 +224,7 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments) -> int:
     try:
         place = replace(place, directory=run_directory.enter(place.directory, job.values, named=named))
         typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
-        check.leave_out_foreign(job.values, typed)
+        left_out.leave_out_foreign(job.values, typed)
         check.check_foreign_targets(job.values)
         HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
         work = prepare(job.values, place)
@@ -214,6 +241,8 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments) -> int:
     try:
         if job.hydra.hydra.job.chdir:
             os.chdir(place.directory)
+        if place.sweep is None and run_directory.is_leader():
+            return hydra_callbacks.called_around(work, job.hydra, program)
         return work()
     finally:
         os.chdir(here)

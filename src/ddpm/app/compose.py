@@ -21,7 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import migration, options
 from ddpm.app import check, run_directory
-from ddpm.app.arguments import WHOLE, Arguments, absolute, quoted, shown
+from ddpm.app.arguments import WHOLE, Arguments
+from ddpm.app.grammar import absolute, quoted, shown
+from ddpm.app.left_out import leave_out
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 
@@ -86,7 +88,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         values["allow_targets"] = arguments.allowed
         typed = _typed(overrides)
         groups = [key for key in typed if arguments.group(key)]
-        check.leave_out(values, program, typed=typed, groups=groups, places=arguments.places)
+        leave_out(values, program, typed=typed, groups=groups, places=arguments.places)
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere

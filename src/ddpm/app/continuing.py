@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.app import check
-from ddpm.app.check import PROVIDED
+from ddpm.app.groups import PROVIDED
 from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found

@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from ddpm.app.arguments import quoted, shown
+from ddpm.app.grammar import quoted, shown
 
 # What a surrounding launcher (torchrun, Lightning, a W&B agent) tells the one process it started: its rank,
 # whom to meet, which run to log to. None of it holds for the processes that a sweep starts.

@@ -15,7 +15,7 @@ from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.runtime.progress import duration
 from ddpm.sampling.batches import seconds_to_sample
 from ddpm.training.callbacks.samples import SHARE, SampleGrids
-from ddpm.training.gradients import clip, global_norm
+from ddpm.training.gradients import clip
 from ddpm.training.module import DDPM
 
 MEASURED_STEPS = 3
@@ -136,7 +136,8 @@ def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing:
     if module.num_classes is not None:
         labels = torch.randint(module.num_classes, (micro_batch,), device=device)
     parameters = list(module.network.parameters())
-    limit, by = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+    limit = trainer.gradient_clip_val
+    by = trainer.gradient_clip_algorithm
     times: list[float] = []
     begin = time.perf_counter()
     while len(times) <= MEASURED_STEPS and (len(times) < 2 or time.perf_counter() - begin < MEASURED_SECONDS):
@@ -149,7 +150,7 @@ def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing:
                 loss = module.losses(x_0, t, torch.randn_like(x_0), labels).mean()
             loss.backward()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        clip(gradients, global_norm(gradients), limit, by)
+        clip(gradients, limit, by)
         optimizer.step()
         module.ema.update()
         wait(device)

@@ -1,4 +1,4 @@
-"""run.json: what a run was, for whoever finds its directory later."""
+"""run.json and config.yaml: what a run was, for whoever finds its directory later."""
 
 import json
 import math
@@ -6,10 +6,20 @@ import os
 import platform
 import subprocess
 import time
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Trainer
+
+from ddpm.app.continuing import Resume
+from ddpm.app.run_directory import Place
+from ddpm.runtime.computing import Computing
+from ddpm.training.module import DDPM
 
 PACKAGES = ("ddpm", "torch", "lightning", "hydra-core", "numpy")
 
@@ -46,6 +56,35 @@ class RunRecord:
         temporary = self.path.with_name(".run.json.part")
         temporary.write_text(json.dumps(without_nan(self.values), indent=2) + "\n")
         os.replace(temporary, self.path)
+
+
+def known(
+    trainer: Trainer, module: DDPM, place: Place, resume: Resume | None, computing: Computing
+) -> dict[str, Any]:
+    """What `run.json` says from the beginning."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "command": list(place.command),
+        "choices": dict(place.choices),
+        "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
+        "data": module.data,
+        "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
+        **asdict(computing),
+        "continued_from": str(resume.path) if resume else None,
+        "overrides": list(place.overrides),
+    }
+
+
+def write_config(directory: Path, config: dict[str, Any]) -> None:
+    """Write config.yaml, from which the run goes on or is repeated."""
+    head = (
+        "# python train.py ckpt=THIS_DIRECTORY  goes on with this run\n"
+        "# python train.py --config-dir THIS_DIRECTORY --config-name config  runs the same again\n"
+    )
+    values = {name: value for name, value in config.items() if name != "allow_targets"}
+    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (directory / "config.yaml").write_text(head + body, encoding="utf-8")
 
 
 def git_commit() -> dict[str, Any] | None:

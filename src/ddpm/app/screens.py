@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
-from ddpm.app import arguments
+from ddpm.app import invocation
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
 from ddpm.runtime.computing import Computing
@@ -100,8 +100,8 @@ def last_screen(
 
 def _command(name: str) -> str:
     """How another program of ours is started, as this one was."""
-    program = arguments.program()
-    if program[-1] in arguments.COMMANDS:
+    program = invocation.program()
+    if program[-1] in invocation.COMMANDS:
         return f"python -m ddpm {name}" if program[0] == "-m" else f"ddpm {name}"
     return f"python {name}.py"
 

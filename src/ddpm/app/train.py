@@ -2,24 +2,22 @@
 
 import logging
 import warnings
-from dataclasses import asdict
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from ddpm.app import continuing, screens, terminal
 from ddpm.app.build import build_data, describe
-from ddpm.app.check import SWITCHES
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume
+from ddpm.app.groups import SWITCHES
 from ddpm.app.inspect import contact_sheet, some_of
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
-from ddpm.app.run_record import RunRecord
-from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown
+from ddpm.app.run_record import RunRecord, known, write_config
+from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
@@ -46,7 +44,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         raise UsageError(
             "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"
         )
-    config = _tried_out(config)
+    config = tried_out(config)
     data = build_data(config)
     if limit := config["trainer"]["overfit_batches"] or config["trainer"]["limit_train_batches"]:
         try:
@@ -73,30 +71,6 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
         )
     return lambda: _fit(trainer, module, data, place, loggers, resume, computing)
-
-
-def _tried_out(config: dict[str, Any]) -> dict[str, Any]:
-    """With `trainer.fast_dev_run`, Lightning's meaning: some steps of everything, and nothing kept."""
-    steps = int(config["trainer"]["fast_dev_run"])
-    if not steps:
-        return config
-    trainer = {
-        **config["trainer"],
-        "max_steps": steps,
-        "val_check_interval": steps,
-        "limit_val_batches": steps,
-    }
-    kept = {
-        name: {**node, "every_n_steps": steps, "n": 4, "final": False}
-        for name, node in config["callbacks"].items()
-        if node and node["_target_"].endswith(".SampleGrids")
-    }
-    others = {
-        name: node
-        for name, node in config["callbacks"].items()
-        if node and "heckpoint" not in node["_target_"].rpartition(".")[2] and name not in kept
-    }
-    return {**config, "trainer": trainer, "logger": {}, "callbacks": {**others, **kept}}
 
 
 def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> None:
@@ -149,9 +123,9 @@ def _fit(
     if leader:
         if resume and isinstance(csv, MetricsCSV):
             resume.take_over_history(csv)
-        _write_config(place, module.config)
+        write_config(place.directory, module.config)
         data.write_skipped(directory)
-        record = RunRecord(directory, _known(trainer, module, place, resume, computing))
+        record = RunRecord(directory, known(trainer, module, place, resume, computing))
         screens.announce(trainer, module, data, place, computing)
         for logger in loggers:
             logger.log_hyperparams(shown(module.config, module.data))
@@ -189,30 +163,3 @@ def _fit(
         allowed = module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
     return exit_code
-
-
-def _write_config(place: Place, config: dict[str, Any]) -> None:
-    head = (
-        "# python train.py ckpt=THIS_DIRECTORY  goes on with this run\n"
-        "# python train.py --config-dir THIS_DIRECTORY --config-name config  runs the same again\n"
-    )
-    values = {name: value for name, value in config.items() if name != "allow_targets"}
-    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (place.directory / "config.yaml").write_text(head + body, encoding="utf-8")
-
-
-def _known(
-    trainer: Trainer, module: DDPM, place: Place, resume: Resume | None, computing: Computing
-) -> dict[str, Any]:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "command": list(place.command),
-        "choices": dict(place.choices),
-        "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
-        "data": module.data,
-        "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
-        **asdict(computing),
-        "continued_from": str(resume.path) if resume else None,
-        "overrides": list(place.overrides),
-    }

@@ -45,6 +45,30 @@ UNFIT = {
 """Callbacks of Lightning that would undo what a run promises, with what to use instead."""
 
 
+def tried_out(config: dict[str, Any]) -> dict[str, Any]:
+    """With `trainer.fast_dev_run`, Lightning's meaning: some steps of everything, and nothing kept."""
+    steps = int(config["trainer"]["fast_dev_run"])
+    if not steps:
+        return config
+    trainer = {
+        **config["trainer"],
+        "max_steps": steps,
+        "val_check_interval": steps,
+        "limit_val_batches": steps,
+    }
+    kept = {
+        name: {**node, "every_n_steps": steps, "n": 4, "final": False}
+        for name, node in config["callbacks"].items()
+        if node and node["_target_"].endswith(".SampleGrids")
+    }
+    others = {
+        name: node
+        for name, node in config["callbacks"].items()
+        if node and "heckpoint" not in node["_target_"].rpartition(".")[2] and name not in kept
+    }
+    return {**config, "trainer": trainer, "logger": {}, "callbacks": {**others, **kept}}
+
+
 def build_loggers(
     config: Mapping[str, Any], place: Place, data: Mapping[str, Any], run_id: str | None
 ) -> list[Logger]:

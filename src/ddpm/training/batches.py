@@ -1,20 +1,112 @@
-"""Batches of anybody's DataLoader, made into ours."""
+"""What a trainer hands to a step: batches of ours, or of anybody's DataLoader made into ours."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
-from ddpm.data.augmentation import normalize
+from ddpm.data.augmentation import Augmentation, normalize
 from ddpm.data.batches import Batch
 from ddpm.networks.inputs import NO_LABEL
+from ddpm.random import permutation
 
 log = logging.getLogger(__name__)
 
 IMAGES, LABELS = ("image", "images"), ("label", "labels")
 """Keys of a batch that is a mapping; others are left alone."""
+
+GOLDEN_RATIO = 0.6180339887498949
+
+
+class Part(NamedTuple):
+    """A device's micro-batch in training.
+
+    Attributes:
+        batch: its images, labels and indices.
+        micro_batch: its number within the optimizer step.
+        stratum: its indices among the images whose timesteps are spread together.
+        strata: how many those are: the global batch; of somebody's own DataLoader, whose last step may have
+            fewer micro-batches, this micro-batch on all devices.
+        images_per_step: over all devices and micro-batches.
+    """
+
+    batch: Batch
+    micro_batch: int
+    stratum: range
+    strata: int
+    images_per_step: int
+
+
+class TrainerBatches:
+    """Reads the batches of a trainer: those of `ddpm.data`, and those of any DataLoader, see `Counted`.
+
+    Args:
+        image_shape: (C, H, W).
+        num_classes: of the network; None for an unconditional one.
+        label_drop: how often training withholds a label of somebody's own DataLoader; batches of ours come
+            without theirs.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], num_classes: int | None, *, label_drop: float, seed: int
+    ):
+        self._training = Counted(image_shape, num_classes)
+        self._held_out = Counted(image_shape, num_classes)
+        self._drop = Augmentation(label_drop=label_drop, seed=seed)
+
+    def training(self, batch: Any, batch_idx: int, trainer: Trainer) -> Part:
+        """Batch number `batch_idx` of this device."""
+        rank, world_size, accumulation = (
+            trainer.global_rank,
+            trainer.world_size,
+            trainer.accumulate_grad_batches,
+        )
+        micro_batch = batch_idx % accumulation
+        if isinstance(batch, Batch):
+            images = len(batch.x_0) * world_size * accumulation
+            return Part(batch, micro_batch, batch.indices, images, images)
+        counted = self._training(
+            batch,
+            step=trainer.global_step,
+            begins=micro_batch == 0,
+            first=batch_idx == 0,
+            rank=rank,
+            world_size=world_size,
+        )
+        if counted.labels is not None:
+            labels = self._drop.drop_labels(counted.labels, counted.step, counted.indices)
+            counted = counted._replace(labels=labels)
+        size = len(counted.x_0)
+        stratum = range(rank * size, (rank + 1) * size)
+        return Part(counted, micro_batch, stratum, size * world_size, size * world_size * accumulation)
+
+    def held_out(self, batch: Any, batch_idx: int, trainer: Trainer) -> tuple[Batch, Tensor]:
+        """Batch number `batch_idx` of a validation or test, and where in the chain each image is measured:
+        float64 [B] in [0, 1), on the CPU, the same in every run.
+
+        Those of a whole validation set of ours are stratified: one in each of N equal parts of the chain.
+        Those of somebody's own, whose size may be unknown, are a Kronecker sequence, of which any number of
+        neighbours is spread evenly.
+        """
+        if isinstance(batch, Batch):
+            attached: Any = trainer  # its data module has no type
+            total = len(attached.datamodule.data_set.validation)
+            order = permutation(0, 0, total, np.asarray(batch.indices))
+            return batch, (torch.from_numpy(order) + 0.5) / total
+        counted = self._held_out(
+            batch,
+            step=0,
+            begins=batch_idx == 0,
+            first=batch_idx == 0,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return counted, torch.from_numpy((np.asarray(counted.indices) + 0.5) * GOLDEN_RATIO % 1)
 
 
 class Counted:

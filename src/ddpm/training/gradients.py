@@ -1,7 +1,10 @@
 """Limits on gradients, without waiting for the device."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 
 def global_norm(gradients: list[Tensor]) -> Tensor:
@@ -15,26 +18,40 @@ def global_norm(gradients: list[Tensor]) -> Tensor:
 
 def clip(
     gradients: list[Tensor],
-    norm: Tensor,
     limit: float | None,
     algorithm: str | None,
-    scale: Tensor | None = None,
-) -> None:
+    optimizer: Optimizer | None = None,
+    scaler: Any = None,
+) -> tuple[Tensor, Tensor | int]:
     """Clip the gradients, in place, as the settings of Lightning's trainer say.
+
+    Lightning's own refuses fused optimizers in mixed precision: they take gradients as the scaler of float16
+    left them, multiplied by its scale, and divide by it themselves.
 
     Args:
         gradients: to clip.
-        norm: of all of them, without the scale.
         limit: None, or not above 0, for none.
         algorithm: "value"; else by the norm.
-        scale: as `clip_by_value` takes it.
+        optimizer: that they are for.
+        scaler: of the losses, where there is one.
+
+    Returns:
+        The global norm before, without the scale, and 1; both 0 where the scaler leaves the step out, since
+        gradients overflow.
     """
-    if not limit or limit < 0:
-        return
-    if algorithm == "value":
-        clip_by_value(gradients, limit, scale)
-    else:
-        clip_by_norm(gradients, norm, limit)
+    norm, scale = global_norm(gradients), None
+    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+        scale = scaler.scale(torch.ones((), device=norm.device))  # without waiting for the device
+        norm = norm / scale
+    if limit and limit > 0:
+        if algorithm == "value":
+            clip_by_value(gradients, limit, scale)
+        else:
+            clip_by_norm(gradients, norm, limit)
+    if scaler is None:
+        return norm, 1
+    takes_place = norm.isfinite()
+    return torch.where(takes_place, norm, 0), takes_place
 
 
 def clip_by_norm(gradients: list[Tensor], norm: Tensor, limit: float) -> None:

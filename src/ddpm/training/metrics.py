@@ -17,9 +17,9 @@ class RunningMean:
 
     def __init__(self) -> None:
         self.total: Tensor | float = 0.0
-        self.count = 0
+        self.count: Tensor | int = 0
 
-    def add(self, total: Tensor | float, count: int = 1) -> None:
+    def add(self, total: Tensor | float, count: Tensor | int = 1) -> None:
         """Add the sum of `count` values."""
         self.total = self.total + total
         self.count += count

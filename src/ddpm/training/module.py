@@ -6,16 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ddpm.data.augmentation import Augmentation
-from ddpm.data.batches import Batch
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Epsilon, Objective
@@ -25,28 +22,27 @@ from ddpm.diffusion.timesteps import Timesteps, Uniform
 from ddpm.diffusion.validity import check_combination
 from ddpm.diffusion.variances import FixedLarge, Variance
 from ddpm.diffusion.weighting import Noised, Simple, Weighting
-from ddpm.random import Purpose, Stream, permutation, seed_dropout
+from ddpm.random import Purpose, Stream, seed_dropout
 from ddpm.runtime.arithmetic import activation_bytes, flops_per_image
 from ddpm.runtime.computing import AS_IT_IS, Computing
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Weights
 from ddpm.training import checkpoints
-from ddpm.training.batches import Counted
+from ddpm.training.batches import TrainerBatches
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.ema import EMA, MakeAverage
-from ddpm.training.gradients import clip, global_norm
+from ddpm.training.gradients import clip
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
-from ddpm.training.optimizers import ADAM, MakeOptimizer, make_optimizer
-
-GOLDEN_RATIO = 0.6180339887498949
+from ddpm.training.optimizers import ADAM, MakeOptimizer, lay_out_moments, make_optimizer, settings_of
 
 
 class DDPM(LightningModule):
     """A denoising diffusion probabilistic model in training (Ho et al. 2020, algorithms 1 and 2).
 
-    It trains on batches of `ddpm.data`, and on those of any DataLoader: see `ddpm.training.batches.Counted`.
+    It trains on batches of `ddpm.data`, and on those of any DataLoader: see
+    `ddpm.training.batches.TrainerBatches`.
 
     Args:
         network: predicts from (x_t [B, C, H, W], t int64 [B]), and from labels int64 [B] as well where there
@@ -134,15 +130,10 @@ class DDPM(LightningModule):
         self.images_per_step = 0  # over all devices and micro-batches
         self.computing = AS_IT_IS
         self._compiled = False
-        self._counted = Counted(self.image_shape, self.num_classes)
-        self._counted_in_evaluation = Counted(self.image_shape, self.num_classes)
-        self._drop = Augmentation(label_drop=label_drop, seed=seed)
+        self._batches = TrainerBatches(self.image_shape, self.num_classes, label_drop=label_drop, seed=seed)
         self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
-        self._scaler: Any = None  # of the losses, in half precision
-        self._log_every = 0  # steps between losses in the logs; 0 where a callback logs them
-        self._logged_step = 0
         self._begins_lr_schedule = False
         self._validated = False
 
@@ -174,45 +165,20 @@ class DDPM(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Algorithm 1 on this device's part of the global batch."""
-        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        batch, stratum, strata = self._in_training(batch, batch_idx, micro_batch)
-        seed_dropout(self.seed, batch.step, micro_batch, self.global_rank, self.device)
+        part = self._batches.training(batch, batch_idx, self.trainer)
+        self.images_per_step = part.images_per_step
+        x_0, labels, step, _ = part.batch
+        seed_dropout(self.seed, step, part.micro_batch, self.global_rank, self.device)
         num_timesteps = self.schedule.num_timesteps
-        u = self._stream(Purpose.TIMESTEP).uniform(batch.step, batch.indices)
-        t = self.timesteps.draw(u, num_timesteps, stratum, strata)
-        eps = self._stream(Purpose.NOISE).normal(batch.step, batch.indices, self.image_shape)
-        losses = self.losses(batch.x_0, t, eps, batch.labels)
+        u = self._stream(Purpose.TIMESTEP).uniform(step, part.batch.indices)
+        t = self.timesteps.draw(u, num_timesteps, part.stratum, part.strata)
+        eps = self._stream(Purpose.NOISE).normal(step, part.batch.indices, self.image_shape)
+        losses = self.losses(x_0, t, eps, labels)
         if self.timesteps.adapts:
             self._seen.append(torch.stack([t.float(), losses.detach()]))
         loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
         self.train_loss.add(loss.detach())
         return loss
-
-    def _in_training(self, batch: Any, batch_idx: int, micro_batch: int) -> tuple[Batch, range, int]:
-        """The batch as ours, and where it stands among how many samples whose timesteps are spread together.
-
-        Those are the global batch; of somebody's own DataLoader, whose last step may have fewer
-        micro-batches, those of this micro-batch on all devices.
-        """
-        rank, world_size = self.global_rank, self.trainer.world_size
-        accumulation = self.trainer.accumulate_grad_batches
-        if isinstance(batch, Batch):
-            self.images_per_step = len(batch.x_0) * world_size * accumulation
-            return batch, batch.indices, self.images_per_step
-        counted = self._counted(
-            batch,
-            step=self.trainer.global_step,
-            begins=micro_batch == 0,
-            first=batch_idx == 0,
-            rank=rank,
-            world_size=world_size,
-        )
-        if counted.labels is not None:
-            labels = self._drop.drop_labels(counted.labels, counted.step, counted.indices)
-            counted = counted._replace(labels=labels)
-        size = len(counted.x_0)
-        self.images_per_step = size * world_size * accumulation
-        return counted, range(rank * size, (rank + 1) * size), size * world_size
 
     def _stream(self, purpose: Purpose) -> Stream:
         key = purpose, self.device
@@ -222,13 +188,19 @@ class DDPM(LightningModule):
 
     # The optimizer step
 
+    def configure_callbacks(self) -> list[Callback]:
+        """The rows of training, where the trainer has not been given them: one of a person's own script."""
+        trainer: Any = self.trainer  # its callbacks have no type
+        given = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
+        return [] if given else [TrainingRows()]
+
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network.parameters())
         if self.lr_schedule is None:
-            self._fresh_groups = _settings_of(optimizer)
+            self._fresh_groups = settings_of(optimizer)
             return optimizer
         schedule = self.lr_schedule(optimizer)
-        self._fresh_groups = _settings_of(optimizer)
+        self._fresh_groups = settings_of(optimizer)
         # strict=False: a plateau is looked for after each validation, and before the first there is no loss
         return {
             "optimizer": optimizer,
@@ -243,16 +215,11 @@ class DDPM(LightningModule):
     def on_train_start(self) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
-        _lay_out(optimizer)
+        lay_out_moments(optimizer)
         if self._begins_lr_schedule:
             for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
                 group.update(fresh)
             self._begins_lr_schedule = False
-        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        trainer: Any = self.trainer  # some of its attributes have no types
-        ours = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
-        self._log_every = 0 if ours else trainer.log_every_n_steps
-        self._logged_step = self.trainer.global_step
 
     def configure_gradient_clipping(
         self,
@@ -260,24 +227,11 @@ class DDPM(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the trainer says, and keep the norm.
-
-        Lightning's own refuses fused optimizers in mixed precision: they take gradients as the scaler of
-        float16 left them, multiplied by its scale, and divide by it themselves.
-        """
+        """Clip as the trainer says, and keep the norm."""
         gradients = [p.grad for p in self._parameters_of_network if p.grad is not None]
-        norm, scale = global_norm(gradients), None
-        if self._scaler is None:
-            self.gradient_norm.add(norm)
-        else:
-            if getattr(optimizer, "_step_supports_amp_scaling", False):
-                scale = self._scaler.scale(
-                    torch.ones((), device=norm.device)
-                )  # without waiting for the device
-                norm = norm / scale
-            took_place: Any = norm.isfinite()  # the scaler leaves out a step whose gradients overflow
-            self.gradient_norm.add(torch.where(took_place, norm, 0), count=took_place)
-        clip(gradients, norm, gradient_clip_val, gradient_clip_algorithm, scale)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of the losses, in half precision
+        norm, took_place = clip(gradients, gradient_clip_val, gradient_clip_algorithm, optimizer, scaler)
+        self.gradient_norm.add(norm, count=took_place)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         optimizer: Any = self.optimizers()
@@ -311,24 +265,6 @@ class DDPM(LightningModule):
         t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as indices lie: ranks within micro-batches
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
-    # Losses in the logs of a trainer that has none of our callbacks
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self._log_every and self.trainer.global_step - self._logged_step >= self._log_every:
-            self._log_losses()
-
-    def on_train_epoch_end(self) -> None:
-        if self._log_every:
-            self._log_losses()
-
-    def _log_losses(self) -> None:
-        if self.trainer.global_step == self._logged_step:
-            return
-        self._logged_step = self.trainer.global_step
-        row = reduce({"train/loss": self.train_loss, "train/gradient_norm": self.gradient_norm})
-        log_scalars(self.trainer, row)
-        self.log("train/loss", row["train/loss"], logger=False, prog_bar=True, sync_dist=True)
-
     # The loss on held-out images
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -347,27 +283,9 @@ class DDPM(LightningModule):
         self._log_measured("test/loss", self.test_loss)
 
     def _measure(self, batch: Any, batch_idx: int, mean: RunningMean) -> None:
-        """Add the losses of a batch.
-
-        The timesteps of a whole validation set of ours are stratified: one in each of N equal parts of the
-        chain. Those of somebody's own, whose size may be unknown, are a Kronecker sequence, of which any
-        number of neighbours is spread evenly.
-        """
-        if isinstance(batch, Batch):
-            trainer: Any = self.trainer
-            total = len(trainer.datamodule.data_set.validation)
-            u = (torch.from_numpy(permutation(0, 0, total, np.asarray(batch.indices))) + 0.5) / total
-        else:
-            batch = self._counted_in_evaluation(
-                batch,
-                step=0,
-                begins=batch_idx == 0,
-                first=batch_idx == 0,
-                rank=self.global_rank,
-                world_size=self.trainer.world_size,
-            )
-            u = torch.from_numpy((np.asarray(batch.indices) + 0.5) * GOLDEN_RATIO % 1)
-        t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u may be float64: on the CPU
+        """Add the losses of a batch."""
+        batch, u = self._batches.held_out(batch, batch_idx, self.trainer)
+        t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u is float64: on the CPU
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
@@ -570,27 +488,6 @@ class DDPM(LightningModule):
             )
         module: Any = rebuild(checkpoint, allow_targets, **arguments)
         return module if map_location is None else module.to(map_location)
-
-
-def _lay_out(optimizer: Optimizer) -> None:
-    """Moments that a checkpoint brought lie in memory as the weights did then; a fused step needs them to lie
-    as the weights do now.
-    """
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if (
-                isinstance(value, Tensor)
-                and value.shape == parameter.shape != ()
-                and value.stride() != parameter.stride()
-            ):
-                state[name] = torch.empty_like(parameter).copy_(value)
-
-
-def _settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """What each group of parameters is told, as it is now."""
-    return [
-        {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
-    ]
 
 
 def _are_integers(part: Any) -> bool:

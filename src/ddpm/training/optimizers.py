@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import LBFGS, Adam, Optimizer, SparseAdam
 
@@ -33,3 +36,24 @@ def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Opti
         if isinstance(optimizer, kind):
             raise ValueError(f"optimizer: {kind.__name__} needs {needs}; use another, such as optimizer=adam")
     return optimizer
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The settings of each group of parameters as they are now, such as `lr`."""
+    return [
+        {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+    ]
+
+
+def lay_out_moments(optimizer: Optimizer) -> None:
+    """Bring the optimizer's tensors into the memory layout of their parameters. Those of a checkpoint lie as
+    the weights did when it was written; a fused step needs them to lie as the weights do now.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if (
+                isinstance(value, Tensor)
+                and value.shape == parameter.shape != ()
+                and value.stride() != parameter.stride()
+            ):
+                state[name] = torch.empty_like(parameter).copy_(value)

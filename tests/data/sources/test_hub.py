@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, composed
+from conftest import ROOT, composed, first_everyday
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 
@@ -353,7 +353,7 @@ OTHERS = ("archive", "digits", "folder", "npz", "stream")
 PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if path.stem not in OTHERS)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", first_everyday(PRESETS))
 @pytest.mark.parametrize("layout", ["image/label", "img/fine_label/coarse_label", "folders", "metadata.csv"])
 def test_the_presets_read_every_layout_of_the_hub_from_disk(preset: str, layout: str, tmp_path: Path):
     """Through the same yaml that downloads; only `path` is given."""

@@ -54,6 +54,7 @@ def test_below_one_is_refused():
         Seen(0)
 
 
+@pytest.mark.e2e
 def test_the_example_in_the_docstring_draws(tmp_path: Path):
     """Ten lines of a stranger's, taken from where they are documented."""
     lines = inspect.cleandoc(EveryNSteps.__doc__ or "").splitlines()

@@ -33,6 +33,7 @@ class Stops(Callback):
         trainer.should_stop = trainer.global_step == 2
 
 
+@pytest.mark.e2e
 def test_each_start_has_its_whole_time(tmp_path: Path):
     first = TimeLimit("00:00:00:01")
     trainer = fit(tmp_path / "first", 1000, first, Slow(), Checkpoints(every_n_steps=1000))

@@ -99,6 +99,7 @@ def test_what_a_key_says_arrives(tmp_path: Path):
     assert "batch_size" in str(run["config"])
 
 
+@pytest.mark.e2e
 def test_variables_hold_where_no_key_says_otherwise(tmp_path: Path):
     """In a process of its own, as W&B reads them once."""
     variables = {
@@ -140,6 +141,7 @@ def test_an_unknown_mode_is_refused_by_what_said_it(monkeypatch: pytest.MonkeyPa
         WandbLogger()
 
 
+@pytest.mark.e2e
 def test_an_unreachable_server_means_offline_and_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -165,6 +167,7 @@ def test_it_is_found_where_one_looks_for_lightnings():
     assert isinstance(WandbLogger(), LightningsWandbLogger)
 
 
+@pytest.mark.e2e
 def test_wandb_is_imported_only_when_a_run_begins():
     code = (
         "import sys; from ddpm.training.loggers import WandbLogger; WandbLogger();"

@@ -24,7 +24,8 @@ class TrainingRows(EveryNSteps):
     """Logs the training loss, its gradient's norm, the learning rate and the speed, every
     `log_every_n_steps`.
 
-    Speed is over all the time since the last row, with whatever else happened in it.
+    What is left at the end of an epoch is a row too; a run of ours is one epoch. Speed is over all the time
+    since the last row, with whatever else happened in it.
 
     Args:
         waiting: for data; None leaves its share out.
@@ -45,8 +46,9 @@ class TrainingRows(EveryNSteps):
         if writes_row(trainer, step):
             self._log(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._log(trainer, pl_module)
+    def on_train_epoch_end(self, trainer: Any, pl_module: LightningModule) -> None:
+        if trainer.log_every_n_steps:
+            self._log(trainer, pl_module)
 
     def _log(self, trainer: Any, module: Any) -> None:
         step = trainer.global_step
@@ -71,6 +73,8 @@ class TrainingRows(EveryNSteps):
         row["perf/peak_memory_gib"] = self._peak_memory(trainer, module)
         self._last_step, self._last_time = step, now
         log_scalars(trainer, row)
+        if trainer.progress_bar_callback is not None:  # one of Lightning's
+            module.log("train/loss", row["train/loss"], logger=False, prog_bar=True, sync_dist=True)
 
     @staticmethod
     def _peak_memory(trainer: Trainer, module: LightningModule) -> float:
