@@ -60,8 +60,9 @@ def nearest(a: Pixels, b: Pixels) -> float:
 def round_trip(run: Run, images: NDArray[np.uint8], labels: NDArray[np.int64], num_steps: int) -> float:
     """Mean absolute error of uint8 [N, 1, 8, 8] after encoding and decoding."""
     x_0 = normalize(torch.from_numpy(images))
-    told = torch.from_numpy(labels) if run.module.num_classes else None
-    denoiser = run.module.denoiser(told, guidance=NoGuidance(), clip=False)
+    given = torch.from_numpy(labels) if run.module.num_classes else None
+    denoiser = run.module.denoiser(given, guidance=NoGuidance())
+    denoiser.clip = False
     with run.module.evaluating():
         encoded = DDIMInversion(num_steps)(denoiser, run.module.schedule, x_0)
         decoded = DDIM(num_steps)(

@@ -129,7 +129,7 @@ def permutation(seed: int, epoch: int, n: int, places: np.ndarray) -> np.ndarray
     Args:
         seed: of the run, at least 0.
         epoch: number of the pass over the data, from 0.
-        n: how many pictures there are, at least 1.
+        n: how many images there are, at least 1.
         places: int64 [K], each in [0, n).
 
     Returns:
@@ -144,13 +144,13 @@ def draws(seed: int, n: int, first: int, count: int) -> np.ndarray:
 
 
 def draws_at(seed: int, n: int, k: np.ndarray) -> np.ndarray:
-    """Some pictures of the endless stream of passes.
+    """Some images of the endless stream of passes.
 
     Draw k is place k mod n of pass k div n, so batches cross from one pass into the next and none is short.
 
     Args:
         seed: of the run, at least 0.
-        n: how many pictures there are, at least 1.
+        n: how many images there are, at least 1.
         k: int64 [K], numbers of draws, each at least 0.
 
     Returns:

@@ -16,7 +16,7 @@ MISTAKES = {
     "metrics=[]": r"metrics: cannot be left out",
     "metrics.nl.n=3": r"metrics\.nl: there is no such key; did you mean metrics\.nll",
     "metrics.nll.n=0": r"metrics\.nll\.n=0 must be null or at least 1",
-    "metrics.nll.n=361": r"metrics\.nll\.n=361: 360 pictures were held out",
+    "metrics.nll.n=361": r"metrics\.nll\.n=361: 360 images were held out",
     "metrics.nll.num_steps=50": r"metrics\.nll\.num_steps=50: the schedule has 49 steps beside t = 0",
     "variance=learned": r"variance: one that is learned belongs to its network",
     "data.pat=x": r"data\.pat: there is no such key",

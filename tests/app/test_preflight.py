@@ -36,11 +36,11 @@ def test_it_says_what_a_run_would_take(
     assert lines["images"].startswith("1,437 to train on, 360 held out")
     forward, step = re.findall(r"[\d.]+", lines["FLOPs an image"])
     assert float(step) == pytest.approx(3 * float(forward), rel=1e-3)
-    assert lines["batch"].startswith("64 pictures a step, 16 at once")
+    assert lines["batch"].startswith("64 images a step, 16 at once")
     assert "32-true, on 1 x CPU" in lines["computed in"]
     assert lines["memory"].endswith("GiB of the process, at its peak")
     assert re.match(r"[\d.]+ ms, [\d,]+ images/s", lines["a step"])
-    assert lines["a sample grid"].startswith("16 pictures every 10 steps: ")
+    assert lines["a sample grid"].startswith("16 images every 10 steps: ")
     assert lines["the run"].startswith("20 steps: ")
     assert list(tmp_path.iterdir()) == []
 
@@ -75,7 +75,7 @@ def test_a_batch_that_does_not_fit_is_told_with_the_way_out(
     monkeypatch.setattr(preflight, "_seconds_a_step", full)
     code, words = said(monkeypatch, capsys)
     assert code == 1
-    assert "64 pictures at once do not fit; use trainer.accumulate_grad_batches=2" in words
+    assert "64 images at once do not fit; use trainer.accumulate_grad_batches=2" in words
 
 
 def test_a_mac_tells_it_in_words_only(

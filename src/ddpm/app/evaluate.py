@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
-    """Load the run that is to be measured, and the pictures to measure it with.
+    """Load the run that is to be measured, and the images to measure it with.
 
     Raises:
         UsageError: where there are none, or the settings make no sense.
@@ -43,7 +43,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     data = build_data({"data": settings, "seed": run.config["seed"]})
     if data.image_shape != run.module.image_shape:
         raise UsageError(
-            f"data: pictures are {list(data.image_shape)} (channels, height, width), and the run draws "
+            f"data: images are {list(data.image_shape)} (channels, height, width), and the run draws "
             f"{list(run.module.image_shape)}"
         )
     theirs = data.data_set.classes

@@ -50,7 +50,7 @@ def preflight(
     _row("parameters", f"{parameters:,}")
     _row("FLOPs an image", f"{forward / 1e9:.4g} G forward, {STEP * forward / 1e9:.4g} G a training step")
     _row("computed in", f"{computing}, on {number}; a large matrix product runs at {peak / 1e12:.3g} TFLOP/s")
-    _row("batch", f"{data.batch_size:,} pictures a step, {micro_batch:,} at once on a device")
+    _row("batch", f"{data.batch_size:,} images a step, {micro_batch:,} at once on a device")
     try:
         seconds = _seconds_a_step(trainer, module, micro_batch, computing)
     except RuntimeError as error:
@@ -59,7 +59,7 @@ def preflight(
         more = 2 * trainer.accumulate_grad_batches
         _row(
             "memory",
-            f"{micro_batch:,} pictures at once do not fit; use trainer.accumulate_grad_batches={more}",
+            f"{micro_batch:,} images at once do not fit; use trainer.accumulate_grad_batches={more}",
         )
         return 1
     of = "of the process" if device.type == "cpu" else "of the GPU"
@@ -74,7 +74,7 @@ def preflight(
             grid = seconds_to_sample(module, range(callback.n), callback.sampler)
             _row(
                 "a sample grid",
-                f"{callback.n} pictures every {callback.every_n_steps:,} steps: {_short(grid)}",
+                f"{callback.n} images every {callback.every_n_steps:,} steps: {_short(grid)}",
             )
             grids += grid * ((trainer.max_steps - first_step) // callback.every_n_steps)
             if callback.final:
@@ -127,7 +127,7 @@ def _short(seconds: float) -> str:
 
 
 def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing: Computing) -> float:
-    """The median time of an optimizer step on one device, on random pictures; the first is not counted."""
+    """The median time of an optimizer step on one device, on random images; the first is not counted."""
     device = trainer.strategy.root_device
     made = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made

@@ -37,7 +37,7 @@ MOST_IN_A_GRID = 400
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
-    """Load the run that is to be sampled, and the pictures to start from.
+    """Load the run that is to be sampled, and the images to start from.
 
     Raises:
         UsageError: where there are none, or the settings make no sense.
@@ -61,7 +61,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         start, known, sources = _start(config, run)
         labels = run.numbered(config["labels"])
         if labels is None and sources and label_drop and module.num_classes is not None:
-            labels = [-1]  # the picture says what to draw
+            labels = [-1]  # the image says what to draw
         check_combination(
             schedule=module.schedule,
             objective=module.objective,
@@ -129,7 +129,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 
 def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[str, Tensor]]:
-    """Where the reverse process starts, the pixels that are known, and the pictures that this comes from."""
+    """Where the reverse process starts, the pixels that are known, and the images that this comes from."""
     for key, needed in (("end", "start"), ("mask", "start"), ("start_t", "start")):
         if config[key] is not None and config[needed] is None:
             raise UsageError(f"{key}={config[key]}: needs a picture to start from, {needed}=PICTURE")
@@ -174,5 +174,5 @@ def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -
 def _arrays(run: Run, drawn: Tensor, labels: list[int] | None) -> dict[str, np.ndarray]:
     """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches."""
     arrays = {"arr_0": to_uint8(drawn).permute(0, 2, 3, 1).numpy()}
-    told = labels_of(run.module, range(len(drawn)), labels)
-    return arrays if told is None else {**arrays, "arr_1": np.array(told)}
+    given = labels_of(run.module, range(len(drawn)), labels)
+    return arrays if given is None else {**arrays, "arr_1": np.array(given)}

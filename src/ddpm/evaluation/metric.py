@@ -1,4 +1,4 @@
-"""What every metric answers."""
+"""What every metric is."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,9 @@ class Metric(Protocol):
 
         Args:
             module: the model, in evaluation mode.
-            data: pictures to compare with.
+            data: images to compare with.
             seed: of whatever is drawn.
-            batch_size: pictures at once.
+            batch_size: images at once.
             directory: for figures.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The variational bound on the negative log-likelihood of held-out pictures, and where its bits go."""
+"""The variational bound on the negative log-likelihood of held-out images, and where its bits go."""
 
 import math
 from pathlib import Path
@@ -17,11 +17,11 @@ from ddpm.training.module import DDPM
 
 
 class NLL:
-    """Bits per dimension (Ho et al. 2020, eq. 5), of pictures that were held out.
+    """Bits per dimension (Ho et al. 2020, eq. 5), of images that were held out.
 
     Args:
-        num_steps: steps of L_t drawn for each picture, without replacement; None computes every one.
-        n: pictures; None takes all that were held out.
+        num_steps: steps of L_t drawn for each image, without replacement; None computes every one.
+        n: images; None takes all that were held out.
 
     Raises:
         ValueError: where a setting is below 1.
@@ -37,7 +37,7 @@ class NLL:
     def check(self, module: DDPM, data: ImageDataModule) -> None:
         held_out, most = len(data.data_set.validation), module.schedule.num_timesteps - 1
         if held_out < (self.n or 1):
-            raise ValueError(f"metrics.nll.n={self.n}: {held_out} pictures were held out")
+            raise ValueError(f"metrics.nll.n={self.n}: {held_out} images were held out")
         if (self.num_steps or 0) > most:
             raise ValueError(
                 f"metrics.nll.num_steps={self.num_steps}: the schedule has {most} steps beside t = 0"
@@ -46,19 +46,19 @@ class NLL:
     def __call__(
         self, module: DDPM, data: ImageDataModule, *, seed: int, batch_size: int, directory: Path
     ) -> dict[str, Any]:
-        pictures = data.data_set.validation
-        n = self.n or len(pictures)
+        held_out = data.data_set.validation
+        n = self.n or len(held_out)
         batches = [range(first, min(first + batch_size, n)) for first in range(0, n, batch_size)]
-        uses = 1 + (self.num_steps or module.schedule.num_timesteps - 1)
+        nfe = 1 + (self.num_steps or module.schedule.num_timesteps - 1)
         parts = []
-        with Countdown("likelihood", uses * len(batches)) as countdown:
-            for images in batches:
-                batch = pictures.subset(slice(images.start, images.stop))
+        with Countdown("likelihood", nfe * len(batches)) as countdown:
+            for indices in batches:
+                batch = held_out.subset(slice(indices.start, indices.stop))
                 x_0 = normalize(torch.tensor(batch.images)).to(module.device)
                 labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
-                parts.append(self._bound(module, x_0, labels, images, seed, countdown))
+                parts.append(self._bound(module, x_0, labels, indices, seed, countdown))
         found = Bound(*(torch.cat(column, dim=-1).cpu().double() for column in zip(*parts, strict=True)))
-        if uses == module.schedule.num_timesteps:
+        if nfe == module.schedule.num_timesteps:
             draw(found, directory / "nll.png")
         return {
             "bits_per_dim": found.total.mean().item(),
@@ -66,37 +66,43 @@ class NLL:
             "prior": found.prior.mean().item(),
             "middle": (found.total - found.prior - found.decoder).mean().item(),
             "decoder": found.decoder.mean().item(),
-            "pictures": n,
-            "steps_a_picture": uses - 1,
+            "images": n,
+            "steps_per_image": nfe - 1,
             "standard_error_of_steps": found.standard_error.square().sum().sqrt().item() / n,
             "by_t": _by_t(found, module.schedule.num_timesteps),
         }
 
     def _bound(
-        self, module: DDPM, x_0: Tensor, labels: Tensor | None, images: range, seed: int, countdown: Countdown
+        self,
+        module: DDPM,
+        x_0: Tensor,
+        labels: Tensor | None,
+        indices: range,
+        seed: int,
+        countdown: Countdown,
     ) -> Bound:
         stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
 
         def noise(index: int, like: Tensor) -> Tensor:
             countdown.advance(countdown.done + 1)
-            return stream.normal(index, images, tuple(like.shape[1:]))
+            return stream.normal(index, indices, tuple(like.shape[1:]))
 
         steps, most = None, module.schedule.num_timesteps - 1
         if self.num_steps is not None and self.num_steps < most:
-            u = Stream(seed, Purpose.LIKELIHOOD_STEP, module.device).uniform(0, images, (most,))
+            u = Stream(seed, Purpose.LIKELIHOOD_STEP, module.device).uniform(0, indices, (most,))
             steps = some_steps(u.T, self.num_steps)
-        # guidance serves the look of samples; the likelihood is that of the network's own answer
+        # guidance serves the look of samples; the likelihood is that of the network's own output
         denoiser = module.denoiser(labels if module.num_classes else None, guidance=NoGuidance())
         return bound(denoiser, module.schedule, x_0, noise=noise, steps=steps)
 
 
 def _of_mean(values: Tensor) -> float | None:
-    """Standard error of the mean of what was drawn: pictures, noise and steps alike. None for one picture."""
+    """Standard error of the mean of what was drawn: images, noise and steps alike. None for one image."""
     return None if len(values) < 2 else (values.std() / math.sqrt(len(values))).item()
 
 
 def _by_t(found: Bound, num_timesteps: int) -> dict[str, list[float | None]]:
-    """Mean over the pictures for which t was computed; None for a t that was computed for none.
+    """Mean over the images for which t was computed; None for a t that was computed for none.
 
     `bits` is the term of the bound at each t, `rmse` the error of the x_0 predicted there, on [0, 255].
     """
@@ -137,6 +143,6 @@ def draw(found: Bound, path: Path) -> None:
     total, prior, decoder = (part.mean().item() for part in (found.total, found.prior, found.decoder))
     figure.suptitle(
         f"{total:.3f} bits / dimension = {prior:.2g} prior + {total - prior - decoder:.3f} steps + "
-        f"{decoder:.3f} decoder, mean of {len(found.total)} pictures"
+        f"{decoder:.3f} decoder, mean of {len(found.total)} images"
     )
     figure.savefig(path, dpi=110)

@@ -1,4 +1,4 @@
-"""Drawing many pictures: in batches that fit, after saying how long it will take, with a countdown."""
+"""Drawing many images: in batches that fit, after saying how long it will take, with a countdown."""
 
 import logging
 import math
