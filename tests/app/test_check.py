@@ -108,6 +108,8 @@ FAST = {
     "sampler=ddim sampler.eta=null": r"sampler\.eta=null: must be a number",
     "callbacks.samples.final=maybe": r"callbacks\.samples\.final=maybe: must be bool or auto",
     "tags=a": r"tags=a: must be a list",
+    "init=nowhere": r"init=.*nowhere: there is no such run directory",
+    "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
     "allow_targets=3": r"allow_targets=3: must be a list of packages",
     "trainer.profiler=fast": r"trainer\.profiler=fast: must be null or simple or advanced or pytorch",
     # numbers out of range, or none
@@ -155,7 +157,6 @@ HEAVY = {
     "callbacks.x._target_=torch.nn.ReLU": r"callbacks\.x: torch\.nn\.ReLU is no Lightning callback",
     "schedule.zero_terminal_snr=true": r"objective: Epsilon .* zero SNR; use objective=v",
     "variance=learned_range": r"weighting: Simple does not train .* weighting=hybrid",
-    "init=nowhere": r"init=.*nowhere: there is no such run directory",
     "ema.decay=2": r"ema\.decay=2 must be at least 0 and below 1",
     "ema.decay=1": r"ema\.decay=1 must be at least 0 and below 1",
     "ema.decay=-0.1": r"ema\.decay=-0\.1 must be at least 0 and below 1",
@@ -185,7 +186,6 @@ HEAVY = {
     "callbacks.x._target_=lightning.pytorch.callbacks.timer.timedelta": r"is no public class or function",
     "callbacks.x._target_=lightning.pytorch.callbacks.Timer callbacks.x.durration=1": r"mean .*\.duration",
     "trainer.accelerator=toaster": r"trainer: .*toaster",
-    "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
     "ckpt=empty": r"ckpt=.*empty: holds no checkpoint",
     "ckpt=a init=b": r"ckpt and init: give one",
 }

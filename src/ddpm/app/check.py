@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
+from ddpm.app.grammar import absolute
 from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
@@ -84,6 +85,18 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
+
+
+def check_runs(config: Mapping[str, Any]) -> None:
+    """Refuse a run or checkpoint that is not there, before seconds go into importing what would read it.
+
+    Raises:
+        UsageError: naming the key and the path.
+    """
+    for key in ("ckpt", "init"):
+        path = config.get(key)
+        if path is not None and not absolute(path).exists():
+            raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
 
 
 def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:

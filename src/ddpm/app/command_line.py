@@ -62,6 +62,8 @@ def run(prepare: Prepare, program: str) -> NoReturn:
             _hand_to_hydra(_nothing, arguments, program)
             sys.exit(0)
         found, multirun = checked(arguments, program)
+        for job in found:
+            check.check_runs(job.values)
         if multirun:
             sys.exit(_sweep(arguments, program, command))
         sys.exit(_once(prepare, found[0], arguments, program))
