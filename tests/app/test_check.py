@@ -109,6 +109,7 @@ FAST = {
     "callbacks.samples.final=maybe": r"callbacks\.samples\.final=maybe: must be bool or auto",
     "tags=a": r"tags=a: must be a list",
     "init=nowhere": r"init=.*nowhere: there is no such run directory",
+    "ckpt=a init=b": r"ckpt and init: give one",
     "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
     "allow_targets=3": r"allow_targets=3: must be a list of packages",
     "trainer.profiler=fast": r"trainer\.profiler=fast: must be null or simple or advanced or pytorch",
@@ -187,7 +188,6 @@ HEAVY = {
     "callbacks.x._target_=lightning.pytorch.callbacks.Timer callbacks.x.durration=1": r"mean .*\.duration",
     "trainer.accelerator=toaster": r"trainer: .*toaster",
     "ckpt=empty": r"ckpt=.*empty: holds no checkpoint",
-    "ckpt=a init=b": r"ckpt and init: give one",
 }
 
 

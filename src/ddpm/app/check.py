@@ -93,6 +93,10 @@ def check_runs(config: Mapping[str, Any]) -> None:
     Raises:
         UsageError: naming the key and the path.
     """
+    if config.get("ckpt") and config.get("init"):
+        raise UsageError(
+            "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"
+        )
     for key in ("ckpt", "init"):
         path = config.get(key)
         if path is not None and not absolute(path).exists():

@@ -40,10 +40,6 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     """
     terminal.set_up(None, leader=is_leader())
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs
-    if config["ckpt"] and config["init"]:
-        raise UsageError(
-            "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"
-        )
     config = tried_out(config)
     data = build_data(config)
     if limit := config["trainer"]["overfit_batches"] or config["trainer"]["limit_train_batches"]:
