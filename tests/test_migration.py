@@ -36,6 +36,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, cwd: Path, *words: str) -> Path:
     return only_run(cwd)
 
 
+@pytest.mark.e2e
 def test_a_run_of_0_1_continues_as_it_would_have_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     directory = trained(monkeypatch, tmp_path, f"ckpt={RUN}", "trainer.max_steps=20")
     then, now = losses(RUN / "metrics_20_steps.csv"), losses(directory / "metrics.csv")
@@ -50,6 +51,7 @@ def test_a_run_of_0_1_continues_as_it_would_have_then(tmp_path: Path, monkeypatc
     )
 
 
+@pytest.mark.e2e
 def test_a_run_of_0_1_is_repeated_and_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "again").mkdir()
     directory = trained(

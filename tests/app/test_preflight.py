@@ -95,6 +95,7 @@ def test_a_mac_tells_it_in_words_only(
         said(monkeypatch, capsys)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("final", "own", "expected"),
     [

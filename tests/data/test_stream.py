@@ -145,6 +145,7 @@ def test_it_is_the_same_however_it_is_shared_out(
     assert shown(data, steps, world_size=world_size) == whole[: len(steps) * 24]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("world_size", "num_workers", "accumulation"), [(1, 0, 1), (3, 2, 1), (1, 2, 4), (2, 0, 2)]
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_everyday
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from hydra import compose, initialize_config_dir
@@ -134,7 +135,7 @@ def test_scheduler_defaults_are_those_of_diffusers() -> None:
     assert {name: parameter.default for name, parameter in parameters.items()} == SCHEDULER_DEFAULTS
 
 
-@pytest.mark.parametrize("objective", ["Epsilon", "X0", "V"])
+@pytest.mark.parametrize("objective", first_everyday(["Epsilon", "X0", "V"]))
 @pytest.mark.parametrize("variance", ["FixedSmall", "FixedLarge", "LearnedRange"])
 def test_an_exported_run_samples_the_same_images(
     objective: str, variance: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -266,6 +267,7 @@ SHORT = {"num_train_timesteps": 10, "beta_end": 0.8}
 """A chain that ends near noise all the same."""
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
 def test_published_pipelines_narrowed(
     published: dict[str, Any], publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

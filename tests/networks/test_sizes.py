@@ -50,6 +50,7 @@ def test_every_size_is_counted() -> None:
     assert {path.stem for path in CONF.glob("*.yaml")} == set(COUNTS)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters(name: str) -> None:
     network = build(name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_everyday
 from lightning.pytorch import Callback, Trainer
 from models import make_module, make_trainer, small_unet
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def assert_equal(a: Any, b: Any) -> None:
         assert a == b
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", first_everyday([2, 1]))
 def test_a_continued_run_is_bit_equal_with_dropout_and_accumulation(tmp_path: Path, accumulation: int):
     whole = trained(tmp_path / "whole", 12, accumulation=accumulation)
     trained(tmp_path / "first", 7, accumulation=accumulation)
@@ -245,7 +246,7 @@ class Kill(Callback):
             os.kill(os.getpid(), self.signum)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", first_everyday([signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_saves_the_step_and_the_run_continues_bit_equal(tmp_path: Path, signum: int):
     torch.manual_seed(0)
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}

@@ -11,6 +11,7 @@ from ddpm.data.sources.digits import Digits
 from ddpm.training.profiling import Unprofiled, profiler
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("name", "shown"),
     [("simple", "run_training_batch"), ("advanced", "cumtime"), ("pytorch", "Self CPU")],

@@ -39,6 +39,7 @@ def files(*steps: int) -> list[str]:
     return [f"step_{step:08d}.png" for step in steps]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("final", "seconds", "drawn", "steps"),
     [

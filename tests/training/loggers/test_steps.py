@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import wandb_records
+from conftest import first_everyday, wandb_records
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     DeviceStatsMonitor,
@@ -228,7 +228,7 @@ def test_micro_batches_are_no_steps(tmp_path: Path):
     assert not any("epoch" in metrics for _, metrics in memory.given)
 
 
-@pytest.mark.parametrize("saved_at", ["a step", "the end"])
+@pytest.mark.parametrize("saved_at", first_everyday(["the end", "a step"]))
 def test_a_continued_run_goes_on_at_its_steps(tmp_path: Path, saved_at: str):
     first = Checkpoints(every_n_steps=4 if saved_at == "a step" else 100)
     fit(tmp_path / "first", [], first, max_steps=4)
