@@ -8,10 +8,13 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.optim import Adam
 
+from ddpm.diffusion import NoiseSchedule, Parametrization
+from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import Epsilon
-from ddpm.diffusion.samplers import DDIM
+from ddpm.diffusion.samplers import DDIM, Ancestral
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.timesteps import Timesteps, Uniform
+from ddpm.diffusion.validity import check_combination
 from ddpm.diffusion.variances import FixedLarge, Variance
 from ddpm.diffusion.weighting import Simple, Weighting
 from ddpm.networks.unet import UNet
@@ -73,3 +76,20 @@ def make_trainer(directory: Path, max_steps: int, *callbacks: Callback, accumula
         check_val_every_n_epoch=None,
         val_check_interval=1000,
     )
+
+
+def makes_sense(schedule: NoiseSchedule, parts: Parametrization, weighting: Weighting) -> bool:
+    """Whether a loss may be computed by these together."""
+    try:
+        check_combination(
+            schedule=schedule,
+            **parts._asdict(),
+            weighting=weighting,
+            sampler=Ancestral(),
+            guidance=NoGuidance(),
+            num_classes=None,
+            label_drop=0.0,
+        )
+    except ValueError:
+        return False
+    return True

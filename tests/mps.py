@@ -21,6 +21,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from torch import Tensor
@@ -28,6 +29,8 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from ddpm.random import Stream
 
 TYPE = "mps_stand_in"
 
@@ -272,3 +275,15 @@ def _lacks(func: OpOverload) -> bool:
 def _lacks_kernel(operator: str) -> bool:
     keys = _keys(operator)
     return "CPU" in keys and not any(key == "MPS" or key.startswith("Composite") for key in keys)
+
+
+def draw_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random numbers on the stand-in are those of the CPU, so that what is made of them can be compared."""
+    draw = Stream._draw
+
+    def drawn(self: Stream, distribution: str, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
+        if self.device.type == "cpu":
+            return draw(self, distribution, step, places, shape)
+        return draw(Stream(self.seed, self.purpose), distribution, step, places, shape).to(self.device)
+
+    monkeypatch.setattr(Stream, "_draw", drawn)

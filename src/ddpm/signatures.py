@@ -73,20 +73,29 @@ def _of_class(node: ast.ClassDef, file: Path | None) -> Parameters | None:
         if isinstance(member, ast.FunctionDef) and member.name == "__init__":
             return _of_function(member, skip=1)
     if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return _of_dataclass(node) if not node.bases else None
+        return _of_dataclass(node, file)
     for base in node.bases:
-        written = ast.unparse(base).split("[")[0]
-        if written in ("Protocol", "Generic", "ABC", "object"):
-            continue
-        known = _definitions(file).get(written) if file is not None else None
-        if isinstance(known, ast.ClassDef):
-            return _of_class(known, file)
-        return read(known) if isinstance(known, str) and known.startswith("ddpm.") else None
+        if (found := _of_base(base, file)) is not NOTHING:
+            return found
     return NOTHING
 
 
-def _of_dataclass(node: ast.ClassDef) -> Parameters:
-    """Its fields, in order."""
+def _of_base(base: ast.expr, file: Path | None) -> Parameters | None:
+    """The arguments of a class that another one derives from."""
+    written = ast.unparse(base).split("[")[0]
+    if written in ("Protocol", "Generic", "ABC", "object"):
+        return NOTHING
+    known = _definitions(file).get(written) if file is not None else None
+    if isinstance(known, ast.ClassDef):
+        return _of_class(known, file)
+    return read(known) if isinstance(known, str) and known.startswith("ddpm.") else None
+
+
+def _of_dataclass(node: ast.ClassDef, file: Path | None) -> Parameters | None:
+    """Its fields, in order, those of its bases first."""
+    inherited = [_of_base(base, file) for base in node.bases]
+    if None in inherited:
+        return None
     members = {
         member.target.id: member
         for member in node.body
@@ -94,11 +103,26 @@ def _of_dataclass(node: ast.ClassDef) -> Parameters:
         and isinstance(member.target, ast.Name)
         and not ast.unparse(member.annotation).startswith(("KW_ONLY", "ClassVar"))
     }
-    return Parameters(
+    own = Parameters(
         tuple(members),
-        frozenset(name for name, member in members.items() if member.value is None),
+        frozenset(name for name, member in members.items() if not _has_default(member.value)),
         annotations={name: ast.unparse(member.annotation) for name, member in members.items()},
     )
+    whole = NOTHING
+    for part in [*filter(None, inherited), own]:
+        whole = Parameters(
+            tuple(dict.fromkeys((*whole.names, *part.names))),
+            whole.required - set(part.names) | part.required,
+            annotations={**whole.annotations, **part.annotations},
+        )
+    return whole
+
+
+def _has_default(value: ast.expr | None) -> bool:
+    """Whether a field of a dataclass has one, from what stands behind its `=`."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("field"):
+        return any(keyword.arg in ("default", "default_factory") for keyword in value.keywords)
+    return value is not None
 
 
 def _of_function(node: ast.FunctionDef, *, skip: int) -> Parameters:

@@ -1,6 +1,9 @@
 """A value is of the kind that an annotation asks for, or is refused by its key."""
 
+import ast
 import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ from conftest import ROOT
 from ddpm import signatures, targets
 from ddpm.app import check, groups
 from ddpm.app.kinds import fitted
+from ddpm.data.sources.encoded import EncodedImages
+from ddpm.data.sources.folder import Folder
 from ddpm.errors import UsageError
 from ddpm.options import read
 
@@ -119,3 +124,27 @@ def test_a_signature_is_read_with_its_annotations():
     assert read is not None
     assert read.annotations.keys() == {n for n in inspect.signature(DDIM).parameters}
     assert read.annotations["eta"] == "float"
+
+
+@dataclass(frozen=True)
+class Below(EncodedImages):
+    """Gives a default to what its base asks for, and asks for more."""
+
+    image_size: int = 8
+    more: int | None = field(kw_only=True)
+
+
+def test_a_dataclass_takes_what_its_bases_take():
+    for name in ("ddpm.data.sources.folder.Folder", "ddpm.data.sources.archive.Archive"):
+        read = signatures.read(name)
+        assert read is not None
+        assert read.names == tuple(inspect.signature(Folder).parameters)
+        assert read.required == {"path", "image_size"}
+    file = Path(__file__)
+    own = signatures._definitions(file)["Below"]
+    assert isinstance(own, ast.ClassDef)
+    read = signatures._of_class(own, file)
+    assert read is not None
+    assert set(read.names) == set(inspect.signature(Below).parameters)
+    assert read.required == {"path", "more"}
+    assert (read.annotations["image_size"], read.annotations["more"]) == ("int", "int | None")

@@ -8,20 +8,20 @@ import pytest
 import torch
 from conftest import ROOT, first_everyday
 from hydra.utils import instantiate
+from models import makes_sense
 from mps import mps
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
-from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
+from ddpm.diffusion import Denoiser, Known, Parametrization, q_sample
+from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.likelihood import bound, some_steps
 from ddpm.diffusion.objectives import Epsilon, V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion
+from ddpm.diffusion.samplers import DDIM, DDIMInversion
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.diffusion.start import Between, FromImage
-from ddpm.diffusion.validity import check_combination
 from ddpm.diffusion.variances import FixedLarge, Learned, LearnedRange
-from ddpm.diffusion.weighting import Noised, Weighting
+from ddpm.diffusion.weighting import Noised
 
 BETAS = str(ROOT / "tests/diffusion/betas.csv")
 
@@ -79,22 +79,6 @@ def test_losses_and_their_gradients(objective: str, weighting: str):
             torch.testing.assert_close(found["cpu"], found[gpu.device.type], rtol=1e-5, atol=1e-7)
             examined += 1
     assert examined
-
-
-def makes_sense(schedule: NoiseSchedule, parts: Parametrization, weighting: Weighting) -> bool:
-    try:
-        check_combination(
-            schedule=schedule,
-            **parts._asdict(),
-            weighting=weighting,
-            sampler=Ancestral(),
-            guidance=NoGuidance(),
-            num_classes=None,
-            label_drop=0.0,
-        )
-    except ValueError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("sampler", options("sampler"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, first_everyday
 from hydra.utils import instantiate
-from mps import mps
+from mps import draw_alike, mps
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -20,7 +20,6 @@ from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.start import FromImage
 from ddpm.evaluation.nll import NLL
-from ddpm.random import Stream
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import sheet
@@ -32,14 +31,7 @@ SAMPLERS = sorted(path.stem for path in (ROOT / "conf" / "sampler").glob("*.yaml
 @pytest.fixture
 def both(conditional_run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Does the same on both devices, with the same random numbers."""
-    draw = Stream._draw
-
-    def drawn(self: Stream, distribution: str, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
-        if self.device.type == "cpu":
-            return draw(self, distribution, step, places, shape)
-        return draw(Stream(self.seed, self.purpose), distribution, step, places, shape).to(self.device)
-
-    monkeypatch.setattr(Stream, "_draw", drawn)
+    draw_alike(monkeypatch)
 
     def on_both(do: Callable[[DDPM], Any]) -> list[Any]:
         found = []

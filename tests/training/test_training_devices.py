@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from models import small_unet
-from mps import TYPE, mps
+from mps import TYPE, draw_alike, mps
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -29,7 +29,6 @@ from ddpm.diffusion.variances import LearnedRange
 from ddpm.diffusion.weighting import Hybrid
 from ddpm.networks import UNet
 from ddpm.networks.dit import DiT
-from ddpm.random import Stream
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.checkpoints import AtomicCheckpointIO
@@ -87,14 +86,7 @@ class Noisy:
 @pytest.fixture
 def same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random numbers that are the same on both devices."""
-    draw = Stream._draw
-
-    def drawn(self: Stream, distribution: str, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
-        if self.device.type == "cpu":
-            return draw(self, distribution, step, places, shape)
-        return draw(Stream(self.seed, self.purpose), distribution, step, places, shape).to(self.device)
-
-    monkeypatch.setattr(Stream, "_draw", drawn)
+    draw_alike(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -12,12 +12,12 @@ from typing import IO
 import numpy as np
 
 from ddpm.data import cache
-from ddpm.data.decoding import Encoded, check_channels, decode_all, parse_size, short
-from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data.decoding import Encoded, decode_all, parse_size, short
+from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_file
 from ddpm.data.preparation import Found, prepared
-from ddpm.data.skipped import check_on_error
+from ddpm.data.sources.encoded import EncodedImages
 from ddpm.data.sources.folder import labels_of
 
 MOST_BYTES = 256 << 20
@@ -25,39 +25,15 @@ MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Archive:
+class Archive(EncodedImages):
     """All images of a zip or tar file, compressed or not, as `Folder` would find them after unpacking.
 
-    Nothing is unpacked to disk: members are read one after the other, and the prepared images are kept in the
-    cache.
-
-    Args:
-        path: the file; `~` is the home directory.
-        image_size: pixels, or [height, width]; the shorter side is resized to fit, and the middle is kept.
-        channels: 1 or 3; None is 1 if every image is grey, else 3.
-        validation_fraction: share of the images that is held out, in [0, 1).
-        on_error: what to do about a member that is no image: `skip` names it in a warning and lists it in
-            `skipped`, `fail` refuses it.
-        cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
+    Nothing is unpacked to disk: members are read one after the other. The arguments are those of
+    `EncodedImages`.
 
     Raises:
-        ValueError: for settings that cannot be; from `read`, where there is no such file, it is damaged, or
-            there is no image in it.
+        ValueError: from `read`, where there is no such file, it is damaged, or there is no image in it.
     """
-
-    path: str | Path
-    image_size: int | Sequence[int]
-    _: KW_ONLY
-    channels: int | None = None
-    validation_fraction: float = 0.1
-    on_error: str = "skip"
-    cache_dir: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        parse_size(self.image_size)
-        check_channels(self.channels)
-        check_fraction(self.validation_fraction)
-        check_on_error(self.on_error)
 
     def read(self) -> DataSet:
         file = existing_file(self.path).resolve()

@@ -2,56 +2,33 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ddpm.data import cache
-from ddpm.data.decoding import check_channels, decode_all, parse_size
-from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data.decoding import decode_all, parse_size
+from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_folder, files_below, folders_in
 from ddpm.data.preparation import Found, prepared
-from ddpm.data.skipped import check_on_error
+from ddpm.data.sources.encoded import EncodedImages
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(EncodedImages):
     """All images below a folder; the order of their relative paths decides which are held out.
 
     Where every image lies in a sub-folder, the folders right below `path` are the classes; otherwise there
-    are none. Hidden files and folders are ignored, links are followed. The images are prepared once and kept
-    in the cache, until a file, or a setting that they depend on, changes.
-
-    Args:
-        path: the folder; `~` is the home directory.
-        image_size: pixels, or [height, width]; the shorter side is resized to fit, and the middle is kept.
-        channels: 1 or 3; None is 1 if every image is grey, else 3.
-        validation_fraction: share of the images that is held out, in [0, 1).
-        on_error: what to do about a file that is no image: `skip` names it in a warning and lists it in
-            `skipped`, `fail` refuses it.
-        cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
+    are none. Hidden files and folders are ignored, links are followed. The arguments are those of
+    `EncodedImages`.
 
     Raises:
-        ValueError: for settings that cannot be; from `read`, where there is no such folder or no image in it.
+        ValueError: from `read`, where there is no such folder or no image in it.
     """
-
-    path: str | Path
-    image_size: int | Sequence[int]
-    _: KW_ONLY
-    channels: int | None = None
-    validation_fraction: float = 0.1
-    on_error: str = "skip"
-    cache_dir: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        parse_size(self.image_size)
-        check_channels(self.channels)
-        check_fraction(self.validation_fraction)
-        check_on_error(self.on_error)
 
     def read(self) -> DataSet:
         folder = existing_folder(self.path)
