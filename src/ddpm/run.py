@@ -99,23 +99,26 @@ class Run:
             columns: points of the way that are shown.
             settings: as of `sample`.
         """
-        recorder = Recorder()
+        sampler = self._part("sampler", settings.pop("sampler", None), settings) or self.module.sampler
+        start = settings.get("start")
+        chain = sampler.chain(self.module.schedule, None if start is None else start.t)
+        steps = chain.timesteps.tolist()[::-1]
+        count = min(columns - 1, len(steps))
+        shown = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
+        recorder = Recorder(shown)
         seen = settings.pop("on_step", None)
 
         def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
-            recorder(t, x_t.cpu(), x_0.cpu())
+            recorder(t, x_t, x_0)
             if seen is not None:
                 seen(t, x_t, x_0)
 
-        images = self.sample(n, batch_size=n, on_step=on_step, **settings)
-        steps = list(recorder.x_t)
-        count = min(columns - 1, len(steps))
-        shown = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
+        images = self.sample(n, batch_size=n, sampler=sampler, on_step=on_step, **settings)
         cells, captions = [], []
         for i in range(n):
-            cells += [recorder.x_t[t][i] for t in shown] + [images[i]]
+            cells += [recorder.x_t[t][i].cpu() for t in shown] + [images[i]]
             captions += [f"t = {t}" for t in shown] + ["x_0"]
-            cells += [recorder.x_0[t][i] for t in shown] + [images[i]]
+            cells += [recorder.x_0[t][i].cpu() for t in shown] + [images[i]]
             captions += ["predicted"] * count + [""]
         picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=count + 1)
         return Image.fromarray(picture)

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.schedules import linear
-from ddpm.diffusion.timesteps import Stratified
-from ddpm.training.ema import NoAverage
+from ddpm.diffusion.timesteps import LossSecondMoment, Stratified
+from ddpm.training.ema import EMA, NoAverage
 from ddpm.training.module import DDPM
 
 IMAGES = torch.rand(48, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -426,3 +426,39 @@ def test_guidance_is_drawn_with_by_hand(tmp_path: Path):
     module = probing(classes=CLASSES, label_drop=0.1, guidance=ClassifierFree(2.0))
     trainer(tmp_path).fit(module, loader(IMAGES, LABELS))
     assert module.sample(range(3), labels=[2]).shape == (3, 1, 8, 8)
+
+
+def test_importance_learns_from_micro_batches_of_any_size(tmp_path: Path):
+    module = probing(timesteps=LossSecondMoment(history=1))
+    settings = {"accumulate_grad_batches": 2, "max_steps": 4}
+    trainer(tmp_path, **settings).fit(module, loader(IMAGES[:12]))  # 8 + 4, twice an epoch
+    assert int(module.timesteps.counts.sum()) == 4 * 12
+
+
+def test_whoever_logs_in_a_script_of_ones_own_is_at_the_completed_step(tmp_path: Path):
+    class Logs(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            pl_module.log("mine", float(trainer.global_step))
+
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer(tmp_path, Logs(), logger=logger, log_every_n_steps=1, max_steps=5).fit(probing(), loader())
+    values = {int(row["step"]): float(row["mine"]) for row in rows(tmp_path) if row.get("mine")}
+    assert values == {step: step for step in range(1, 6)}
+    losses = {int(row["step"]) for row in rows(tmp_path) if row.get("train/loss")}
+    assert losses == set(values)
+
+
+def test_what_is_drawn_while_measuring_is_of_the_weights_that_are_measured(tmp_path: Path):
+    module = probing(ema=partial(EMA, decay=0.9), optimizer=partial(torch.optim.SGD, lr=0.1))
+    trainer(tmp_path).fit(module, loader())
+    averaged, raw = module.sample(range(2), weights="ema"), module.sample(range(2), weights="raw")
+    assert not torch.equal(averaged, raw)
+    for around, expected in (("raw", raw), ("ema", averaged)):
+        with module.evaluating(around):
+            assert torch.equal(module.sample(range(2)), expected)
+            assert torch.equal(module.sample(range(2), weights="ema"), averaged)
+            assert torch.equal(module.sample(range(2), weights="raw"), raw)
+            assert torch.equal(module.sample(range(2)), expected)
+    assert torch.equal(module.sample(range(2)), averaged)
+    with pytest.raises(ValueError, match="weights=averaged: must be ema or raw"):
+        module.sample(range(2), weights="averaged")

@@ -17,7 +17,9 @@ class Metric(Protocol):
     def __call__(
         self, module: DDPM, data: ImageDataModule, *, seed: int, batch_size: int, directory: Path
     ) -> dict[str, Any]:
-        """Measure, with the weights that the network has, and leave figures in a directory.
+        """Measure, with the weights that the module evaluates with, and leave figures in a directory.
+
+        `module.sample`, `Drawing` and `module.evaluating()` use them by themselves.
 
         Args:
             module: the model, in evaluation mode.

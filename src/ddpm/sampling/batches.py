@@ -66,8 +66,10 @@ def announced_sampling(
         float32 [len(indices), C, H, W] in [-1, 1], on the CPU; None where `stop` said so.
 
     Raises:
-        ValueError: as `Drawing`.
+        ValueError: as `Drawing`; for no indices.
     """
+    if not indices:
+        raise ValueError(f"{len(indices)} images cannot be drawn; ask for at least 1")
     drawing = Drawing(model, **settings)
     batch_size = batch_size or images_at_once(model)
     batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]

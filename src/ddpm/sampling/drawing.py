@@ -1,7 +1,7 @@
 """Drawing images: a model's reverse process, from indices of images to x_0."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class Settings(TypedDict, total=False):
 
     seed: int
     sampler: Sampler | None
-    weights: Weights
+    weights: Weights | None
     labels: Sequence[int] | None
     guidance: Guidance | None
     start: Start | None
@@ -37,14 +37,14 @@ class Drawing:
         seed: of the noise.
         sampler: another reverse process than the model's own.
         weights: "ema", the averaged ones, which are the network's own where no average is kept; or "raw", the
-            network's own.
+            network's own. None for those that the model is evaluated with just now, or the averaged ones.
         labels: the classes that images take in turn, -1 for none; by default every class.
         guidance: another than the model's own.
         start: where the reverse process starts; by default from noise.
         known: pixels that the images shall have, [C, H, W] or broadcasting with it.
 
     Raises:
-        ValueError: where a label, the start or the mask does not fit.
+        ValueError: where a label, the start or the mask does not fit, or there are no such weights.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class Drawing:
         *,
         seed: int = 0,
         sampler: Sampler | None = None,
-        weights: Weights = "ema",
+        weights: Weights | None = None,
         labels: Sequence[int] | None = None,
         guidance: Guidance | None = None,
         start: Start | None = None,
         known: Known | None = None,
     ):
+        if weights not in (None, *get_args(Weights)):
+            raise ValueError(f"weights={weights}: must be {' or '.join(get_args(Weights))}")
         self.model = model
         self.seed = seed
         self.sampler = sampler or model.sampler

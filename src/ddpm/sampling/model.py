@@ -43,6 +43,8 @@ class Model(Protocol):
         """The network as samplers see it; what is None is as the model has it, or absent."""
         ...
 
-    def evaluating(self, weights: Weights = "ema") -> AbstractContextManager[None]:
-        """The network without dropout, with the averaged weights or its own."""
+    def evaluating(self, weights: Weights | None = None) -> AbstractContextManager[None]:
+        """The network without dropout, with the averaged weights or its own; by default those of the block
+        around this one, or the averaged ones.
+        """
         ...

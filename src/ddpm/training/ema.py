@@ -27,6 +27,12 @@ class Average(Protocol):
         """Within the block the network computes with the average; its own parameters return in any case."""
         ...
 
+    def swapped_out(self) -> AbstractContextManager[None]:
+        """Within the block the network computes with its own parameters, also where a block around it has
+        swapped the average in, which returns in any case.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Plain containers for a checkpoint: `parameters`, the average by name, and what else there is to
         know; empty where no average is kept.
@@ -80,15 +86,21 @@ class EMA:
             average.copy_(parameter)
         self.num_updates = 0
 
-    @contextmanager
-    def swapped_in(self) -> Iterator[None]:
+    def swapped_in(self) -> AbstractContextManager[None]:
         """Within the block the network computes with the average; its own parameters return in any case.
 
         Values change places, not tensors, so that whoever refers to a parameter (an optimizer, compiled
         code, a shard) sees the average too. It costs six copies of the network, there and back, and memory
-        for one parameter. A block within a block changes nothing.
+        for one parameter. A block within a block of the same kind changes nothing.
         """
-        if self._is_in:
+        return self._swapped(True)
+
+    def swapped_out(self) -> AbstractContextManager[None]:
+        return self._swapped(False)
+
+    @contextmanager
+    def _swapped(self, into: bool) -> Iterator[None]:
+        if self._is_in == into:
             yield
             return
         self._follow_device()
@@ -150,6 +162,9 @@ class NoAverage:
         pass
 
     def swapped_in(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def swapped_out(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Weights
 from ddpm.training import checkpoints
 from ddpm.training.batches import TrainerBatches
+from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.ema import EMA, MakeAverage
 from ddpm.training.gradients import clip
@@ -131,9 +132,10 @@ class DDPM(LightningModule):
         self.computing = AS_IT_IS
         self._compiled = False
         self._batches = TrainerBatches(self.image_shape, self.num_classes, label_drop=label_drop, seed=seed)
-        self._seen: list[Tensor] = []  # (t, loss) of the micro-batches of this step
+        self._seen: list[Any] = []  # (t, loss) [ranks, 2, B] of the micro-batches of this step
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
+        self._weights: Weights | None = None  # that the network is evaluated with just now
         self._begins_lr_schedule = False
         self._validated = False
 
@@ -175,7 +177,7 @@ class DDPM(LightningModule):
         eps = self._stream(Purpose.NOISE).normal(step, part.batch.indices, self.image_shape)
         losses = self.losses(x_0, t, eps, labels)
         if self.timesteps.adapts:
-            self._seen.append(torch.stack([t.float(), losses.detach()]))
+            self._seen.append(self.all_gather(torch.stack([t.float(), losses.detach()])))
         loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
         self.train_loss.add(loss.detach())
         return loss
@@ -189,10 +191,12 @@ class DDPM(LightningModule):
     # The optimizer step
 
     def configure_callbacks(self) -> list[Callback]:
-        """The rows of training, where the trainer has not been given them: one of a person's own script."""
+        """The rows of training, and the steps that every logger counts, where the trainer has not been given
+        them: one of a person's own script.
+        """
         trainer: Any = self.trainer  # its callbacks have no type
-        given = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
-        return [] if given else [TrainingRows()]
+        given = {type(callback) for callback in trainer.callbacks}
+        return [callback() for callback in (CompletedSteps, TrainingRows) if callback not in given]
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network.parameters())
@@ -256,13 +260,11 @@ class DDPM(LightningModule):
 
     def _observe(self) -> None:
         """Show the losses of the global batch to the timesteps, on every rank the same and in the same
-        order.
+        order, that of the indices: ranks within micro-batches.
         """
-        mine = torch.stack(self._seen)  # [micro-batches, 2, B]
+        everyone = [seen.view(-1, *seen.shape[-2:]).transpose(0, 1).flatten(1) for seen in self._seen]
         self._seen.clear()
-        gathered: Any = self.all_gather(mine)
-        everyone = gathered.view(-1, *mine.shape)  # [ranks, micro-batches, 2, B]
-        t, losses = everyone.permute(2, 1, 0, 3).flatten(1)  # as indices lie: ranks within micro-batches
+        t, losses = torch.cat(everyone, dim=1)
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
     # The loss on held-out images
@@ -320,7 +322,7 @@ class DDPM(LightningModule):
         *,
         seed: int = 0,
         sampler: Sampler | None = None,
-        weights: Weights = "ema",
+        weights: Weights | None = None,
         labels: Sequence[int] | None = None,
         guidance: Guidance | None = None,
         start: Start | None = None,
@@ -363,24 +365,29 @@ class DDPM(LightningModule):
         return Drawing(self, labels=parts[1].unique().tolist())(indices, labels=parts[1])
 
     @contextmanager
-    def evaluating(self, weights: Weights = "ema") -> Iterator[None]:
+    def evaluating(self, weights: Weights | None = None) -> Iterator[None]:
         """The network without dropout, with the averaged weights or its own, as `compute_as` said.
 
         Autocast forgets what it has converted of some weights before others take their place.
+
+        Args:
+            weights: None for those of the block around this one; the averaged ones where there is none.
         """
-        was_training = self.network.training
+        was_training, around = self.network.training, self._weights
+        self._weights = weights = weights or around or "ema"
         self.network.eval()
         try:
             with ExitStack() as stack:
-                if weights == "ema":
-                    stack.callback(torch.clear_autocast_cache)
-                    stack.enter_context(self.ema.swapped_in())
-                    torch.clear_autocast_cache()
+                stack.callback(torch.clear_autocast_cache)
+                average = self.ema
+                stack.enter_context(average.swapped_in() if weights == "ema" else average.swapped_out())
+                torch.clear_autocast_cache()
                 stack.enter_context(self.computing.autocast(self.device))
                 if self._compiled:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
                 yield
         finally:
+            self._weights = around
             self.network.train(was_training)
 
     # How the network is computed

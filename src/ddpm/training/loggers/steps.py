@@ -15,8 +15,9 @@ def at_completed_steps(logger: Logger, trainer: Trainer) -> None:
     """Have a logger, of whatever kind, write what comes while fitting at `trainer.global_step`.
 
     Lightning numbers a step by the steps before it: what a callback gives to `module.log` after the first
-    step, it would write at 0, beside an `epoch` that means nothing where batches cross epochs; what is
-    logged for each batch of the validation it would write at the number of that batch.
+    step, it would write at 0; what is logged for each batch of the validation it would write at the number
+    of that batch. A run that is counted in steps alone gets no `epoch` either, which means nothing where
+    batches cross epochs.
 
     It is done on the instance, since the loggers are anybody's. A step that a person gives stays, and so does
     everything outside of fitting. Doing it twice is doing it once.
@@ -29,7 +30,7 @@ def at_completed_steps(logger: Logger, trainer: Trainer) -> None:
     def at_completed_step(metrics: Mapping[str, Any], step: int | None = None) -> None:
         if trainer.state.fn == TrainerFn.FITTING and step in _lightnings(trainer):
             step = trainer.global_step
-            if metrics.get("epoch") == trainer.current_epoch:
+            if trainer.max_epochs == -1 and metrics.get("epoch") == trainer.current_epoch:
                 metrics = {name: value for name, value in metrics.items() if name != "epoch"}
         if metrics:
             log_metrics(metrics, step=step)
