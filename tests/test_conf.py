@@ -150,6 +150,17 @@ def test_every_data_option_brings_a_recipe(data: str):
     assert {"model", "optimizer", "lr_schedule"} <= config.keys()
 
 
+def test_recipes_suit_the_size_of_the_images(subtests: pytest.Subtests):
+    """Attention looks at all pairs of pixels: no data option brings it where there are more than 32x32."""
+    for data in sorted(path.stem for path in (CONF / "data").glob("*.yaml")):
+        config = composed("train", f"data={data}", *GIVEN.get(("data", data), []))
+        size = config["data"].get("image_size") or 32
+        for level in config["model"].get("attention_levels", ()):
+            with subtests.test(data=data, level=level):
+                assert size / 2**level <= 32
+    assert composed("train", "data=celebahq")["optimizer"]["lr"] == 2e-5
+
+
 def test_ones_own_pictures_do_not_get_the_digits_recipe():
     """README's line."""
     config = composed("train", "data=folder", "data.path=~/pictures", "data.image_size=64")

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from ddpm import targets
@@ -87,3 +88,14 @@ def test_a_package_of_ones_own_is_admitted_by_name():
     targets.check_name("model", "mypackage.networks.Net", ["mypackage"])
     with pytest.raises(UsageError):
         targets.check_name("model", "mypackage2.networks.Net", ["mypackage"])
+
+
+def test_what_is_nested_is_built_unless_it_is_said_not_to_be():
+    nested = {"_target_": "torch.nn.ReLU"}
+    node = {"_target_": "torch.nn.Sequential", "_args_": [nested], "_convert_": "all"}
+    assert isinstance(targets.build("x", node)[0], torch.nn.ReLU)
+    made = targets.build("x", {"_target_": "torch.nn.ParameterDict", "_partial_": True, "parameters": nested})
+    assert isinstance(made.keywords["parameters"], torch.nn.ReLU)
+    for recursive, kind in ((True, torch.nn.ReLU), (False, dict)):
+        node = {"_target_": "torch.nn.Sequential", "_partial_": True, "_recursive_": recursive, "arg": nested}
+        assert isinstance(targets.build("x", node).keywords["arg"], kind)

@@ -32,8 +32,7 @@ no code that came with the configuration; what reads checkpoints and builds from
 it admits packages by an argument."""
 
 NODE_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-"""Hydra's own keys of such a node. `_recursive_` and `_convert_` are read and mean nothing: nodes are plain
-containers, and what is nested is built first."""
+"""Hydra's own keys of such a node. `_convert_` is read and means nothing: nodes are plain containers."""
 
 
 def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
@@ -156,7 +155,8 @@ def _is_at_home(target: str, found: Any, module: Any) -> bool:
 def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
     """Build what a node's `_target_` names, from the node's keys and further arguments, which win.
 
-    What is nested in it is built first. With `_partial_: true` the result is a `functools.partial`.
+    What is nested in it is built first, unless it says `_recursive_: false`. With `_partial_: true` the
+    result is a `functools.partial`.
 
     Args:
         key: where the node stands in the configuration, for messages.
@@ -168,8 +168,9 @@ def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         UsageError: where there is no such target, or its constructor refuses its arguments.
     """
     make = resolve(key, node["_target_"])
-    settings = {name: _built(f"{key}.{name}", value) for name, value in node.items() if name not in NODE_KEYS}
-    positional = [*args, *(_built(f"{key}._args_", value) for value in node.get("_args_", ()))]
+    built = _built if node.get("_recursive_", True) else _as_it_is
+    settings = {name: built(f"{key}.{name}", value) for name, value in node.items() if name not in NODE_KEYS}
+    positional = [*args, *(built(f"{key}._args_", value) for value in node.get("_args_", ()))]
     if node.get("_partial_"):
         return partial(make, *positional, **{**settings, **kwargs})
     return called(key, make, *positional, **{**settings, **kwargs})
@@ -189,6 +190,10 @@ def called(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         group = key.split(".")[0]
         raise UsageError(message if message.startswith(group) else f"{key}: {message}") from error
+
+
+def _as_it_is(key: str, value: Any) -> Any:
+    return value
 
 
 def _built(key: str, value: Any) -> Any:

@@ -105,8 +105,26 @@ def test_the_directory_is_worked_in_where_hydra_is_told_so(
 
 def test_variables_that_hydra_is_told_of_are_set(recorded: Recorded, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MINE", raising=False)
-    assert run(recorded, monkeypatch, "+hydra.job.env_set.MINE=3") == 0
-    assert os.environ.pop("MINE") == "3"
+    seen: list[str | None] = []
+
+    def prepare(config: dict[str, Any], place: Place) -> command_line.Job:
+        seen.append(os.environ.get("MINE"))
+        return recorded.prepare(config, place)
+
+    for preflight in ("preflight=false", "preflight=true"):
+        words = ("+hydra.job.env_set.MINE=3", preflight)
+        assert run_here(monkeypatch, "train", *words, prepare=prepare) == 0
+        assert seen.pop() == os.environ.pop("MINE") == "3", "before anything is built"
+
+
+def test_what_a_file_system_says_while_building_is_not_about_the_directory(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+):
+    def prepare(config: dict[str, Any], place: Place) -> command_line.Job:
+        raise OSError("of something else")
+
+    with pytest.raises(OSError, match="of something else"):
+        run_here(monkeypatch, "train", prepare=prepare)
 
 
 def test_what_was_made_for_a_run_that_cannot_be_goes(

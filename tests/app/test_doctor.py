@@ -44,6 +44,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (conf / "objective" / "foreign.yaml").write_text("_target_: someoneelses.Objective\n")
     (conf / "variance").mkdir()
     (conf / "variance" / "mistyped.yaml").write_text("_target_: ddpm.diffusion.variances.FixedLarger\n")
+    (conf / "weighting").mkdir()
+    (conf / "weighting" / "nested.yaml").write_text(
+        f"_target_: ddpm.diffusion.weighting.MinSNR\ngamma: {{_target_: os.mkdir, path: {conf}/made}}\n"
+    )
     return conf
 
 
@@ -57,7 +61,11 @@ def test_an_option_of_ones_own_is_found_covered_and_examined(own: Path):
         assert sum(combination["schedule"].name == "steep" for combination in found.cover.combinations) >= 5
         (heun,) = (option for option in found.catalogue["sampler"] if option.name == "heun")
         assert heun.build().nfe(40) == 13, "one's own comes before the project's"
-        assert list(options.broken) == ["objective=foreign", "variance=mistyped"]
+        assert list(options.broken) == ["objective=foreign", "variance=mistyped", "weighting=nested"]
+        assert "weighting.gamma._target_=os.mkdir: is not in an allowed" in str(
+            options.broken["weighting=nested"]
+        )
+        assert not (own / "made").exists()
         assert "allowed package" in str(options.broken["objective=foreign"])
         assert "FixedLarger" in str(options.broken["variance=mistyped"])
         cases = (case for case in ROOMS["forward process"](found) if "steep" in case.option)

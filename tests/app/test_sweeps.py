@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,12 @@ def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):
     assert len(jobs) == 2
     check_complete(jobs[0], smoke_run)
     check_complete(jobs[1])
-    starts = [json.loads((job / "run.json").read_text())["started"] for job in jobs]
-    assert all(starts)
+    records = [json.loads((job / "run.json").read_text()) for job in jobs]
+    starts = [datetime.fromisoformat(record["started"]).timestamp() for record in records]
+    first = starts.index(min(starts))
+    assert max(starts) < starts[first] + records[first]["wall_seconds"], (
+        "the second began before the first ended"
+    )
 
 
 def test_a_job_that_fails_in_training_leaves_the_others_alone(smoke_run: Path, tmp_path: Path):

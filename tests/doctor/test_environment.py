@@ -1,5 +1,6 @@
 """What surrounds the mathematics, right and wrong."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import old_bound
 import pytest
+from conftest import composed
 from mps import mps
 
 from ddpm.diffusion import weighting
@@ -108,6 +110,7 @@ def test_whether_there_is_a_key_for_wandb_and_not_the_key(tmp_path: Path, monkey
     line = environment.weights_and_biases()
     assert "an API key" in line.compared
     assert "secret" not in str(line)
+    assert composed("train", re.search(r"logger\S+", line.compared)[0])["logger"]["wandb"]["mode"] == "online"
     file.unlink()
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     assert "an API key" in environment.weights_and_biases().compared

@@ -7,8 +7,8 @@ traceback instead.
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -217,6 +217,8 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
 def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -> int:
     """Run one job here."""
     place = _place(job, tuple(sys.argv))
+    # before anything is built: loggers read them, and torch looks for devices
+    os.environ.update({str(name): str(value) for name, value in job.hydra.hydra.job.env_set.items()})
     if job.values.get("preflight"):
         check.check_foreign_targets(job.values)
         HydraConfig.instance().set_config(job.hydra)
@@ -224,22 +226,21 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
     named = any(text.lstrip("+").startswith(("hydra.run.dir=", "out=")) for text in arguments.overrides)
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     try:
-        place = replace(place, directory=run_directory.enter(place.directory, job.values, named=named))
+        with _told_of_the_directory(place.directory):
+            directory = run_directory.enter(place.directory, job.values, named=named)
+        place = replace(place, directory=directory)
         typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
         left_out.leave_out_foreign(job.values, typed)
         check.check_foreign_targets(job.values)
         HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
         work = prepare(job.values, place)
-    except BaseException as error:
+    except BaseException:
         for path in (place.directory, *absent):  # undo what was made, and nothing else
             if path in absent or not named:
                 with suppress(OSError):
                     path.rmdir()
-        if isinstance(error, OSError):
-            raise UsageError(f"hydra.run.dir={place.directory}: {error}") from error
         raise
     here = Path.cwd()
-    os.environ.update({str(name): str(value) for name, value in job.hydra.hydra.job.env_set.items()})
     try:
         if job.hydra.hydra.job.chdir:
             os.chdir(place.directory)
@@ -248,6 +249,15 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
         return work()
     finally:
         os.chdir(here)
+
+
+@contextmanager
+def _told_of_the_directory(directory: Path) -> Iterator[None]:
+    """What the file system says of a run directory, in one message."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"hydra.run.dir={directory}: {error}") from error
 
 
 def _place(job: Composed, typed: tuple[str, ...]) -> Place:

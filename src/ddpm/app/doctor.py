@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -50,7 +49,7 @@ def found_options(config_dir: Path | None = None, allowed: Sequence[str] = ()) -
     broken: dict[str, Exception] = {}
     with tempfile.TemporaryDirectory() as temporary:
         betas = Path(temporary) / "betas.txt"  # for the schedule whose yaml leaves the file to the user
-        betas.write_text("\n".join(map(str, BETAS.tolist())))
+        betas.write_text("\n".join(map(str, BETAS.tolist())), encoding="utf-8")
         for directory, group in product(directories, GROUPS):
             with initialize_config_dir(str(directory.absolute()), version_base="1.3"):
                 for name in sorted(file.stem for file in (directory / group).glob("*.yaml")):
@@ -71,8 +70,9 @@ def _read(group: str, name: str, betas: Path, allowed: Sequence[str]) -> Option:
         node.path = str(betas)
     settings: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     target = targets.check_name(group, settings.get("_target_"), allowed)
+    targets.check_names(group, settings, allowed)
     takes = inspect.signature(targets.resolve(group, target)).parameters
-    make = instantiate({**settings, "_partial_": True}, _convert_="all")
+    make = targets.build(group, {**settings, "_partial_": True})
     return Option(group, name, make, frozenset(takes))
 
 

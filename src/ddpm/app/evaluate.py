@@ -84,7 +84,9 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
                     directory=directory,
                 )
             terminal.say(summary(name, found[name]))
-        (directory / "metrics.json").write_text(json.dumps(without_nan(found), indent=2) + "\n")
+        (directory / "metrics.json").write_text(
+            json.dumps(without_nan(found), indent=2) + "\n", encoding="utf-8"
+        )
         terminal.say(str(directory))
         return 0
 

@@ -54,7 +54,7 @@ class RunRecord:
 
     def _write(self) -> None:
         temporary = self.path.with_name(".run.json.part")
-        temporary.write_text(json.dumps(without_nan(self.values), indent=2) + "\n")
+        temporary.write_text(json.dumps(without_nan(self.values), indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, self.path)
 
 

@@ -31,7 +31,7 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
     to_console.setLevel(logging.INFO if leader else logging.ERROR)
     root.addHandler(to_console)
     if log_file is not None:
-        to_file = logging.FileHandler(log_file, delay=not leader)
+        to_file = logging.FileHandler(log_file, encoding="utf-8", delay=not leader)
         to_file.setLevel(logging.INFO if leader else logging.ERROR)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(to_file)

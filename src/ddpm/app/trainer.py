@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -16,6 +24,7 @@ from ddpm.data.cache import Cache
 from ddpm.diffusion.validity import check_request
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing
+from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.data_wait import DataWait
@@ -32,13 +41,13 @@ OURS = ("max_time", "profiler", "limit_train_batches", "overfit_batches", "fast_
 """Settings of the trainer that reach it in another form: a callback, an object, or what the data are."""
 
 
-UNFIT = {
-    "GradientAccumulationScheduler": "changes how a global batch is parted, and the data follow one parting; "
+UNFIT: dict[type[Callback], str] = {
+    GradientAccumulationScheduler: "changes how a global batch is parted, and the data follow one parting; "
     "use trainer.accumulate_grad_batches",
-    "BatchSizeFinder": "tries batches of its own; the global batch is data.batch_size",
-    "LearningRateFinder": "trains before the run begins; give optimizer.lr, and sweep it with -m",
+    BatchSizeFinder: "tries batches of its own; the global batch is data.batch_size",
+    LearningRateFinder: "trains before the run begins; give optimizer.lr, and sweep it with -m",
     **dict.fromkeys(
-        ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging"),
+        (StochasticWeightAveraging, WeightAveraging),
         "replaces the weights that checkpoints and samples are of; use ema=exponential",
     ),
 }
@@ -46,7 +55,9 @@ UNFIT = {
 
 
 def tried_out(config: dict[str, Any]) -> dict[str, Any]:
-    """With `trainer.fast_dev_run`, Lightning's meaning: some steps of everything, and nothing kept."""
+    """With `trainer.fast_dev_run`, Lightning's meaning: some steps of everything, and
+    no checkpoint.
+    """
     steps = int(config["trainer"]["fast_dev_run"])
     if not steps:
         return config
@@ -56,17 +67,16 @@ def tried_out(config: dict[str, Any]) -> dict[str, Any]:
         "val_check_interval": steps,
         "limit_val_batches": steps,
     }
-    kept = {
-        name: {**node, "every_n_steps": steps, "n": 4, "final": False}
-        for name, node in config["callbacks"].items()
-        if node and node["_target_"].endswith(".SampleGrids")
-    }
-    others = {
-        name: node
-        for name, node in config["callbacks"].items()
-        if node and "heckpoint" not in node["_target_"].rpartition(".")[2] and name not in kept
-    }
-    return {**config, "trainer": trainer, "logger": {}, "callbacks": {**others, **kept}}
+    callbacks = {}
+    for name, node in config["callbacks"].items():
+        if not node:
+            continue
+        made = targets.resolve(f"callbacks.{name}", node["_target_"])
+        if _makes(made, SampleGrids):
+            callbacks[name] = {**node, "every_n_steps": steps, "n": 4, "final": False}
+        elif not _makes(made, Checkpoint, Checkpoints):
+            callbacks[name] = node
+    return {**config, "trainer": trainer, "logger": {}, "callbacks": callbacks}
 
 
 def build_loggers(
@@ -126,10 +136,11 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
         key = f"callbacks.{name}"
         made = targets.resolve(key, node["_target_"])
         beside = {}
-        if isinstance(made, type) and issubclass(made, ModelCheckpoint) and not node.get("dirpath"):
+        if _makes(made, ModelCheckpoint) and not node.get("dirpath"):
             beside["dirpath"] = str(directory / "checkpoints")
-        if made.__name__ in UNFIT:
-            raise UsageError(f"{key}: {made.__name__} {UNFIT[made.__name__]}")
+        for unfit, why in UNFIT.items():
+            if _makes(made, unfit):
+                raise UsageError(f"{key}: {made.__name__} {why}")
         callback = targets.build(key, node, **beside)
         if not isinstance(callback, Callback):
             raise UsageError(f"{key}: {node['_target_']} is no Lightning callback")
@@ -145,6 +156,11 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
                 raise UsageError(f"{key}.{error}") from error
         built.append(callback)
     return built
+
+
+def _makes(made: Any, *kinds: type) -> bool:
+    """Whether what a `_target_` names is a class of one of these kinds."""
+    return isinstance(made, type) and issubclass(made, kinds)
 
 
 def build_trainer(

@@ -129,7 +129,7 @@ class Cache:
         try:
             about = dict(build(building))
             about["files"] = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
-            (building / ABOUT).write_text(json.dumps(about, indent=1))
+            (building / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
             for file in building.iterdir():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
@@ -193,7 +193,7 @@ def state(file: Path) -> FileState:
 def _whole(path: Path) -> Entry | None:
     """The entry in a folder, if it is there and its files have the sizes that they were written with."""
     try:
-        about = json.loads((path / ABOUT).read_text())
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
         whole = all((path / name).stat().st_size == size for name, size in about["files"].items())
     except (OSError, ValueError, KeyError):
         return None

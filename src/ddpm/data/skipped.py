@@ -72,7 +72,7 @@ def write_list(skipped: Iterable[tuple[str, str]], directory: Path) -> None:
     """List in `skipped.txt` what was left out, a line each; no file where it is nothing."""
     lines = [f"{printable(name)}: {reason}\n" for name, reason in skipped]
     if lines:
-        (directory / "skipped.txt").write_text("".join(lines))
+        (directory / "skipped.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def printable(name: str) -> str:

@@ -177,7 +177,8 @@ def weights_and_biases() -> Line:
     key = bool(os.environ.get("WANDB_API_KEY"))
     with suppress(OSError, netrc.NetrcParseError):
         key = key or netrc.netrc(file).authenticators(host) is not None
-    way = "logger.mode=online sends them" if key else "wandb login, then logger.mode=online, sends them"
+    online = "logger.wandb.mode=online"
+    way = f"{online} sends them" if key else f"wandb login, then {online}, sends them"
     stated = os.environ.get("WANDB_MODE")
     said = f"runs are kept offline; {'an' if key else 'no'} API key; {way}"
     return Line("W&B", said + (f"; WANDB_MODE={stated}" if stated else ""), "", "", True)
@@ -189,7 +190,7 @@ def logs(directory: Path) -> Line:
     there = logs_directory if logs_directory.exists() else directory
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as made:
-            (Path(made) / "written").write_text("written\n")
+            (Path(made) / "written").write_text("written\n", encoding="utf-8")
     except OSError as error:
         why = (
             f"cannot be written: {error.strerror}; start from a directory of your own, or name hydra.run.dir"

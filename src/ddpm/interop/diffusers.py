@@ -160,7 +160,7 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     _claim(run_dir)
     if settings["schedule"] is None:
         file = run_dir / "betas.txt"
-        file.write_text("".join(f"{beta!r}\n" for beta in betas))
+        file.write_text("".join(f"{beta!r}\n" for beta in betas), encoding="utf-8")
         settings["schedule"] = _target(schedules.from_file, path=str(file))
     if scheduler["rescale_betas_zero_snr"]:
         settings["schedule"]["zero_terminal_snr"] = True
@@ -359,7 +359,7 @@ def _write_config(run_dir: Path, settings: Mapping[str, Any]) -> None:
     replaced = [{f"override {group}": None} for group in groups]
     defaults = ["train", *replaced, {"override data": "folder"}, {"override experiment": None}, "_self_"]
     body = yaml.safe_dump({"defaults": defaults, **settings}, sort_keys=False)
-    (run_dir / "config.yaml").write_text(head + body)
+    (run_dir / "config.yaml").write_text(head + body, encoding="utf-8")
 
 
 def _claim(directory: Path) -> None:
@@ -375,7 +375,7 @@ def _folder(pipeline_dir: Path, name: str) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:
@@ -384,7 +384,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

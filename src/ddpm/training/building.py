@@ -95,12 +95,15 @@ def build_network(
     return network
 
 
-def rebuild(checkpoint: Mapping[str, Any], allow_targets: Sequence[str] = (), **arguments: Any) -> DDPM:
+def rebuild(
+    checkpoint: Mapping[str, Any], allow_targets: Sequence[str] = (), *, strict: bool = True, **arguments: Any
+) -> DDPM:
     """The module of a checkpoint, with its weights and their average, on the CPU.
 
     Args:
         checkpoint: as `ddpm.training.checkpoints` reads it.
         allow_targets: packages, beside ours and the libraries', that its configuration may build from.
+        strict: whether its weights must be those of the network, all of them.
         arguments: of the constructor, in place of what its configuration says.
 
     Raises:
@@ -111,7 +114,7 @@ def rebuild(checkpoint: Mapping[str, Any], allow_targets: Sequence[str] = (), **
     targets.check_names("", {name: config.get(name) for name in PARTS}, allow_targets)
     module = build_module(config, checkpoint["data"], **arguments)
     module.on_load_checkpoint(dict(checkpoint))
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict(checkpoint["state_dict"], strict=strict)
     return module
 
 

@@ -468,7 +468,10 @@ class DDPM(LightningModule):
             checkpoint_path: a file.
             map_location: a device; by default the CPU, or for a module that was made by hand the one that its
                 weights lay on.
-            hparams_file, strict, weights_only: as Lightning takes them.
+            hparams_file, weights_only: as Lightning takes them, for a module that was made by hand; what the
+                framework writes is always read without code.
+            strict: whether the network's weights must be those of the checkpoint, all of them; they must
+                unless it is False.
             allow_targets: packages of your own that the module was built from.
             arguments: of the constructor, in place of what the configuration says.
 
@@ -493,7 +496,7 @@ class DDPM(LightningModule):
                 f"{checkpoint_path}: was made by hand and holds no configuration; give network=, schedule=, "
                 "image_shape= and what else the module was made of"
             )
-        module: Any = rebuild(checkpoint, allow_targets, **arguments)
+        module: Any = rebuild(checkpoint, allow_targets, strict=strict is not False, **arguments)
         return module if map_location is None else module.to(map_location)
 
 

@@ -43,7 +43,7 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def continue_from(self, earlier: Path, step: int) -> None:
         """Begin with the rows of another run up to `step`, so that the file tells the whole history."""
-        with earlier.open(newline="") as file:
+        with earlier.open(newline="", encoding="utf-8") as file:
             rows: list[dict[str, Any]] = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
         self.columns = list(rows[0]) if rows else ["step"]
         self._rewrite(rows)
@@ -66,7 +66,7 @@ class MetricsCSV(Logger):
         if self._adds_columns(values) or not self._begun:
             self._rewrite([*self._earlier_rows(), self._row])
             return
-        with self.path.open("r+", newline="") as file:
+        with self.path.open("r+", newline="", encoding="utf-8") as file:
             file.seek(self._row_start)
             file.write(self._lines([self._row]))
             file.truncate()
