@@ -22,6 +22,7 @@ from ddpm.migration import migrated
 from ddpm.options import option
 from ddpm.runtime.device import default_device
 from ddpm.sampling.batches import announced_sampling
+from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import grid, sheet, to_uint8
 from ddpm.training import checkpoints
 from ddpm.training.building import rebuild
@@ -79,9 +80,9 @@ class Run:
             near = difflib.get_close_matches(min(unknown), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise UsageError(f"{min(unknown)}: is no setting of this sampler or guidance; {hint}")
-        drawn = announced_sampling(
-            self.module, range(n), labels=self.numbered(labels), batch_size=batch_size, **chosen, **settings
-        )
+        on_step = settings.pop("on_step", None)
+        drawing = Drawing(self.module, labels=self.numbered(labels), **chosen, **settings)
+        drawn = announced_sampling(drawing, range(n), batch_size=batch_size, on_step=on_step)
         assert drawn is not None  # nobody asked it to stop
         return drawn
 

@@ -11,7 +11,8 @@ from ddpm.__main__ import prepare
 from ddpm.app import command_line, preflight
 from ddpm.networks import UNet
 from ddpm.runtime.progress import duration
-from ddpm.training.module import DDPM
+from ddpm.sampling.drawing import Drawing
+from ddpm.training import module as training_module
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
@@ -113,11 +114,11 @@ def test_the_sampler_of_the_last_grid_is_the_one_that_a_run_takes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ):
-    def seconds(module: DDPM, indices: range, sampler: object) -> float:
-        return own if sampler is module.sampler else 0.5
+    def seconds(drawing: Drawing, indices: range) -> float:
+        return own if drawing.sampler is drawing.model.sampler else 0.5
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preflight, "seconds_to_sample", seconds)
+    monkeypatch.setattr(preflight, "seconds_to_draw", seconds)
     monkeypatch.setattr(preflight, "_seconds_a_step", lambda *arguments: 1.0)
     _, words = said(monkeypatch, capsys, f"callbacks.samples.final={final}")
     lines = {line[:15].strip(): line[15:] for line in words.splitlines()}
@@ -137,12 +138,15 @@ def test_its_steps_clip_as_those_of_training(
 ):
     seen: list[tuple[float, str]] = []
 
-    def clip(gradients: list[torch.Tensor], limit: float, by: str) -> None:
+    def clip(
+        gradients: list[torch.Tensor], limit: float, by: str, *others: object
+    ) -> tuple[torch.Tensor, int]:
         assert len(gradients) > 10
         seen.append((limit, by))
+        return torch.zeros(()), 1
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preflight, "clip", clip)
+    monkeypatch.setattr(training_module, "clip", clip)
     words = f"trainer.gradient_clip_algorithm={algorithm}"
     assert said(monkeypatch, capsys, words, "trainer.gradient_clip_val=0.3")[0] == 0
     assert set(seen) == {(0.3, algorithm)}

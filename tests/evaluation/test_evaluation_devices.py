@@ -68,7 +68,9 @@ def test_batches_with_all_that_can_be_asked_for(both: Callable[..., list[Any]]):
     ]
 
     def draw(module: DDPM) -> list[Tensor]:
-        drawn = [announced_sampling(module, range(5), batch_size=2, **settings) for settings in asked]
+        drawn = [
+            announced_sampling(Drawing(module, **settings), range(5), batch_size=2) for settings in asked
+        ]
         assert all(images is not None and images.device.type == "cpu" for images in drawn)
         sheet(module, drawn[0])
         by_loader = module.predict_step([torch.arange(3), torch.tensor([2, 0, 1])], 0)

@@ -11,7 +11,7 @@ from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.start import FromImage
 from ddpm.sampling import batches as sampling
 from ddpm.sampling.batches import announced_sampling, images_at_once
-from ddpm.sampling.drawing import nfe
+from ddpm.sampling.drawing import Drawing
 
 
 @pytest.mark.parametrize(
@@ -33,20 +33,20 @@ def test_pictures_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytes
     module = make_module()
     for average in module.ema._average:
         average.normal_(std=0.1)
-    together = announced_sampling(module, range(6))
+    together = announced_sampling(Drawing(module), range(6))
     monkeypatch.setattr(sampling, "images_at_once", lambda model: 4)
     asked = []
     module.network.register_forward_hook(lambda *args: asked.append(len(args[2])))
-    torch.testing.assert_close(announced_sampling(module, range(6)), together, rtol=0, atol=1e-4)
+    torch.testing.assert_close(announced_sampling(Drawing(module), range(6)), together, rtol=0, atol=1e-4)
     assert set(asked) == {4, 2}
 
 
 def test_guidance_asks_twice():
-    module = make_module()
-    assert nfe(module, DDIM(7)) == 7
-    assert nfe(module, DDIM(7), guidance=ClassifierFree(2.0)) == 14
-    assert nfe(module, DDIM(7), guidance=ClassifierFree(1.0)) == 7
-    assert nfe(module, DDIM(None), FromImage(torch.zeros(1, 8, 8), 9)) == 10
+    module = make_module(classes=["a", "b"])
+    assert Drawing(module, sampler=DDIM(7)).nfe == 7
+    assert Drawing(module, sampler=DDIM(7), guidance=ClassifierFree(2.0)).nfe == 14
+    assert Drawing(module, sampler=DDIM(7), guidance=ClassifierFree(1.0)).nfe == 7
+    assert Drawing(module, sampler=DDIM(None), start=FromImage(torch.zeros(1, 8, 8), 9)).nfe == 10
 
 
 @pytest.mark.parametrize(("seconds", "announced"), [(1.0, False), (200.0, True)])
@@ -56,11 +56,11 @@ def test_what_takes_long_is_announced(
     module = make_module()
     monkeypatch.setattr(sampling, "_seconds_a_use", lambda model, n: seconds / 3)
     with caplog.at_level(logging.INFO):
-        announced_sampling(module, range(2), sampler=DDIM(3))
+        announced_sampling(Drawing(module, sampler=DDIM(3)), range(2))
     assert ("drawing 2 images in 3 steps: about 3 min 20 s" in caplog.text) == announced
 
 
 def test_it_ends_where_it_is_asked_to():
     module = make_module()
     left = iter([False, False, True])
-    assert announced_sampling(module, range(2), sampler=DDIM(5), stop=lambda: next(left)) is None
+    assert announced_sampling(Drawing(module, sampler=DDIM(5)), range(2), stop=lambda: next(left)) is None

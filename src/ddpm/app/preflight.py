@@ -1,9 +1,12 @@
 """What `python train.py preflight=true` does: says what a run would take, by a few real steps."""
 
 import time
+import warnings
+from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
 
 from ddpm.app.inspect import described
 from ddpm.app.terminal import say
@@ -13,9 +16,9 @@ from ddpm.runtime.computing import Computing
 from ddpm.runtime.device import wait
 from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.runtime.progress import duration
-from ddpm.sampling.batches import seconds_to_sample
+from ddpm.sampling.batches import seconds_to_draw
+from ddpm.sampling.drawing import Drawing
 from ddpm.training.callbacks.samples import SHARE, SampleGrids
-from ddpm.training.gradients import clip
 from ddpm.training.module import DDPM
 
 MEASURED_STEPS = 3
@@ -71,14 +74,14 @@ def preflight(
     total, grids = (trainer.max_steps - first_step) * seconds, 0.0
     for callback in getattr(trainer, "callbacks", ()):
         if isinstance(callback, SampleGrids):
-            grid = seconds_to_sample(module, range(callback.n), callback.sampler)
+            grid = seconds_to_draw(Drawing(module, sampler=callback.sampler), range(callback.n))
             _row(
                 "a sample grid",
                 f"{callback.n} images every {callback.every_n_steps:,} steps: {_short(grid)}",
             )
             grids += grid * ((trainer.max_steps - first_step) // callback.every_n_steps)
             if callback.final:
-                own = seconds_to_sample(module, range(callback.n), module.sampler)
+                own = seconds_to_draw(Drawing(module), range(callback.n))
                 last, text = _last_grid(callback, grid, own, total)
                 _row("the last grid", text)
                 grids += last - grid * (trainer.max_steps % callback.every_n_steps == 0)
@@ -126,33 +129,51 @@ def _short(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
+class _Timed(Callback):
+    """The time of each optimizer step; ends the training when enough are measured."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._begin = self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        wait(pl_module.device)
+        now = time.perf_counter()
+        self.times.append(now - self._start)
+        long_enough = now - self._begin > MEASURED_SECONDS
+        trainer.should_stop = len(self.times) > (1 if long_enough else MEASURED_STEPS)
+        self._start = now
+
+
 def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing: Computing) -> float:
     """The median time of an optimizer step on one device, on random images; the first is not counted."""
-    device = trainer.strategy.root_device
-    made = module.configure_optimizers()
-    optimizer = made["optimizer"] if isinstance(made, dict) else made
-    x_0 = torch.rand(micro_batch, *module.image_shape, device=device) * 2 - 1
-    labels = None
+    parts = [torch.rand(micro_batch, *module.image_shape) * 2 - 1]
     if module.num_classes is not None:
-        labels = torch.randint(module.num_classes, (micro_batch,), device=device)
-    parameters = list(module.network.parameters())
-    limit = trainer.gradient_clip_val
-    by = trainer.gradient_clip_algorithm
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) <= MEASURED_STEPS and (len(times) < 2 or time.perf_counter() - begin < MEASURED_SECONDS):
-        wait(device)
-        start = time.perf_counter()
-        optimizer.zero_grad()
-        for _ in range(trainer.accumulate_grad_batches):
-            t = torch.randint(module.schedule.num_timesteps, (micro_batch,), device=device)
-            with computing.autocast(device):
-                loss = module.losses(x_0, t, torch.randn_like(x_0), labels).mean()
-            loss.backward()
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        clip(gradients, limit, by)
-        optimizer.step()
-        module.ema.update()
-        wait(device)
-        times.append(time.perf_counter() - start)
-    return sorted(times[1:])[(len(times) - 1) // 2]
+        parts.append(torch.randint(module.num_classes, (micro_batch,)))
+    timed, most = _Timed(), 1 + MEASURED_STEPS
+    precision: Any = computing.precision
+    alone = Trainer(
+        accelerator=trainer.strategy.root_device.type,
+        devices=1,
+        precision=precision,
+        max_steps=most,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        gradient_clip_val=trainer.gradient_clip_val,
+        gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+        callbacks=[timed],
+        log_every_n_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    batches: Any = [parts] * (most * trainer.accumulate_grad_batches)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        alone.fit(module, DataLoader(batches, batch_size=None))
+    module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+    return sorted(timed.times[1:])[(len(timed.times) - 1) // 2]

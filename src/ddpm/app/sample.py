@@ -20,14 +20,14 @@ from ddpm.data.cache import Cache
 from ddpm.data.decoding import decode_or_reason
 from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
-from ddpm.diffusion.validity import check_combination, check_request
+from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
 from ddpm.run import Run, load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
-from ddpm.sampling.batches import images_at_once
-from ddpm.sampling.drawing import labels_of, nfe
+from ddpm.sampling.batches import announced_sampling, images_at_once
+from ddpm.sampling.drawing import Drawing, labels_of
 from ddpm.sampling.figures import sheet, to_uint8
 from ddpm.targets import build
 
@@ -72,15 +72,15 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             num_classes=module.num_classes,
             label_drop=label_drop,
         )
-        check_request(
-            schedule=module.schedule,
+        drawing = Drawing(
+            module,
+            seed=config["seed"],
             sampler=sampler,
-            guidance=guidance,
-            start_t=start.t,
+            weights=config["weights"],
             labels=labels,
-            num_classes=module.num_classes,
-            image_size=module.image_shape[1:],
-            mask_size=None if known is None else (known.mask.shape[-2], known.mask.shape[-1]),
+            guidance=guidance,
+            start=start,
+            known=known,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -89,7 +89,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     computing = choose(
         module.device,
         sum(parameter.numel() for parameter in module.network.parameters()),
-        nfe(module, sampler, start, guidance) * batches,
+        drawing.nfe * batches,
         **{name: config[name] for name in ("precision", "channels_last", "compile")},
     )
     module.compute_as(computing)
@@ -103,17 +103,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             log.info(COMPILING)
             keep_compiled(Cache().directory / "compiled")
             module.network.compile()
-        drawn = run.sample(
-            config["n"],
-            labels=labels,
-            batch_size=batch_size,
-            seed=config["seed"],
-            sampler=sampler,
-            weights=config["weights"],
-            guidance=guidance,
-            start=start,
-            known=known,
-        )
+        drawn = announced_sampling(drawing, range(config["n"]), batch_size=batch_size)
+        assert drawn is not None  # nobody asked it to stop
         arrays: dict[str, Any] = _arrays(run, drawn, labels)
         np.savez(directory / "samples.npz", **arrays)
         Image.fromarray(sheet(module, drawn[:MOST_IN_A_GRID], labels)).save(directory / "grid.png")

@@ -5,18 +5,15 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import OnStep, Sampler
-from ddpm.diffusion.start import Start
+from ddpm.diffusion.samplers import OnStep
 from ddpm.random import BLOCK
 from ddpm.runtime.memory import memory_of
 from ddpm.runtime.progress import Countdown, duration
-from ddpm.sampling.drawing import Drawing, Settings
+from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Model
 
 log = logging.getLogger(__name__)
@@ -44,36 +41,33 @@ def images_at_once(model: Model) -> int:
 
 
 def announced_sampling(
-    model: Model,
+    drawing: Drawing,
     indices: range,
     *,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
     stop: Callable[[], bool] = lambda: False,
-    **settings: Unpack[Settings],
 ) -> Tensor | None:
     """Draw images in batches, after saying how long it will take, and with a countdown.
 
     Args:
-        model: that draws.
+        drawing: how they are drawn.
         indices: of the images.
         batch_size: images drawn at once; by default as many as fit.
         on_step: sees (t, x_t, predicted x_0) at every step of every batch.
         stop: asked each step.
-        settings: as `Drawing` takes them.
 
     Returns:
         float32 [len(indices), C, H, W] in [-1, 1], on the CPU; None where `stop` said so.
 
     Raises:
-        ValueError: as `Drawing`; for no indices.
+        ValueError: for no indices.
     """
     if not indices:
-        raise ValueError(f"{len(indices)} images cannot be drawn; ask for at least 1")
-    drawing = Drawing(model, **settings)
-    batch_size = batch_size or images_at_once(model)
+        raise ValueError("0 images cannot be drawn; ask for at least 1")
+    batch_size = batch_size or images_at_once(drawing.model)
     batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    seconds = _seconds_to_draw(drawing, indices, batch_size)
+    seconds = seconds_to_draw(drawing, indices, batch_size)
     if seconds > WORTH_A_WORD:
         log.info("drawing %d images in %d steps: about %s", len(indices), drawing.steps, duration(seconds))
 
@@ -89,22 +83,9 @@ def announced_sampling(
     return None
 
 
-def seconds_to_sample(
-    model: Model,
-    indices: range,
-    sampler: Sampler,
-    start: Start | None = None,
-    *,
-    batch_size: int | None = None,
-    guidance: Guidance | None = None,
-) -> float:
+def seconds_to_draw(drawing: Drawing, indices: range, batch_size: int | None = None) -> float:
     """How long it will take to draw these images, from a few evaluations of the network."""
-    drawing = Drawing(model, sampler=sampler, start=start, guidance=guidance)
-    return _seconds_to_draw(drawing, indices, batch_size or images_at_once(model))
-
-
-def _seconds_to_draw(drawing: Drawing, indices: range, batch_size: int) -> float:
-    at_once = min(batch_size, len(indices))
+    at_once = min(batch_size or images_at_once(drawing.model), len(indices))
     return _seconds_a_use(drawing.model, at_once) * drawing.nfe * len(indices) / at_once
 
 

@@ -1,7 +1,7 @@
 """Drawing images: a model's reverse process, from indices of images to x_0."""
 
 from collections.abc import Sequence
-from typing import TypedDict, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -13,18 +13,6 @@ from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.validity import check_request
 from ddpm.random import BLOCK, Purpose, Stream
 from ddpm.sampling.model import Model, Weights
-
-
-class Settings(TypedDict, total=False):
-    """What `Drawing` takes beside the model."""
-
-    seed: int
-    sampler: Sampler | None
-    weights: Weights | None
-    labels: Sequence[int] | None
-    guidance: Guidance | None
-    start: Start | None
-    known: Known | None
 
 
 class Drawing:
@@ -84,7 +72,7 @@ class Drawing:
     @property
     def nfe(self) -> int:
         """How often the network is evaluated for a batch, from x_t to x_0."""
-        return nfe(self.model, self.sampler, self.start, self.guidance)
+        return self.steps * (2 if self.guidance.needs_unconditional else 1)
 
     @property
     def steps(self) -> int:
@@ -128,12 +116,6 @@ class Drawing:
                 denoiser, model.schedule, x_t, noise=noise, start=self.start.t, on_step=on_step
             )
         return x_0.clamp(-1, 1)
-
-
-def nfe(model: Model, sampler: Sampler, start: Start | None = None, guidance: Guidance | None = None) -> int:
-    """How often the network is evaluated for a batch, from x_t to x_0."""
-    steps = sampler.nfe(model.schedule.num_timesteps, (start or FromNoise()).t)
-    return steps * (2 if (guidance or model.guidance).needs_unconditional else 1)
 
 
 def labels_of(model: Model, indices: Sequence[int], labels: Sequence[int] | None = None) -> list[int] | None:

@@ -58,7 +58,7 @@ def test_the_last_grid(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    monkeypatch.setattr(samples, "seconds_to_sample", lambda *_: seconds)
+    monkeypatch.setattr(samples, "seconds_to_draw", lambda *_: seconds)
     with caplog.at_level(logging.INFO):
         *found, written = trained(tmp_path, 4, every_n_steps=2, final=final)
     assert tuple(found) == drawn
@@ -68,7 +68,7 @@ def test_the_last_grid(
 
 
 def test_a_run_that_ends_between_grids_has_a_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(samples, "seconds_to_sample", lambda *_: 1e6)
+    monkeypatch.setattr(samples, "seconds_to_draw", lambda *_: 1e6)
     assert trained(tmp_path, 3, every_n_steps=2) == (2, 0, files(2, 3))
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime.progress import duration
-from ddpm.sampling.batches import announced_sampling, seconds_to_sample
+from ddpm.sampling.batches import announced_sampling, seconds_to_draw
+from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import sheet
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import Interrupted, received
@@ -80,7 +81,7 @@ class SampleGrids(EveryNSteps):
         if self.final != "auto":
             return own
         training = time.monotonic() - self._began
-        seconds = seconds_to_sample(module, range(self.n), own)
+        seconds = seconds_to_draw(Drawing(module), range(self.n))
         if seconds <= SHARE * training:
             return own
         log.info(
@@ -93,13 +94,8 @@ class SampleGrids(EveryNSteps):
     def _draw(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
         """Draw, save and log a grid; give up where the run is asked to end."""
         if trainer.is_global_zero and self._drawn != (trainer.global_step, sampler):
-            drawn = announced_sampling(
-                module,
-                range(self.n),
-                seed=self.seed,
-                sampler=sampler,
-                stop=lambda: bool(received(trainer)),
-            )
+            drawing = Drawing(module, seed=self.seed, sampler=sampler)
+            drawn = announced_sampling(drawing, range(self.n), stop=lambda: bool(received(trainer)))
             if drawn is not None:
                 picture = sheet(module, drawn)
                 path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
