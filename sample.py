@@ -1,7 +1,6 @@
 """Draw from a trained run: python sample.py ckpt=RUN_DIR n=64, python sample.py --help."""
 
-from ddpm.__main__ import prepare
 from ddpm.app.command_line import run
 
 if __name__ == "__main__":
-    run(prepare("sample"), "sample")
+    run("sample")

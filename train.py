@@ -1,7 +1,6 @@
 """Train a diffusion model: python train.py [GROUP=OPTION ...] [KEY=VALUE ...], python train.py --help."""
 
-from ddpm.__main__ import prepare
 from ddpm.app.command_line import run
 
 if __name__ == "__main__":
-    run(prepare("train"), "train")
+    run("train")

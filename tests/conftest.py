@@ -98,13 +98,12 @@ def run_here(
         words: as a shell hands them over.
         prepare: what builds the job; the program's own by default.
     """
-    from ddpm import __main__
     from ddpm.app import command_line, run_directory
 
     run_directory._run_dir.cache_clear()  # a process names its directory once
     monkeypatch.setattr(sys, "argv", [f"{program}.py", *words])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare or __main__.prepare(program), program)
+        command_line.run(program, prepare)
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
 

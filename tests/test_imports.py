@@ -12,12 +12,14 @@ PACKAGE = ROOT / "src" / "ddpm"
 LAYERS = (
     {"errors", "random", "signatures", "diffusion", "networks"},
     {"options", "targets"},
-    {"migration", "data", "runtime", "doctor"},
+    {"migration", "runtime", "doctor"},
+    {"data"},
     {"sampling"},
     {"training"},
     {"run"},
     {"evaluation", "interop"},
     {"app"},
+    {"__main__"},
 )
 """A room imports from the layers above its own in this list, that is, from below, and within itself."""
 
@@ -38,12 +40,11 @@ def allowed_for(room: str) -> set[str]:
     if room in ALONE:
         return ALONE[room]
     depth = next(i for i, layer in enumerate(LAYERS) if room in layer)
-    return {room, *(name for layer in LAYERS[:depth] for name in layer), *_beside(room, depth)}
+    return {room, *(name for layer in LAYERS[:depth] for name in layer)}
 
 
-def _beside(room: str, depth: int) -> set[str]:
-    """Data stands on what is said about devices."""
-    return {"runtime"} if room == "data" else set()
+def _is_room(name: str) -> bool:
+    return any((PACKAGE / entry).exists() for entry in (name, f"{name}.py"))
 
 
 def imported(path: Path) -> list[str]:
@@ -53,7 +54,7 @@ def imported(path: Path) -> list[str]:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             found += [
-                f"{node.module}.{alias.name}" if node.module == "ddpm" else node.module
+                f"ddpm.{alias.name}" if node.module == "ddpm" and _is_room(alias.name) else node.module
                 for alias in node.names
             ]
         elif isinstance(node, ast.Import):
@@ -70,7 +71,7 @@ def test_mathematics_and_networks_need_torch_only(module: str):
     assert process.returncode == 0, process.stderr
 
 
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py"]
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

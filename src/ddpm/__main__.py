@@ -6,9 +6,7 @@ arguments are KEY=VALUE; elsewhere they are flags.
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 COMPOSED = {
     "train": "train a model: train [GROUP=OPTION ...] [KEY=VALUE ...]",
@@ -21,7 +19,9 @@ COMPOSED = {
 
 def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in COMPOSED:
-        _composed(sys.argv[1])
+        from ddpm.app.command_line import run
+
+        run(sys.argv[1])
     parser = _parser()
     arguments = parser.parse_args()
     try:  # torch is imported after --help and wrong arguments are answered
@@ -77,23 +77,6 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     else:
         print(import_pipeline(arguments.pipeline, arguments.run))
     return 0
-
-
-def prepare(program: str) -> Callable[[dict[str, Any], Any], Callable[[], int]]:
-    """What builds a program's job; torch is imported only after the checks that do without."""
-
-    def prepared(config: dict[str, Any], place: Any) -> Callable[[], int]:
-        from importlib import import_module
-
-        return import_module(f"ddpm.app.{program}").prepare(config, place)
-
-    return prepared
-
-
-def _composed(program: str) -> None:
-    from ddpm.app.command_line import run
-
-    run(prepare(program), program)
 
 
 if __name__ == "__main__":

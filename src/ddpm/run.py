@@ -179,7 +179,6 @@ class Run:
         data = self.module.data or {}
         channels, height, width = self.module.image_shape
         classes = self.module.classes
-        parameters = sum(parameter.numel() for parameter in self.module.network.parameters())
         images = f", {data['num_train']:,} images" if "num_train" in data else ""
         kind = str(self.config.get("data", {}).get("source", self.config.get("data", {})).get("_target_", ""))
         return {
@@ -187,7 +186,7 @@ class Run:
             "step": f"{self.step:,}",
             "data": f"{kind.rpartition('.')[2] or 'images'} of {height}x{width}x{channels}{images}",
             "classes": "none" if classes is None else f"{len(classes)}: {', '.join(classes[:8])}",
-            "network": f"{type(self.module.network).__name__}, {parameters:,} parameters",
+            "network": f"{type(self.module.network).__name__}, {self.module.num_parameters:,} parameters",
             "process": f"T = {self.module.schedule.num_timesteps}, {type(self.module.objective).__name__}, "
             f"{type(self.module.sampler).__name__}",
             "device": str(self.module.device),

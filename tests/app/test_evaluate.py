@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm.__main__ import prepare
 from ddpm.app import command_line
 
 MISTAKES = {
@@ -31,7 +30,7 @@ MISTAKES = {
 def evaluated(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare("evaluate"), "evaluate")
+        command_line.run("evaluate")
     return exit_.value.code
 
 

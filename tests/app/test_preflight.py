@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm.__main__ import prepare
 from ddpm.app import command_line, preflight
 from ddpm.networks import UNet
 from ddpm.runtime.progress import duration
@@ -20,7 +19,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *argume
     given = ("experiment=smoke", "trainer.accelerator=cpu", "trainer.devices=1", "preflight=true")
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *given])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare("train"), "train")
+        command_line.run("train")
     captured = capsys.readouterr()
     return exit_.value.code, captured.out + captured.err
 

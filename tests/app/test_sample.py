@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ddpm.__main__ import prepare
 from ddpm.app import command_line
 from ddpm.app import sample as app_sample
 from ddpm.networks import UNet
@@ -65,7 +64,7 @@ def test_a_mistake_is_told(
     Image.new("RGB", (30, 20)).save(tmp_path / "first.png")
     monkeypatch.setattr(sys, "argv", ["sample.py", f"ckpt={smoke_run}", *arguments.split()])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare("sample"), "sample")
+        command_line.run("sample")
     said = capsys.readouterr().err
     assert exit_.value.code == 2, said
     assert re.search(MISTAKES[arguments], said), said
@@ -76,7 +75,7 @@ def sampled(directory: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -
     """What sample.py leaves, and the samples, uint8 [N, H, W, C]."""
     monkeypatch.setattr(sys, "argv", ["sample.py", *arguments, f"out={directory}"])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare("sample"), "sample")
+        command_line.run("sample")
     assert exit_.value.code == 0
     return directory, np.load(directory / "samples.npz")["arr_0"]
 
@@ -103,7 +102,7 @@ def test_a_class_that_there_is_not_is_told(
 ):
     monkeypatch.setattr(sys, "argv", ["sample.py", f"ckpt={conditional_run}", arguments])
     with pytest.raises(SystemExit) as exit_:
-        command_line.run(prepare("sample"), "sample")
+        command_line.run("sample")
     said = capsys.readouterr().err
     assert exit_.value.code == 2, said
     assert re.search(message, said), said
@@ -222,5 +221,5 @@ def test_what_is_worth_compiling_follows_from_how_often_the_network_is_asked(
 def test_a_missing_checkpoint_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.setattr(sys, "argv", ["sample.py"])
     with pytest.raises(SystemExit):
-        command_line.run(prepare("sample"), "sample")
+        command_line.run("sample")
     assert "ckpt is missing: give it as ckpt=VALUE" in capsys.readouterr().err

@@ -291,7 +291,12 @@ def test_a_source_of_ones_own_package_is_a_class_and_a_yaml(tmp_path: Path, monk
 
     data = build_data(config("++data.size=4", "data.batch_size=8", "seed=5"))
     assert data.image_shape == (1, 4, 4)
-    assert (data.batch_size, data.horizontal_flip, data.device_share, data.seed) == (8, True, 0.25, 5)
+    assert (data.batch_size, data.augmentation.horizontal_flip, data.device_share, data.seed) == (
+        8,
+        True,
+        0.25,
+        5,
+    )
     assert len(data.data_set.train) == 36
     for typed, message in (
         ("++data.sizes=4", r"data\.sizes: there is no such key; did you mean data\.size"),

@@ -5,6 +5,7 @@ imported and before any directory is made; for a sweep before its first job. `HY
 traceback instead.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -44,12 +45,13 @@ writes nothing.
 """
 
 
-def run(prepare: Prepare, program: str) -> NoReturn:
+def run(program: str, prepare: Prepare | None = None) -> NoReturn:
     """Be a program: read the command line, do what it says, exit.
 
     Args:
-        prepare: builds the job.
-        program: train, sample, evaluate or inspect; also the name of its configuration in `conf/`.
+        program: train, sample, evaluate or inspect; also the name of its configuration in `conf/`, and of the
+            module here whose `prepare` builds the job.
+        prepare: another that builds it.
     """
     command = invocation.program()
     typed = sys.argv[len(command) if command[0] != "-m" else len(command) - 1 :]
@@ -66,13 +68,19 @@ def run(prepare: Prepare, program: str) -> NoReturn:
             check.check_runs(job.values)
         if multirun:
             sys.exit(_sweep(arguments, program, command))
-        sys.exit(_once(prepare, found[0], arguments, program))
+        sys.exit(_once(prepare or _prepare_of(program), found[0], arguments, program))
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         if run_directory.is_leader():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _prepare_of(program: str) -> Prepare:
+    """The program's own; torch is imported here, after the checks that do without."""
+    prepare: Prepare = importlib.import_module(f"ddpm.app.{program}").prepare
+    return prepare
 
 
 def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:

@@ -39,7 +39,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     }
     if config["variance"]:
         _swap_variance(run, config)
-    settings = own_settings(run, config, "data", config["allow_targets"])
+    settings = own_settings(run, config, "data")
     data = build_data({"data": settings, "seed": run.config["seed"]})
     if data.image_shape != run.module.image_shape:
         raise UsageError(

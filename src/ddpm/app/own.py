@@ -1,6 +1,6 @@
 """What is typed beside `ckpt=` for a group of the run's own: another option, or some of its settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ddpm.app import check
@@ -8,9 +8,7 @@ from ddpm.errors import UsageError
 from ddpm.run import Run
 
 
-def own_settings(
-    run: Run, config: Mapping[str, Any], group: str, allow_targets: Sequence[str] = ()
-) -> dict[str, Any]:
+def own_settings(run: Run, config: Mapping[str, Any], group: str) -> dict[str, Any]:
     """The settings of a group: those of the command line, and where they name no option, the run's own with
     what was set.
 
@@ -18,7 +16,6 @@ def own_settings(
         run: that is sampled or measured.
         config: of the command line.
         group: such as `sampler`.
-        allow_targets: packages admitted beside our own.
 
     Raises:
         UsageError: where the run has none, or its own has no such key.
@@ -30,7 +27,7 @@ def own_settings(
         raise UsageError(f"{group}: this run says nothing about it; choose one with {group}=OPTION")
     settings = {**own, **given}
     try:
-        check.check_group(group, settings, allow_targets)
+        check.check_group(group, settings, config["allow_targets"])
     except UsageError as error:
         kind = own["_target_"].rpartition(".")[2]
         raise UsageError(

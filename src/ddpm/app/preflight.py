@@ -44,13 +44,12 @@ def preflight(
     device = trainer.strategy.root_device
     for title, text in described(data).items():
         _row(title, text)
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
     module.to(device).train()
     forward = module.flops_per_image
     peak = matmul_peak(device, computing.precision)
     micro_batch = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
     number = f"{trainer.world_size} x {device.type.upper()}"
-    _row("parameters", f"{parameters:,}")
+    _row("parameters", f"{module.num_parameters:,}")
     _row("FLOPs an image", f"{forward / 1e9:.4g} G forward, {STEP * forward / 1e9:.4g} G a training step")
     _row("computed in", f"{computing}, on {number}; a large matrix product runs at {peak / 1e12:.3g} TFLOP/s")
     _row("batch", f"{data.batch_size:,} images a step, {micro_batch:,} at once on a device")

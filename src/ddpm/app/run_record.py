@@ -67,7 +67,7 @@ def known(
     return {
         "command": list(place.command),
         "choices": dict(place.choices),
-        "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
+        "parameters": module.num_parameters,
         "data": module.data,
         "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
         **asdict(computing),

@@ -53,10 +53,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             "guidance: this run was trained without classes; leave it out, or train with conditional=true"
         )
     label_drop = run.config.get("data", {}).get("label_drop", 0.0)
-    sampler, guidance = (
-        build(group, own_settings(run, config, group, config["allow_targets"]))
-        for group in ("sampler", "guidance")
-    )
+    sampler, guidance = (build(group, own_settings(run, config, group)) for group in ("sampler", "guidance"))
     try:
         start, known, sources = _start(config, run)
         labels = run.numbered(config["labels"])
@@ -88,7 +85,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     batch_size = math.ceil(config["n"] / batches)  # equal ones, each size being compiled by itself
     computing = choose(
         module.device,
-        sum(parameter.numel() for parameter in module.network.parameters()),
+        module.num_parameters,
         drawing.nfe * batches,
         **{name: config[name] for name in ("precision", "channels_last", "compile")},
     )

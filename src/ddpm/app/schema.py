@@ -172,8 +172,6 @@ PROGRAMS = {
     "inspect": Program(InspectSettings, ("data",)),
 }  # fmt: skip
 
-NOTHING = "null"
-
 
 def _at_least(least: float) -> Callable[[Any], str | None]:
     return lambda value: None if value is None or value >= least else f"must be at least {least:g}"
@@ -184,7 +182,7 @@ def _between(least: float, most: float) -> Callable[[Any], str | None]:
 
 
 def _one_of(*choices: object) -> Callable[[Any], str | None]:
-    shown = " or ".join(NOTHING if choice is None else str(choice) for choice in choices)
+    shown = " or ".join("null" if choice is None else str(choice) for choice in choices)
     return lambda value: None if value in choices else f"must be {shown}"
 
 

@@ -26,7 +26,6 @@ def announce(
     trainer: Trainer, module: DDPM, data: ImageDataModule, place: Place, computing: Computing
 ) -> None:
     """The four lines at the start: where, on what, which network, how long."""
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
     channels, height, width = data.image_shape
     on = trainer.strategy.root_device.type.upper()
     log.info("run directory  %s", readable(place.directory, place.cwd))
@@ -34,7 +33,7 @@ def announce(
         "data           %s images of %dx%dx%d to train on, %s held out",
         f"{len(data.data_set.train):,}", height, width, channels, f"{len(data.data_set.validation):,}",
     )  # fmt: skip
-    log.info("network        %s parameters, computed in %s", f"{parameters:,}", computing)
+    log.info("network        %s parameters, computed in %s", f"{module.num_parameters:,}", computing)
     log.info(
         "training       %s steps of %d images on %d %s%s",
         f"{trainer.max_steps:,}" if trainer.max_steps >= 0 else "endless",

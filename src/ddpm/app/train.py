@@ -91,7 +91,7 @@ def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
     computing = choose(
         device_of(config["trainer"]["accelerator"]),
-        sum(parameter.numel() for parameter in module.network.parameters()),
+        module.num_parameters,
         config["trainer"]["max_steps"],
         precision=config["trainer"]["precision"],
         **{name: config["model"].get(name) for name in SWITCHES["model"]},

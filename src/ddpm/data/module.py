@@ -77,7 +77,6 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"data.label_drop={label_drop} must be in [0, 1]")
         self.source = source
         self.batch_size = batch_size
-        self.horizontal_flip = horizontal_flip
         self.device_share = device_share
         self.num_workers = num_workers
         self.label_drop = label_drop

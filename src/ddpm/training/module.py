@@ -392,6 +392,11 @@ class DDPM(LightningModule):
 
     # How the network is computed
 
+    @property
+    def num_parameters(self) -> int:
+        """Of the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
     @cached_property
     def flops_per_image(self) -> float:
         """See `ddpm.runtime.arithmetic.flops_per_image`."""
