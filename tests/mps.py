@@ -281,9 +281,9 @@ def draw_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random numbers on the stand-in are those of the CPU, so that what is made of them can be compared."""
     draw = Stream._draw
 
-    def drawn(self: Stream, distribution: str, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
+    def drawn(self: Stream, distribution: str, step: int, indices: range, shape: tuple[int, ...]) -> Tensor:
         if self.device.type == "cpu":
-            return draw(self, distribution, step, places, shape)
-        return draw(Stream(self.seed, self.purpose), distribution, step, places, shape).to(self.device)
+            return draw(self, distribution, step, indices, shape)
+        return draw(Stream(self.seed, self.purpose), distribution, step, indices, shape).to(self.device)
 
     monkeypatch.setattr(Stream, "_draw", drawn)

@@ -74,22 +74,22 @@ class Stream:
         else:
             self._torch = torch.Generator(self.device)
 
-    def normal(self, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
-        """Unit Gaussian numbers for each place: float32 [len(places), *shape]."""
-        return self._draw("normal", step, places, shape)
+    def normal(self, step: int, indices: range, shape: tuple[int, ...]) -> Tensor:
+        """Unit Gaussian numbers for each index: float32 [len(indices), *shape]."""
+        return self._draw("normal", step, indices, shape)
 
-    def uniform(self, step: int, places: range, shape: tuple[int, ...] = ()) -> Tensor:
-        """Uniform numbers in [0, 1) for each place: float32 [len(places), *shape]."""
-        return self._draw("uniform", step, places, shape)
+    def uniform(self, step: int, indices: range, shape: tuple[int, ...] = ()) -> Tensor:
+        """Uniform numbers in [0, 1) for each index: float32 [len(indices), *shape]."""
+        return self._draw("uniform", step, indices, shape)
 
-    def _draw(self, distribution: str, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
-        first_block = places.start // BLOCK
-        num_blocks = -(-places.stop // BLOCK) - first_block
+    def _draw(self, distribution: str, step: int, indices: range, shape: tuple[int, ...]) -> Tensor:
+        first_block = indices.start // BLOCK
+        num_blocks = -(-indices.stop // BLOCK) - first_block
         drawn = torch.empty(num_blocks * BLOCK, *shape, device=self.device)
         for i, block in enumerate(drawn.split(BLOCK)):
             self._fill(distribution, block, step, first_block + i)
-        offset = places.start - first_block * BLOCK
-        return drawn[offset : offset + len(places)]
+        offset = indices.start - first_block * BLOCK
+        return drawn[offset : offset + len(indices)]
 
     def _fill(self, distribution: str, block: Tensor, step: int, index: int) -> None:
         if self.device.type == "cpu":
@@ -120,8 +120,8 @@ def seed_dropout(seed: int, step: int, micro_batch: int, rank: int, device: torc
 ROUNDS = 8
 
 
-def permutation(seed: int, epoch: int, n: int, places: np.ndarray) -> np.ndarray:
-    """Where the permutation of pass `epoch` takes each place.
+def permutation(seed: int, epoch: int, n: int, indices: np.ndarray) -> np.ndarray:
+    """Where the permutation of pass `epoch` takes each index.
 
     A Feistel network over the smallest square power of two that holds n, walked along its cycles until the
     result is below n (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -130,12 +130,12 @@ def permutation(seed: int, epoch: int, n: int, places: np.ndarray) -> np.ndarray
         seed: of the run, at least 0.
         epoch: number of the pass over the data, from 0.
         n: how many images there are, at least 1.
-        places: int64 [K], each in [0, n).
+        indices: int64 [K], each in [0, n).
 
     Returns:
-        int64 [K], each in [0, n); all n places together give every number once.
+        int64 [K], each in [0, n); all n indices together give every number once.
     """
-    return _permuted(_keys(seed, epoch)[:, None], n, places)
+    return _permuted(_keys(seed, epoch)[:, None], n, indices)
 
 
 def draws(seed: int, n: int, first: int, count: int) -> np.ndarray:
@@ -146,7 +146,7 @@ def draws(seed: int, n: int, first: int, count: int) -> np.ndarray:
 def draws_at(seed: int, n: int, k: np.ndarray) -> np.ndarray:
     """Some images of the endless stream of passes.
 
-    Draw k is place k mod n of pass k div n, so batches cross from one pass into the next and none is short.
+    Draw k is index k mod n of pass k div n, so batches cross from one pass into the next and none is short.
 
     Args:
         seed: of the run, at least 0.
@@ -166,8 +166,8 @@ def _keys(seed: int, epoch: int) -> np.ndarray:
     return np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
 
 
-def _permuted(keys: np.ndarray, n: int, places: np.ndarray) -> np.ndarray:
-    """Each place [K] under the permutation of its keys, uint64 [ROUNDS, K] or [ROUNDS, 1]."""
+def _permuted(keys: np.ndarray, n: int, indices: np.ndarray) -> np.ndarray:
+    """Each index [K] under the permutation of its keys, uint64 [ROUNDS, K] or [ROUNDS, 1]."""
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
     mask = np.uint64((1 << int(half)) - 1)
 
@@ -177,7 +177,7 @@ def _permuted(keys: np.ndarray, n: int, places: np.ndarray) -> np.ndarray:
             left, right = right, left ^ (_mixed(right + key) & mask)
         return (left << half) | right
 
-    result = encrypt(places.astype(np.uint64), keys)
+    result = encrypt(indices.astype(np.uint64), keys)
     outside = np.flatnonzero(result >= n)
     while len(outside):
         result[outside] = encrypt(result[outside], keys[:, outside] if keys.shape[1] > 1 else keys)

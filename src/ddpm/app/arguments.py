@@ -21,6 +21,7 @@ from hydra.core.override_parser.types import (
     OverrideType,
 )
 
+from ddpm import options
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
@@ -72,14 +73,14 @@ class Arguments:
 
     def group(self, key: str) -> bool:
         """Whether a key is a group of options, ours or one of --config-dir."""
-        return any((place / key).is_dir() for place in self.places)
+        return any((directory / key).is_dir() for directory in self.directories)
 
     def options(self, group: str) -> list[str]:
         """The names of a group's options."""
-        return sorted({file.stem for place in self.places for file in (place / group).glob("*.yaml")})
+        return options.options(group, *self.directories[1:])
 
     @property
-    def places(self) -> list[Path]:
+    def directories(self) -> list[Path]:
         """Where options are looked for, the first first, in Hydra's order."""
         return [CONF] if self.config_dir is None else [CONF, self.config_dir]
 

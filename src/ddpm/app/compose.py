@@ -47,14 +47,14 @@ class Composed:
 
 
 @contextmanager
-def told_in_one_message(places: Sequence[Path] = (CONF,)) -> Iterator[None]:
+def told_in_one_message(directories: Sequence[Path] = (CONF,)) -> Iterator[None]:
     """Hydra's and OmegaConf's errors as `UsageError`, each a single line that names the way out."""
     try:
         yield
     except UsageError:
         raise
     except MissingConfigException as error:
-        raise UsageError(_missing_option(error, places)) from error
+        raise UsageError(_missing_option(error, directories)) from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if group := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
             raise UsageError(f"{group[1]}: there is no such group here; see --help") from error
@@ -78,7 +78,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         UsageError: for the first mistake.
     """
     overrides = list(arguments.overrides if overrides is None else overrides)
-    with told_in_one_message(arguments.places):
+    with told_in_one_message(arguments.directories):
         config = _from_hydra(arguments, program, overrides)
         origin = own_file(arguments, config, program)
         values = check.plain(_without_hydra(config))
@@ -88,7 +88,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         values["allow_targets"] = arguments.allowed
         typed = _typed(overrides)
         groups = [key for key in typed if arguments.group(key)]
-        leave_out(values, program, typed=typed, groups=groups, places=arguments.places)
+        leave_out(values, program, typed=typed, groups=groups, directories=arguments.directories)
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere
@@ -102,10 +102,12 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
     if run_configuration(arguments) is not None:
         name = program  # the file is read by `own_configuration`, and never by Hydra
     # Hydra finds a primary configuration in its first directory only
-    places = sorted(arguments.places, key=lambda place: not (place / f"{name}.yaml").is_file())
-    main, *further = places
+    directories = sorted(
+        arguments.directories, key=lambda directory: not (directory / f"{name}.yaml").is_file()
+    )
+    main, *further = directories
     if further:
-        listed = ",".join(quoted(f"file://{place}") for place in further)
+        listed = ",".join(quoted(f"file://{directory}") for directory in further)
         overrides = [f"hydra.searchpath=[{listed}]", *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
@@ -271,14 +273,15 @@ def claimed(config: DictConfig, directory: Path) -> DictConfig:
     return config
 
 
-def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> str:
+def _missing_option(error: MissingConfigException, directories: Sequence[Path]) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     options = sorted(
-        error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
+        error.options
+        or {file.stem for directory in directories for file in (directory / group).glob("*.yaml")}
     )
     if not group or not options:
         return _first_lines(error)
-    own = "; options of your own need --config-dir DIR" if list(places) == [CONF] else ""
+    own = "; options of your own need --config-dir DIR" if list(directories) == [CONF] else ""
     return _no_such_option(group, option, options) + own
 
 

@@ -18,7 +18,7 @@ def leave_out(
     *,
     typed: Sequence[str],
     groups: Sequence[str],
-    places: Sequence[Path] = (CONF,),
+    directories: Sequence[Path] = (CONF,),
 ) -> None:
     """Leave out what a recipe or an experiment says to an option that somebody has replaced by another.
 
@@ -30,14 +30,14 @@ def leave_out(
         program: its name in `PROGRAMS`.
         typed: the keys of the command line.
         groups: of them, those for which an option was chosen.
-        places: where options are looked for.
+        directories: where options are looked for.
     """
     known = PROGRAMS[program]
 
     def is_left(group: str, name: str) -> bool:
         key = f"{group}.{name}"
         by_hand = any(word == key or word.startswith(f"{key}.") for word in typed)
-        return not by_hand and name in _keys_of_options(group, places)
+        return not by_hand and name in _keys_of_options(group, directories)
 
     for group in known.mappings:
         for name, child in list((config.get(group) or {}).items()):
@@ -79,10 +79,10 @@ def leave_out_foreign(config: dict[str, Any], typed: Sequence[str]) -> None:
         }
 
 
-def _keys_of_options(group: str, places: Sequence[Path]) -> set[str]:
+def _keys_of_options(group: str, directories: Sequence[Path]) -> set[str]:
     """Every key that some option of a group states, or its constructor takes where it is ours."""
     found: set[str] = set()
-    for file in (file for place in places for file in (place / group).glob("*.yaml")):
+    for file in (file for directory in directories for file in (directory / group).glob("*.yaml")):
         node = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         found |= set(node)
         if isinstance(node.get("_target_"), str) and targets.is_ours(node["_target_"]):

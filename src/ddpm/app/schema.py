@@ -49,7 +49,7 @@ INSTEAD = {
     "enable_model_summary": "the network's size is said at the start; "
     "callbacks.summary._target_=lightning.pytorch.callbacks.ModelSummary shows its layers",
     "default_root_dir": "the run directory is hydra.run.dir=DIR",
-    "use_distributed_sampler": "data are shared among devices by their place in the global batch",
+    "use_distributed_sampler": "data are shared among devices by their index in the global batch",
     "limit_test_batches": "evaluate.py measures a trained run",
     "limit_predict_batches": "sample.py draws from a trained run: n=N",
     "reload_dataloaders_every_n_epochs": "the data are one endless stream",
