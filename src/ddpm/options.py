@@ -14,9 +14,11 @@ CONF = next(
 """The configuration groups: inside the package where it is installed, at the top of a checkout."""
 
 
-def options(group: str, *places: Path) -> list[str]:
+def options(group: str, *directories: Path) -> list[str]:
     """Names of a group's options, in `conf/` and in further directories like it."""
-    return sorted({file.stem for place in (CONF, *places) for file in (place / group).glob("*.yaml")})
+    return sorted(
+        {file.stem for directory in (CONF, *directories) for file in (directory / group).glob("*.yaml")}
+    )
 
 
 def option(group: str, name: str) -> dict[str, Any]:
