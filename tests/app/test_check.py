@@ -178,7 +178,7 @@ HEAVY = {
     "schedule=jsd schedule.num_timesteps=1": r"schedule",
     "weighting=min_snr weighting.gamma=-1": r"weighting\.gamma=-1 must be",
     "callbacks.checkpoints.keep=-1": r"callbacks\.checkpoints.*keep=-1 must be",
-    "callbacks.samples.n=0": r"callbacks\.samples: every_n_steps and n must be at least 1",
+    "callbacks.samples.n=0": r"callbacks\.samples\.n=0 must be at least 1",
     "trainer.max_time=soon": r"trainer\.max_time",
     "data=folder data.path=/nope/图片": r"data\.path=/nope/图片: there is no such folder",
     "data=folder data.path=~nobody-has-this-name/x": r"data\.path=.*~nobody-has-this-name/x: there is no",

@@ -12,6 +12,7 @@ from ddpm.data import cache, preparation, skipped
 from ddpm.data.decoding import decode_all
 from ddpm.data.images import DataSet
 from ddpm.data.preparation import Found, prepared
+from ddpm.runtime import progress
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -171,12 +172,15 @@ def test_the_fingerprint_is_that_of_the_same_images_in_memory():
 
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
-    monkeypatch.setattr(preparation, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO)
-    store([("x", flat(0))] * 4)
-    assert caplog.messages[0].startswith("prepared 1 of 4 images, ")
-    assert caplog.messages[3] == "prepared 4 of 4 images, 0 s left"
-    assert caplog.messages[4].startswith("prepared 4 images in ")
+    store([("x", flat(0))] * 40)
+    assert [message.split("  ")[0] for message in caplog.messages[:3]] == [
+        "preparing images 1/40",
+        "preparing images 17/40",
+        "preparing images 33/40",
+    ]
+    assert caplog.messages[3].startswith("prepared 40 images in ")
 
 
 def test_a_second_run_decodes_nothing(monkeypatch: pytest.MonkeyPatch):

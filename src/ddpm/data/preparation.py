@@ -1,7 +1,6 @@
 """Images that are decoded, cropped and resized once, and from then on mapped from the cache."""
 
 import logging
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,12 +16,13 @@ from ddpm.data.decoding import Decoded
 from ddpm.data.holdout import num_training
 from ddpm.data.images import DataSet, ImageSet, survey
 from ddpm.data.skipped import Skipped, printable
+from ddpm.runtime.progress import Countdown
 
 logger = logging.getLogger(__name__)
 
 LISTED_SIZES = 20
-SECONDS_BETWEEN_LINES = 10.0
 COPIED_AT_ONCE = 1 << 24
+SHOWN_EVERY = 16
 
 Label = Callable[[np.ndarray], tuple[np.ndarray | None, Sequence[str] | None]]
 
@@ -187,19 +187,9 @@ class _Store:
 
 
 def _with_progress(images: Iterable[tuple[str, Any]], count: int) -> Iterator[tuple[str, Any]]:
-    """The same images; how far they are is shown as a bar on a terminal, by lines elsewhere."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
-        yield from track(images, "preparing images", count, console=console, transient=True)
-        return
-    started = said = time.monotonic()
-    for index, image in enumerate(images):
-        yield image
-        now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES:
-            said = now
-            left = (now - started) / (index + 1) * (count - index - 1)
-            logger.info("prepared %s of %s images, %.0f s left", f"{index + 1:,}", f"{count:,}", left)
+    """The same images; how far they are is shown."""
+    with Countdown("preparing images", count) as countdown:
+        for index, image in enumerate(images):
+            yield image
+            if index % SHOWN_EVERY == 0:  # small images come faster than a terminal is worth
+                countdown.advance(index + 1)

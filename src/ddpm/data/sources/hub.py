@@ -15,6 +15,7 @@ from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_folder, files_below
 from ddpm.data.preparation import Found, prepared
 from ddpm.data.skipped import check_on_error
+from ddpm.data.stream.parquet import LABEL_NAMES
 
 if TYPE_CHECKING:
     import datasets
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_ANSWER = 10.0
-LABEL_NAMES = ("label", "fine_label")
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 """Splits that are the same: `datasets` gives the first name to files that are called by any of them."""
 

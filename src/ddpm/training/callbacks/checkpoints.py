@@ -25,8 +25,7 @@ class Checkpoints(EveryNSteps):
     def __init__(
         self, every_n_steps: int = 10_000, keep: int | None = 3, milestones_every_n_steps: int | None = None
     ):
-        if every_n_steps < 1:
-            raise ValueError(f"callbacks.checkpoints.every_n_steps={every_n_steps} must be at least 1")
+        super().__init__(every_n_steps)
         if keep is not None and keep < 2:
             raise ValueError(f"callbacks.checkpoints.keep={keep} must be at least 2, or null to keep all")
         if milestones_every_n_steps is not None and (
@@ -36,7 +35,6 @@ class Checkpoints(EveryNSteps):
                 f"callbacks.checkpoints.milestones_every_n_steps={milestones_every_n_steps} must be a "
                 f"multiple of every_n_steps={every_n_steps}"
             )
-        super().__init__(every_n_steps)
         self.keep = keep
         self.milestones_every_n_steps = milestones_every_n_steps
         self._saved_step = -1

@@ -48,11 +48,11 @@ class SampleGrids(EveryNSteps):
         seed: int = 0,
         final: bool | Literal["auto"] = "auto",
     ):
-        if every_n_steps < 1 or n < 1:
-            raise ValueError("callbacks.samples: every_n_steps and n must be at least 1")
+        super().__init__(every_n_steps)
+        if n < 1:
+            raise ValueError(f"callbacks.samples.n={n} must be at least 1")
         if final not in (True, False, "auto"):
             raise ValueError(f"callbacks.samples.final={final} must be true, false or auto")
-        super().__init__(every_n_steps)
         self.sampler = sampler
         self.n = n
         self.seed = seed
