@@ -75,5 +75,5 @@ def test_a_run_that_ends_between_grids_has_a_last_one(tmp_path: Path, monkeypatc
 def test_settings_without_meaning_are_refused():
     with pytest.raises(ValueError, match=r"callbacks\.samples\.final=maybe must be true, false or auto"):
         SampleGrids(DDIM(3), final="maybe")
-    with pytest.raises(ValueError, match=r"callbacks\.samples: every_n_steps and n"):
+    with pytest.raises(ValueError, match=r"callbacks\.samples\.n=0 must be at least 1"):
         SampleGrids(DDIM(3), n=0)
