@@ -119,10 +119,10 @@ def blocks(page: Path) -> list[str]:
 
 
 def files_on(page: Path) -> dict[str, str]:
-    """The files that a page shows whole: code blocks whose first line is a comment with a path."""
+    """The files that a page shows whole: code blocks that begin with a comment with a path."""
     found = {}
     for block in blocks(page):
-        if named := re.match(r"# ([\w./]+\.(?:py|yaml))\n", block):
+        if named := re.match(r"(?:# @package \w+\n)?# ([\w./]+\.(?:py|yaml))\n", block):
             found[named[1]] = block
     return found
 

@@ -20,6 +20,7 @@ from ddpm.app import check, groups
 from ddpm.app.arguments import WHOLE
 from ddpm.app.schema import PROGRAMS
 from ddpm.data.module import ImageDataModule
+from ddpm.errors import UsageError
 from ddpm.training.loggers import provided
 
 CONF = ROOT / "conf"
@@ -209,6 +210,26 @@ def test_a_data_option_of_ones_own_gets_the_recipe_for_pictures(tmp_path: Path):
     config = composed("train", "--config-dir", str(tmp_path), "data=mine")
     assert config["trainer"]["max_steps"] == 9
     assert config["model"] == composed("train")["model"]
+
+
+@pytest.mark.parametrize("swaps", ["", ", override /model: tiny", ", override /optimizer: sgd"])
+def test_so_does_one_that_an_experiment_chooses(tmp_path: Path, swaps: str):
+    for group, name, text in (
+        ("data", "mine", "defaults: [/loading, _self_]\n_target_: ddpm.data.sources.digits.Digits\n"),
+        ("experiment", "own", f"# @package _global_\ndefaults: [override /data: mine{swaps}, _self_]\n"),
+    ):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    config = composed("train", "--config-dir", str(tmp_path), "experiment=own")
+    pictures = composed("train", "recipe=pictures")
+    assert config["trainer"] == pictures["trainer"]
+    expected = composed("train", "model=tiny") if "model" in swaps else pictures
+    assert config["model"] == expected["model"]
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\ndefaults: [override /data: mine, override /modell: tiny, _self_]\n"
+    )
+    with pytest.raises(UsageError, match="modell"):
+        composed("train", "--config-dir", str(tmp_path), "experiment=own")
 
 
 @pytest.mark.e2e

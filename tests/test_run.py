@@ -30,3 +30,10 @@ def test_a_path_keeps_what_it_shows(conditional_run: Path, monkeypatch: pytest.M
 def test_no_images_are_refused(conditional_run: Path):
     with pytest.raises(ValueError, match="0 images cannot be drawn"):
         ddpm.load(conditional_run).sample(0)
+
+
+def test_a_card_names_the_classes_or_says_that_there_are_more(conditional_run: Path):
+    run = ddpm.load(conditional_run)
+    assert "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in repr(run)
+    run.module.classes = [str(i) for i in range(100)]
+    assert "100: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ..." in repr(run)

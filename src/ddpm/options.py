@@ -29,7 +29,8 @@ def option(group: str, name: str) -> dict[str, Any]:
     """
     file = CONF / group / f"{name}.yaml"
     if not file.is_file():
-        raise UsageError(f"{group}={name}: there is no such option; there are {', '.join(options(group))}")
+        there = ", ".join(options(group))
+        raise UsageError(f"{group}={name}: there is no such option; there are {there}, or give an object")
     return read(file)
 
 

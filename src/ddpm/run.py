@@ -185,7 +185,7 @@ class Run:
             "run": str(self.directory),
             "step": f"{self.step:,}",
             "data": f"{kind.rpartition('.')[2] or 'images'} of {height}x{width}x{channels}{images}",
-            "classes": "none" if classes is None else f"{len(classes)}: {', '.join(classes[:8])}",
+            "classes": "none" if classes is None else f"{len(classes)}: {_some(classes)}",
             "network": f"{type(self.module.network).__name__}, {self.module.num_parameters:,} parameters",
             "process": f"T = {self.module.schedule.num_timesteps}, {type(self.module.objective).__name__}, "
             f"{type(self.module.sampler).__name__}",
@@ -214,6 +214,10 @@ class Run:
         return (
             f"<div style='display:flex;gap:1em;align-items:flex-start'><table>{rows}</table>{picture}</div>"
         )
+
+
+def _some(classes: Sequence[str]) -> str:
+    return ", ".join([*classes[:12], "..."] if len(classes) > 12 else classes)
 
 
 def load(

@@ -106,3 +106,9 @@ def test_sheets_show_what_can_be_read(fonts: Path):
     picture = sheet(Two(), blank)
     number = caption("1", 64, 64)
     assert np.array_equal(picture[2 : 2 + CAPTION, 68 : 68 + 64], number)
+
+
+def test_a_sheet_of_images_without_a_class_has_no_captions(fonts: Path):
+    blank = torch.zeros(2, 1, 8, 8)
+    assert sheet(Two(), blank, [-1]).shape[0] == sheet(Two(), blank).shape[0] - CAPTION
+    assert sheet(Two(), blank, [0, -1]).shape == sheet(Two(), blank).shape

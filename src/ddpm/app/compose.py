@@ -15,7 +15,7 @@ from typing import Any, cast
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -112,10 +112,35 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
         try:
-            return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
+            overrides = with_recipe(arguments, overrides)
+            return _with_a_recipe(name, overrides, arguments)
         except (AttributeError, AssertionError, TypeError) as error:  # Hydra's word for a strange override
             said = _first_lines(error)
             raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
+
+
+def _with_a_recipe(name: str, overrides: list[str], arguments: Arguments) -> DictConfig:
+    """What Hydra composes; with the recipe for pictures where an experiment chooses a data option of one's
+    own that brings none. Hydra then lacks the groups that a recipe adds, and may not know one that is
+    swapped.
+    """
+    another = [*overrides, "recipe=pictures"]
+    may_lack = "pictures" in arguments.options("recipe") and not any(
+        text.startswith(("recipe=", "~recipe")) for text in overrides
+    )
+    try:
+        config = compose(name, overrides, return_hydra_config=True)
+    except ConfigCompositionException:
+        if not may_lack or not any(override.key_or_group in WHOLE for override in arguments.parsed):
+            raise
+        config = compose(name, another, return_hydra_config=True)
+        if config.hydra.runtime.choices.get("data") in arguments.options("recipe"):
+            raise  # it was about something else
+        return config
+    chosen = config.hydra.runtime.choices.get("data")
+    if may_lack and chosen is not None and chosen not in arguments.options("recipe"):
+        return compose(name, another, return_hydra_config=True)
+    return config
 
 
 def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from ddpm.app import invocation
+from ddpm.app.continuing import Resume
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
 from ddpm.runtime.computing import Computing
@@ -23,9 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def announce(
-    trainer: Trainer, module: DDPM, data: ImageDataModule, place: Place, computing: Computing
+    trainer: Trainer,
+    module: DDPM,
+    data: ImageDataModule,
+    place: Place,
+    computing: Computing,
+    resume: Resume | None = None,
 ) -> None:
-    """The four lines at the start: where, on what, which network, how long."""
+    """The lines at the start: where, on what, which network, how long, and what it goes on from."""
     channels, height, width = data.image_shape
     on = trainer.strategy.root_device.type.upper()
     log.info("run directory  %s", readable(place.directory, place.cwd))
@@ -39,6 +45,13 @@ def announce(
         f"{trainer.max_steps:,}" if trainer.max_steps >= 0 else "endless",
         data.batch_size, trainer.world_size, on, "s" * (trainer.world_size > 1),
     )  # fmt: skip
+    if resume is not None:
+        rest = f", {trainer.max_steps - resume.step:,} to go" if trainer.max_steps >= 0 else ""
+        log.info(
+            "continues      %s from step %s%s", readable(resume.path, place.cwd), f"{resume.step:,}", rest
+        )
+    elif module.config is not None and module.config.get("init"):
+        log.info("weights        the averaged ones of %s", module.config["init"])
 
 
 def last_screen(

@@ -122,7 +122,7 @@ def _fit(
         write_config(place.directory, module.config)
         data.write_skipped(directory)
         record = RunRecord(directory, known(trainer, module, place, resume, computing))
-        screens.announce(trainer, module, data, place, computing)
+        screens.announce(trainer, module, data, place, computing, resume)
         for logger in loggers:
             logger.log_hyperparams(shown(module.config, module.data))
         if resume is None and len(some := some_of(data)):

@@ -78,13 +78,17 @@ class Countdown:
         if self._bar is not None:
             self._bar.stop()
 
-    def left(self) -> str:
-        """The time left, from the recent speed; nothing where there is none yet, or no end."""
+    def seconds_left(self) -> float | None:
+        """From the recent speed; None where there is none yet, or no end."""
         then, done_then = self._marks[0]
         if self.done == done_then or self.total < 0:
-            return ""
-        seconds = (time.monotonic() - then) / (self.done - done_then) * (self.total - self.done)
-        return duration(seconds) + " left"
+            return None
+        return (time.monotonic() - then) / (self.done - done_then) * (self.total - self.done)
+
+    def left(self) -> str:
+        """The time left, in words; nothing where it is not known."""
+        seconds = self.seconds_left()
+        return "" if seconds is None else duration(seconds) + " left"
 
     def advance(self, done: int, text: str | None = None) -> None:
         """`done` steps are done; `text` replaces what is said beside them."""

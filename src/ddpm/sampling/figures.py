@@ -72,7 +72,7 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
         uint8 [height, width, 3].
     """
     shown = labels_of(module, range(len(drawn)), labels)
-    if shown is None or module.classes is None:
+    if shown is None or module.classes is None or max(shown) < 0:
         return grid(to_uint8(drawn))
     names = legible(module.classes)
     turn = len(labels or names)
