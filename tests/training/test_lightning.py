@@ -426,3 +426,9 @@ def test_guidance_is_drawn_with_by_hand(tmp_path: Path):
     module = probing(classes=CLASSES, label_drop=0.1, guidance=ClassifierFree(2.0))
     trainer(tmp_path).fit(module, loader(IMAGES, LABELS))
     assert module.sample(range(3), labels=[2]).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_precision_of_weights_and_noise_is_refused(tmp_path: Path, precision: Any):
+    with pytest.raises(ValueError, match=rf"^precision={precision}: .* use 32-true, bf16-mixed or 16-mixed$"):
+        trainer(tmp_path, precision=precision).fit(probing(), loader())

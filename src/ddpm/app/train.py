@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from ddpm.app import continuing, screens, terminal
@@ -51,6 +51,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             data.train_on(limit)
         except ValueError as error:
             raise UsageError(str(error)) from error
+    limit_val_batches = _validation(config, data)
     description = describe(data)
     resume = continuing.resume(config, description) if config["ckpt"] else None
     if resume is not None:
@@ -62,7 +63,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
     loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
     callbacks = build_callbacks(config, module, place.directory)
-    trainer = build_trainer(config, place.directory, callbacks, loggers, computing)
+    _check_monitors(callbacks, measured=limit_val_batches != 0)
+    trainer = build_trainer(config, place.directory, callbacks, loggers, computing, limit_val_batches)
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -71,6 +73,25 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
         )
     return lambda: _fit(trainer, module, data, place, loggers, resume, computing)
+
+
+def _validation(config: dict[str, Any], data: ImageDataModule) -> int | None:
+    """How many batches a validation has; None for all that there are."""
+    limit = config["trainer"]["overfit_batches"] or config["trainer"]["limit_val_batches"]
+    if not len(data.data_set.validation):
+        return 0
+    return None if limit is None else data.measured_batches(limit)
+
+
+def _check_monitors(callbacks: list[Callback], *, measured: bool) -> None:
+    """Refuse callbacks that wait for the validation where there is none."""
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if not measured and str(monitor).startswith("val/"):
+            raise UsageError(
+                f"callbacks: {type(callback).__name__} watches {monitor}, and nothing is validated here; "
+                "raise trainer.limit_val_batches, hold images out, or leave it out"
+            )
 
 
 def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> None:

@@ -194,6 +194,15 @@ class DDPM(LightningModule):
         given = any(isinstance(callback, TrainingRows) for callback in trainer.callbacks)
         return [] if given else [TrainingRows()]
 
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that would round the tables of the noise schedule, or draw other noise."""
+        precision = self.trainer.precision
+        if precision.endswith("-true") and precision != "32-true":
+            raise ValueError(
+                f"precision={precision}: weights, noise and losses are float32; use 32-true, bf16-mixed or "
+                "16-mixed"
+            )
+
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network.parameters())
         if self.lr_schedule is None:
