@@ -130,6 +130,16 @@ def test_what_callbacks_of_lightning_tell_is_told(
     assert "Trainer.fit" not in said
 
 
+def test_callbacks_find_the_loggers_that_they_ask_for(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without one, and in a trial, what is meant for one is taken and dropped, as Lightning does."""
+    asks = ("trainer.max_steps=2", "callbacks.asks._target_=watch.Asks")
+    directory, _ = trained(place, monkeypatch, *asks)
+    assert (directory / "asked.txt").exists(), "trainer.log_dir is the run's"
+    (place / "trial").mkdir()
+    monkeypatch.chdir(place / "trial")
+    trained(place / "trial", monkeypatch, *asks, "trainer.fast_dev_run=1")
+
+
 def test_checkpoints_of_lightning_lie_in_the_run(place: Path, monkeypatch: pytest.MonkeyPatch):
     """Without a directory of their own, and with a time as Hydra builds one."""
     words = (

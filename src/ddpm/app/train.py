@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm.app import continuing, screens, terminal
 from ddpm.app.build import build_data, describe
@@ -62,6 +63,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         continuing.start_from(module, config["init"])
 
     loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
+    if config["trainer"]["fast_dev_run"]:
+        loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
     trainer = build_trainer(config, place.directory, callbacks, loggers, computing, limit_val_batches)

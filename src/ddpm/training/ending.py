@@ -19,7 +19,8 @@ def why_it_ended(trainer: Trainer) -> str | None:
             return f"trainer.max_time is over, {callback.duration}"
     for callback in callbacks:
         if isinstance(callback, Timer) and is_over(callback):
-            return f"{type(callback).__name__}: its time is over"
+            name = type(callback).__name__
+            return f"{name}: its time is over, earlier starts included; trainer.max_time counts each anew"
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
             reason = callback.stopping_reason_message.removesuffix("Signaling Trainer to stop.").strip()
             return f"EarlyStopping: {reason}"

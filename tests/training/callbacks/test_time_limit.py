@@ -54,7 +54,7 @@ def test_each_start_has_its_whole_time(tmp_path: Path):
 def test_a_timer_of_lightnings_gives_its_reason(tmp_path: Path):
     trainer = fit(tmp_path, 1000, Timer({"seconds": 0}))
     assert trainer.global_step < 1000
-    assert why_it_ended(trainer) == "Timer: its time is over"
+    assert (why_it_ended(trainer) or "").startswith("Timer: its time is over, earlier starts included")
 
 
 def test_early_stopping_gives_its_reason(tmp_path: Path):
