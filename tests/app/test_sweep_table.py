@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from ddpm.app.jobs import label
 from ddpm.app.sweep_table import Row, left_behind, table
 
 
@@ -33,3 +34,10 @@ def test_what_came_out_is_read_in_the_order_of_the_jobs(tmp_path: Path):
 
 def test_a_long_line_is_cut():
     assert max(map(len, table([Row("0", "x" * 200)]).splitlines())) < 130
+
+
+def test_what_all_jobs_have_does_not_set_one_apart_however_a_sweeper_spells_it():
+    typed = ["++clip_x_0=true", "++model.multipliers=[1,2]", "++seed=0,1", "tags=[a]"]
+    assert (
+        label(["++clip_x_0=True", "++model.multipliers=[1, 2]", "++seed=0", "tags=['a']"], typed) == "seed=0"
+    )
