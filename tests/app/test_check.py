@@ -163,6 +163,8 @@ HEAVY = {
     ),
     "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"trainer\.profiler: .* is no Lightning",
     "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
+    "lr_schedule._target_=torch.optim.lr_scheduler.OneCycleLR lr_schedule.max_lr=0.01 "
+    "lr_schedule.total_steps=4": (r"lr_schedule: OneCycleLR ends after 4 steps, and trainer\.max_steps="),
     "optimizer._target_=torch.optim.Muon": r"optimizer: Muon needs matrices.*use another",
     "data=folder data.path=nowhere": r"data\.path=.*nowhere: there is no such folder",
     "data=folder data.path=empty": r"data\.path=.*empty: it holds no files",

@@ -58,6 +58,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
     module = build_module(config, description)
+    if resume is None:
+        _check_length(module, config["trainer"]["max_steps"])
     computing = _choose_computing(config, module)
     if config["init"]:
         continuing.start_from(module, config["init"])
@@ -84,6 +86,21 @@ def _validation(config: dict[str, Any], data: ImageDataModule) -> int | None:
     if not len(data.data_set.validation):
         return 0
     return None if limit is None else data.measured_batches(limit)
+
+
+def _check_length(module: DDPM, max_steps: int) -> None:
+    """Refuse a schedule of torch's that allows fewer steps than the run has (OneCycleLR), which it would say
+    when they are over.
+    """
+    if module.lr_schedule is None:
+        return
+    schedule = module.lr_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]))
+    total = getattr(schedule, "total_steps", None)
+    if isinstance(total, int) and not 0 < max_steps <= total:
+        raise UsageError(
+            f"lr_schedule: {type(schedule).__name__} ends after {total} steps, and "
+            f"trainer.max_steps={max_steps}; give both the same number"
+        )
 
 
 def _check_monitors(callbacks: list[Callback], *, measured: bool) -> None:
