@@ -11,6 +11,7 @@ from ddpm.errors import UsageError
 from ddpm.signatures import Parameters
 
 ALLOWED = (
+    "datetime.timedelta",
     "ddpm.data.sources",
     "ddpm.diffusion",
     "ddpm.evaluation",
@@ -90,7 +91,10 @@ def parameters(key: str, target: str) -> Parameters:
             raise UsageError(f"{key}._target_={target}: there is no such class or function") from error
         if found is not None:
             return found
-    signature = inspect.signature(resolve(key, target))
+    try:
+        signature = inspect.signature(resolve(key, target))
+    except ValueError:  # of C, such as timedelta
+        return Parameters((), frozenset(), True, {})
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     named = {
         name: parameter

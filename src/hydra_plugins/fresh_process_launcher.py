@@ -12,9 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -24,10 +23,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from ddpm.app.sweep_table import Row
 
-WIDEST = 60
-"""Characters of what sets a job apart, in the table at the end."""
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,18 +47,6 @@ ConfigStore.instance().store(
 
 class JobsFailed(CompactHydraException):
     """Some jobs failed. Hydra prints the message without a traceback: each job has printed its own."""
-
-
-@dataclass
-class Job:
-    """A line of the summary."""
-
-    label: str
-    overrides: str
-    outcome: str = "not started"
-    directory: str = ""
-    seconds: float = 0.0
-    objective: Any = None
 
 
 class FreshProcessLauncher(Launcher):
@@ -88,11 +75,12 @@ class FreshProcessLauncher(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         from ddpm.app import jobs as processes  # when it is used: Hydra imports every plugin at every start
+        from ddpm.app.sweep_table import Row, table
 
         total = initial_job_idx + len(job_overrides)
         typed = list(self.config.hydra.overrides.task)
         jobs = [
-            Job(f"[{position}/{total}]", processes.label(overrides, typed) or "(no overrides)")
+            Row(f"[{position}/{total}]", processes.label(overrides, typed) or "(no overrides)")
             for position, overrides in enumerate(job_overrides, start=initial_job_idx + 1)
         ]
         results: list[JobReturn] = []
@@ -103,10 +91,10 @@ class FreshProcessLauncher(Launcher):
                     break
                 results.append(self._run(job, overrides, number, received))
                 if results[-1].status is JobStatus.FAILED:
-                    failed.append(job.label)
+                    failed.append(job.job)
         if len(jobs) > 1:
             completed = len(results) - len(failed)
-            log.info("%d of %d jobs completed\n%s", completed, len(jobs), _table(jobs))
+            log.info("%d of %d jobs completed\n%s", completed, len(jobs), table(jobs))
         if received:
             log.info("stopped by %s", signal.Signals(received[0]).name)
             raise SystemExit(128 + received[0])
@@ -119,7 +107,7 @@ class FreshProcessLauncher(Launcher):
                     result.return_value = error
         return results
 
-    def _run(self, job: Job, overrides: Sequence[str], number: int, received: list[int]) -> JobReturn:
+    def _run(self, job: "Row", overrides: Sequence[str], number: int, received: list[int]) -> JobReturn:
         """Run one job to its end, filling in its line of the summary."""
         from ddpm.app import jobs as processes
 
@@ -132,9 +120,9 @@ class FreshProcessLauncher(Launcher):
         command = [
             sys.executable, *self._program(), *processes.job_overrides(hydra, directory)
         ]  # fmt: skip
-        log.info("%s %s -> %s", job.label, job.overrides, job.directory)
+        log.info("%s %s -> %s", job.job, job.differs, job.directory)
         start = time.monotonic()
-        code = processes.run(command, cwd, received, label=job.overrides)
+        code = processes.run(command, cwd, received, label=job.differs)
         job.seconds = time.monotonic() - start
         job.outcome = processes.outcome(code)
         if code == 0:
@@ -143,7 +131,7 @@ class FreshProcessLauncher(Launcher):
         else:
             result.status = JobStatus.FAILED
             verb = "stopped" if received else "failed"
-            log.error("%s %s %s: %s", job.label, job.overrides, verb, job.outcome)
+            log.error("%s %s %s: %s", job.job, job.differs, verb, job.outcome)
         return result
 
     def _program(self) -> list[str]:
@@ -184,15 +172,3 @@ class FreshProcessLauncher(Launcher):
             working_dir=str(directory) if config.hydra.job.chdir else config.hydra.runtime.cwd,
             task_name=JobRuntime.instance().get("name"),
         )
-
-
-def _table(jobs: Sequence[Job]) -> str:
-    """What each job was and what came out, a line a job."""
-    rows = [("job", "what differs", "outcome", "objective", "time", "directory")]
-    for job in jobs:
-        elapsed = str(timedelta(seconds=round(job.seconds)))
-        value = f"{job.objective:.5g}" if isinstance(job.objective, int | float) else "-"
-        what = job.overrides if len(job.overrides) <= WIDEST else f"{job.overrides[: WIDEST - 3]}..."
-        rows.append((job.label, what, job.outcome, value, elapsed, job.directory or "-"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -126,6 +126,17 @@ FAST = {
     "trainer.overfit_batches=-1": r"trainer\.overfit_batches=-1: must be a number of batches",
     "trainer.limit_val_batches=true": r"trainer\.limit_val_batches=True: must be a number of batches",
     "trainer.fast_dev_run=-1": r"trainer\.fast_dev_run=-1: must be true, false, or a number of steps",
+    "trainer.max_time=5": r"trainer\.max_time=5: must be DD:HH:MM:SS, such as",
+    "trainer.max_time=5m": r"trainer\.max_time=5m: must be DD:HH:MM:SS, such as",
+    "trainer.max_time={sec:5}": r"trainer\.max_time=.*: must be .*\{hours: 8\}",
+    "trainer.profiler=simpel": r"trainer\.profiler=simpel: must be null or simple",
+    "trainer.profiler._target_=os.system": r"os\.system: is not in an allowed package",
+    "callbacks.x={_target_:mine.X,name:t-{step}}": r"must be callbacks\.x\._target_=CLASS.*quotes",
+    "optimizer={_target_:torch.optim.NAdam}": r"there is no such option; .*optimizer\._target_=CLASS",
+    "lr_schedule._target_=torch.optim.lr_scheduler.SequentialLR "
+    "lr_schedule.schedulers=[{_target_:torch.optim.lr_scheduler.LinearLR}]": (
+        r"lr_schedule\.schedulers: schedules within a schedule .* allow_targets"
+    ),
     "schedule.num_timesteps=-1": r"schedule\.num_timesteps=-1: must be at least 1",
     "schedule=cosine schedule.max_beta=2": r"schedule\.max_beta=2: must be between 0 and 1",
     "model.blocks=0": r"model\.blocks=0: must be at least 1",
@@ -143,7 +154,21 @@ HEAVY = {
         r"callbacks\.x: StochasticWeightAveraging replaces the weights .* use ema=exponential"
     ),
     "callbacks.x._target_=lightning.pytorch.callbacks.BatchSizeFinder": r"Finder .* data\.batch_size",
+    "callbacks.x._target_=lightning.pytorch.callbacks.BackboneFinetuning": r"callbacks\.x: .* init=RUN_DIR",
+    "callbacks.x._target_=lightning.pytorch.callbacks.ModelPruning callbacks.x.pruning_fn=l1_unstructured": (
+        r"callbacks\.x: ModelPruning prunes when an epoch ends"
+    ),
+    "callbacks.x={_target_:lightning.pytorch.callbacks.ModelCheckpoint,train_time_interval:{hours:1}}": (
+        r"train_time_interval=.*: must be null or \{_target_: datetime\.timedelta, hours: 1\}"
+    ),
+    "callbacks=[default,best] trainer.limit_val_batches=0": (
+        r"callbacks: ModelCheckpoint watches val/loss, and nothing is validated here; raise trainer\."
+    ),
+    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"trainer\.profiler: .* is no Lightning",
     "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
+    "lr_schedule._target_=torch.optim.lr_scheduler.OneCycleLR lr_schedule.max_lr=0.01 "
+    "lr_schedule.total_steps=4": (r"lr_schedule: OneCycleLR ends after 4 steps, and trainer\.max_steps="),
+    "optimizer._target_=torch.optim.Muon": r"optimizer: Muon needs matrices.*use another",
     "data=folder data.path=nowhere": r"data\.path=.*nowhere: there is no such folder",
     "data=folder data.path=empty": r"data\.path=.*empty: it holds no files",
     "data.batch_size=63 trainer.devices=2": r"data\.batch_size=63 .* use 62 or 64",

@@ -52,6 +52,8 @@ def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     check_complete(jobs[0], smoke_run)
     assert not (jobs[1] / "run.json").exists()
     assert "data.label_drop=2: exit code 2" in outcome.said
+    rows = [line.split() for line in outcome.said.splitlines() if line.startswith(("0 ", "1 "))]
+    assert [row[1:3] for row in rows] == [["data.label_drop=0", "finished"], ["-", "failed"]]
 
 
 def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):

@@ -103,6 +103,64 @@ def test_min_steps_and_value_clipping_reach_the_trainer(place: Path, monkeypatch
     assert losses[2] < losses[0], "0 clips nothing, as in Lightning"
 
 
+def test_a_small_share_of_the_validation_is_at_least_a_batch(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """A tenth of six batches; Lightning would end with an error once everything is set up."""
+    _, seen = trained(place, monkeypatch, "trainer.overfit_batches=0.1", "trainer.max_steps=2")
+    assert seen["validation"] == [2]
+
+
+CALLBACKS = "lightning.pytorch.callbacks"
+
+
+def test_what_callbacks_of_lightning_tell_is_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A summary, a bar in place of ours, and what a verbose one says; of Lightning itself nothing else."""
+    trained(
+        place, monkeypatch, "trainer.max_steps=2", f"callbacks.summary._target_={CALLBACKS}.ModelSummary",
+        f"callbacks.bar._target_={CALLBACKS}.TQDMProgressBar",
+        f"callbacks.best={{_target_:{CALLBACKS}.ModelCheckpoint,monitor:val/loss,verbose:true}}",
+    )  # fmt: skip
+    captured = capsys.readouterr()
+    said = captured.out + captured.err
+    assert "Trainable params" in said
+    assert "Epoch 0: 100%" in said
+    assert "'val/loss' reached" in said
+    assert "GPU available" not in said
+    assert "Trainer.fit" not in said
+
+
+def test_callbacks_find_the_loggers_that_they_ask_for(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without one, and in a trial, what is meant for one is taken and dropped, as Lightning does."""
+    asks = ("trainer.max_steps=2", "callbacks.asks._target_=watch.Asks")
+    directory, _ = trained(place, monkeypatch, *asks)
+    assert (directory / "asked.txt").exists(), "trainer.log_dir is the run's"
+    (place / "trial").mkdir()
+    monkeypatch.chdir(place / "trial")
+    trained(place / "trial", monkeypatch, *asks, "trainer.fast_dev_run=1")
+
+
+def test_checkpoints_of_lightning_lie_in_the_run(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a directory of their own, and with a time as Hydra builds one."""
+    words = (
+        *SMALL, "allow_targets=[watch,sabotage]", "callbacks.raises._target_=sabotage.Raises",
+        f"callbacks.saved._target_={CALLBACKS}.OnExceptionCheckpoint",
+        f"callbacks.timed={{_target_:{CALLBACKS}.ModelCheckpoint,save_top_k:-1,filename:timed,"
+        "train_time_interval:{_target_:datetime.timedelta,microseconds:1}}",
+    )  # fmt: skip
+    assert run_here(monkeypatch, "train", *words) == 1
+    left = {path.name for path in (only_run(place) / "checkpoints").iterdir()}
+    assert left >= {"on_exception.ckpt", "timed.ckpt"}
+
+
+def test_a_profiler_is_built_as_it_is_described(place: Path, monkeypatch: pytest.MonkeyPatch):
+    directory, _ = trained(
+        place, monkeypatch, "trainer.max_steps=2",
+        "trainer.profiler={_target_:lightning.pytorch.profilers.AdvancedProfiler,line_count_restriction:5}",
+    )  # fmt: skip
+    assert "Profile stats for: run_training_batch" in (directory / "fit-profile.txt").read_text()
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("preset", ["fdr", "limit", "overfit"])
 def test_debug_presets_run(preset: str, place: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,17 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
+class Asks(Callback):
+    """Asks of loggers what those of Lightning have."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            getattr(logger.experiment, "log", print)({"mine/x": 1.0})
+        if len(trainer.loggers) > 1:
+            trainer.logger.log_image("mine/image", [], step=0)
+        (Path(trainer.log_dir or ".") / "asked.txt").write_text("yes")
+
+
 class Seen(Callback):
     """Writes the images of every training batch, and the number of validation batches, to `seen.json`.
 

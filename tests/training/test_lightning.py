@@ -219,6 +219,23 @@ def test_testing_measures_as_validation_does(tmp_path: Path):
     assert tested == {"test/loss": held_out["val/loss"]}
 
 
+@pytest.mark.parametrize("fitting", [False, True])
+def test_each_of_several_loaders_is_measured(tmp_path: Path, fitting: bool):
+    module, several = probing(), [loader(), loader(IMAGES[:16])]
+    first, second = (trainer(tmp_path).validate(module, one, verbose=False)[0] for one in several)
+    running = trainer(tmp_path, max_steps=1, val_check_interval=1)
+    if fitting:
+        module.optimizer = partial(torch.optim.SGD, lr=1e-30)
+        running.fit(module, loader(), several)
+    else:
+        running.validate(module, several, verbose=False)
+    found = {name: float(running.callback_metrics[name]) for name in running.callback_metrics}
+    whole = (48 * first["val/loss"] + 16 * second["val/loss"]) / 64
+    assert found["val/loss"] == pytest.approx(whole, rel=1e-5)
+    assert found["val/loss/dataloader_idx_0"] == pytest.approx(first["val/loss"], rel=1e-5)
+    assert found["val/loss/dataloader_idx_1"] == pytest.approx(second["val/loss"], rel=1e-5)
+
+
 def test_predicting_draws_images_by_their_indices(tmp_path: Path):
     module = probing()
     expected = module.sample(range(20))
@@ -462,3 +479,9 @@ def test_what_is_drawn_while_measuring_is_of_the_weights_that_are_measured(tmp_p
     assert torch.equal(module.sample(range(2)), averaged)
     with pytest.raises(ValueError, match="weights=averaged: must be ema or raw"):
         module.sample(range(2), weights="averaged")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_precision_of_weights_and_noise_is_refused(tmp_path: Path, precision: Any):
+    with pytest.raises(ValueError, match=rf"^precision={precision}: .* use 32-true, bf16-mixed or 16-mixed$"):
+        trainer(tmp_path, precision=precision).fit(probing(), loader())

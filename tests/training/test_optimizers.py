@@ -15,7 +15,7 @@ from ddpm.training.optimizers import make_optimizer
 
 REFUSED = {
     "LBFGS": "LBFGS needs to compute the loss several times",
-    "Muon": "only supports 2D",
+    "Muon": "Muon needs matrices",
     "SparseAdam": "SparseAdam needs sparse gradients",
 }
 OPTIMIZERS = sorted(

@@ -239,6 +239,8 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     if not all(isinstance(option, str) for option in chosen):
         there = ", ".join(arguments.options(bare))
         hint = "; the number of steps is schedule.num_timesteps" if bare == "timesteps" else ""
+        if any(isinstance(option, dict) for option in chosen):
+            hint = f"; a class of another library is {bare}._target_=CLASS {bare}.KEY=VALUE"
         raise UsageError(f"{text}: there is no such option; there are {there}{hint}")
     return readable
 

@@ -83,6 +83,7 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             _check_objects(group, config[group])
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
+    _check_schedules_within(config.get("lr_schedule", {}))
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
 
@@ -101,6 +102,19 @@ def check_runs(config: Mapping[str, Any]) -> None:
         path = config.get(key)
         if path is not None and not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
+
+
+def _check_schedules_within(node: Mapping[str, Any]) -> None:
+    """Refuse learning-rate schedules of torch that are made of others, each of which needs the optimizer."""
+    for name, child in node.items():
+        within = child if isinstance(child, list) else [child]
+        made = [one["_target_"] for one in within if isinstance(one, Mapping) and "_target_" in one]
+        if any(str(target).startswith("torch.optim.lr_scheduler.") for target in made):
+            raise UsageError(
+                f"lr_schedule.{name}: schedules within a schedule need its optimizer, which a configuration "
+                "cannot give; write a function of the optimizer in a package of your own, and admit it with "
+                "allow_targets=[PACKAGE]"
+            )
 
 
 def check_group(group: str, node: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
@@ -177,6 +191,11 @@ def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
         if isinstance(child, Mapping) and "_target_" in child:
             _check_objects(key, child)
             continue
+        if not isinstance(child, Mapping):
+            raise UsageError(
+                f"{key}={child}: must be {key}._target_=CLASS, {{_target_: CLASS, KEY: VALUE}}, or null; "
+                "within braces what is not plain needs quotes, filename: 'best-{step}'"
+            )
         holding = {
             file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             for file in sorted((CONF / group).glob("*.yaml"))
@@ -233,6 +252,8 @@ def _check_arguments(path: str, node: MutableMapping[str, Any]) -> None:
     lacking = takes.required - set(given) - set(ours)
     if path.startswith("logger."):
         lacking = frozenset()  # most of what a logger needs is given by the program
+    if path.startswith("callbacks."):
+        lacking -= {"dirpath"}  # a place in the run directory
     if lacking and not node.get("_partial_") and not node.get("_args_"):
         name = min(lacking)
         raise UsageError(f"{path}.{name} is missing: give it as {path}.{name}=VALUE")

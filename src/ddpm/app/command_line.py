@@ -8,7 +8,8 @@ traceback instead.
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ddpm.app import arguments as words
-from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory
+from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory, sweep_table
 from ddpm.app.arguments import Arguments
 from ddpm.app.compose import (
     Composed,
@@ -213,13 +214,22 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
         overrides = (*arguments.overrides, f"hydra.sweep.dir={quoted(str(directory))}")
         arguments = replace(arguments, overrides=overrides)
     configuration = [flag for flag in arguments.flags if flag.startswith("--config-")]
+    since = time.time()
     try:
         _hand_to_hydra(jobs.SweepJob(command, configuration, arguments.overrides), arguments, program)
     finally:
         if directory is not None:
             with suppress(OSError):
                 directory.rmdir()  # where nothing was started
+        if not str(first.hydra.hydra.launcher.get("_target_")).endswith(".FreshProcessLauncher"):
+            _show_jobs(directory or absolute(first.hydra.hydra.sweep.dir), since, arguments.overrides)
     return 0
+
+
+def _show_jobs(directory: Path, since: float, typed: Sequence[str]) -> None:
+    """What came out of a sweep whose launcher does not say it."""
+    if len(rows := sweep_table.left_behind(directory, since, lambda own: jobs.label(own, typed))) > 1:
+        print(sweep_table.table(rows), flush=True)
 
 
 def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -> int:

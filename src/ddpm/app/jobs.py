@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
@@ -87,7 +88,17 @@ def label(overrides: Sequence[str], typed: Sequence[str]) -> str:
     job that is alone.
     """
     own = [text for text in overrides if not text.startswith("hydra")]
-    return shown([text for text in own if text not in typed] or own)
+    common = [_key_and_value(text) for text in typed]
+    return shown([text for text in own if _key_and_value(text) not in common] or own)
+
+
+def _key_and_value(override: str) -> tuple[str, Any]:
+    """Of an override, however it is spelt: sweepers write True for true, and lists with blanks."""
+    key, _, value = override.partition("=")
+    try:
+        return key.lstrip("+"), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key.lstrip("+"), value
 
 
 def job_overrides(hydra: Any, directory: Path) -> list[str]:

@@ -11,7 +11,10 @@ from ddpm.errors import UsageError
 LISTS = ("Sequence", "Iterable", "Collection", "list", "tuple")
 MAPPINGS = ("Mapping", "dict")
 NEVER = ("Tensor", "Parameter", "Path", "PathLike", "timedelta")
-"""What no configuration can hold, so that the other alternatives decide."""
+"""What no configuration holds as it is, so that the other alternatives decide; a node that builds it does."""
+
+DURATION = "{_target_: datetime.timedelta, hours: 1}"
+"""How a configuration writes a time."""
 
 WORDS = {"int": "int", "float": "a number", "bool": "bool", "str": "text", "None": "null"}
 
@@ -33,7 +36,8 @@ def fitted(key: str, annotation: str, value: Any) -> Any:
         return value
     found = _fit(kind, value)
     if found is _NO:
-        raise UsageError(f"{key}={'null' if value is None else value}: must be {_said(kind)}")
+        said = " or ".join([_said(kind), *(DURATION for part in _parts(kind) if _name(part) == "timedelta")])
+        raise UsageError(f"{key}={'null' if value is None else value}: must be {said}")
     return found
 
 

@@ -1,6 +1,7 @@
 """The settings that are single values, with their types and ranges; no torch needed."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class TrainerSettings:
     benchmark: bool | None
     detect_anomaly: bool
     sync_batchnorm: bool
-    profiler: str | None
+    profiler: Any
 
 
 INSTEAD = {
@@ -206,10 +207,28 @@ def _batches(value: object) -> str | None:
     return None if right else "must be a number of batches, or a share of them from 0.0 to 1.0"
 
 
+def _duration(value: object) -> str | None:
+    """Of max_time: as Lightning reads it."""
+    text = isinstance(value, str) and re.fullmatch(r"\d+(:\d\d){3}", value.strip())
+    parts = isinstance(value, Mapping) and all(
+        name in DURATIONS and isinstance(number, int | float) for name, number in value.items()
+    )
+    right = value is None or text or (parts and value)
+    return None if right else "must be DD:HH:MM:SS, such as 00:08:00:00, or {hours: 8}"
+
+
+def _profiler(value: object) -> str | None:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return None
+    return _one_of(None, "simple", "advanced", "pytorch")(value)
+
+
 def _dev_run(value: object) -> str | None:
     right = isinstance(value, bool) or (isinstance(value, int) and value >= 0)
     return None if right else "must be true, false, or a number of steps"
 
+
+DURATIONS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds")
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -235,7 +254,8 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
         else _batches(value)
     ),
     "trainer.limit_val_batches": _batches,
-    "trainer.profiler": _one_of(None, "simple", "advanced", "pytorch"),
+    "trainer.max_time": _duration,
+    "trainer.profiler": _profiler,
     "schedule.num_timesteps": _at_least(1),
     "schedule.max_beta": _between(0, 1),
     **{

@@ -42,6 +42,14 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
+    for tells in ("lightning.pytorch.callbacks", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(tells).setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_asked_for)
+
+
+def _is_asked_for(record: logging.LogRecord) -> bool:
+    """Of what Lightning tells by the way, only what its callbacks do, which somebody has chosen."""
+    return record.levelno > logging.INFO or "callbacks" in Path(record.pathname).parts
 
 
 def say(text: str) -> None:

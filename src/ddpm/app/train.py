@@ -5,8 +5,9 @@ import warnings
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm.app import continuing, screens, terminal
 from ddpm.app.build import build_data, describe
@@ -47,18 +48,24 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             data.train_on(limit)
         except ValueError as error:
             raise UsageError(str(error)) from error
+    limit_val_batches = _validation(config, data)
     description = describe(data)
     resume = continuing.resume(config, description) if config["ckpt"] else None
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
     module = build_module(config, description)
+    if resume is None:
+        _check_length(module, config["trainer"]["max_steps"])
     computing = _choose_computing(config, module)
     if config["init"]:
         continuing.start_from(module, config["init"])
 
     loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
+    if config["trainer"]["fast_dev_run"]:
+        loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
-    trainer = build_trainer(config, place.directory, callbacks, loggers, computing)
+    _check_monitors(callbacks, measured=limit_val_batches != 0)
+    trainer = build_trainer(config, place.directory, callbacks, loggers, computing, limit_val_batches)
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -67,6 +74,40 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
         )
     return lambda: _fit(trainer, module, data, place, loggers, resume, computing)
+
+
+def _validation(config: dict[str, Any], data: ImageDataModule) -> int | None:
+    """How many batches a validation has; None for all that there are."""
+    limit = config["trainer"]["overfit_batches"] or config["trainer"]["limit_val_batches"]
+    if not len(data.data_set.validation):
+        return 0
+    return None if limit is None else data.measured_batches(limit)
+
+
+def _check_length(module: DDPM, max_steps: int) -> None:
+    """Refuse a schedule of torch's that allows fewer steps than the run has (OneCycleLR), which it would say
+    when they are over.
+    """
+    if module.lr_schedule is None:
+        return
+    schedule = module.lr_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]))
+    total = getattr(schedule, "total_steps", None)
+    if isinstance(total, int) and not 0 < max_steps <= total:
+        raise UsageError(
+            f"lr_schedule: {type(schedule).__name__} ends after {total} steps, and "
+            f"trainer.max_steps={max_steps}; give both the same number"
+        )
+
+
+def _check_monitors(callbacks: list[Callback], *, measured: bool) -> None:
+    """Refuse callbacks that wait for the validation where there is none."""
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if not measured and str(monitor).startswith("val/"):
+            raise UsageError(
+                f"callbacks: {type(callback).__name__} watches {monitor}, and nothing is validated here; "
+                "raise trainer.limit_val_batches, hold images out, or leave it out"
+            )
 
 
 def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> None:

@@ -1,21 +1,25 @@
 """The Lightning Trainer of a run, with its callbacks and loggers, from a checked configuration."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
     BatchSizeFinder,
     Checkpoint,
     GradientAccumulationScheduler,
     LearningRateFinder,
-    ModelCheckpoint,
+    ModelPruning,
+    ProgressBar,
     StochasticWeightAveraging,
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
@@ -29,6 +33,7 @@ from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
+from ddpm.training.callbacks.progress import TrainingProgress
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.callbacks.time_limit import TimeLimit
@@ -46,12 +51,16 @@ UNFIT: dict[type[Callback], str] = {
     "use trainer.accumulate_grad_batches",
     BatchSizeFinder: "tries batches of its own; the global batch is data.batch_size",
     LearningRateFinder: "trains before the run begins; give optimizer.lr, and sweep it with -m",
+    BackboneFinetuning: "thaws an attribute `backbone` as epochs pass, and there is neither; init=RUN_DIR "
+    "starts from trained weights",
+    ModelPruning: "prunes when an epoch ends, and batches cross from one into the next; a callback of your "
+    "own can prune the network of a finished run",
     **dict.fromkeys(
         (StochasticWeightAveraging, WeightAveraging),
         "replaces the weights that checkpoints and samples are of; use ema=exponential",
     ),
 }
-"""Callbacks of Lightning that would undo what a run promises, with what to use instead."""
+"""Callbacks of Lightning that would undo what a run promises, or do nothing, with what to use instead."""
 
 
 def tried_out(config: dict[str, Any]) -> dict[str, Any]:
@@ -135,12 +144,12 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
             continue
         key = f"callbacks.{name}"
         made = targets.resolve(key, node["_target_"])
-        beside = {}
-        if _makes(made, ModelCheckpoint) and not node.get("dirpath"):
-            beside["dirpath"] = str(directory / "checkpoints")
         for unfit, why in UNFIT.items():
             if _makes(made, unfit):
                 raise UsageError(f"{key}: {made.__name__} {why}")
+        beside = {}
+        if "dirpath" in inspect.signature(made).parameters and not node.get("dirpath"):
+            beside["dirpath"] = str(directory / "checkpoints")
         callback = targets.build(key, node, **beside)
         if not isinstance(callback, Callback):
             raise UsageError(f"{key}: {node['_target_']} is no Lightning callback")
@@ -169,8 +178,17 @@ def build_trainer(
     callbacks: list[Callback],
     loggers: list[Logger],
     computing: Computing,
+    limit_val_batches: int | None = None,
 ) -> Trainer:
     """The trainer of a run.
+
+    Args:
+        config: of the run.
+        directory: of the run.
+        callbacks: of the configuration; a progress bar of Lightning's among them takes the place of ours.
+        loggers: of the run.
+        computing: how the network is computed.
+        limit_val_batches: of each validation; None for all.
 
     Raises:
         UsageError: where Lightning refuses its settings.
@@ -180,9 +198,12 @@ def build_trainer(
     interval, max_steps = settings["val_check_interval"], settings["max_steps"]
     # Lightning counts batches; and a run shorter than the interval is measured at its end
     batches = (min(interval, max_steps) if max_steps > 0 else interval) * settings["accumulate_grad_batches"]
-    limit = settings["overfit_batches"] or settings["limit_val_batches"]
-    given |= {"val_check_interval": batches, "limit_val_batches": limit, "precision": computing.precision}
+    given |= {"val_check_interval": batches, "precision": computing.precision}
+    given["limit_val_batches"] = limit_val_batches
     given["gradient_clip_val"] = settings["gradient_clip_val"] or None
+    shows_progress = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    if shows_progress:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, TrainingProgress)]
     waiting = DataWait()
     own: list[Callback] = [CompletedSteps(), TrainingRows(waiting), *callbacks, Interruption(), waiting]
     if computing.compile:
@@ -193,7 +214,7 @@ def build_trainer(
         return targets.build(
             "trainer",
             given,
-            profiler=profiler(settings["profiler"], directory),
+            profiler=_profiler(settings["profiler"], directory),
             strategy=_strategy(config["strategy"]),
             logger=loggers,
             callbacks=own,
@@ -203,13 +224,28 @@ def build_trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in own),
-            enable_progress_bar=False,
+            enable_progress_bar=shows_progress,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"trainer: {error}") from error
+
+
+def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler:
+    """The profiler that a configuration names or describes; its report goes into the run directory."""
+    if not isinstance(node, Mapping):
+        return profiler(node, directory)
+    key = "trainer.profiler"
+    takes = inspect.signature(targets.resolve(key, node["_target_"])).parameters
+    given = {"dirpath": str(directory), "filename": "profile"}
+    built = targets.build(
+        key, node, **{name: given[name] for name in given if name in takes and node.get(name) is None}
+    )
+    if not isinstance(built, Profiler):
+        raise UsageError(f"{key}: {node['_target_']} is no Lightning profiler")
+    return built
 
 
 def _strategy(node: Mapping[str, Any]) -> Any:

@@ -108,6 +108,17 @@ class ImageDataModule(LightningDataModule):
             batches = batches * len(self.data_set.train) / self.batch_size
         self.repeat = max(1, int(batches))
 
+    def measured_batches(self, batches: float) -> int:
+        """The batches of a validation on some of the held-out images only (Lightning's `limit_val_batches`).
+
+        Args:
+            batches: how many, as an int; or as a float in [0, 1] the share of them, of which at least one is
+                taken.
+        """
+        if isinstance(batches, int) or not batches:
+            return int(batches)
+        return max(1, int(batches * -(-len(self.data_set.validation) // self.batch_size)))
+
     @cached_property
     def data_set(self) -> DataSet:
         """The images, read on first use."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 
-from ddpm.training.callbacks.time_limit import TimeLimit
+from ddpm.training.callbacks.time_limit import TimeLimit, is_over
 
 
 def why_it_ended(trainer: Trainer) -> str | None:
@@ -15,9 +15,12 @@ def why_it_ended(trainer: Trainer) -> str | None:
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"trainer.max_steps={trainer.max_steps} is reached"
     for callback in callbacks:
-        if isinstance(callback, TimeLimit) and callback.reached:
+        if isinstance(callback, TimeLimit) and is_over(callback):
             return f"trainer.max_time is over, {callback.duration}"
     for callback in callbacks:
+        if isinstance(callback, Timer) and is_over(callback):
+            name = type(callback).__name__
+            return f"{name}: its time is over, earlier starts included; trainer.max_time counts each anew"
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
             reason = callback.stopping_reason_message.removesuffix("Signaling Trainer to stop.").strip()
             return f"EarlyStopping: {reason}"

@@ -126,7 +126,7 @@ class DDPM(LightningModule):
         )
         self.ema = ema(network)
         self.train_loss, self.gradient_norm = RunningMean(), RunningMean()
-        self.val_loss, self.test_loss = RunningMean(), RunningMean()
+        self._measured: dict[int, RunningMean] = {}  # loss on held-out images, by DataLoader
         self.learning_rate = float("nan")  # that of the last optimizer step
         self.images_per_step = 0  # over all devices and micro-batches
         self.computing = AS_IT_IS
@@ -197,6 +197,15 @@ class DDPM(LightningModule):
         trainer: Any = self.trainer  # its callbacks have no type
         given = {type(callback) for callback in trainer.callbacks}
         return [callback() for callback in (CompletedSteps, TrainingRows) if callback not in given]
+
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that would round the tables of the noise schedule, or draw other noise."""
+        precision = self.trainer.precision
+        if precision.endswith("-true") and precision != "32-true":
+            raise ValueError(
+                f"precision={precision}: weights, noise and losses are float32; use 32-true, bf16-mixed or "
+                "16-mixed"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network.parameters())
@@ -271,35 +280,44 @@ class DDPM(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss of the averaged weights on (t, eps) that belong to each image, the same in every run."""
-        self._measure(batch, batch_idx, self.val_loss)
+        self._measure(batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """As `validation_step`."""
-        self._measure(batch, batch_idx, self.test_loss)
+        self._measure(batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_measured("val/loss", self.val_loss)
+        self._log_measured("val/loss", len(self.trainer.num_val_batches))
         self._validated = not self.trainer.sanity_checking
 
     def on_test_epoch_end(self) -> None:
-        self._log_measured("test/loss", self.test_loss)
+        self._log_measured("test/loss", len(self.trainer.num_test_batches))
 
-    def _measure(self, batch: Any, batch_idx: int, mean: RunningMean) -> None:
+    def _measure(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Add the losses of a batch."""
         batch, u = self._batches.held_out(batch, batch_idx, self.trainer)
         t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u is float64: on the CPU
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
-            mean.add(losses.sum(), count=len(t))
+            self._measured.setdefault(dataloader_idx, RunningMean()).add(losses.sum(), count=len(t))
 
-    def _log_measured(self, name: str, mean: RunningMean) -> None:
-        """In training at the number of completed steps, which Lightning's own logging is one short of."""
-        row = reduce({name: mean})
+    def _log_measured(self, name: str, num_loaders: int) -> None:
+        """In training at the number of completed steps, which Lightning's own logging is one short of. Of
+        several DataLoaders the mean over all their images, and that of each as Lightning would name it.
+        """
+        means = {name: RunningMean()}
+        for i in range(num_loaders):
+            mean = self._measured.pop(i, RunningMean())  # a rank may have seen nothing of one
+            means[name].add(mean.total, mean.count)
+            if num_loaders > 1:
+                means[f"{name}/dataloader_idx_{i}"] = mean
+        row = reduce(means)
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         if fitting and not self.trainer.sanity_checking:
             log_scalars(self.trainer, row)
-        self.log(name, row[name], logger=not fitting, prog_bar=True, sync_dist=True)
+        for key, value in row.items():
+            self.log(key, value, logger=not fitting, prog_bar=True, sync_dist=True, add_dataloader_idx=False)
 
     # Drawing images (algorithm 2)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import LBFGS, Adam, Optimizer, SparseAdam
+from torch.optim import LBFGS, Adam, Muon, Optimizer, SparseAdam
 
 MakeOptimizer = Callable[[Iterable[Parameter]], Optimizer]
 """An optimizer that waits for its parameters, such as a partial of a class of `torch.optim`."""
@@ -18,6 +18,7 @@ ADAM: MakeOptimizer = partial(Adam, lr=2e-4, fused=True)
 UNFIT: dict[type[Optimizer], str] = {
     LBFGS: "to compute the loss several times a step, each time on the same noise",
     SparseAdam: "sparse gradients, and a network has dense ones",
+    Muon: "matrices, and a network has convolutions and biases too",
 }
 """Optimizers that cannot train here, with what they need."""
 
@@ -31,11 +32,18 @@ def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Opti
     rate = getattr(make, "keywords", {}).get("lr")
     if rate is not None and (isinstance(rate, str) or not rate > 0):
         raise ValueError(f"optimizer.lr={rate} must be above 0")
+    made = getattr(make, "func", make)
+    if isinstance(made, type):  # before it is made: some say no in words of their own
+        _check_fit(made)
     optimizer = make(parameters)
-    for kind, needs in UNFIT.items():
-        if isinstance(optimizer, kind):
-            raise ValueError(f"optimizer: {kind.__name__} needs {needs}; use another, such as optimizer=adam")
+    _check_fit(type(optimizer))
     return optimizer
+
+
+def _check_fit(made: type) -> None:
+    for kind, needs in UNFIT.items():
+        if issubclass(made, kind):
+            raise ValueError(f"optimizer: {kind.__name__} needs {needs}; use another, such as optimizer=adam")
 
 
 def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from models import make_module, make_trainer
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.training.callbacks.checkpoints import Checkpoints
-from ddpm.training.callbacks.time_limit import TimeLimit
+from ddpm.training.callbacks.time_limit import TimeLimit, is_over
 from ddpm.training.ending import why_it_ended
 
 
@@ -37,18 +37,24 @@ class Stops(Callback):
 def test_each_start_has_its_whole_time(tmp_path: Path):
     first = TimeLimit("00:00:00:01")
     trainer = fit(tmp_path / "first", 1000, first, Slow(), Checkpoints(every_n_steps=1000))
-    assert first.reached
+    assert is_over(first)
     assert 0 < trainer.global_step <= 10
     assert why_it_ended(trainer) == "trainer.max_time is over, 0:00:01"
     done = trainer.global_step
     second = TimeLimit({"hours": 1})
     trainer = fit(tmp_path, done + 2, second, Slow(), ckpt=tmp_path / "first/checkpoints/last.ckpt")
-    assert not second.reached
+    assert not is_over(second)
     assert trainer.global_step == done + 2
     assert why_it_ended(trainer) == f"trainer.max_steps={done + 2} is reached"
     third = TimeLimit({"seconds": 1})
     trainer = fit(tmp_path, 1000, third, Slow(), ckpt=tmp_path / "first/checkpoints/last.ckpt")
     assert trainer.global_step >= done + 2
+
+
+def test_a_timer_of_lightnings_gives_its_reason(tmp_path: Path):
+    trainer = fit(tmp_path, 1000, Timer({"seconds": 0}))
+    assert trainer.global_step < 1000
+    assert (why_it_ended(trainer) or "").startswith("Timer: its time is over, earlier starts included")
 
 
 def test_early_stopping_gives_its_reason(tmp_path: Path):

@@ -19,14 +19,14 @@ class TimeLimit(Timer):
         super().__init__(duration=duration, verbose=False)
         self.duration = str(timedelta(seconds=float(self._duration or 0)))
 
-    @property
-    def reached(self) -> bool:
-        """Whether the time is over; after the training, whether it was when the training ended."""
-        left = self.time_remaining()
-        return left is not None and left <= 0
-
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What an earlier start has used up is not counted."""
+
+
+def is_over(timer: Timer) -> bool:
+    """Whether the time is over; after the training, whether it was when the training ended."""
+    left = timer.time_remaining()
+    return left is not None and left <= 0

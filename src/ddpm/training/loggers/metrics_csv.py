@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loggers.logger import DummyExperiment, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -32,6 +32,15 @@ class MetricsCSV(Logger):
     @property
     def name(self) -> str:
         return "csv"
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @property
+    def experiment(self) -> DummyExperiment:
+        """Takes any call and does nothing: what is meant for another logger's, where this one is alone."""
+        return DummyExperiment()
 
     @property
     def version(self) -> str:
