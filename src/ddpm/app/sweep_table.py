@@ -34,7 +34,7 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """A line a job, below a line of headings."""
-    lines = [("job", "what differs", "outcome", "objective", "time", "directory")]
+    lines = [("job", "what differs", "outcome", "val/loss", "time", "directory")]
     for row in rows:
         elapsed = str(timedelta(seconds=round(row.seconds)))
         value = f"{row.objective:.5g}" if isinstance(row.objective, int | float) else "-"
