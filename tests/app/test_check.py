@@ -63,6 +63,14 @@ FAST = {
     "logger=[null]": r"logger=\[null\]: there is no such option; there are csv",
     "callbacks=[default,bes]": r"callbacks=bes: there is no such option; did you mean best\?",
     "data=[digits,mnist]": r"data=\[digits,mnist\]: takes one option",
+    "recipe=null": r"recipe: cannot be left out; choose one of recipe=OPTION",
+    "recipe=[]": r"recipe=\[\]: takes one option",
+    "recipe=[a]": r"recipe=\[a\]: takes one option",
+    "strategy.nosuch=1": r"strategy\.nosuch: what is chosen for strategy takes no keys; .* strategy=ddp",
+    "strategy=ddp strategy=null strategy.nosuch=1": r"strategy\.nosuch: what is chosen for strategy takes no",
+    "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",
+    "--config-name nosuch": r"--config-name nosuch: there is no nosuch\.yaml in .*--config-name config",
+    "~": r"~: must be KEY=VALUE",
     # keys that are called otherwise here, or stand elsewhere
     "num_timesteps=200": r"num_timesteps: there is no such key; did you mean schedule\.num_timesteps\?",
     "lr=1e-3": r"lr: there is no such key; did you mean optimizer\.lr\?",
@@ -253,6 +261,8 @@ SWEEPS = {
     "-m optimizer.lr=interval(1,2)": r"optimizer\.lr=interval\(1,2\): an interval needs a sweeper",
     "-m schedule=null,linear": r"schedule=null,linear: a sweep cannot leave schedule out",
     "-m data=folder data.image_size=8,16": r"data\.path is missing",
+    "-m schedule=glob(x*)": r"schedule=glob\(x\*\): no option is called so; there are constant, cosine",
+    "-m recipe=digits,cifra10": r"recipe=cifra10: there is no such option; did you mean cifar10\?",
     "-m preflight=true": r"preflight=true: looks at one run; leave -m out",
     "-m hydra/launcher=jolib seed=1,2": r"hydra/launcher=jolib: there is no such option; did you mean joblib",
 }

@@ -82,6 +82,12 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             _check_objects(group, config[group])
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
+        elif config[group] and group not in known.completed:
+            name = next(iter(config[group]))
+            raise UsageError(
+                f"{group}.{name}: what is chosen for {group} takes no keys; choose another of "
+                f"{', '.join(_options(group))}"
+            )
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
 

@@ -130,8 +130,9 @@ def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
         for group in ("data", "recipe")
     )
     recipes = arguments.options("recipe")
-    if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
-        raise UsageError(_no_such_option("recipe", recipe, recipes))
+    for chosen in recipe.split(",") if recipe is not None else ():
+        if chosen not in recipes:
+            raise UsageError(_no_such_option("recipe", chosen, recipes))
     if data is None or recipe is not None or not recipes:
         return list(overrides)
     without = set(arguments.options("data")) - set(recipes)
@@ -276,7 +277,12 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     options = sorted(
         error.options or {file.stem for place in places for file in (place / group).glob("*.yaml")}
     )
-    if not group or not options:
+    if not group and option:
+        return (
+            f"--config-name {option}: there is no {option}.yaml in {' or '.join(map(str, places))}; a run's own "
+            "configuration is repeated by --config-dir RUN_DIR --config-name config"
+        )
+    if not options:
         return _first_lines(error)
     own = "; options of your own need --config-dir DIR" if list(places) == [CONF] else ""
     return _no_such_option(group, option, options) + own
