@@ -71,6 +71,7 @@ FAST = {
     "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",
     "--config-name nosuch": r"--config-name nosuch: there is no nosuch\.yaml in .*--config-name config",
     "~": r"~: must be KEY=VALUE",
+    "tags.x=1": r"tags\.x=1: cannot be composed",
     # keys that are called otherwise here, or stand elsewhere
     "num_timesteps=200": r"num_timesteps: there is no such key; did you mean schedule\.num_timesteps\?",
     "lr=1e-3": r"lr: there is no such key; did you mean optimizer\.lr\?",

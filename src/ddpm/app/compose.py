@@ -111,7 +111,9 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
     with initialize_config_dir(str(main), version_base="1.3", job_name=program):
         try:
             return compose(name, with_recipe(arguments, overrides), return_hydra_config=True)
-        except (AttributeError, AssertionError, TypeError) as error:  # Hydra's word for a strange override
+        except UsageError:
+            raise
+        except (AttributeError, AssertionError, TypeError, ValueError) as error:  # Hydra's words
             said = _first_lines(error)
             raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
 
@@ -279,8 +281,8 @@ def _missing_option(error: MissingConfigException, places: Sequence[Path]) -> st
     )
     if not group and option:
         return (
-            f"--config-name {option}: there is no {option}.yaml in {' or '.join(map(str, places))}; a run's own "
-            "configuration is repeated by --config-dir RUN_DIR --config-name config"
+            f"--config-name {option}: there is no {option}.yaml in {' or '.join(map(str, places))}; a run's "
+            "own configuration is repeated by --config-dir RUN_DIR --config-name config"
         )
     if not options:
         return _first_lines(error)

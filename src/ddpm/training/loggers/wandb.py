@@ -137,7 +137,12 @@ class WandbLogger(LightningsWandbLogger):
 
         Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
         begin = {name: value for name, value in self._wandb_init.items() if value is not None}
-        begin |= {"reinit": "finish_previous", "settings": wandb.Settings(**self._settings)}
+        try:
+            settings = wandb.Settings(**self._settings)
+        except ValueError as error:  # pydantic's, of several lines: a count, the key, what is wrong with it
+            key, *said = str(error).splitlines()[1:3]
+            raise ValueError(f"logger.wandb.settings.{key}: {' '.join(said).strip()}") from error
+        begin |= {"reinit": "finish_previous", "settings": settings}
         try:
             run = wandb.init(mode=self.mode, **begin)
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
