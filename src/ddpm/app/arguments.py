@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import (
     OverrideType,
 )
 
-from ddpm import __version__
+import ddpm
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
@@ -148,7 +148,7 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
     parser = get_args_parser()
     for action in parser._actions:
         if "--version" in action.option_strings:
-            action.version = f"ddpm {__version__}"
+            vars(action)["version"] = f"ddpm {ddpm.__version__}"
     known = {option for action in parser._actions for option in action.option_strings}
     for word in words:
         if word.startswith("-") and word.split("=")[0] not in known:

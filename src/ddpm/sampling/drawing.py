@@ -1,7 +1,7 @@
 """Drawing images: a model's reverse process, from indices of images to x_0."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Drawing:
         known: pixels that the images shall have, [C, H, W] or broadcasting with it.
 
     Raises:
-        ValueError: where a label, the start or the mask does not fit.
+        ValueError: where the seed, the weights, a label, the start or the mask does not fit.
     """
 
     def __init__(
@@ -59,8 +59,12 @@ class Drawing:
         start: Start | None = None,
         known: Known | None = None,
     ):
+        if weights not in get_args(Weights):
+            raise ValueError(f"weights={weights}: must be {' or '.join(get_args(Weights))}")
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed}: must be a whole number of at least 0 and below 2**63")
         self.model = model
-        self.seed = seed
+        self.seed = int(seed)
         self.sampler = sampler or model.sampler
         self.weights = weights
         self.labels = labels
