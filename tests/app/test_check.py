@@ -39,7 +39,7 @@ FAST = {
     "clip_x_0=maybe": r"clip_x_0=maybe: must be bool",
     "model=null": r"model: cannot be left out; choose one of model=OPTION",
     "hydra.run.dir=${nowhere}": r"nowhere",
-    "experiment=broken": r"error: ",
+    "experiment=broken": r"broken\.yaml, line 2: is no yaml: ",
     "trainer.devices=0": r"trainer\.devices=0: must be a number of devices",
     "trainer.devices=1,2": r"trainer\.devices=1,2: several values are a sweep, which needs -m",
     "callbacks.sample.n=3": r"callbacks\.sample: there is no such key; did you mean callbacks\.samples\?",
@@ -72,6 +72,8 @@ FAST = {
     "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",
     "--config-name nosuch": r"--config-name nosuch: there is no nosuch\.yaml in .*--config-name config",
     "~": r"~: must be KEY=VALUE",
+    "experiment=circle": r"an option leads back to itself",
+    "experiment=lost_package": r"experiment: .* begins with the line # @package _global_",
     "tags.x=1": r"tags\.x=1: cannot be composed",
     # keys that are called otherwise here, or stand elsewhere
     "num_timesteps=200": r"num_timesteps: there is no such key; did you mean schedule\.num_timesteps\?",
@@ -226,6 +228,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "# @package _global_\ncallbacks:\n  sampels:\n    n: 3\n"
     )
     (tmp_path / "own/experiment/broken.yaml").write_text("# @package _global_\n{[}\n")
+    (tmp_path / "own/experiment/circle.yaml").write_text("# @package _global_\ndefaults: [circle]\n")
+    (tmp_path / "own/experiment/lost_package.yaml").write_text("seed: 3\n")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path

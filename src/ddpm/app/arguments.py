@@ -23,12 +23,10 @@ from hydra.core.override_parser.types import (
 
 import ddpm
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
+from ddpm.app.groups import WHOLE
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
 from ddpm.options import CONF
-
-WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
-"""Groups that build nothing: an option of theirs sets keys all over the configuration."""
 
 FLAGS = ("--config-dir", "--config-name", "--help", "--info", "--multirun")
 """Hydra's flags that a person may have meant by another word."""

@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import migration, options
 from ddpm.app import check, run_directory
-from ddpm.app.arguments import WHOLE, Arguments
+from ddpm.app.arguments import Arguments
 from ddpm.app.grammar import absolute, quoted, shown
+from ddpm.app.groups import WHOLE
 from ddpm.app.left_out import leave_out
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -55,6 +56,12 @@ def told_in_one_message(places: Sequence[Path] = (CONF,)) -> Iterator[None]:
         raise
     except MissingConfigException as error:
         raise UsageError(_missing_option(error, places)) from error
+    except RecursionError as error:
+        raise UsageError("an option leads back to itself, by its defaults list or an alias (*)") from error
+    except yaml.MarkedYAMLError as error:
+        mark, said = error.problem_mark or error.context_mark, error.problem or error.context
+        where = "" if mark is None else f"{mark.name}, line {mark.line + 1}: "
+        raise UsageError(f"{where}is no yaml: {said}") from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if group := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
             raise UsageError(f"{group[1]}: there is no such group here; see --help") from error
@@ -157,7 +164,10 @@ def run_configuration(arguments: Arguments) -> Path | None:
     file = arguments.config_dir / Path(arguments.config_name).with_suffix(".yaml")
     if not file.is_file():
         return None
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({_first_lines(error)})") from error
     return file if isinstance(values, dict) and "_target_" in (values.get("trainer") or ()) else None
 
 
@@ -180,9 +190,9 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
 
 
 def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
-    """The configuration inside a checkpoint that lies beside no run directory; it takes torch to read it."""
+    """The configuration inside a checkpoint that no `config.yaml` lies with; it takes torch to read it."""
     path = _continued_path(arguments, config) if program == "train" else None
-    if path is None or not path.is_file():
+    if path is None or not (path.is_file() or (path / "checkpoints").is_dir()):
         return None
     from ddpm.run import found
 
