@@ -192,7 +192,7 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
 def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
     """The configuration inside a checkpoint that no `config.yaml` lies with; it takes torch to read it."""
     path = _continued_path(arguments, config) if program == "train" else None
-    if path is None or not (path.is_file() or (path / "checkpoints").is_dir()):
+    if path is None or not (path.is_file() or any((path / "checkpoints").glob("*.ckpt"))):
         return None
     from ddpm.run import found
 
