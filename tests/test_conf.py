@@ -274,6 +274,20 @@ def test_null_is_none_where_a_group_may_be_empty():
     assert composed("train", "guidance=null") == composed("train", "guidance=none")
     assert composed("train", "ema=null")["ema"]["_target_"].endswith(".NoAverage")
     assert composed("train", "debug=null", "experiment=null") == composed("train")
+    assert composed("train", "strategy=ddp", "strategy=null")["strategy"] == {}
+
+
+def test_the_last_word_about_a_group_holds():
+    assert composed("train", "experiment=smoke", "experiment=null") == composed("train")
+    assert composed("train", "experiment=null", "experiment=smoke") == composed("train", "experiment=smoke")
+    assert composed("train", "strategy=null", "strategy=ddp")["strategy"]
+    assert composed("train", "schedule=cosine", "schedule=linear") == composed("train")
+
+
+def test_an_option_is_chosen_with_or_without_a_plus():
+    """As Hydra's own examples write `+experiment=...`."""
+    plain = composed("train", "experiment=smoke", "schedule=cosine")
+    assert composed("train", "+experiment=smoke", "++schedule=cosine") == plain
 
 
 def test_the_papers_run_is_stated_whole():

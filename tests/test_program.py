@@ -71,7 +71,7 @@ def test_a_run_leaves_what_the_design_lists(smoke_run: Path):
     assert [row["step"] for row in rows(smoke_run)] == [str(step) for step in range(1, 21)]
     log = (smoke_run / "train.log").read_text()
     assert "finished at step 20" in log
-    assert f"python sample.py ckpt=logs/train/{smoke_run.name}" in log
+    assert f"sample.py ckpt=logs/train/{smoke_run.name}" in log
 
 
 def test_the_loss_falls(smoke_run: Path):

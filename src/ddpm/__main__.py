@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run a command whose arguments are flags; the exit code."""
     if arguments.command == "cache":
+        if arguments.dir is not None and arguments.dir.exists() and not arguments.dir.is_dir():
+            parser.error(f"--dir {arguments.dir}: is no directory")
         from ddpm.app.cache import clear, list_entries
 
         return (list_entries if arguments.action == "list" else clear)(arguments.dir)

@@ -4,7 +4,9 @@ import base64
 import difflib
 import html
 import io
+import operator
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ class Run:
         self,
         n: int = 16,
         *,
-        labels: Sequence[int | str] | None = None,
+        labels: Sequence[int | str] | int | str | None = None,
         batch_size: int | None = None,
         sampler: Sampler | str | None = None,
         guidance: Guidance | str | None = None,
@@ -60,8 +62,9 @@ class Run:
         `run.sample(16, sampler="ddim", num_steps=50, seed=1)`.
 
         Args:
-            n: images.
-            labels: classes by number or name, which the images take in turn; by default every class.
+            n: images, at least 1.
+            labels: a class by number or name, or several, which the images take in turn; by default every
+                class.
             batch_size: images drawn at once; by default as many as fit into memory, up to 256.
             sampler: another than the run's own, as an object or by the name of its option in `conf/sampler`.
             guidance: likewise, of `conf/guidance`.
@@ -70,8 +73,12 @@ class Run:
                 own or of the one that is named.
 
         Raises:
-            ValueError: where a class, a start or a setting is none of this model's.
+            ValueError: where a number is out of range, or a class, a start or a setting is none of this
+                model's.
         """
+        _check_count("n", n)
+        if batch_size is not None:
+            _check_count("batch_size", batch_size)
         parts = {"sampler": sampler, "guidance": guidance}
         chosen = {group: self._part(group, part, settings) for group, part in parts.items()}
         unknown = settings.keys() - {"seed", "weights", "start", "known", "on_step"}
@@ -97,9 +104,11 @@ class Run:
 
         Args:
             n: images.
-            columns: points of the way that are shown.
-            settings: as of `sample`.
+            columns: points of the way that are shown, the image among them; at least 2.
+            settings: as of `sample`; the images are drawn at once.
         """
+        _check_count("columns", columns, 2)
+        settings.pop("batch_size", None)
         sampler = self._part("sampler", settings.pop("sampler", None), settings) or self.module.sampler
         start = settings.get("start")
         chain = sampler.chain(self.module.schedule, None if start is None else start.t)
@@ -124,7 +133,7 @@ class Run:
         picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=count + 1)
         return Image.fromarray(picture)
 
-    def numbered(self, labels: Sequence[int | str] | None) -> list[int] | None:
+    def numbered(self, labels: Sequence[int | str] | int | str | None) -> list[int] | None:
         """Classes by name or number as numbers.
 
         Raises:
@@ -132,12 +141,14 @@ class Run:
         """
         if labels is None:
             return None
-        return [self._number(label) for label in labels]
+        several = [labels] if isinstance(labels, int | str) else labels
+        return [self._number(label) for label in several]
 
     def _number(self, label: int | str) -> int:
         classes = self.module.classes
-        if isinstance(label, int) and not isinstance(label, bool):
-            return label
+        if not isinstance(label, bool | str):
+            with suppress(TypeError):
+                return operator.index(label)  # numpy's and torch's too
         if classes is None:
             raise UsageError(f"labels: this run was trained without classes, so there is no {label}")
         if label in classes:
@@ -204,11 +215,10 @@ class Run:
         )
         grids = sorted((self.directory / "samples").glob("step_*.png"))
         picture = ""
-        if grids:
-            with Image.open(grids[-1]) as image:
-                image.thumbnail((320, 320))
-                shown = io.BytesIO()
-                image.save(shown, "PNG")
+        with suppress(IndexError, OSError), Image.open(grids[-1]) as image:  # none, or half written
+            image.thumbnail((320, 320))
+            shown = io.BytesIO()
+            image.save(shown, "PNG")
             encoded = base64.b64encode(shown.getvalue()).decode()
             picture = f"<img alt='{grids[-1].name}' src='data:image/png;base64,{encoded}'>"
         return (
@@ -218,6 +228,11 @@ class Run:
 
 def _some(classes: Sequence[str]) -> str:
     return ", ".join([*classes[:12], "..."] if len(classes) > 12 else classes)
+
+
+def _check_count(name: str, value: Any, least: int = 1) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise UsageError(f"{name}={value}: must be a whole number of at least {least}")
 
 
 def load(

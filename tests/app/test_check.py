@@ -28,7 +28,8 @@ FAST = {
     "preflight=maybe": r"preflight=maybe: must be bool",
     "trainer.devices=--1": r"trainer\.devices=--1: must be a number of devices",
     "seed=-1": r"seed=-1: must be at least 0",
-    "seed=9223372036854775808": r"seed=9223372036854775808: must be at least 0 and below",
+    "seed=9223372036854775808": r"seed=9223372036854775808: must be .* below 2\*\*63",
+    "trainer.gradient_clip_val=99999999999999999999": r"clip_val=9{20}: must be .* below 2\*\*63",
     "~seed": r"seed: cannot be left out; give it as seed=VALUE",
     "~trainer.precision": r"trainer\.precision: cannot be left out",
     "schedule._partial_=true": r"schedule\._partial_: is for what waits for an argument",
@@ -38,7 +39,7 @@ FAST = {
     "clip_x_0=maybe": r"clip_x_0=maybe: must be bool",
     "model=null": r"model: cannot be left out; choose one of model=OPTION",
     "hydra.run.dir=${nowhere}": r"nowhere",
-    "experiment=broken": r"error: ",
+    "experiment=broken": r"broken\.yaml, line 2: is no yaml: ",
     "trainer.devices=0": r"trainer\.devices=0: must be a number of devices",
     "trainer.devices=1,2": r"trainer\.devices=1,2: several values are a sweep, which needs -m",
     "callbacks.sample.n=3": r"callbacks\.sample: there is no such key; did you mean callbacks\.samples\?",
@@ -63,6 +64,17 @@ FAST = {
     "logger=[null]": r"logger=\[null\]: there is no such option; there are csv",
     "callbacks=[default,bes]": r"callbacks=bes: there is no such option; did you mean best\?",
     "data=[digits,mnist]": r"data=\[digits,mnist\]: takes one option",
+    "recipe=null": r"recipe: cannot be left out; choose one of recipe=OPTION",
+    "recipe=[]": r"recipe=\[\]: takes one option",
+    "recipe=[a]": r"recipe=\[a\]: takes one option",
+    "strategy.nosuch=1": r"strategy\.nosuch: what is chosen for strategy takes no keys; .* strategy=ddp",
+    "strategy=ddp strategy=null strategy.nosuch=1": r"strategy\.nosuch: what is chosen for strategy takes no",
+    "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",
+    "--config-name nosuch": r"--config-name nosuch: there is no nosuch\.yaml in .*--config-name config",
+    "~": r"~: must be KEY=VALUE",
+    "experiment=circle": r"an option leads back to itself",
+    "experiment=lost_package": r"experiment: .* begins with the line # @package _global_",
+    "tags.x=1": r"tags\.x=1: cannot be composed",
     # keys that are called otherwise here, or stand elsewhere
     "num_timesteps=200": r"num_timesteps: there is no such key; did you mean schedule\.num_timesteps\?",
     "lr=1e-3": r"lr: there is no such key; did you mean optimizer\.lr\?",
@@ -205,6 +217,7 @@ HEAVY = {
     "callbacks.checkpoints.keep=-1": r"callbacks\.checkpoints.*keep=-1 must be",
     "callbacks.samples.n=0": r"callbacks\.samples\.n=0 must be at least 1",
     "trainer.max_time=soon": r"trainer\.max_time",
+    "trainer.max_time=90": r"trainer\.max_time: 90 must be DD:HH:MM:SS",
     "data=folder data.path=/nope/图片": r"data\.path=/nope/图片: there is no such folder",
     "data=folder data.path=~nobody-has-this-name/x": r"data\.path=.*~nobody-has-this-name/x: there is no",
     "callbacks.samples.every_n_steps=0": r"callbacks\.samples: every_n_steps",
@@ -240,6 +253,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "# @package _global_\ncallbacks:\n  sampels:\n    n: 3\n"
     )
     (tmp_path / "own/experiment/broken.yaml").write_text("# @package _global_\n{[}\n")
+    (tmp_path / "own/experiment/circle.yaml").write_text("# @package _global_\ndefaults: [circle]\n")
+    (tmp_path / "own/experiment/lost_package.yaml").write_text("seed: 3\n")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -278,6 +293,8 @@ SWEEPS = {
     "-m optimizer.lr=interval(1,2)": r"optimizer\.lr=interval\(1,2\): an interval needs a sweeper",
     "-m schedule=null,linear": r"schedule=null,linear: a sweep cannot leave schedule out",
     "-m data=folder data.image_size=8,16": r"data\.path is missing",
+    "-m schedule=glob(x*)": r"schedule=glob\(x\*\): no option is called so; there are constant, cosine",
+    "-m recipe=digits,cifra10": r"recipe=cifra10: there is no such option; did you mean cifar10\?",
     "-m preflight=true": r"preflight=true: looks at one run; leave -m out",
     "-m hydra/launcher=jolib seed=1,2": r"hydra/launcher=jolib: there is no such option; did you mean joblib",
 }

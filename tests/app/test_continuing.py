@@ -1,5 +1,6 @@
 """Continuing a run: what is taken over, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,13 @@ def test_nor_is_it_by_hydra_in_a_sweep(tmp_path: Path, monkeypatch: pytest.Monke
     assert not made.exists()
 
 
+def test_a_configuration_that_is_no_yaml_is_named(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("a: [")
+    words = ["--config-dir", str(tmp_path), "--config-name", "config"]
+    with pytest.raises(UsageError, match=r"config\.yaml: cannot be read"):
+        command_line.checked(arguments.read(words), "train")
+
+
 @pytest.mark.parametrize("content", ["a: [", "just words", "a: 1\n", ""])
 def test_a_configuration_that_is_none_is_refused(content: str, tmp_path: Path):
     run = left(tmp_path / "run")
@@ -248,13 +256,15 @@ def test_a_new_schedule_that_lasts_as_long_as_the_run_has_the_steps_that_are_lef
 
 def test_a_checkpoint_file_alone_holds_the_runs_own_configuration(tmp_path: Path):
     config = composed("train", "schedule=cosine", "lr_schedule=warmup")
-    file = checkpoint_of(tmp_path / "run", config, 100) / "checkpoints" / LAST
-    moved = file.rename(tmp_path / "alone.ckpt")
-    words = arguments.read([f"ckpt={moved}", "trainer.max_steps=4000"])
-    [job], _ = command_line.checked(words, "train")
-    assert job.values["schedule"] == config["schedule"]
-    assert job.values["trainer"]["max_steps"] == 4000
-    assert resume(job.values, DATA).step == 100
+    directory = checkpoint_of(tmp_path / "run", config, 100)
+    (directory / "config.yaml").unlink(missing_ok=True)
+    moved = shutil.copy(directory / "checkpoints" / LAST, tmp_path / "alone.ckpt")
+    for ckpt in (moved, directory):
+        words = arguments.read([f"ckpt={ckpt}", "trainer.max_steps=4000"])
+        [job], _ = command_line.checked(words, "train")
+        assert job.values["schedule"] == config["schedule"]
+        assert job.values["trainer"]["max_steps"] == 4000
+        assert resume(job.values, DATA).step == 100
 
 
 @pytest.mark.e2e

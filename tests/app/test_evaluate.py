@@ -23,6 +23,9 @@ MISTAKES = {
     "data=folder data.path=others data.image_size=8 data.channels=1": (
         r"data: its classes are cat, dog, and .* conditional=true on 0, 1, 2, 3, 4 \.\.\."
     ),
+    "metrics.nll=null": r"metrics: nothing is to be measured; choose metrics=",
+    "metrics.nil.n=3": r"metrics\.nil: there is no such key; did you mean metrics\.nll\?",
+    "variance.x=1": r"variance\.x: what is chosen for variance takes no keys; .*variance=fixed_small",
     "weights=best": r"weights=best: must be ema or raw",
 }
 

@@ -43,6 +43,7 @@ def test_a_data_set_is_inspected(tmp_path: Path):
         (["export", "nowhere", "out"], "nowhere"),
         (["import", "nowhere", "out"], "nowhere"),
         (["doctor", "--config-dir", "nowhere"], "there is no such directory"),
+        (["cache", "clear", "--dir", __file__], f"--dir {__file__}: is no directory"),
         (["sing"], "invalid choice"),
         ([], "COMMAND"),
     ],

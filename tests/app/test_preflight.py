@@ -78,15 +78,21 @@ def test_a_batch_that_does_not_fit_is_told_with_the_way_out(
     assert "64 images at once do not fit; use trainer.accumulate_grad_batches=2" in words
 
 
-def test_a_mac_tells_it_in_words_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    "message",
+    [
+        "MPS backend out of memory (MPS allocated: 8 GB)",
+        "DefaultCPUAllocator: can't allocate memory: you tried",
+    ],
+)
+def test_a_mac_and_a_cpu_tell_it_in_words_only(
+    message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     def fails(*arguments: object) -> float:
         raise RuntimeError(message)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preflight, "_seconds_a_step", fails)
-    message = "MPS backend out of memory (MPS allocated: 8 GB)"
     code, words = said(monkeypatch, capsys)
     assert code == 1
     assert "use trainer.accumulate_grad_batches=2" in words

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +26,12 @@ DIRECTORIES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The screens are those of train.py, where it lies."""
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py")])
+
+
 def screen(directory: Path, cwd: Path, *, step: int = 20, max_steps: int = 20, **lr_schedule: int) -> str:
     """The last screen of a run that left a checkpoint."""
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -39,7 +44,7 @@ def commands(text: str) -> dict[str, list[str]]:
     """The words of each command on a screen, as a shell would hand them over, by the command's name."""
     found = {}
     for line in text.splitlines():
-        if match := re.search(r"\bpython (\w+)\.py (.*)$", line):
+        if match := re.search(r"\bpython (?:-m ddpm |\S*/)?(\w+)(?:\.py)? (.*)$", line):
             found[match[1]] = shlex.split(match[2])
     return found
 
@@ -63,7 +68,10 @@ def test_a_run_that_is_not_below_is_named_whole(tmp_path: Path):
     assert found["sample"] == [f"ckpt={tmp_path}/runs/a b"]
 
 
-def test_what_goes_on_is_said_by_where_the_run_ended(tmp_path: Path):
+def test_what_goes_on_is_said_by_where_the_run_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("train.py", "sample.py", "evaluate.py"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     directory = tmp_path / "run"
     assert "continue it   python train.py ckpt=run" in screen(directory, tmp_path, step=7)
     assert "train on      python train.py ckpt=run trainer.max_steps=40\n" in (
@@ -79,6 +87,20 @@ def test_a_run_without_a_checkpoint_offers_none(tmp_path: Path):
     said = screens.last_screen(Place(tmp_path / "run", cwd=tmp_path), record, [], 20, {})
     assert "ckpt=" not in said
     assert "because       an error" in said
+
+
+def test_programs_are_named_from_where_the_person_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a clone").mkdir()
+    for name in ("train.py", "sample.py"):
+        (tmp_path / "a clone" / name).touch()
+    standing = tmp_path / "elsewhere"
+    standing.mkdir()
+    monkeypatch.setattr(sys, "argv", ["../a clone/train.py"])
+    monkeypatch.chdir(tmp_path)  # as hydra.job.chdir does
+    said = screen(standing / "run", standing)
+    (script,) = shlex.split(re.search(r"sample it +python (.*) ckpt=run", said)[1])
+    assert (standing / script).resolve() == tmp_path / "a clone" / "sample.py"
+    assert "measure it    python -m ddpm evaluate ckpt=run" in said, "there is no such script"
 
 
 @pytest.mark.e2e
@@ -107,7 +129,6 @@ def test_a_screen_is_pasted_into_a_shell(
     assert found[0].values["trainer"]["max_steps"] == 4
     assert found[0].values["callbacks"]["samples"]["n"] == 1, "its own configuration"
 
-    shutil.copy(ROOT / "sample.py", tmp_path)
     line = re.search(r"^  sample it +(.*)$", said, re.MULTILINE)[1]
     shell = f"{line} n=1 sampler=ddim sampler.num_steps=2 out='out 图'"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from conftest import ROOT, composed, only_run, run_here
 
+from ddpm.app import train
 from ddpm.app.run_directory import Place
 from ddpm.app.trainer import build_loggers
 from ddpm.errors import UsageError
+from ddpm.training.loggers import MetricsCSV, WandbLogger
 
 SMALL = (
     "experiment=smoke", "trainer.devices=1", "trainer.accelerator=cpu", "logger=none",
@@ -219,6 +221,29 @@ def test_variables_of_weights_and_biases_hold_where_no_key_says_otherwise(
     begin = logger._wandb_init
     assert (begin["project"], begin["name"], begin["entity"]) == ("mine", "图 1", "ours")
     assert logger.mode == "offline"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"project": "a/b"}, r"^logger\.wandb: Invalid project name 'a/b'"),
+        ({"id": "a/b"}, r"^logger\.wandb: Run ID cannot contain"),
+        ({"settings": {"nosuch": 1}}, r"^logger\.wandb: nosuch: Extra inputs are not permitted"),
+        ({"save_dir": "/dev/null/x"}, r"^logger\.wandb: .*/dev/null"),
+    ],
+)
+def test_what_only_its_beginning_tells_of_a_logger_is_one_message(settings, message, tmp_path: Path):
+    logger = WandbLogger(**{"save_dir": str(tmp_path), **settings})
+    with pytest.raises(UsageError, match=message):
+        train._begin([logger, MetricsCSV(tmp_path / "metrics.csv")], {"csv": None, "wandb": {"mode": None}})
+
+
+def test_what_weights_and_biases_refuses_in_its_variables_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_RESUME", "perhaps")
+    with pytest.raises(UsageError, match=r"^logger\.wandb: resume: .*'allow'"):
+        train._begin([WandbLogger(save_dir=str(tmp_path))], {"wandb": {"mode": None}})
 
 
 def test_a_logger_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

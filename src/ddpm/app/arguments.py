@@ -7,7 +7,7 @@ with or without a `+` before it.
 import difflib
 from argparse import ArgumentError
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -21,14 +21,13 @@ from hydra.core.override_parser.types import (
     OverrideType,
 )
 
+import ddpm
 from ddpm import options
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
+from ddpm.app.groups import WHOLE
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
 from ddpm.options import CONF
-
-WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
-"""Groups that build nothing: an option of theirs sets keys all over the configuration."""
 
 FLAGS = ("--config-dir", "--config-name", "--help", "--info", "--multirun")
 """Hydra's flags that a person may have meant by another word."""
@@ -106,7 +105,13 @@ class Arguments:
         """The overrides that a sweep over one key or group runs through."""
         key, value = override.get_key_element(), override.value()
         if isinstance(value, Glob):
-            return [f"{key}={name}" for name in value.filter(self.options(override.key_or_group))]
+            options = self.options(override.key_or_group)
+            if not (found := value.filter(options)):
+                raise UsageError(
+                    f"{shown([override.input_line or ''])}: no option is called so; there are "
+                    f"{', '.join(options) or 'none'}"
+                )
+            return [f"{key}={name}" for name in found]
         if isinstance(value, IntervalSweep):
             raise UsageError(
                 f"{shown([override.input_line or ''])}: an interval needs a sweeper that searches it, as "
@@ -140,6 +145,9 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
         UsageError: for a word that nothing can be made of.
     """
     parser = get_args_parser()
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            vars(action)["version"] = f"ddpm {ddpm.__version__}"
     known = {option for action in parser._actions for option in action.option_strings}
     for word in words:
         if word.startswith("-") and word.split("=")[0] not in known:
@@ -185,8 +193,20 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
         config_dir=directory,
         config_name=given.config_name,
     )
-    admitted = (_admitted(text, arguments, program) for text in given.overrides)
-    return Arguments(**{**vars(arguments), "overrides": tuple(text for text in admitted if text is not None)})
+    admitted: list[str] = []
+    if given.shell_completion:  # what follows is a word of Hydra's: install=bash
+        return replace(arguments, overrides=tuple(given.overrides))
+    for text in given.overrides:
+        group = _key(text)
+        if arguments.group(group):  # the last word about a group holds, null among them
+            admitted = [other for other in admitted if _key(other) != group]
+        found = _admitted(text, arguments, program)
+        admitted += [] if found is None else [found]
+    return replace(arguments, overrides=tuple(admitted))
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
 
 
 def _without_dashes(word: str) -> str:
@@ -209,7 +229,7 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     """
     key, equals, value = text.partition("=")
     bare = key.lstrip("+")
-    if not bare or (not equals and not text.startswith("~")):
+    if not bare.lstrip("~") or (not equals and not text.startswith("~")):
         raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
     if bare in PATHS and not value:
         raise UsageError(f"{text}: names no path; give one, or leave the key out")
@@ -217,6 +237,8 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     override = parse(readable)
     if override is None:
         raise UsageError(f"{text}: cannot be read as KEY=VALUE; quote what is not plain")
+    if bare.startswith("hydra/") and equals and override.value() is None:
+        raise UsageError(f"{text}: cannot be left out; choose one of {bare}=OPTION")
     if override.type == OverrideType.DEL and arguments.group(override.key_or_group):
         return _left_out(override.key_or_group, arguments, program)
     if (
@@ -227,10 +249,12 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
         return readable
     if not arguments.group(bare):
         return f"++{bare}={readable.partition('=')[2]}"
+    if (CONF / bare).is_dir():
+        readable = readable.lstrip("+")  # ours are in the defaults list, where Hydra wants no `+`
     if override.is_sweep_override():
         return _swept_group(bare, readable, override, arguments)
     value_of = override.value()
-    one = program in PROGRAMS and bare in PROGRAMS[program].objects
+    one = bare == "recipe" or (program in PROGRAMS and bare in PROGRAMS[program].objects)
     if isinstance(value_of, list) and one:
         raise UsageError(f"{text}: takes one option; several are a sweep, {bare}=A,B with -m")
     chosen = value_of if isinstance(value_of, list) else [value_of]
@@ -249,8 +273,10 @@ def _left_out(group: str, arguments: Arguments, program: str) -> str | None:
     """The override that leaves a group empty; None where it is without a word."""
     if "none" in arguments.options(group):
         return f"{group}=none"
-    if group in WHOLE or (program in PROGRAMS and group in PROGRAMS[program].optional):
+    if group in WHOLE and group != "recipe":
         return None  # null already, unless an option is typed
+    if program in PROGRAMS and group in PROGRAMS[program].optional:
+        return f"~{group}"  # an experiment may have chosen one
     raise UsageError(f"{group}: cannot be left out; choose one of {group}=OPTION")
 
 

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
 from ddpm.app.grammar import absolute
-from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, provided
+from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
@@ -58,6 +58,11 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     known = PROGRAMS[program]
     names = {field.name for field in fields(known.settings)}
     for key in config:
+        if key in WHOLE:
+            raise UsageError(
+                f"{key}: has no keys of its own; a file of this group begins with the line "
+                "# @package _global_, as UTF-8 without a byte order mark"
+            )
         if key not in names and key not in (*known.objects, *known.mappings):
             raise UsageError(unknown_at_top(key, config, {*names, *known.objects, *known.mappings}))
     if lacking := sorted(names - config.keys() - {"allow_targets"}):  # which no yaml says
@@ -83,6 +88,12 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             _check_objects(group, config[group])
         elif group not in known.optional:
             raise UsageError(f"{group}: names no _target_; choose one of {', '.join(_options(group))}")
+        elif config[group] and group not in known.completed:
+            name = next(iter(config[group]))
+            raise UsageError(
+                f"{group}.{name}: what is chosen for {group} takes no keys; choose another of "
+                f"{', '.join(_options(group))}"
+            )
     _check_schedules_within(config.get("lr_schedule", {}))
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
@@ -200,12 +211,17 @@ def _check_mapping(group: str, node: Mapping[str, Any]) -> None:
             file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             for file in sorted((CONF / group).glob("*.yaml"))
         }
-        if option := next((option for option, entries in holding.items() if name in entries), None):
+        # an option is the object itself, placed under its own name, or several under theirs
+        holding = {
+            option: {option} if "_target_" in entries else set(entries) - {"defaults"}
+            for option, entries in holding.items()
+        }
+        if option := next((option for option, names in holding.items() if name in names), None):
             raise UsageError(
                 f"{key}: is off; {group}={option} turns it on, {group}=[..., {option}] beside others"
             )
         there = {other for other, built in node.items() if isinstance(built, Mapping) and "_target_" in built}
-        raise UsageError(unknown(key, there.union(*holding.values()) - {"defaults"}))
+        raise UsageError(unknown(key, there.union(*holding.values())))
 
 
 def _check_off(key: str, others: Sequence[str]) -> None:

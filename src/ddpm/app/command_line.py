@@ -100,7 +100,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         if swept:
             raise UsageError(
                 f"{shown([swept[0].input_line or ''])}: several values are a sweep, which needs -m; "
-                "a list is written [a,b]"
+                "a list is written [a,b], text with a comma KEY='\"a,b\"'"
             )
         return [first], False
     if run_directory.number_of_processes() > 1:

@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import migration, options
 from ddpm.app import check, run_directory
-from ddpm.app.arguments import WHOLE, Arguments
+from ddpm.app.arguments import Arguments
 from ddpm.app.grammar import absolute, quoted, shown
+from ddpm.app.groups import WHOLE
 from ddpm.app.left_out import leave_out
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -55,6 +56,12 @@ def told_in_one_message(directories: Sequence[Path] = (CONF,)) -> Iterator[None]
         raise
     except MissingConfigException as error:
         raise UsageError(_missing_option(error, directories)) from error
+    except RecursionError as error:
+        raise UsageError("an option leads back to itself, by its defaults list or an alias (*)") from error
+    except yaml.MarkedYAMLError as error:
+        mark, said = error.problem_mark or error.context_mark, error.problem or error.context
+        where = "" if mark is None else f"{mark.name}, line {mark.line + 1}: "
+        raise UsageError(f"{where}is no yaml: {said}") from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if group := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
             raise UsageError(f"{group[1]}: there is no such group here; see --help") from error
@@ -114,7 +121,9 @@ def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> Dic
         try:
             overrides = with_recipe(arguments, overrides)
             return _with_a_recipe(name, overrides, arguments)
-        except (AttributeError, AssertionError, TypeError) as error:  # Hydra's word for a strange override
+        except UsageError:
+            raise
+        except (AttributeError, AssertionError, TypeError, ValueError) as error:  # Hydra's words
             said = _first_lines(error)
             raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
 
@@ -157,8 +166,9 @@ def with_recipe(arguments: Arguments, overrides: Sequence[str]) -> list[str]:
         for group in ("data", "recipe")
     )
     recipes = arguments.options("recipe")
-    if recipe is not None and recipe[:1] != "[" and recipe not in recipes:
-        raise UsageError(_no_such_option("recipe", recipe, recipes))
+    for chosen in recipe.split(",") if recipe is not None else ():
+        if chosen not in recipes:
+            raise UsageError(_no_such_option("recipe", chosen, recipes))
     if data is None or recipe is not None or not recipes:
         return list(overrides)
     without = set(arguments.options("data")) - set(recipes)
@@ -181,7 +191,10 @@ def run_configuration(arguments: Arguments) -> Path | None:
     file = arguments.config_dir / Path(arguments.config_name).with_suffix(".yaml")
     if not file.is_file():
         return None
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({_first_lines(error)})") from error
     return file if isinstance(values, dict) and "_target_" in (values.get("trainer") or ()) else None
 
 
@@ -204,9 +217,9 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
 
 
 def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
-    """The configuration inside a checkpoint that lies beside no run directory; it takes torch to read it."""
+    """The configuration inside a checkpoint that no `config.yaml` lies with; it takes torch to read it."""
     path = _continued_path(arguments, config) if program == "train" else None
-    if path is None or not path.is_file():
+    if path is None or not (path.is_file() or any((path / "checkpoints").glob("*.ckpt"))):
         return None
     from ddpm.run import found
 
@@ -304,7 +317,12 @@ def _missing_option(error: MissingConfigException, directories: Sequence[Path]) 
         error.options
         or {file.stem for directory in directories for file in (directory / group).glob("*.yaml")}
     )
-    if not group or not options:
+    if not group and option:
+        return (
+            f"--config-name {option}: there is no {option}.yaml in {' or '.join(map(str, directories))}; a run's "
+            "own configuration is repeated by --config-dir RUN_DIR --config-name config"
+        )
+    if not options:
         return _first_lines(error)
     own = "; options of your own need --config-dir DIR" if list(directories) == [CONF] else ""
     return _no_such_option(group, option, options) + own

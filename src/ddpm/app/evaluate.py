@@ -37,6 +37,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     metrics: dict[str, Metric] = {
         name: build(f"metrics.{name}", node) for name, node in config["metrics"].items() if node
     }
+    if not metrics:
+        raise UsageError("metrics: nothing is to be measured; choose metrics=[OPTION,...]")
     if config["variance"]:
         _swap_variance(run, config)
     settings = own_settings(run, config, "data")

@@ -5,6 +5,9 @@ from dataclasses import fields
 
 from ddpm.app.schema import DataSwitches, ModelSwitches
 
+WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
+"""Groups that build nothing: an option of theirs sets keys all over the configuration."""
+
 PROVIDED = {
     "data": ("seed",),
     "model": ("in_channels", "out_channels", "num_classes"),

@@ -42,13 +42,15 @@ def fitted(key: str, annotation: str, value: Any) -> Any:
 
 
 def check_finite(key: str, node: Any) -> None:
-    """Refuse numbers that are none, however deep.
+    """Refuse numbers that are none, and whole ones that no machine's integer holds, however deep.
 
     Raises:
         UsageError: for the first.
     """
     if isinstance(node, float) and not math.isfinite(node):
         raise UsageError(f"{key}={node}: must be a finite number")
+    if isinstance(node, int) and not -(2**63) <= node < 2**63:
+        raise UsageError(f"{key}={node}: must be at least -2**63 and below 2**63")
     if isinstance(node, Mapping):
         for name, child in node.items():
             check_finite(f"{key}.{name}" if key else str(name), child)

@@ -93,8 +93,9 @@ def preflight(
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """A Mac's GPU has no error of its own for it, only its message."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+    """A CPU and a Mac's GPU have no error of their own for it, only a message."""
+    said = any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def _last_grid(callback: SampleGrids, grid: float, own: float, training: float) -> tuple[float, str]:

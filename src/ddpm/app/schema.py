@@ -150,12 +150,14 @@ class Program:
         objects: groups that build one object each.
         mappings: groups that build several, each under its name.
         optional: groups among them that may be empty.
+        completed: groups among those whose keys may stand without an option, which is then the run's own.
     """
 
     settings: type
     objects: tuple[str, ...] = ()
     mappings: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
 
 
 PROGRAMS = {
@@ -168,8 +170,12 @@ PROGRAMS = {
         ("logger", "callbacks"),
         ("logger", "callbacks", "strategy"),
     ),
-    "sample": Program(SampleSettings, ("sampler", "guidance"), (), ("sampler", "guidance")),
-    "evaluate": Program(EvaluateSettings, ("data", "variance"), ("metrics",), ("data", "variance")),
+    "sample": Program(
+        SampleSettings, ("sampler", "guidance"), (), ("sampler", "guidance"), ("sampler", "guidance"),
+    ),
+    "evaluate": Program(
+        EvaluateSettings, ("data", "variance"), ("metrics",), ("data", "variance"), ("data",),
+    ),
     "inspect": Program(InspectSettings, ("data",)),
 }  # fmt: skip
 

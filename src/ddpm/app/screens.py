@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,9 @@ def last_screen(
         if allow_targets:  # one needs no brackets, which a shell may take for a pattern
             packages = f"[{','.join(allow_targets)}]" if len(allow_targets) > 1 else allow_targets[0]
             run += f" {shlex.quote(f'allow_targets={packages}')}"
-        lines.append(f"  sample it     {_command('sample')} {run}")
-        lines.append(f"  measure it    {_command('evaluate')} {run}")
-        go_on = f"{_command('train')} {run}"
+        lines.append(f"  sample it     {_command(place, 'sample')} {run}")
+        lines.append(f"  measure it    {_command(place, 'evaluate')} {run}")
+        go_on = f"{_command(place, 'train')} {run}"
         if 0 <= max_steps <= record["step"]:
             rate = " lr_schedule=constant" if lr_schedule.get("total_steps") is not None else ""
             lines.append(f"  train on      {go_on} trainer.max_steps={2 * max_steps}{rate}")
@@ -110,12 +111,15 @@ def last_screen(
     return "\n".join(lines)
 
 
-def _command(name: str) -> str:
-    """How another program of ours is started, as this one was."""
+def _command(place: Place, name: str) -> str:
+    """How another program of ours is started, as this one was, from where the person stands."""
     program = invocation.program()
-    if program[-1] in invocation.COMMANDS:
-        return f"python -m ddpm {name}" if program[0] == "-m" else f"ddpm {name}"
-    return f"python {name}.py"
+    if program[-1] in invocation.COMMANDS and program[0] != "-m":
+        return f"ddpm {name}"
+    script = (place.cwd / sys.argv[0]).with_name(f"{name}.py")
+    if program[0] != "-m" and script.is_file():
+        return f"python {shlex.quote(readable(script, place.cwd))}"
+    return f"python -m ddpm {name}"
 
 
 def readable(path: Path, cwd: Path) -> str:

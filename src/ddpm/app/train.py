@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from ddpm import targets
 from ddpm.app import continuing, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
@@ -141,6 +142,17 @@ def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     return computing
 
 
+def _begin(loggers: list[Logger], nodes: dict[str, Any]) -> None:
+    """Begin what the loggers write to, and find what only that can tell: a name or a place that is refused.
+
+    Raises:
+        UsageError: for the first.
+    """
+    names = [name for name, node in nodes.items() if node]
+    for name, logger in zip(names, loggers, strict=False):  # metrics.csv, the last, is nobody's
+        targets.called(f"logger.{name}", lambda begun=logger: begun.experiment)
+
+
 def _fit(
     trainer: Trainer,
     module: DDPM,
@@ -158,6 +170,7 @@ def _fit(
     record = None
     csv = loggers[-1]
     if leader:
+        _begin(loggers, module.config["logger"])
         if resume and isinstance(csv, MetricsCSV):
             resume.take_over_history(csv)
         write_config(place.directory, module.config)

@@ -32,7 +32,7 @@ class Drawing:
         known: pixels that the images shall have, [C, H, W] or broadcasting with it.
 
     Raises:
-        ValueError: where a label, the start or the mask does not fit, or there are no such weights.
+        ValueError: where the seed, the weights, a label, the start or the mask does not fit.
     """
 
     def __init__(
@@ -49,8 +49,10 @@ class Drawing:
     ):
         if weights not in (None, *get_args(Weights)):
             raise ValueError(f"weights={weights}: must be {' or '.join(get_args(Weights))}")
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed}: must be a whole number of at least 0 and below 2**63")
         self.model = model
-        self.seed = seed
+        self.seed = int(seed)
         self.sampler = sampler or model.sampler
         self.weights = weights
         self.labels = labels

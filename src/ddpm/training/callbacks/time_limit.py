@@ -16,6 +16,10 @@ class TimeLimit(Timer):
     """
 
     def __init__(self, duration: str | timedelta | dict[str, int]):
+        if not isinstance(duration, str | timedelta | dict):
+            raise ValueError(
+                f"{duration} must be DD:HH:MM:SS, or the arguments of a timedelta: {{minutes:90}}"
+            )
         super().__init__(duration=duration, verbose=False)
         self.duration = str(timedelta(seconds=float(self._duration or 0)))
 

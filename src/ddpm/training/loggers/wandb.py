@@ -134,12 +134,17 @@ class WandbLogger(LightningsWandbLogger):
 
     def _begin(self) -> Any:
         import wandb
+        from pydantic import ValidationError  # what W&B checks its settings by
 
         Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
         begin = {name: value for name, value in self._wandb_init.items() if value is not None}
-        begin |= {"reinit": "finish_previous", "settings": wandb.Settings(**self._settings)}
+        begin["reinit"] = "finish_previous"
         try:
+            begin["settings"] = wandb.Settings(**self._settings)
             run = wandb.init(mode=self.mode, **begin)
+        except ValidationError as error:  # of several lines
+            refused = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, refused['loc']))}: {refused['msg']}") from error
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             if self.mode != "online":
                 raise
