@@ -24,15 +24,10 @@ from omegaconf import OmegaConf
 from ddpm.app import arguments as words
 from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory, sweep_table
 from ddpm.app.arguments import Arguments
-from ddpm.app.compose import (
-    Composed,
-    claimed,
-    composed,
-    run_configuration,
-    told_in_one_message,
-    with_recipe,
-)
+from ddpm.app.compose import Composed, claimed, composed, with_recipe
 from ddpm.app.grammar import absolute, quoted, shown
+from ddpm.app.hydra_errors import told_in_one_message
+from ddpm.app.run_configuration import run_configuration
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyExperiment
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -38,6 +39,8 @@ def log_picture(logger: Logger, key: str, picture: np.ndarray, step: int, captio
         log_image(key, [picture], step=step, **captions)
         return True
     experiment: Any = getattr(logger, "experiment", None)
+    if isinstance(experiment, DummyExperiment):  # which takes any call, and does nothing
+        return False
     if add_image := getattr(experiment, "add_image", None):
         add_image(key, picture, step, dataformats="HWC")
         return True
