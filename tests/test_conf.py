@@ -23,6 +23,8 @@ from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.training.loggers import provided
 
+pytestmark = pytest.mark.e2e
+
 CONF = ROOT / "conf"
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 GIVEN = {
@@ -55,7 +57,6 @@ def with_option(group: str, option: str) -> dict[str, Any]:
     return composed(program, chosen, *NEEDED.get(program, []), *GIVEN.get((group, option), []))
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_and_checked(group: str, option: str):
     if package := OPTIONAL_PACKAGES.get((group, option)):
@@ -63,7 +64,6 @@ def test_every_option_is_composed_and_checked(group: str, option: str):
     check.check_foreign_targets(with_option(group, option))
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in OPTIONS if g not in WHOLE])
 def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
@@ -137,7 +137,6 @@ def test_every_yaml_says_what_it_is_for(path: Path):
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("data", DATA)
 def test_every_data_option_brings_a_recipe(data: str):
     """A network, an optimizer, how its rate moves, how long, and an average: nobody need know more."""
@@ -232,7 +231,6 @@ def test_so_does_one_that_an_experiment_chooses(tmp_path: Path, swaps: str):
         composed("train", "--config-dir", str(tmp_path), "experiment=own")
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("preset", "accelerator", "devices", "strategy"),
     [
@@ -252,7 +250,6 @@ def test_presets_of_the_trainer(preset: str, accelerator: str, devices: Any, str
     assert composed("train", f"trainer={preset}", "trainer.devices=3")["trainer"]["devices"] == 3
 
 
-@pytest.mark.e2e
 def test_presets_for_finding_mistakes():
     limited = composed("train", "debug=limit")
     assert limited["trainer"]["limit_train_batches"] == 0.01

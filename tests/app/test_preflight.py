@@ -13,6 +13,8 @@ from ddpm.runtime.progress import duration
 from ddpm.sampling.drawing import Drawing
 from ddpm.training import module as training_module
 
+pytestmark = pytest.mark.e2e
+
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
     """Exit code and words of a preflight, in this process."""
@@ -101,7 +103,6 @@ def test_a_mac_and_a_cpu_tell_it_in_words_only(
         said(monkeypatch, capsys)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("final", "own", "expected"),
     [

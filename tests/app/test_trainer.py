@@ -16,6 +16,8 @@ from ddpm.app.trainer import build_loggers
 from ddpm.errors import UsageError
 from ddpm.training.loggers import MetricsCSV, WandbLogger
 
+pytestmark = pytest.mark.e2e
+
 SMALL = (
     "experiment=smoke", "trainer.devices=1", "trainer.accelerator=cpu", "logger=none",
     "callbacks.samples=null",
@@ -163,7 +165,6 @@ def test_a_profiler_is_built_as_it_is_described(place: Path, monkeypatch: pytest
     assert "Profile stats for: run_training_batch" in (directory / "fit-profile.txt").read_text()
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("preset", ["fdr", "limit", "overfit"])
 def test_debug_presets_run(preset: str, place: Path, monkeypatch: pytest.MonkeyPatch):
     words = [word for word in SMALL if not word.startswith(("logger", "callbacks.samples"))]

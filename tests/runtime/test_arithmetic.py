@@ -132,8 +132,8 @@ def test_the_peak_is_that_of_products_in_the_precision_of_the_run(
     times = iter([0, 0.2, 1, 1.1, 2, 2.4, 3, 3.4, 4, 4.4])
     monkeypatch.setattr(arithmetic.time, "perf_counter", lambda: next(times))
     monkeypatch.setattr(torch, "mm", lambda a, b: asked.append((a.dtype, a.shape)))
-    assert matmul_peak(torch.device("cpu"), precision) == pytest.approx(2 * 1024**3 / 0.1)
-    assert set(asked) == {(dtype, (1024, 1024))}
+    assert matmul_peak(torch.device("cpu"), precision) == pytest.approx(2 * arithmetic.SMALLEST**3 / 0.1)
+    assert set(asked) == {(dtype, (arithmetic.SMALLEST, arithmetic.SMALLEST))}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ddpm.runtime.device import wait
 
 log = logging.getLogger(__name__)
 
-SMALLEST, LARGEST = 1024, 8192
+SMALLEST, LARGEST = 256, 8192
 """Rows and columns of the products that a device is measured by."""
 
 ENOUGH = 0.003
