@@ -88,12 +88,12 @@ def test_a_card_without_a_grid_with_one_and_with_one_half_written(tmp_path: Path
 def test_a_path_keeps_what_it_shows(conditional_run: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[Any] = []
 
-    class Recorder(run_module.Recorder):
+    class Recorder(run_module.Trajectory):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(run_module, "Recorder", Recorder)
+    monkeypatch.setattr(run_module, "Trajectory", Recorder)
     run = ddpm.load(conditional_run)
     seen: list[int] = []
     run.path(2, columns=5, sampler="ddim", num_steps=20, on_step=lambda t, x_t, x_0: seen.append(t))

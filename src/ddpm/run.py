@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ddpm import targets
 from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import Path as Recorder
-from ddpm.diffusion.samplers import Sampler
+from ddpm.diffusion.samplers import Sampler, Trajectory
 from ddpm.errors import UsageError
 from ddpm.migration import migrated
 from ddpm.options import option
@@ -115,20 +114,20 @@ class Run:
         steps = chain.timesteps.tolist()[::-1]
         count = min(columns - 1, len(steps))
         shown = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
-        recorder = Recorder(shown)
+        trajectory = Trajectory(shown)
         seen = settings.pop("on_step", None)
 
         def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
-            recorder(t, x_t, x_0)
+            trajectory(t, x_t, x_0)
             if seen is not None:
                 seen(t, x_t, x_0)
 
         images = self.sample(n, batch_size=n, sampler=sampler, on_step=on_step, **settings)
         cells, captions = [], []
         for i in range(n):
-            cells += [recorder.x_t[t][i].cpu() for t in shown] + [images[i]]
+            cells += [trajectory.x_t[t][i].cpu() for t in shown] + [images[i]]
             captions += [f"t = {t}" for t in shown] + ["x_0"]
-            cells += [recorder.x_0[t][i].cpu() for t in shown] + [images[i]]
+            cells += [trajectory.x_0[t][i].cpu() for t in shown] + [images[i]]
             captions += ["predicted"] * count + [""]
         picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=count + 1)
         return Image.fromarray(picture)

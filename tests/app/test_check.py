@@ -120,6 +120,7 @@ FAST = {
     "sampler=ddim sampler.eta=null": r"sampler\.eta=null: must be a number",
     "callbacks.samples.final=maybe": r"callbacks\.samples\.final=maybe: must be bool or auto",
     "tags=a": r"tags=a: must be a list",
+    "trainer.min_steps=30 trainer.max_steps=10": r"trainer\.min_steps=30: must be at most .*max_steps=10",
     "init=nowhere": r"init=.*nowhere: there is no such run directory",
     "ckpt=a init=b": r"ckpt and init: give one",
     "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
@@ -223,6 +224,7 @@ HEAVY = {
     "callbacks.x._target_=lightning.pytorch.callbacks.timer.os.getcwd": r"cannot be imported",
     "callbacks.x._target_=lightning.pytorch.callbacks.timer.timedelta": r"is no public class or function",
     "callbacks.x._target_=lightning.pytorch.callbacks.Timer callbacks.x.durration=1": r"mean .*\.duration",
+    "trainer.precision=16-mixed trainer.accelerator=cpu": r"trainer\.precision=16-mixed: is for GPUs",
     "trainer.accelerator=toaster": r"trainer: .*toaster",
     "ckpt=empty": r"ckpt=.*empty: holds no checkpoint",
 }

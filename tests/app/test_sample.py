@@ -47,6 +47,7 @@ MISTAKES = {
     "device=toaster": r"device=toaster: ",
     "number=3": r"number: there is no such key",
     "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
+    "out=/proc/x": r"out=/proc/x: ",
     "out=.": r"holds samples\.npz of another run already",
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.diffusion import Denoiser, Parametrization
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import Epsilon
-from ddpm.diffusion.samplers import DDIM, Path, Sampler
+from ddpm.diffusion.samplers import DDIM, Sampler, Trajectory
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.validity import check_request
 from ddpm.diffusion.variances import FixedSmall
@@ -47,7 +47,7 @@ def documented() -> type[Sampler]:
 @pytest.mark.parametrize("settings", [{}, {"num_steps": 7}, {"timesteps": [0, 5, 60]}])
 def test_the_documented_example_is_ddim_without_noise(settings: dict):
     own, ddim = documented()(**settings), DDIM(**{"num_steps": None, **settings})
-    paths = Path(), Path()
+    paths = Trajectory(), Trajectory()
     found, expected = (
         sampler(denoiser(), SCHEDULE, x_t(), noise=noise_at, on_step=path)
         for sampler, path in zip((own, ddim), paths, strict=True)

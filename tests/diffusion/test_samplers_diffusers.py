@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ddpm.diffusion import Denoiser, Parametrization
 from ddpm.diffusion.objectives import X0, Epsilon, V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path
+from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Trajectory
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Variance
 
@@ -90,7 +90,7 @@ def test_ancestral_on_a_shortened_chain(kind: Kind, variance: Variance, their_va
     )
     in_float64(scheduler)
     scheduler.set_timesteps(50)
-    path = Path()
+    path = Trajectory()
     ours = Ancestral(timesteps=LEADING)(
         denoiser(kind, variance), SCHEDULE, start_noise(), noise=noise_at, on_step=path
     )
@@ -112,7 +112,7 @@ def test_ddim_on_a_shortened_chain(kind: Kind, eta: float):
     )
     in_float64(scheduler)
     scheduler.set_timesteps(50)
-    path = Path()
+    path = Trajectory()
     ours = DDIM(eta=eta, timesteps=LEADING)(
         denoiser(kind), SCHEDULE, start_noise(), noise=noise_at, on_step=path
     )
@@ -138,7 +138,7 @@ def test_ddim_inversion(kind: Kind):
     in_float64(scheduler)
     scheduler.set_timesteps(50)
     assert scheduler.timesteps.tolist() == LEADING
-    path = Path()
+    path = Trajectory()
     x_0 = torch.tanh(start_noise())
     ours = DDIMInversion(timesteps=LEADING)(denoiser(kind), SCHEDULE, x_0, on_step=path)
     x_t, eps = x_0, torch.zeros_like(x_0)
@@ -174,7 +174,7 @@ def test_dpm_solver(kind: Kind, stochastic: bool, end: str, count: int):
         solver = DPMSolver(stochastic=stochastic, timesteps=steps[::-1])
     else:
         solver = DPMSolver(count + 1, stochastic=stochastic)
-    path = Path()
+    path = Trajectory()
     ours = solver(denoiser(kind), SCHEDULE, start_noise(), noise=noise_at, on_step=path)
     x_t = start_noise()
     for t in steps:

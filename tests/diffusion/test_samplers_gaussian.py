@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import NoiseSchedule, q_sample
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
+from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.doctor.affine import Moved, moved, visited
 from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
@@ -214,7 +214,7 @@ def error_at_the_end(sampler: Sampler) -> float:
     schedule = linear(1000)
     data = Gaussian(torch.tensor([0.1], dtype=torch.float64), torch.tensor([[0.25]], dtype=torch.float64))
     chain = Exact(data, schedule.betas.tolist(), visited(sampler, schedule))
-    x_t, path = torch.tensor([[-1.0], [1.5]], dtype=torch.float64), Path()
+    x_t, path = torch.tensor([[-1.0], [1.5]], dtype=torch.float64), Trajectory()
     begin, end = (chain.noising.marginal(chain.steps[i]) for i in (-1, 0))
     sampler(ReferenceDenoiser(chain), schedule, as_images(x_t, (1, 1, 1)), noise=no_noise, on_step=path)
     return float((path.x_t[0].flatten(1) - probability_flow(begin, end, x_t)).abs().max())

@@ -16,9 +16,9 @@ from ddpm.diffusion.samplers import (
     DDIMInversion,
     DPMSolver,
     Heun,
-    Path,
     Sampler,
     Spacing,
+    Trajectory,
 )
 from ddpm.diffusion.samplers.spacing import quadratically_spaced
 from ddpm.diffusion.schedules import linear
@@ -241,7 +241,7 @@ def test_results_stay_within_the_range_of_images_and_in_their_precision(make: Ca
 
 def test_the_path_of_chosen_steps():
     schedule, denoiser = linear(100), Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
-    whole, chosen = Path(), Path(timesteps=[66, 0, 12])
+    whole, chosen = Trajectory(), Trajectory(timesteps=[66, 0, 12])
     for path in (whole, chosen):
         DDIM(4)(denoiser, schedule, start_noise(), noise=noise_at, on_step=path)
     assert list(whole.x_t) == list(whole.x_0) == [99, 66, 33, 0]
@@ -258,7 +258,7 @@ def test_the_path_of_heun_holds_what_it_went_on_from():
     schedule, denoiser, path = (
         linear(100),
         Denoiser(network, Parametrization(Epsilon(), FixedSmall())),
-        Path(),
+        Trajectory(),
     )
     end = Heun(4)(denoiser, schedule, start_noise(), noise=noise_at, on_step=path)
     again = Heun(3)(denoiser, schedule, path.x_t[66], noise=noise_at, start=66)

@@ -7,7 +7,7 @@ from torch import Tensor
 from ddpm.diffusion import Denoiser, Known, Parametrization, q_sample
 from ddpm.diffusion.objectives import V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
-from ddpm.diffusion.samplers.path import Path
+from ddpm.diffusion.samplers.trajectory import Trajectory
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.start import Between, FromImage, FromNoise
 from ddpm.diffusion.variances import FixedSmall
@@ -112,7 +112,7 @@ def test_known_pixels_are_drawn_from_the_posterior_on_the_way():
     zero = torch.zeros(1, *SHAPE, dtype=torch.float64)
     variance = {t: 0.0 for t in range(99)}
     for source in range(99, 0, -1):  # a unit of noise in one step only, its share seen in all later ones
-        path = Path()
+        path = Trajectory()
 
         def noise(t: int, like: Tensor, source: int = source) -> Tensor:
             return torch.ones_like(like) * (t == source)
@@ -120,7 +120,7 @@ def test_known_pixels_are_drawn_from_the_posterior_on_the_way():
         Ancestral()(denoiser, SCHEDULE, zero, noise=noise, on_step=path)
         for t in range(source):
             variance[t] += float(path.x_t[t].mean()) ** 2
-    path = Path()
+    path = Trajectory()
     Ancestral()(denoiser, SCHEDULE, zero + 1, noise=lambda t, like: 0 * like, on_step=path)
     for t in (0, 10, 50, 98):
         start = float(path.x_t[t].mean()) ** 2 * (1 - float(SCHEDULE.alphas_cumprod[99]))

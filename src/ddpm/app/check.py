@@ -188,6 +188,9 @@ def _check_trainer(settings: MutableMapping[str, Any]) -> None:
     if lacking := [name for name in known if name not in settings]:
         raise UsageError(f"trainer.{lacking[0]}: cannot be left out; give it as trainer.{lacking[0]}=VALUE")
     check_values("trainer.", settings, TrainerSettings)
+    least, most = settings["min_steps"], settings["max_steps"]
+    if least is not None and 0 <= most < least:
+        raise UsageError(f"trainer.min_steps={least}: must be at most trainer.max_steps={most}")
 
 
 def _check_mapping(group: str, node: Mapping[str, Any]) -> None:

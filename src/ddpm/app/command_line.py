@@ -239,7 +239,7 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
     named = any(text.lstrip("+").startswith(("hydra.run.dir=", "out=")) for text in arguments.overrides)
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     try:
-        with _told_of_the_directory(place.directory):
+        with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
             directory = run_directory.enter(place.directory, job.values, named=named)
         place = replace(place, directory=directory)
         typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
@@ -265,12 +265,12 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
 
 
 @contextmanager
-def _told_of_the_directory(directory: Path) -> Iterator[None]:
-    """What the file system says of a run directory, in one message."""
+def _told_of_the_directory(key: str, directory: Path) -> Iterator[None]:
+    """What the file system says of the directory that a key names, in one message."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"hydra.run.dir={directory}: {error}") from error
+        raise UsageError(f"{key}={directory}: {error}") from error
 
 
 def _place(job: Composed, typed: tuple[str, ...]) -> Place:

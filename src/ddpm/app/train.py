@@ -131,13 +131,16 @@ def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> N
 
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
-    computing = choose(
-        device_of(config["trainer"]["accelerator"]),
-        module.num_parameters,
-        config["trainer"]["max_steps"],
-        precision=config["trainer"]["precision"],
-        **{name: config["model"].get(name) for name in SWITCHES["model"]},
-    )
+    try:
+        computing = choose(
+            device_of(config["trainer"]["accelerator"]),
+            module.num_parameters,
+            config["trainer"]["max_steps"],
+            precision=config["trainer"]["precision"],
+            **{name: config["model"].get(name) for name in SWITCHES["model"]},
+        )
+    except UsageError as error:  # about the precision
+        raise UsageError(f"trainer.{error}") from error
     module.compute_as(computing)
     return computing
 

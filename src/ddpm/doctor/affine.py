@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Denoise, NoiseSchedule
-from ddpm.diffusion.samplers import Path, Sampler
+from ddpm.diffusion.samplers import Sampler, Trajectory
 from ddpm.doctor.case import distance
 from ddpm.doctor.gaussian import CLEAN, Gaussian
 from ddpm.doctor.reference import SHAPE, as_images
@@ -59,7 +59,7 @@ def moved(
         asked += 1
         return as_images(rows, shape)
 
-    path = Path()
+    path = Trajectory()
     result = sampler(denoiser, schedule, as_images(x_t, shape), noise=noise, start=start, on_step=path)
 
     def parts(images: Tensor) -> Moved:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Path, Sampler
+from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
 from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
@@ -315,7 +315,7 @@ def clipped_error(parts: Combination, num_steps: int | None) -> float:
     x_t = as_images(drawn(10, 3, SIZE))
     paths = []
     for denoiser in _denoisers(parts, sampler, schedule, len(x_t), clip=True):
-        path = Path()
+        path = Trajectory()
         result = sampler(denoiser, schedule, x_t, noise=lambda t, like: drawn(t, *like.shape), on_step=path)
         paths.append(torch.stack([*path.x_t.values(), result]))
     return distance(*paths)

@@ -5,9 +5,9 @@ from ddpm.diffusion.samplers.ddim import DDIM
 from ddpm.diffusion.samplers.ddim_inversion import DDIMInversion
 from ddpm.diffusion.samplers.dpm_solver import DPMSolver
 from ddpm.diffusion.samplers.heun import Heun
-from ddpm.diffusion.samplers.path import Path
 from ddpm.diffusion.samplers.sampler import OnStep, Predict, Sampler
 from ddpm.diffusion.samplers.spacing import Spacing
+from ddpm.diffusion.samplers.trajectory import Trajectory
 
 __all__ = [
     "DDIM",
@@ -16,8 +16,8 @@ __all__ = [
     "DPMSolver",
     "Heun",
     "OnStep",
-    "Path",
     "Predict",
     "Sampler",
     "Spacing",
+    "Trajectory",
 ]

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from torch import Tensor
 
 
-class Path:
-    """An `on_step` that keeps what the sampler was at: `path = Path(); sampler(..., on_step=path)`.
+class Trajectory:
+    """An `on_step` that keeps what the sampler was at: `sampler(..., on_step=trajectory)`.
 
     Tensors stay on their device, so that recording waits for nothing. Of a solver that uses the network twice
     at a timestep (Heun) the later use is kept, which belongs to the x_t that it went on from.
