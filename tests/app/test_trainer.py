@@ -3,12 +3,13 @@
 import csv
 import json
 import os
+import re
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, composed, only_run, run_here
+from conftest import ROOT, composed, only_run, run_here, run_program
 
 from ddpm.app import train
 from ddpm.app.run_directory import Place
@@ -239,12 +240,11 @@ def test_what_only_its_beginning_tells_of_a_logger_is_one_message(settings, mess
         train._begin([logger, MetricsCSV(tmp_path / "metrics.csv")], {"csv": None, "wandb": {"mode": None}})
 
 
-def test_what_weights_and_biases_refuses_in_its_variables_is_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("WANDB_RESUME", "perhaps")
-    with pytest.raises(UsageError, match=r"^logger\.wandb: resume: .*'allow'"):
-        train._begin([WandbLogger(save_dir=str(tmp_path))], {"wandb": {"mode": None}})
+def test_what_weights_and_biases_refuses_in_its_variables_is_one_message(tmp_path: Path):
+    """In a process of its own, as W&B reads them once."""
+    outcome = run_program("train.py", "experiment=smoke", cwd=tmp_path, env={"WANDB_RESUME": "perhaps"})
+    assert outcome.returncode == 2, outcome.said
+    assert re.search(r"^error: logger\.wandb: resume: .*'allow'", outcome.stderr, re.MULTILINE)
 
 
 def test_a_logger_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
