@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, composed, only_run, run_here, run_program
+from lightning.pytorch.loggers import Logger
 
 from ddpm.app import train
 from ddpm.app.run_directory import Place
@@ -238,6 +239,22 @@ def test_what_only_its_beginning_tells_of_a_logger_is_one_message(settings, mess
     logger = WandbLogger(**{"save_dir": str(tmp_path), **settings})
     with pytest.raises(UsageError, match=message):
         train._begin([logger, MetricsCSV(tmp_path / "metrics.csv")], {"csv": None, "wandb": {"mode": None}})
+
+
+class Plain(Logger):
+    """All that Lightning asks of a logger."""
+
+    name = version = "plain"
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        pass
+
+    def log_hyperparams(self, params: Any) -> None:
+        pass
+
+
+def test_a_logger_need_not_have_an_experiment(tmp_path: Path):
+    train._begin([Plain(), MetricsCSV(tmp_path / "metrics.csv")], {"plain": {"_target_": "Plain"}})
 
 
 def test_what_weights_and_biases_refuses_in_its_variables_is_one_message(tmp_path: Path):

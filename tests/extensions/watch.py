@@ -1,6 +1,7 @@
 """Callbacks that write down what a run did, for tests that look at it from outside."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,19 @@ class Asks(Callback):
         if len(trainer.loggers) > 1:
             trainer.logger.log_image("mine/image", [], step=0)
         (Path(trainer.log_dir or ".") / "asked.txt").write_text("yes")
+
+
+class WaitsForTheOther(Callback):
+    """Ends the training with an error where the other of a sweep's two jobs has not begun within a minute."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        own = Path(trainer.default_root_dir)
+        (own / "begun.txt").write_text("yes")
+        until = time.monotonic() + 60
+        while not all((own.parent / job / "begun.txt").exists() for job in ("0", "1")):
+            if time.monotonic() > until:
+                raise RuntimeError("alone")
+            time.sleep(0.05)
 
 
 class Seen(Callback):

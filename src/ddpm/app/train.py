@@ -153,7 +153,7 @@ def _begin(loggers: list[Logger], nodes: dict[str, Any]) -> None:
     """
     names = [name for name, node in nodes.items() if node]
     for name, logger in zip(names, loggers, strict=False):  # metrics.csv, the last, is nobody's
-        targets.called(f"logger.{name}", lambda begun=logger: begun.experiment)
+        targets.called(f"logger.{name}", lambda begun=logger: getattr(begun, "experiment", None))
 
 
 def _fit(
