@@ -1,4 +1,4 @@
-"""MLflow gets what it was given; it is installed by the extra `ci`."""
+"""MLflow gets what it was given, where it is installed."""
 
 import csv
 from pathlib import Path
