@@ -122,6 +122,8 @@ FAST = {
     "tags=a": r"tags=a: must be a list",
     "trainer.min_steps=30 trainer.max_steps=10": r"trainer\.min_steps=30: must be at most .*max_steps=10",
     "init=nowhere": r"init=.*nowhere: there is no such run directory",
+    "data=folder data.path=/nope": r"data\.path=/nope: there is no such folder",
+    "data=npz data.path=/nope/图.npz": r"data\.path=/nope/图\.npz: there is no such file",
     "ckpt=a init=b": r"ckpt and init: give one",
     "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
     "allow_targets=3": r"allow_targets=3: must be a list of packages",
@@ -361,6 +363,8 @@ QUICK = (
     "schedule=null",
     "-m schedule=linear,cosin",
     "-m trainer.devices=1,3,2",
+    "ckpt=nowhere",
+    "data=folder data.path=/nope",
 )
 """A mistake of each kind: an option, a key, a type of the trainer's and of a constructor's, dashes, a group
 set to null, a bad value of a sweep, a batch that a later job cannot share.
@@ -381,6 +385,16 @@ def test_what_composing_can_tell_is_told_without_torch(arguments: str, place: Pa
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "|" in line}
     assert not {"torch", "lightning", "wandb", "sklearn", "numpy"} & imported
     assert not (place / "logs").exists()
+
+
+@pytest.mark.e2e
+def test_what_only_an_optimizer_knows_is_told_before_the_program_is_imported(place: Path):
+    command = [sys.executable, "-X", "importtime", str(ROOT / "train.py"), "optimizer.lr=abc"]
+    process = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 2
+    assert "error: optimizer.lr=abc: must be a number" in process.stderr
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "|" in line}
+    assert not {"lightning", "wandb", "sklearn"} & imported
 
 
 @pytest.mark.e2e

@@ -15,9 +15,17 @@ from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
+from ddpm.data.paths import existing_file, existing_folder
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
+
+EXISTING = {
+    "ddpm.data.sources.archive.Archive": existing_file,
+    "ddpm.data.sources.folder.Folder": existing_folder,
+    "ddpm.data.sources.npz.Npz": existing_file,
+}
+"""What `data.path` has to be for sources that read this disk."""
 
 
 class MissingValueError(UsageError):
@@ -99,8 +107,9 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     check_values("model.", config.get("model", {}), ModelSwitches)
 
 
-def check_runs(config: Mapping[str, Any]) -> None:
-    """Refuse a run or checkpoint that is not there, before seconds go into importing what would read it.
+def check_paths(config: Mapping[str, Any]) -> None:
+    """Refuse runs, checkpoints, folders and files of images that are not there, before seconds go into
+    importing what would read them.
 
     Raises:
         UsageError: naming the key and the path.
@@ -113,6 +122,13 @@ def check_runs(config: Mapping[str, Any]) -> None:
         path = config.get(key)
         if path is not None and not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
+    data = config.get("data") or {}
+    existing = EXISTING.get(str(data.get("_target_")))
+    if existing is not None and isinstance(data.get("path"), str):
+        try:
+            existing(data["path"])
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 def _check_schedules_within(node: Mapping[str, Any]) -> None:

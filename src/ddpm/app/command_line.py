@@ -61,7 +61,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             sys.exit(0)
         found, multirun = checked(arguments, program)
         for job in found:
-            check.check_runs(job.values)
+            check.check_paths(job.values)
         if multirun:
             sys.exit(_sweep(arguments, program, command))
         sys.exit(_once(prepare or _prepare_of(program), found[0], arguments, program))
@@ -74,8 +74,12 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
 
 
 def _prepare_of(program: str) -> Prepare:
-    """The program's own; torch is imported here, after the checks that do without."""
-    prepare: Prepare = importlib.import_module(f"ddpm.app.{program}").prepare
+    """The program's own; what it imports takes seconds, after the checks that do without."""
+
+    def prepare(config: dict[str, Any], place: Place) -> Job:
+        work: Job = importlib.import_module(f"ddpm.app.{program}").prepare(config, place)
+        return work
+
     return prepare
 
 
