@@ -143,7 +143,7 @@ def mps() -> Iterator[StandIn]:
     """A device that refuses what MPS refuses, while this lasts."""
     generator, swaps = torch.Generator, torch.__future__.get_swap_module_params_on_conversion()
     lifts = torch._C._only_lift_cpu_tensors()
-    torch.Generator = _Generator  # type: ignore[misc]
+    torch.Generator = _Generator
     torch.__future__.set_swap_module_params_on_conversion(True)  # so that parameters stay the same objects
     torch._C._set_only_lift_cpu_tensors(True)  # so that torch.tensor(..., device=) copies from the CPU
     stand_in = StandIn()
@@ -153,7 +153,7 @@ def mps() -> Iterator[StandIn]:
             yield stand_in
     finally:
         _active.pop()
-        torch.Generator = generator  # type: ignore[misc]
+        torch.Generator = generator
         torch.__future__.set_swap_module_params_on_conversion(swaps)
         torch._C._set_only_lift_cpu_tensors(lifts)
 

@@ -74,7 +74,7 @@ def test_batches_with_all_that_can_be_asked_for(both: Callable[..., list[Any]]):
         assert all(images is not None and images.device.type == "cpu" for images in drawn)
         sheet(module, drawn[0])
         by_loader = module.predict_step([torch.arange(3), torch.tensor([2, 0, 1])], 0)
-        return [*drawn, by_loader.cpu()]  # type: ignore[list-item]
+        return [*drawn, by_loader.cpu()]
 
     cpu, gpu = both(draw)
     torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=1e-4)

@@ -63,7 +63,7 @@ def loader(*tensors: Tensor, batch_size: int = 8, **settings: Any) -> DataLoader
 
 
 def as_they_are(batches: list[Any]) -> DataLoader:
-    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    return DataLoader(batches, batch_size=None)
 
 
 def as_mappings(*keys: str) -> DataLoader:
