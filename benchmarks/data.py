@@ -96,7 +96,7 @@ def folder(path: Path, directory: Path) -> None:
     """Building the cache, starting from it, and reading batches of 128 from it."""
     for what in ("building the cache", "starting from it"):
         start = time.perf_counter()
-        data = ImageDataModule(Folder(path, 32, cache_dir=directory), 128, horizontal_flip=True)
+        data = ImageDataModule(Folder(path, image_size=32, cache_dir=directory), 128, horizontal_flip=True)
         count = len(data.data_set.train) + len(data.data_set.validation)
         first = next(batches(data, num_workers=0))
         took = time.perf_counter() - start

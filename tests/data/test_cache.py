@@ -235,22 +235,22 @@ def test_what_changes_the_key():
 
 def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, own_cache: Path):
     path = folder(tmp_path / "images")
-    before = Folder(path, 8).read().fingerprint
-    assert Folder(path, 8, validation_fraction=0.3).read().fingerprint != before
+    before = Folder(path, image_size=8).read().fingerprint
+    assert Folder(path, image_size=8, validation_fraction=0.3).read().fingerprint != before
     assert len(files(own_cache)) == 1
     Image.new("RGB", (9, 9), (77, 0, 200)).save(path / "a" / "0.png")
     os.utime(path / "a" / "0.png", ns=(0, 0))
-    assert Folder(path, 8).read().fingerprint != before
+    assert Folder(path, image_size=8).read().fingerprint != before
     assert len(files(own_cache)) == 2
 
 
 def test_the_identity_does_not_depend_on_where_the_images_are(tmp_path: Path):
-    prints = {Folder(folder(tmp_path / name), 8).read().fingerprint for name in ("here", "there")}
+    prints = {Folder(folder(tmp_path / name), image_size=8).read().fingerprint for name in ("here", "there")}
     assert len(prints) == 1
 
 
 def test_other_processes_map_the_file_and_copy_nothing(tmp_path: Path):
-    data_set = Folder(folder(tmp_path / "images"), 8, validation_fraction=0.3).read()
+    data_set = Folder(folder(tmp_path / "images"), image_size=8, validation_fraction=0.3).read()
     for part in (data_set.train, data_set.validation):
         sent = pickle.dumps(part.subset(slice(1, None)))
         assert len(sent) < 1000
@@ -261,7 +261,7 @@ def test_other_processes_map_the_file_and_copy_nothing(tmp_path: Path):
 
 
 def test_about_is_plain_json(own_cache: Path, tmp_path: Path):
-    Folder(folder(tmp_path / "images"), 8).read()
+    Folder(folder(tmp_path / "images"), image_size=8).read()
     [entry] = Cache().entries()
     assert isinstance(entry, Entry)
     about = json.loads((entry.path / "about.json").read_text())

@@ -74,7 +74,7 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def source(path: Path, **changed: Any) -> ShardStream:
-    return ShardStream(path, 4, **{"lanes": 12, "buffer": 96, "validation_size": 0, **changed})
+    return ShardStream(path, image_size=4, **{"lanes": 12, "buffer": 96, "validation_size": 0, **changed})
 
 
 LOADING = ("batch_size", "num_workers", "seed")

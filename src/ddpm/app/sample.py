@@ -18,6 +18,7 @@ from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
 from ddpm.data.cache import Cache
 from ddpm.data.decoding import decode_or_reason
+from ddpm.data.shaping import Shaping
 from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.diffusion.validity import check_combination
@@ -153,7 +154,7 @@ def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -
     file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise UsageError(f"{key}={path}: there is no such file")
-    decoded = decode_or_reason(file, size, channels)
+    decoded = decode_or_reason(file, Shaping(size, channels))
     if isinstance(decoded, str):
         raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")
     return torch.from_numpy(np.array(decoded.pixels))

@@ -3,7 +3,7 @@
 import io
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddpm.data.shaping import Shaping
 from ddpm.runtime.cores import available_cores
 
 # Pillow would also try formats that start other programs (EPS) or that match almost any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
+AS_IT_IS = Shaping()
 CHUNK = 16
 THREADS = min(16, available_cores() + 4)
 
@@ -36,35 +38,7 @@ class Decoded(NamedTuple):
     size: tuple[int, int]
 
 
-def parse_size(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """(height, width) in pixels from one number, for a square, or from two.
-
-    Raises:
-        ValueError: where it is neither, or a number is below 1.
-    """
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if (
-        isinstance(size, str)
-        or not isinstance(size, Sequence)
-        or len(size) != 2
-        or not all(type(side) is int and side >= 1 for side in size)
-    ):
-        raise ValueError(
-            f"data.image_size={image_size} must be a whole number of pixels, at least 1, or [height, width]"
-        )
-    return size[0], size[1]
-
-
-def check_channels(channels: int | None) -> None:
-    """Refuse, with ValueError, what is neither 1, 3 nor None."""
-    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
-        raise ValueError(
-            f"data.channels={channels} must be 1 (grey), 3 (colour) or "
-            "null (1 if every image is grey, else 3)"
-        )
-
-
-def decode(source: Encoded, size: tuple[int, int] | None = None, channels: int | None = None) -> Decoded:
+def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
     """One image, upright by its EXIF orientation.
 
     Transparent parts turn white. 16 bits turn to 8; a mode of 32-bit integers is taken to hold 16 bits, as it
@@ -72,14 +46,13 @@ def decode(source: Encoded, size: tuple[int, int] | None = None, channels: int |
 
     Args:
         source: a file, or its contents.
-        size: (height, width); the largest centred part of that aspect is resized to it, antialiased. None
-            leaves the image as large as it is.
-        channels: 1 or 3; None gives 1 where red, green and blue are equal everywhere, else 3.
+        shaping: what is asked of it.
 
     Raises:
         Exception: almost any, where the source is no image, is cut short, or would unpack to more than
             Pillow's limit of pixels: every format has its own decoder.
     """
+    size, channels = shaping.stored, shaping.channels
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
         mode, original = opened.mode, (opened.height, opened.width)
         if size is not None:
@@ -103,10 +76,10 @@ def decode(source: Encoded, size: tuple[int, int] | None = None, channels: int |
     return Decoded(planes[:1] if is_grey else planes, mode, original)
 
 
-def decode_or_reason(source: Encoded, size: tuple[int, int] | None, channels: int | None) -> Decoded | str:
+def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | str:
     """What `decode` gives, or the reason why it gives nothing, in words that are the same every time."""
     try:
-        return decode(source, size, channels)
+        return decode(source, shaping)
     except UnidentifiedImageError:
         # Pillow's own message repeats the path, or the address of a buffer.
         empty = (source.stat().st_size if isinstance(source, Path) else len(source)) == 0
@@ -115,22 +88,17 @@ def decode_or_reason(source: Encoded, size: tuple[int, int] | None, channels: in
         return short(error)
 
 
-def decode_all(
-    sources: Iterable[tuple[str, Encoded | str]], size: tuple[int, int] | None, channels: int | None
-) -> Iterator[tuple[str, Decoded | str]]:
-    """Decode many images, on all cores: the name of each with what `decode_or_reason` gives, in order.
+def decode_all(sources: Iterable[Encoded | str], shaping: Shaping = AS_IT_IS) -> Iterator[Decoded | str]:
+    """Decode many images, on all cores: what `decode_or_reason` gives for each, in order.
 
     A source may also be a reason already, as a string, why there is no image.
     """
 
-    def decode_chunk(chunk: list[tuple[str, Encoded | str]]) -> list[tuple[str, Decoded | str]]:
-        return [
-            (name, source if isinstance(source, str) else decode_or_reason(source, size, channels))
-            for name, source in chunk
-        ]
+    def decode_chunk(chunk: list[Encoded | str]) -> list[Decoded | str]:
+        return [one if isinstance(one, str) else decode_or_reason(one, shaping) for one in chunk]
 
     remaining = iter(sources)
-    pending: deque[Future[list[tuple[str, Decoded | str]]]] = deque()
+    pending: deque[Future[list[Decoded | str]]] = deque()
     pool = ThreadPoolExecutor(THREADS)
     try:
         # The queue is bounded: of a large set only a small part may be decoded ahead.

@@ -98,6 +98,8 @@ class DataSet:
         validation: the images that are held out.
         classes: the names of the labels, if there are any.
         skipped: name and reason of everything that could not be read and was left out.
+        captions: of the images, those to train on first; None where an image has none. Nothing uses them yet.
+        understood: what was made of how the images lie there, a sentence each: parts, classes, why.
         known_facts: what was found out about the images before; None leaves it to `survey`.
         known_fingerprint: what identifies the images, where it is not their contents.
     """
@@ -106,6 +108,8 @@ class DataSet:
     validation: ImageSet
     classes: Sequence[str] | None = None
     skipped: Collection[tuple[str, str]] = ()
+    captions: Sequence[str | None] | None = None
+    understood: Sequence[str] = ()
     known_facts: Mapping[str, Any] | None = None
     known_fingerprint: str | None = None
 

@@ -67,8 +67,8 @@ def test_an_archive_holds_what_the_folder_does(tmp_path: Path, kind: str):
         (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folder" / name).write_bytes(contents)
     backwards = dict(reversed(FILES.items()))
-    packed = Archive(pack(tmp_path / kind, backwards), 8, validation_fraction=0.3)
-    folder = Folder(tmp_path / "folder", 8, validation_fraction=0.3)
+    packed = Archive(pack(tmp_path / kind, backwards), image_size=8, validation_fraction=0.3)
+    folder = Folder(tmp_path / "folder", image_size=8, validation_fraction=0.3)
     assert packed.read().classes == folder.read().classes == ["cat", "dog", "owl-x"]
     np.testing.assert_array_equal(packed.read().train.images, folder.read().train.images)
     np.testing.assert_array_equal(packed.read().train.labels, folder.read().train.labels)
@@ -83,13 +83,13 @@ def test_names_that_lead_out_are_not_followed(tmp_path: Path, kind: str):
     bad = ["../up.png", "cat/../../up.png", "/root.png"]
     path = pack(tmp_path / "in" / kind, {"cat/a.png": encoded(1), **{name: encoded(9) for name in bad}})
     before = sorted(tmp_path.rglob("*"))
-    data = Archive(path, 8)
+    data = Archive(path, image_size=8)
     assert levels(data) == {1}
     assert [reason for _, reason in data.read().skipped] == ["its name leads out of the archive"] * 3
     assert "../up.png" in next(iter(data.read().skipped))[0]
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError, match=r"data\.on_error=fail: .*\.\./up\.png cannot be read .*leads out"):
-        Archive(path, 8, on_error="fail").read()
+        Archive(path, image_size=8, on_error="fail").read()
 
 
 def test_links_and_devices_are_not_followed(tmp_path: Path):
@@ -100,7 +100,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, str(tmp_path / "x.png")
             archive.addfile(member)
-    data = Archive(tmp_path / "a.tar", 8)
+    data = Archive(tmp_path / "a.tar", image_size=8)
     assert len(data.read().train) == 1
     assert [reason for _, reason in data.read().skipped] == ["a link or a device, not a file"] * 2
 
@@ -108,7 +108,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path):
 def test_members_that_cannot_be_read_are_named(tmp_path: Path):
     files = {"a/1.png": encoded(1), "a/2.png": b"", "a/3.png": b"words", "a/4.png": encoded(2)[:45]}
     path = pack(tmp_path / "a.zip", files)
-    data = Archive(path, 8)
+    data = Archive(path, image_size=8)
     assert levels(data) == {1}
     assert [name for name, _ in data.read().skipped] == [f"{path}/a/{i}.png" for i in (2, 3, 4)]
     contents = bytearray(path.read_bytes())
@@ -116,13 +116,13 @@ def test_members_that_cannot_be_read_are_named(tmp_path: Path):
     contents[start : start + 10] = bytes(10)
     path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"data\.path=.*a\.zip: none of the 4 files in it can be read"):
-        Archive(path, 8, cache_dir=tmp_path / "another").read()
+        Archive(path, image_size=8, cache_dir=tmp_path / "another").read()
 
 
 def test_a_member_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ddpm.data.sources.archive.MOST_BYTES", 10_000)
     path = pack(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": bytes(10_001)})
-    assert list(Archive(path, 8).read().skipped) == [
+    assert list(Archive(path, image_size=8).read().skipped) == [
         (f"{path}/b.png", "it unpacks to 10,001 bytes; at most 10,000 are read")
     ]
 
@@ -133,7 +133,7 @@ def test_locked_members_are_named(tmp_path: Path):
     for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         contents[contents.rindex(mark) + offset] |= 1  # as an encrypting program would mark it
     path.write_bytes(contents)
-    [(name, reason)] = Archive(path, 8).read().skipped
+    [(name, reason)] = Archive(path, image_size=8).read().skipped
     assert name.endswith("b.png")
     assert "encrypted" in reason
 
@@ -149,7 +149,7 @@ def test_archives_that_break_off_are_refused(tmp_path: Path, kind: str):
     for length in lengths:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=rf"data\.path=.*{kind} is no zip or tar file, or damaged"):
-            Archive(path, 8).read()
+            Archive(path, image_size=8).read()
 
 
 def test_a_tar_with_damage_in_its_middle_is_refused(tmp_path: Path):
@@ -160,13 +160,13 @@ def test_a_tar_with_damage_in_its_middle_is_refused(tmp_path: Path):
     contents[start : start + 100] = b"x" * 100
     path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"breaks off after 3 members"):
-        Archive(path, 8).read()
+        Archive(path, image_size=8).read()
 
 
 def test_nothing_in_it(tmp_path: Path):
     for kind in KINDS[:3]:
         with pytest.raises(ValueError, match=r"data\.path=.*: it holds no files; name an archive"):
-            Archive(pack(tmp_path / kind, {}), 8).read()
+            Archive(pack(tmp_path / kind, {}), image_size=8).read()
 
 
 WHOLE = {kind: None for kind in ("a.zip", "a.tar", "a.tar.gz")}
@@ -190,7 +190,7 @@ def test_any_archive_gives_images_or_one_of_the_stated_errors(
         contents[place : place + len(change)] = change
     path = tmp_path / kind
     path.write_bytes(contents[:cut])
-    data = Archive(path, 8, cache_dir=tempfile.mkdtemp(dir=tmp_path))
+    data = Archive(path, image_size=8, cache_dir=tempfile.mkdtemp(dir=tmp_path))
     message = ""
     try:
         shape = data.read().train.image_shape

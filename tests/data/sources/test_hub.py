@@ -127,7 +127,7 @@ def test_one_part_saved_alone_is_the_one_to_train_on(tmp_path: Path):
     part(list(range(10))).save_to_disk(tmp_path / "set")
     with pytest.raises(ValueError, match="load_from_disk"):
         datasets.load_dataset(str(tmp_path / "set"))  # which is why the source looks for such folders itself
-    hub = Hub("any/name", path=tmp_path / "set", train_split="mine", validation_fraction=0.3)
+    hub = Hub("any/name", path=tmp_path / "set", split="mine", validation_fraction=0.3)
     assert len(hub.read().train) == 7
     assert len(hub.read().validation) == 3
 
@@ -141,10 +141,10 @@ def test_without_the_validation_split_a_share_is_held_out(tmp_path: Path):
 
 def test_splits_can_be_named(tmp_path: Path):
     path = write(tmp_path / "set", "data")
-    data_set = Hub("any/name", path=path, train_split="test", validation_split="train").read()
+    data_set = Hub("any/name", path=path, split="test", validation_split="train").read()
     assert (len(data_set.train), len(data_set.validation)) == (3, 6)
-    with pytest.raises(ValueError, match=r"data\.train_split=all: .* only train, test"):
-        Hub("any/name", path=path, train_split="all").read()
+    with pytest.raises(ValueError, match=r"data\.split=all: .* only train, test"):
+        Hub("any/name", path=path, split="all").read()
 
 
 def test_images_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: Path):

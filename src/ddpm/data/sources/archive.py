@@ -12,12 +12,12 @@ from typing import IO
 import numpy as np
 
 from ddpm.data import cache
-from ddpm.data.decoding import Encoded, decode_all, parse_size, short
+from ddpm.data.decoding import Encoded, decode_all, short
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_file
 from ddpm.data.preparation import Found, prepared
-from ddpm.data.sources.encoded import EncodedImages
+from ddpm.data.settings import ImageSettings
 from ddpm.data.sources.folder import labels_of
 
 MOST_BYTES = 256 << 20
@@ -25,31 +25,33 @@ MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Archive(EncodedImages):
+class Archive(ImageSettings):
     """All images of a zip or tar file, compressed or not, as `Folder` would find them after unpacking.
 
-    Nothing is unpacked to disk: members are read one after the other. The arguments are those of
-    `EncodedImages`.
+    Nothing is unpacked to disk: members are read one after the other.
+
+    Args:
+        path: the file; `~` is the home directory.
+        The others: see `ImageSettings`.
 
     Raises:
         ValueError: from `read`, where there is no such file, it is damaged, or there is no image in it.
     """
 
+    path: str | Path
+
     def read(self) -> DataSet:
         file = existing_file(self.path).resolve()
-        size = parse_size(self.image_size)
-        settings = {"archive": True, "size": size, "channels": self.channels}
         with ExitStack() as stack:
             return prepared(
-                self.cache_dir,
+                self,
                 file.stem,
-                cache.key(settings, [cache.state(file)]),
-                lambda _: self._find(file, size, stack),
-                on_error=self.on_error,
-                validation_fraction=self.validation_fraction,
+                {"archive": str(file)},
+                [cache.state(file)],
+                lambda _: self._find(file, stack),
             )
 
-    def _find(self, file: Path, size: tuple[int, int], stack: ExitStack) -> Found:
+    def _find(self, file: Path, stack: ExitStack) -> Found:
         try:
             members = _members(file, stack)
         except Exception as error:  # each part of a damaged archive raises errors of its own
@@ -63,7 +65,8 @@ class Archive(EncodedImages):
         positions[by_name] = scattered(len(names))
         found = f"none of the {len(names)} files in it can be read" if names else "it holds no files"
         return Found(
-            decode_all(((f"{self.path}/{name}", read()) for name, read in members), size, self.channels),
+            [f"{self.path}/{name}" for name in names],
+            lambda chosen: decode_all((members[index][1]() for index in chosen), self.shaping),
             positions=positions,
             label=lambda kept: labels_of([names[index] for index in kept], names, self.path),
             nothing=f"data.path={self.path}: {found}; name an archive of images",

@@ -7,49 +7,50 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.data import cache
-from ddpm.data.decoding import decode_all, parse_size
+from ddpm.data.decoding import decode_all
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_folder, files_below, folders_in
 from ddpm.data.preparation import Found, prepared
-from ddpm.data.sources.encoded import EncodedImages
+from ddpm.data.settings import ImageSettings
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Folder(EncodedImages):
+class Folder(ImageSettings):
     """All images below a folder; the order of their relative paths decides which are held out.
 
     Where every image lies in a sub-folder, the folders right below `path` are the classes; otherwise there
-    are none. Hidden files and folders are ignored, links are followed. The arguments are those of
-    `EncodedImages`.
+    are none. Hidden files and folders are ignored, links are followed.
+
+    Args:
+        path: the folder; `~` is the home directory.
+        The others: see `ImageSettings`.
 
     Raises:
         ValueError: from `read`, where there is no such folder or no image in it.
     """
 
+    path: str | Path
+
     def read(self) -> DataSet:
         folder = existing_folder(self.path)
         files = sorted(files_below(folder))
-        size = parse_size(self.image_size)
-        settings = {"folder": str(folder.resolve()), "size": size, "channels": self.channels}
         return prepared(
-            self.cache_dir,
+            self,
             folder.resolve().name,
-            cache.key(settings, files),
-            lambda _: self._find(folder, [name for name, _, _ in files], size),
-            on_error=self.on_error,
-            validation_fraction=self.validation_fraction,
+            {"folder": str(folder.resolve())},
+            files,
+            lambda _: self._find(folder, [name for name, _, _ in files]),
         )
 
-    def _find(self, folder: Path, names: list[str], size: tuple[int, int]) -> Found:
-        encoded = ((str(folder / name), folder / name) for name in names)
+    def _find(self, folder: Path, names: list[str]) -> Found:
         found = f"none of the {len(names)} files in it can be read" if names else "it holds no files"
         folders = [f"{name}/" for name in folders_in(folder)]
         return Found(
-            decode_all(encoded, size, self.channels),
+            [str(folder / name) for name in names],
+            lambda chosen: decode_all((folder / names[index] for index in chosen), self.shaping),
             positions=scattered(len(names)),
             label=lambda kept: labels_of([names[index] for index in kept], [*names, *folders], self.path),
             nothing=f"data.path={self.path}: {found}; name a folder with images in it or below it",

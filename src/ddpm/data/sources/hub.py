@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpm.data import cache
-from ddpm.data.decoding import Encoded, check_channels, decode_all, parse_size, short
-from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data import splits
+from ddpm.data.decoding import Encoded, decode_all, short
+from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_folder, files_below
 from ddpm.data.preparation import Found, prepared
-from ddpm.data.skipped import check_on_error
+from ddpm.data.settings import ImageSettings
 from ddpm.data.stream.parquet import LABEL_NAMES
 
 if TYPE_CHECKING:
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_ANSWER = 10.0
-VALIDATION_NAMES = ("validation", "valid", "val", "dev")
-"""Splits that are the same: `datasets` gives the first name to files that are called by any of them."""
 
 
 @dataclass(frozen=True)
-class Hub:
+class Hub(ImageSettings):
     """A data set of the Hugging Face hub, by its name there or from a copy of its files.
 
     Without a network, what the `datasets` library has in its cache is used. The images are prepared once and
@@ -56,60 +54,30 @@ class Hub:
     """
 
     name: str
-    image_size: int | Sequence[int] | None = None
     _: KW_ONLY
     path: str | Path | None = None
     subset: str | None = None
     image_column: str | None = None
     label_column: str | None = None
-    channels: int | None = None
-    train_split: str = "train"
-    validation_split: str = "test"
-    validation_fraction: float = 0.1
-    on_error: str = "skip"
-    cache_dir: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        _ = self._size
-        check_channels(self.channels)
-        check_fraction(self.validation_fraction)
-        check_on_error(self.on_error)
 
     def read(self) -> DataSet:
-        settings: dict[str, Any] = {
-            "size": self._size,
-            "channels": self.channels,
+        identity: dict[str, Any] = {
             "subset": self.subset,
             "columns": [self.image_column, self.label_column],
-            "splits": [self.train_split, self.validation_split],
         }
         if self.path is None:
             parts = self._parts(self._fetch())
-            key = cache.key({**settings, "parts": [part._fingerprint for _, part in parts]}, [])
+            identity["rows"] = [part._fingerprint for _, part in parts]
+            return prepared(self, self.name, identity, [], lambda _: self._find(parts))
+        # Absolute: `datasets` takes a bare "csv" for a format, even where a folder is so called.
+        folder = existing_folder(self.path).absolute()
+        files = sorted(files_below(folder.resolve()))
+        identity["folder"] = str(folder.resolve())
 
-            def find(scratch: Path) -> Found:
-                return self._find(parts)
-        else:
-            # Absolute: `datasets` takes a bare "csv" for a format, even where a folder is so called.
-            folder = existing_folder(self.path).absolute()
-            files = sorted(files_below(folder.resolve()))
-            key = cache.key({**settings, "folder": str(folder.resolve())}, files)
+        def find(scratch: Path) -> Found:  # reading it takes seconds, so only where there is need
+            return self._find(self._parts(self._from_disk(folder, scratch)))
 
-            def find(scratch: Path) -> Found:  # reading it takes seconds, so only where there is need
-                return self._find(self._parts(self._from_disk(folder, scratch)))
-
-        return prepared(
-            self.cache_dir,
-            self.name,
-            key,
-            find,
-            on_error=self.on_error,
-            validation_fraction=self.validation_fraction,
-        )
-
-    @property
-    def _size(self) -> tuple[int, int] | None:
-        return None if self.image_size is None else parse_size(self.image_size)
+        return prepared(self, self.name, identity, files, find)
 
     def _find(self, parts: list[tuple[str, "datasets.Dataset"]]) -> Found:
         first = parts[0][1]
@@ -118,9 +86,10 @@ class Hub:
         if label_column is not None:
             labels, classes = _labels([part for _, part in parts], label_column)
         rows = [part.num_rows for _, part in parts]
-        encoded = (one for name, part in parts for one in _encoded(name, part, image_column))
+        encoded = [one for name, part in parts for one in _encoded(name, part, image_column)]
         return Found(
-            decode_all(encoded, self._size, self.channels),
+            [name for name, _ in encoded],
+            lambda chosen: decode_all((encoded[index][1] for index in chosen), self.shaping),
             positions=scattered(rows[0]) if len(parts) == 1 else np.arange(sum(rows)),
             label=lambda kept: (None if labels is None else labels[kept], classes),
             nothing=f"data.image_column={image_column}: none of its {rows[0]} rows is an image; "
@@ -131,21 +100,10 @@ class Hub:
 
     def _parts(self, found: "datasets.DatasetDict") -> list[tuple[str, "datasets.Dataset"]]:
         """The part to train on and, where there is one, the part to validate on, with their names."""
-        names = ", ".join(found)
-        if self.train_split not in found:
-            raise ValueError(f"data.train_split={self.train_split}: this data set has only {names}")
-        parts = [(self.train_split, found[self.train_split])]
-        same = VALIDATION_NAMES if self.validation_split in VALIDATION_NAMES else ()
-        for name in (self.validation_split, *same):
-            if name in found:
-                return [*parts, (name, found[name])]
-        logger.info(
-            "data.validation_split=%s: this data set has only %s; a share of %s is held out instead",
-            self.validation_split,
-            names,
-            self.train_split,
-        )
-        return parts
+        sizes = {splits.meaning(name) or name: part.num_rows for name, part in found.items()}
+        named = {splits.meaning(name) or name: name for name in found}
+        train, validation = splits.chosen(sizes, self.split, self.validation_split, self.path or self.name)
+        return [(name, found[named[name]]) for name in (*train[:1], validation) if name is not None]
 
     def _fetch(self) -> "datasets.DatasetDict":
         import datasets
@@ -187,7 +145,7 @@ class Hub:
                 saved = datasets.load_from_disk(str(folder))
                 if isinstance(saved, datasets.DatasetDict):
                     return saved
-                return datasets.DatasetDict({self.train_split: saved})
+                return datasets.DatasetDict({"train": saved})
             # It writes all rows out again, in a format of its own.
             return datasets.load_dataset(str(folder), self.subset, cache_dir=str(scratch))
         except Exception as error:
@@ -251,7 +209,7 @@ def _labels(parts: Sequence["datasets.Dataset"], column: str) -> tuple[np.ndarra
         if any(value is None or value < 0 for value in values):
             raise ValueError(
                 f"data.label_column={column}: some images have no label; choose splits that have them, "
-                "with data.train_split and data.validation_split"
+                "with data.split and data.validation_split"
             )
         return np.array(values, np.int64), list(feature.names)
     if not all(isinstance(value, int) for value in values) and not all(

@@ -1,7 +1,7 @@
 """Arrays of images in a NumPy archive."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -9,14 +9,15 @@ import numpy as np
 
 from ddpm.data import cache
 from ddpm.data.decoding import Decoded, short
-from ddpm.data.holdout import check_fraction, scattered
+from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_file
 from ddpm.data.preparation import Found, prepared
+from ddpm.data.settings import ImageSettings
 
 
 @dataclass(frozen=True)
-class Npz:
+class Npz(ImageSettings):
     """The images of an npz file: uint8 [N, H, W, C], or [N, H, W] where they are grey; labels, if any.
 
     They are stored in the cache once, where all processes share them. Pickled objects are never loaded.
@@ -37,22 +38,11 @@ class Npz:
     _: KW_ONLY
     image_key: str | None = None
     label_key: str | None = None
-    validation_fraction: float = 0.1
-    cache_dir: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        check_fraction(self.validation_fraction)
 
     def read(self) -> DataSet:
         file = existing_file(self.path).resolve()
-        return prepared(
-            self.cache_dir,
-            file.stem,
-            cache.key({"npz": [self.image_key, self.label_key]}, [cache.state(file)]),
-            lambda _: self._find(file),
-            on_error="fail",
-            validation_fraction=self.validation_fraction,
-        )
+        identity = {"npz": str(file), "arrays": [self.image_key, self.label_key]}
+        return prepared(self, file.stem, identity, [cache.state(file)], lambda _: self._find(file))
 
     def _find(self, file: Path) -> Found:
         arrays = self._arrays(file)
@@ -68,12 +58,13 @@ class Npz:
             classes = [str(value) for value in values]
         mode = "L" if channels == 1 else "RGB"
 
-        def decoded() -> Iterator[tuple[str, Decoded]]:
-            for index, image in enumerate(images):
-                yield f"image {index}", Decoded(image.transpose(2, 0, 1), mode, (height, width))
+        def read(chosen: Sequence[int]) -> Iterator[Decoded]:
+            for index in chosen:
+                yield Decoded(images[index].transpose(2, 0, 1), mode, (height, width))
 
         return Found(
-            decoded(),
+            [f"image {index}" for index in range(count)],
+            read,
             positions=scattered(count),
             label=lambda kept: (None if labels is None else labels[kept], classes),
             nothing=f"data.path={self.path} holds no images",

@@ -2,16 +2,16 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded, check_channels, parse_size
+from ddpm.data.decoding import Decoded
 from ddpm.data.images import DataSet, ImageSet, survey
-from ddpm.data.skipped import Skipped, check_on_error
+from ddpm.data.settings import ImageSettings
+from ddpm.data.skipped import Skipped
 from ddpm.data.stream.images import StreamedImages
 from ddpm.data.stream.shards import find_shards
 
@@ -22,7 +22,7 @@ MOST_TRIED = 1000
 
 
 @dataclass(frozen=True)
-class ShardStream:
+class ShardStream(ImageSettings):
     """Images of parquet or webdataset shards, on this disk or behind a URL, none of which is kept.
 
     The contract. A pass shows each of the N images to train on once; draws pass * N up to, and not with,
@@ -66,7 +66,6 @@ class ShardStream:
     """
 
     path: str | Path
-    image_size: int | Sequence[int]
     _: KW_ONLY
     channels: int = 3
     image_column: str | None = None
@@ -74,13 +73,11 @@ class ShardStream:
     validation_size: int = 1000
     buffer: int = 8192
     lanes: int | None = None
-    on_error: str = "skip"
-    cache_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
-        parse_size(self.image_size)
-        check_channels(self.channels)
-        check_on_error(self.on_error)
+        super().__post_init__()
+        if self.image_size is None:
+            raise ValueError("data.image_size must be given: a stream does not know its images beforehand")
         if self.channels is None:
             raise ValueError("data.channels must be 1 or 3: a stream does not know its images beforehand")
         if self.validation_size < 0:
@@ -94,8 +91,8 @@ class ShardStream:
         """The held-out images; of those to train on, only how to read them."""
         shards = find_shards(self.path, self.cache_dir, self.image_column, self.label_column)
         held_out = self._held_out(shards.counts)
-        size, skipped = parse_size(self.image_size), Skipped(self.on_error)
-        train = StreamedImages(shards, held_out, size, self.channels, self.buffer, self.lanes, skipped)
+        skipped = Skipped(self.on_error)
+        train = StreamedImages(shards, held_out, self.shaping, self.buffer, self.lanes, skipped)
         self._check_images(train)
         validation = self._validation(train)
         facts: dict[str, Any] = {"shards": len(shards.paths), "of": "the held-out images"}
@@ -103,7 +100,14 @@ class ShardStream:
             facts |= survey([validation])
         identity = (train.image_shape, shards.classes, list(shards.identity), self.validation_size)
         fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-        return DataSet(train, validation, shards.classes, skipped, facts, fingerprint)
+        return DataSet(
+            train,
+            validation,
+            shards.classes,
+            skipped,
+            known_facts=facts,
+            known_fingerprint=fingerprint,
+        )
 
     def _held_out(self, counts: np.ndarray) -> np.ndarray:
         """int64 [S]: how many rows at the beginning of each shard are for validation, at most half."""
@@ -116,7 +120,7 @@ class ShardStream:
         images, labels = [], []
         for shard in np.flatnonzero(train.held_out):
             for sample in itertools.islice(train.shards.read(int(shard), 0), int(train.held_out[shard])):
-                found = sample.decoded(train.size, train.channels)
+                found = sample.decoded(train.shaping)
                 if isinstance(found, Decoded):
                     images.append(found.pixels)
                     labels.append(train.shards.label_of(sample))
@@ -131,7 +135,7 @@ class ShardStream:
         samples = (sample for shard in range(len(shards.paths)) for sample in shards.read(shard, 0))
         tried, reason = 0, ""
         for sample in itertools.islice(samples, MOST_TRIED):
-            found = sample.decoded(train.size, train.channels)
+            found = sample.decoded(train.shaping)
             if isinstance(found, Decoded):
                 return
             tried, reason = tried + 1, reason or f"{sample.name}: {found}"

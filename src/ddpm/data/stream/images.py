@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch.distributed as dist
 
+from ddpm.data.shaping import Shaping
 from ddpm.data.skipped import Skipped
 from ddpm.data.stream.order import ShardOrder
 from ddpm.data.stream.shards import Shards
@@ -22,8 +23,7 @@ class StreamedImages:
     Attributes:
         shards: hold them.
         held_out: int64 [S], rows at the beginning of each shard that are not among them.
-        size: (height, width).
-        channels: 1 or 3.
+        shaping: what is asked of every image; its size and channels are set.
         buffer: images, still encoded, that are shuffled together, over all lanes and devices.
         lanes: parts of a batch that are read side by side; None is the greatest common divisor of the batch
             and 48.
@@ -32,8 +32,7 @@ class StreamedImages:
 
     shards: Shards
     held_out: np.ndarray
-    size: tuple[int, int]
-    channels: int
+    shaping: Shaping
     buffer: int
     lanes: int | None
     skipped: Skipped
@@ -44,7 +43,10 @@ class StreamedImages:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        return self.channels, *self.size
+        channels, size = self.shaping.channels, self.shaping.size
+        assert channels is not None
+        assert size is not None
+        return channels, *size
 
     def order(self, batch_size: int, seed: int) -> ShardOrder:
         """In which order they are shown.

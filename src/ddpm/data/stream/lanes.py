@@ -66,7 +66,7 @@ class LaneReader:
         """The first of these samples that is an image; those before it are noted in `skipped`."""
         for position in order:
             sample = samples[position]
-            found = sample.decoded(self.images.size, self.images.channels)
+            found = sample.decoded(self.images.shaping)
             if isinstance(found, Decoded):
                 return found.pixels, self.images.shards.label_of(sample)
             self.skipped.append((sample.name, found))

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ddpm.data.decoding import Decoded, Encoded, decode_or_reason
+from ddpm.data.shaping import Shaping
 
 LabelValue = int | str
 """A label as the shards have it."""
@@ -21,6 +22,6 @@ class Sample(NamedTuple):
     image: Encoded | str
     label: LabelValue | None
 
-    def decoded(self, size: tuple[int, int], channels: int) -> Decoded | str:
-        """The image at (height, width) = size, or the reason why there is none."""
-        return self.image if isinstance(self.image, str) else decode_or_reason(self.image, size, channels)
+    def decoded(self, shaping: Shaping) -> Decoded | str:
+        """The image, or the reason why there is none."""
+        return self.image if isinstance(self.image, str) else decode_or_reason(self.image, shaping)

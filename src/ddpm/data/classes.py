@@ -1,0 +1,35 @@
+"""Labels, which count from 0, and the names of their classes in natural order."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """A key that sorts numbers within names by their value: a2 before a10. Else letters sort as they are."""
+    parts: list[Any] = DIGITS.split(name)
+    parts[1::2] = map(int, parts[1::2])
+    return tuple(parts), name
+
+
+def classes_in(values: Iterable[int | str]) -> list[int | str]:
+    """Every value that occurs, once, in natural order."""
+    return sorted(set(values), key=lambda value: natural(str(value)))
+
+
+def labelled(
+    values: Sequence[int | str], classes: Sequence[int | str] | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Labels int64 [N] of values, and the names of the classes.
+
+    Args:
+        values: of the images, one each.
+        classes: all values that there can be, in their order; None is those that occur, in natural order.
+    """
+    known = classes_in(values) if classes is None else classes
+    number = {value: label for label, value in enumerate(known)}
+    return np.array([number[value] for value in values], np.int64), [str(value) for value in known]

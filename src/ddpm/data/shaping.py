@@ -1,0 +1,85 @@
+"""How images of any size and number type become bytes of one shape."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+RESIZES = ("lanczos", "bicubic", "box", "nearest")
+CROPS = ("center", "random", "none")
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """What is asked of every image.
+
+    Attributes:
+        size: (height, width) in pixels; None leaves images as large as they are.
+        channels: 1 or 3; None is 1 where red, green and blue are equal everywhere, else 3.
+        resize: the filter, of `RESIZES`; all but `nearest` are antialiased.
+        crop: the part of an image that is kept, of `CROPS`.
+        value_range: the numbers that become black and white; None is what the file or the number type says.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    resize: str = "lanczos"
+    crop: str = "center"
+    value_range: tuple[float, float] | None = None
+
+    @property
+    def stored(self) -> tuple[int, int] | None:
+        """(height, width) that images are kept at: an eighth more where each time another part is shown, so
+        that seven eighths of a side are seen at once, as in the field's Resize(256) and RandomCrop(224).
+        """
+        if self.size is None or self.crop != "random":
+            return self.size
+        height, width = (-(-side * 8 // 7) for side in self.size)
+        return height, width
+
+
+def parse_size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) in pixels from one number, for a square, or from two.
+
+    Raises:
+        ValueError: where it is neither, or a number is below 1.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if (
+        isinstance(size, str)
+        or not isinstance(size, Sequence)
+        or len(size) != 2
+        or not all(type(side) is int and side >= 1 for side in size)
+    ):
+        raise ValueError(
+            f"data.image_size={image_size} must be a whole number of pixels, at least 1, or [height, width]"
+        )
+    return size[0], size[1]
+
+
+def parse_range(value_range: Sequence[float] | None) -> tuple[float, float] | None:
+    """(lowest, highest) number of images, as floats.
+
+    Raises:
+        ValueError: where they are not two finite numbers in ascending order.
+    """
+    if value_range is None:
+        return None
+    numbers = [] if isinstance(value_range, str) else list(value_range)
+    if (
+        len(numbers) != 2
+        or not all(type(number) in (int, float) and abs(number) < float("inf") for number in numbers)
+        or not numbers[0] < numbers[1]
+    ):
+        raise ValueError(
+            f"data.value_range={value_range} must be [lowest, highest], the numbers of black and "
+            "white, as in [0, 1]"
+        )
+    return float(numbers[0]), float(numbers[1])
+
+
+def check_channels(channels: int | None) -> None:
+    """Refuse, with ValueError, what is neither 1, 3 nor None."""
+    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+        raise ValueError(
+            f"data.channels={channels} must be 1 (grey), 3 (colour) or "
+            "null (1 if every image is grey, else 3)"
+        )

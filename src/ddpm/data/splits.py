@@ -1,0 +1,87 @@
+"""Which parts of a set are for training and which for validation, by the names that people give them."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+MEANINGS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "eval"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "t10k"), "test"),
+}
+"""What the words mean that name a part."""
+
+ORDER = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+"""Parts to validate on where nothing is said, the first that is there."""
+
+WORD = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+
+
+class Parts(NamedTuple):
+    """The parts of a set that are used.
+
+    Attributes:
+        train: names of those to train on, at least one.
+        validation: name of that to validate on; None is a share of those to train on.
+    """
+
+    train: tuple[str, ...]
+    validation: str | None
+
+
+def words(name: str) -> list[str]:
+    """The words in a name, small letters: `trainLabels_2` is train, labels, 2."""
+    return [word.lower() for word in WORD.findall(name)]
+
+
+def meaning(name: str) -> str | None:
+    """train, validation or test where one word of a name, and no other, says so."""
+    found = {MEANINGS[word] for word in words(name) if word in MEANINGS}
+    return found.pop() if len(found) == 1 else None
+
+
+def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | None, path: object) -> Parts:
+    """The parts that settings choose of those that a set has.
+
+    Args:
+        sizes: how many images each part holds, by its name; a name with a meaning stands as that.
+        split: `data.split`.
+        validation_split: `data.validation_split`.
+        path: of the set, for messages.
+
+    Raises:
+        ValueError: where there is no such part, it holds no images, or it cannot be told which to train on.
+    """
+    there = ", ".join(sizes)
+    if split is None:
+        if "train" not in sizes and len(sizes) > 1:
+            raise ValueError(
+                f"data.path={path}: its parts are {there}, and none is called train; choose, as in "
+                f"data.split={next(iter(sizes))}"
+            )
+        train: tuple[str, ...] = ("train",) if "train" in sizes else tuple(sizes)
+    elif split == "all":
+        train = tuple(sizes)
+    else:
+        train = tuple(dict.fromkeys(_named("split", name, sizes) for name in split.split("+")))
+    for name in train:
+        if not sizes[name]:
+            raise ValueError(f"data.path={path}: its part {name} holds no images; choose another of {there}")
+    if validation_split == "none":
+        return Parts(train, None)
+    if validation_split is not None:
+        name = _named("validation_split", validation_split, sizes)
+        if name in train:
+            raise ValueError(f"data.validation_split={name}: it is trained on; choose another of {there}")
+        if not sizes[name]:
+            raise ValueError(f"data.validation_split={name}: it holds no images; choose another of {there}")
+        return Parts(train, name)
+    return Parts(train, next((name for name in HELD_OUT if name not in train and sizes.get(name)), None))
+
+
+def _named(key: str, name: str, sizes: Mapping[str, int]) -> str:
+    for known in (name, MEANINGS.get(name.lower(), name)):
+        if known in sizes:
+            return known
+    raise ValueError(f"data.{key}={name}: there is no such part; there are {', '.join(sizes) or 'none'}")
