@@ -31,11 +31,15 @@ class Decoded(NamedTuple):
         pixels: uint8 [C, H, W].
         mode: how its pixels were kept, in Pillow's words.
         size: (height, width) that it had.
+        values: the lowest and the highest number that it held.
+        limits: the numbers that became black and white.
     """
 
     pixels: np.ndarray
     mode: str
     size: tuple[int, int]
+    values: tuple[float, float] = (0.0, 255.0)
+    limits: tuple[float, float] = (0.0, 255.0)
 
 
 def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
@@ -74,6 +78,27 @@ def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
         channels is None and np.array_equal(planes[0], planes[1]) and np.array_equal(planes[0], planes[2])
     )
     return Decoded(planes[:1] if is_grey else planes, mode, original)
+
+
+def from_array(array: np.ndarray, shaping: Shaping = AS_IT_IS) -> Decoded:
+    """An image that is kept as an array of numbers.
+
+    Args:
+        array: [H, W, C] of 1, 3 or 4 channels, the fourth of them opacity; of any type of numbers.
+        shaping: what is asked of it.
+
+    Raises:
+        ValueError: where the range of the numbers is not known, or a number lies outside of it.
+    """
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"numbers of type {array.dtype}, whose range is not known; say it by data.value_range"
+        )
+    image = _grey_or_colour(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
+    if shaping.stored is not None:
+        image = _fit(image, shaping.stored)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
+    return Decoded(pixels, image.mode, array.shape[:2], (float(array.min()), float(array.max())))
 
 
 def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | str:
