@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 Limits = tuple[float, float]
-"""The number that is black and the number that is white; the first may be the higher one."""
 
 
 class Numbers(NamedTuple):
@@ -13,25 +12,29 @@ class Numbers(NamedTuple):
 
     Attributes:
         values: [H, W, C] of 1 or 3 channels, of any type of numbers.
-        limits: the numbers that are black and white; None where nothing says so.
+        limits: the lowest and the highest number that there can be; None where nothing says so.
         stated: what says so, for messages, such as "its MaxSampleValue".
-        opacity: float32 [H, W] in [0, 1]; None is opaque everywhere.
+        inverted: the lowest number is white, and the highest black.
+        opacity: [H, W] in [0, 1]; None is opaque everywhere.
+        whole: False where no more than the upper byte of each number could be read.
     """
 
     values: np.ndarray
     limits: Limits | None
     stated: str = "its type of numbers"
+    inverted: bool = False
     opacity: np.ndarray | None = None
+    whole: bool = True
 
 
 def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndarray, Limits, Limits]:
-    """Levels uint8 [H, W, C], the lowest and the highest number, and the numbers that became black and white.
+    """Levels uint8 [H, W, C]; the lowest and the highest number; the numbers that became black and white.
 
     A level is round(255 (x - black) / (white - black)); what is not opaque is laid over white.
 
     Args:
         numbers: of the image.
-        value_range: the numbers that become black and white, whatever the image says.
+        value_range: takes the place of their limits.
 
     Raises:
         ValueError: where nothing says which numbers are black and white, or a number lies beyond them.
@@ -39,25 +42,30 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
     values = numbers.values
     if values.dtype.kind not in "buif":
         raise ValueError(f"numbers of type {values.dtype} are no levels of brightness")
+    if value_range and not numbers.whole:
+        raise ValueError(
+            "only the upper byte of each of its numbers can be read here, which data.value_range is not for; "
+            "save it as PNG"
+        )
     limits = value_range or numbers.limits
     if limits is None:
         raise ValueError(
             f"numbers of type {values.dtype}, and nothing says which are black and white; say it, as in "
             "data.value_range=[0, 1]"
         )
-    lowest, highest = float(values.min()), float(values.max())
+    lowest, highest = values.min(), values.max()
     for found in (lowest, highest):
-        if not min(limits) <= found <= max(limits):  # true of NaN too
-            by = "data.value_range" if value_range else numbers.stated
+        if not limits[0] <= found <= limits[1]:  # so with NaN
+            stated = "data.value_range" if value_range else numbers.stated
             raise ValueError(
-                f"it holds {found:g}, beyond {by} [{min(limits):g}, {max(limits):g}]; state the numbers of "
-                "black and white by data.value_range"
+                f"it holds {found:.6g}, beyond {stated}, {limits[0]:.6g} to {limits[1]:.6g}; name its range "
+                "by data.value_range"
             )
-    black, white = limits
-    # Differences of numbers of up to 16 bits are exact in float32.
-    precision = np.float32 if values.dtype.itemsize <= 2 and value_range is None else np.float64
-    scaled = (values.astype(precision) - precision(black)) * precision(255 / (white - black))
+    black, white = limits[::-1] if numbers.inverted else limits
+    # float32 holds every number of 16 bits.
+    numbers_as = np.float32 if values.dtype.itemsize <= 2 else np.float64
+    scaled = (values.astype(numbers_as) - black) * (255 / (white - black))
     if numbers.opacity is not None:
         opacity = numbers.opacity[..., None]
         scaled = scaled * opacity + 255 * (1 - opacity)
-    return (scaled + precision(0.5)).astype(np.uint8), (lowest, highest), limits
+    return (scaled + 0.5).astype(np.uint8), (float(lowest), float(highest)), (black, white)
