@@ -63,7 +63,7 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
             )
     black, white = limits[::-1] if numbers.inverted else limits
     # float32 holds every number of 16 bits.
-    numbers_as = np.float32 if values.dtype.itemsize <= 2 else np.float64
+    numbers_as = "f4" if values.dtype.itemsize <= 2 else "f8"
     scaled = (values.astype(numbers_as) - black) * (255 / (white - black))
     if numbers.opacity is not None:
         opacity = numbers.opacity[..., None]
