@@ -41,14 +41,14 @@ def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def folders_in(folder: Path) -> list[str]:
-    """Names of the folders right below a folder that are not hidden."""
-    return [entry.name for entry in _visible_in(folder) if _true(entry.is_dir)]
+def files_below(folder: Path, folders: list[str] | None = None) -> Iterator[FileState]:
+    """Every file below a folder that is not hidden, through links too, but not round in circles.
 
-
-def files_below(folder: Path) -> Iterator[FileState]:
-    """Every file below a folder, through links too, but not round in circles; names are relative to it."""
-    yield from _files(os.fspath(folder), "", ())
+    Args:
+        folder: its path, which the names are relative to.
+        folders: to which the names of the folders below it are added.
+    """
+    yield from _files(os.fspath(folder), "", (), [] if folders is None else folders)
 
 
 def _searched(path: Path) -> str:
@@ -56,13 +56,14 @@ def _searched(path: Path) -> str:
     return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
-def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileState]:
+def _files(folder: str, prefix: str, above: tuple[str, ...], folders: list[str]) -> Iterator[FileState]:
     real = os.path.realpath(folder)
     if real in above:
         return
     for entry in _visible_in(folder):
         if _true(entry.is_dir):
-            yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
+            folders.append(f"{prefix}{entry.name}")
+            yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real), folders)
         elif _true(entry.is_file):
             status = entry.stat()
             yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns
