@@ -49,8 +49,9 @@ def contact_sheet(data_set: DataSet) -> np.ndarray | None:
     Returns:
         uint8 [height, width, 3]; None where there is no image to show.
     """
+    window = data_set.image_shape[1:]
     parts = [
-        _Part(title, images, columns)
+        _Part(title, images.centre(window), columns)
         for (title, columns), images in zip(
             IN_A_ROW.items(), (data_set.train, data_set.validation), strict=True
         )
@@ -115,7 +116,7 @@ def _cells(images: np.ndarray) -> np.ndarray:
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:
-    """Images uint8 [K, C, h, w] with sides of at most `THUMBNAIL`, each pixel the mean of a square of them."""
+    """Images uint8 [K, C, h, w] with sides of at most `THUMBNAIL`, each pixel the mean of a square."""
     factor = -(-max(images.shape[2:]) // THUMBNAIL)
     if factor == 1 or not len(images):
         return images
