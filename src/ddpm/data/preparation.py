@@ -164,6 +164,7 @@ def prepared(
         captions,
         _sentences(Understood(*about["understood"]), len(train), len(validation), about, settings),
         about["facts"],
+        window=settings.shaping.window,
     )
 
 
