@@ -15,15 +15,15 @@ from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
-from ddpm.data.paths import existing_file, existing_folder
+from ddpm.data.paths import existing, existing_file, existing_folder
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
 
 EXISTING = {
+    "ddpm.data.sources.arrays.Arrays": existing,
     "ddpm.data.sources.archive.Archive": existing_file,
     "ddpm.data.sources.folder.Folder": existing_folder,
-    "ddpm.data.sources.npz.Npz": existing_file,
 }
 """What `data.path` has to be for sources that read this disk."""
 
@@ -123,10 +123,10 @@ def check_paths(config: Mapping[str, Any]) -> None:
         if path is not None and not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
     data = config.get("data") or {}
-    existing = EXISTING.get(str(data.get("_target_")))
-    if existing is not None and isinstance(data.get("path"), str):
+    there = EXISTING.get(str(data.get("_target_")))
+    if there is not None and isinstance(data.get("path"), str):
         try:
-            existing(data["path"])
+            there(data["path"])
         except ValueError as error:
             raise UsageError(str(error)) from error
 

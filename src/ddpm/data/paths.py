@@ -35,6 +35,20 @@ def existing_file(path: str | Path) -> Path:
     raise ValueError(f"data.path={path}: there is no such file{_searched(file)}; check the spelling")
 
 
+def existing(path: str | Path) -> Path:
+    """The file or folder that data.path names.
+
+    Raises:
+        ValueError: where there is neither.
+    """
+    found = Path(os.path.expanduser(path))
+    if found.exists():
+        return found
+    raise ValueError(
+        f"data.path={path}: there is no such file or folder{_searched(found)}; check the spelling"
+    )
+
+
 def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
     """What is in a folder and not hidden."""
     with os.scandir(folder) as entries:
