@@ -1,7 +1,8 @@
 """The check of a configuration before anything is built, imported or written."""
 
 import difflib
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,17 +16,21 @@ from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
+from ddpm.data import kinds
 from ddpm.data.paths import existing_file, existing_folder
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
 
-EXISTING = {
-    "ddpm.data.sources.archive.Archive": existing_file,
-    "ddpm.data.sources.folder.Folder": existing_folder,
-    "ddpm.data.sources.npz.Npz": existing_file,
+READERS: Mapping[str, tuple[str, Callable[[str], Any] | None]] = {
+    "ddpm.data.sources.archive.Archive": ("archive", existing_file),
+    "ddpm.data.sources.arrays.Arrays": ("arrays", None),
+    "ddpm.data.sources.folder.Folder": ("folder", existing_folder),
+    "ddpm.data.sources.hub.Hub": ("hub", existing_folder),
+    "ddpm.data.sources.npz.Npz": ("npz", existing_file),
+    "ddpm.data.sources.shard_stream.ShardStream": ("stream", None),
 }
-"""What `data.path` has to be for sources that read this disk."""
+"""Sources that read `data.path`: their data option, and what refuses a path of which nothing is there."""
 
 
 class MissingValueError(UsageError):
@@ -108,8 +113,8 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
 
 
 def check_paths(config: Mapping[str, Any]) -> None:
-    """Refuse runs, checkpoints, folders and files of images that are not there, before seconds go into
-    importing what would read them.
+    """Refuse runs, checkpoints, folders and files of images that are not there, or that the data option does
+    not read, before seconds go into importing what would read them.
 
     Raises:
         UsageError: naming the key and the path.
@@ -123,10 +128,15 @@ def check_paths(config: Mapping[str, Any]) -> None:
         if path is not None and not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
     data = config.get("data") or {}
-    existing = EXISTING.get(str(data.get("_target_")))
-    if existing is not None and isinstance(data.get("path"), str):
+    path = data.get("path")
+    if not isinstance(path, str) or "://" in path or data.get("_target_") not in READERS:
+        return
+    option, existing = READERS[data["_target_"]]
+    if os.path.exists(path) and (message := kinds.refused(option, path)):
+        raise UsageError(message)
+    if existing is not None:
         try:
-            existing(data["path"])
+            existing(path)
         except ValueError as error:
             raise UsageError(str(error)) from error
 
