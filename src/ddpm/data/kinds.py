@@ -67,7 +67,7 @@ VIDEO = Kind("a video", "videos", section="Video")
 OTHER_PICTURE = Kind("a picture of another format", "pictures of other formats", section="HEIC")
 OTHER_ARCHIVE = Kind("an archive of another format", "archives of other formats", section="7z, rar, zst")
 
-UNKNOWN = Kind("", "", folder=("arrays", "hub"))
+UNKNOWN = Kind("", "", folder=("arrays",))
 """Neither name nor first bytes say what it is; pictures would say it by their first bytes."""
 
 BESIDE = Kind("", "")
@@ -96,12 +96,12 @@ SUFFIXES = {
     VIDEO: "mp4 m4v mov avi mkv webm mpg mpeg wmv flv",
     OTHER_PICTURE: "heic heif jxl psd exr hdr tga svg cr2 nef arw dng",
     OTHER_ARCHIVE: "7z rar zst",
-    BESIDE: "txt md rst xml yaml yml toml ini html htm pdf py ipynb sh log md5 sha256 lock db",
+    BESIDE: "txt md rst xml yaml yml toml ini html htm pdf py ipynb sh log lst md5 sha256 lock db",
 }
 KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 
 NAMES = (
-    (re.compile(r"(data|test)_batch(_\d+)?(\.bin)?"), CIFAR),
+    (re.compile(r"(data|test)_batch(_\d+)?(\.bin)?|batches\.meta"), CIFAR),
     (re.compile(r".*[-.]idx\d-ubyte(\.gz)?"), IDX),
     (re.compile(r".*tfrecords?-\d+-of-\d+"), TFRECORD),
     (re.compile(r".*\.mindrecord\d*(\.db)?"), MINDRECORD),
@@ -133,6 +133,7 @@ FIRST_BYTES = (
     (re.compile(rb"\x80[\x02-\x05]"), CIFAR),
     (re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]"), IDX),
     (re.compile(rb"7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd"), OTHER_ARCHIVE),
+    (re.compile(rb"[\t\n\r -~]+\Z"), BESIDE),
 )
 """What files begin with whose names say nothing, in the order in which they are tried."""
 
