@@ -87,17 +87,19 @@ def test_pictures_are_never_refused(name: str, tmp_path: Path, monkeypatch: pyte
         assert kinds.refused(option, path) is None
 
 
+TARS, ZIPS = {"archive", "arrays", "stream"}, {"archive", "arrays"}
+
 READ: dict[str, tuple[Callable[[Path], Path], str, set[str]]] = {
     "idx": (lambda place: write(place / "t10k-images-idx3-ubyte", IDX), "an idx file", {"arrays"}),
     "idx, another name": (lambda place: write(place / "digits.bin", IDX), "an idx file", {"arrays"}),
     "idx.gz": (lambda place: write(place / "x.gz", gzip.compress(IDX)), "an idx file", {"arrays"}),
-    "npz": (lambda place: zipped(place / "a.npz", "images.npy"), "an npz file", {"arrays", "npz"}),
-    "npz, another name": (lambda place: zipped(place / "a", "images.npy"), "an npz file", {"arrays", "npz"}),
+    "npz": (lambda place: zipped(place / "a.npz", "images.npy"), "an npz file", {"arrays"}),
+    "npz, another name": (lambda place: zipped(place / "a", "images.npy"), "an npz file", {"arrays"}),
     "npy": (lambda place: write(place / "images.npy"), "an npy file", {"arrays"}),
     "mat": (lambda place: write(place / "train_32x32.mat"), "a MATLAB file", {"arrays"}),
     "h5": (lambda place: write(place / "3dshapes.h5"), "an HDF5 file", {"arrays"}),
     "cifar batch": (lambda place: write(place / "data_batch_1"), "a batch of CIFAR", {"arrays"}),
-    "cifar-100's": (lambda place: write(place / "train", b"\x80\x02}"), "a batch of CIFAR", {"arrays"}),
+    "cifar-100's": (lambda place: write(place / "train", b"\x80\x02}"), "a pickle", {"arrays"}),
     "cifar.tar.gz": (
         lambda place: tarred(place / "cifar.tar.gz", "w:gz", "cifar-10-batches-py/", "cifar-10-batches-py/x"),
         "a tar file of CIFAR's batches",
@@ -108,12 +110,29 @@ READ: dict[str, tuple[Callable[[Path], Path], str, set[str]]] = {
         "a tar file of CIFAR's batches",
         {"arrays"},
     ),
-    "zip": (lambda place: zipped(place / "a.zip", "a/1.png"), "a zip file", {"archive"}),
-    "zip, another name": (lambda place: zipped(place / "a.cbz", "a/1.png"), "a zip file", {"archive"}),
-    "tar": (lambda place: tarred(place / "a.tar", "w", "1.png"), "a tar file", {"archive", "stream"}),
-    "tar.xz": (lambda place: tarred(place / "a.txz", "w:xz", "1.png"), "a tar file", {"archive", "stream"}),
-    "tar, no name": (lambda place: tarred(place / "a", "w:gz", "1.png"), "a tar file", {"archive", "stream"}),
+    "zip": (lambda place: zipped(place / "a.zip", "a/1.png"), "a zip file", ZIPS),
+    "zip, another name": (
+        lambda place: zipped(place / "a.cbz", "a/1.png"),
+        "a zip file",
+        ZIPS,
+    ),
+    "tar": (
+        lambda place: tarred(place / "a.tar", "w", "1.png"),
+        "a tar file",
+        TARS,
+    ),
+    "tar.xz": (
+        lambda place: tarred(place / "a.txz", "w:xz", "1.png"),
+        "a tar file",
+        TARS,
+    ),
+    "tar, no name": (
+        lambda place: tarred(place / "a", "w:gz", "1.png"),
+        "a tar file",
+        TARS,
+    ),
     "parquet": (lambda place: write(place / "a.parquet"), "a parquet file", {"stream"}),
+    "pickle": (lambda place: write(place / "a.pkl"), "a pickle", {"arrays"}),
     "folder of parquet": (
         lambda place: filled(place / "set", "README.md", "data/train-00000-of-00001.parquet"),
         "a folder of parquet files",
@@ -152,7 +171,7 @@ READ: dict[str, tuple[Callable[[Path], Path], str, set[str]]] = {
 }
 """What some option reads: how it is made, what it is called, and the options that read it."""
 
-OPTIONS = ("folder", "archive", "arrays", "npz", "stream", "hub")
+OPTIONS = ("folder", "archive", "arrays", "stream", "hub")
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -210,7 +229,6 @@ NOT_READ: dict[str, tuple[Callable[[Path], Path], str, str]] = {
         "RecordIO",
     ),
     "tensors": (lambda place: write(place / "training.pt"), "is a file of PyTorch", "PyTorch tensors"),
-    "pickle": (lambda place: write(place / "a.pkl"), "is a pickle, which may run any code", "Pickles"),
     "CSV": (
         lambda place: filled(place / "kaggle", "train.csv", "test.csv", "sample_submission.csv"),
         "is a folder of tables of numbers",
@@ -259,6 +277,42 @@ def test_of_one_file_its_folder_is_named(tmp_path: Path):
     assert kinds.refused("stream", arrow) == said
 
 
+IN_ARCHIVES = {
+    ("1.png",): ("archive", "{path} is {archive} of pictures; read it by data=archive"),
+    ("a/x.npy", "a/y.npy", "a/1.png"): (
+        "arrays",
+        "{path} is {archive} of npy files; read it by data=arrays",
+    ),
+    ("data/a.parquet",): (
+        None,
+        "{path} is {archive} of parquet files; unpack it, and name the folder: data=stream data.path=FOLDER",
+    ),
+    ("1.dcm", "labels.csv", "labels.json"): (
+        None,
+        "{path} is {archive} of DICOM files, not read as it is; convert it (docs/converting.md, DICOM):",
+    ),
+}
+"""By the names in an archive, the option that reads it, and what is said for the others."""
+
+
+@pytest.mark.parametrize("option", ["archive", "arrays"])
+@pytest.mark.parametrize("names", IN_ARCHIVES)
+@pytest.mark.parametrize("archive", ["a zip file", "a tar file"])
+def test_an_option_that_found_nothing_in_an_archive_asks_by_the_names_in_it(
+    names: tuple[str, ...], option: str, archive: str, tmp_path: Path
+):
+    read_by, message = IN_ARCHIVES[names]
+    names = ("readme.txt", *names)
+    zip_ = archive == "a zip file"
+    path = zipped(tmp_path / "a.zip", *names) if zip_ else tarred(tmp_path / "a.tgz", "w:gz", *names)
+    assert kinds.refused(option, path) is None
+    said = kinds.refused(option, path, most=None)
+    if option == read_by:
+        assert said is None
+    else:
+        assert said.partition("\n")[0] == "data.path=" + message.format(path=path, archive=archive)
+
+
 UNTOLD: dict[str, Callable[[Path], Path]] = {
     "empty folder": lambda place: filled(place / "empty", ".hidden"),
     "texts alone": lambda place: filled(place / "set", "readme.txt", "a/notes.md"),
@@ -273,7 +327,9 @@ UNTOLD: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("name", UNTOLD)
 def test_what_is_not_known_is_left_to_the_source(name: str, tmp_path: Path):
     path = UNTOLD[name](tmp_path)
-    assert kinds.refused("archive" if path.name == "a.tar.gz" else "folder", path) is None
+    option = "archive" if path.name == "a.tar.gz" else "folder"
+    assert kinds.refused(option, path) is None
+    assert kinds.refused(option, path, most=None) is None
 
 
 def test_a_folder_too_large_to_look_at_is_left_to_the_source_which_asks_again(tmp_path: Path):
@@ -298,7 +354,7 @@ def test_every_option_that_is_named_is_there():
 def test_what_is_looked_at_is_what_sources_read():
     from ddpm import targets
 
-    for target, (option, _) in check.READERS.items():
+    for target, option in check.READERS.items():
         assert "path" in targets.parameters("data", target).names
         assert option in OPTIONS
 

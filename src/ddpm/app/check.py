@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -22,15 +22,23 @@ from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
 
-READERS: Mapping[str, tuple[str, Callable[[str], Any] | None]] = {
-    "ddpm.data.sources.archive.Archive": ("archive", existing_file),
-    "ddpm.data.sources.arrays.Arrays": ("arrays", None),
-    "ddpm.data.sources.folder.Folder": ("folder", existing_folder),
-    "ddpm.data.sources.hub.Hub": ("hub", existing_folder),
-    "ddpm.data.sources.npz.Npz": ("npz", existing_file),
-    "ddpm.data.sources.shard_stream.ShardStream": ("stream", None),
+EXISTING = {
+    "ddpm.data.sources.archive.Archive": existing_file,
+    "ddpm.data.sources.folder.Folder": existing_folder,
+    "ddpm.data.sources.hub.Hub": existing_folder,
+    "ddpm.data.sources.npz.Npz": existing_file,
 }
-"""Sources that read `data.path`: their data option, and what refuses a path of which nothing is there."""
+"""What `data.path` has to be for sources that read this disk."""
+
+READERS = {
+    "ddpm.data.sources.archive.Archive": "archive",
+    "ddpm.data.sources.arrays.Arrays": "arrays",
+    "ddpm.data.sources.folder.Folder": "folder",
+    "ddpm.data.sources.hub.Hub": "hub",
+    "ddpm.data.sources.npz.Npz": "arrays",
+    "ddpm.data.sources.shard_stream.ShardStream": "stream",
+}
+"""The option, of those that `ddpm.data.kinds` knows, that a source reads `data.path` as."""
 
 
 class MissingValueError(UsageError):
@@ -128,15 +136,14 @@ def check_paths(config: Mapping[str, Any]) -> None:
         if path is not None and not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
     data = config.get("data") or {}
-    path = data.get("path")
-    if not isinstance(path, str) or "://" in path or data.get("_target_") not in READERS:
+    path, target = data.get("path"), str(data.get("_target_"))
+    if not isinstance(path, str) or "://" in path:
         return
-    option, existing = READERS[data["_target_"]]
-    if os.path.exists(path) and (message := kinds.refused(option, path)):
+    if target in READERS and os.path.exists(path) and (message := kinds.refused(READERS[target], path)):
         raise UsageError(message)
-    if existing is not None:
+    if target in EXISTING:
         try:
-            existing(path)
+            EXISTING[target](path)
         except ValueError as error:
             raise UsageError(str(error)) from error
 

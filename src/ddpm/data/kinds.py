@@ -4,8 +4,9 @@ import gzip
 import os
 import re
 import tarfile
+import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +40,12 @@ class Kind:
 
 
 PICTURE = Kind("a picture", "pictures", folder=("folder", "hub"))
-ZIP = Kind("a zip file", "zip files", file=("archive",))
-TAR = Kind("a tar file", "tar files", file=("archive", "stream"), folder=("stream", "hub"))
+ZIP = Kind("a zip file", "zip files", file=("archive", "arrays"))
+TAR = Kind("a tar file", "tar files", file=("archive", "arrays", "stream"), folder=("stream", "hub"))
 PARQUET = Kind("a parquet file", "parquet files", file=("stream",), folder=("stream", "hub"))
 ARROW = Kind("an Arrow file", "Arrow files", folder=("hub",))
 SAVED = Kind("a data set that save_to_disk wrote", "data sets that save_to_disk wrote", folder=("hub",))
-NPZ = Kind("an npz file", "npz files", file=("arrays", "npz"), folder=("arrays",))
+NPZ = Kind("an npz file", "npz files", file=("arrays",), folder=("arrays",))
 NPY = Kind("an npy file", "npy files", file=("arrays",), folder=("arrays",))
 IDX = Kind("an idx file", "idx files", file=("arrays",), folder=("arrays",))
 MAT = Kind("a MATLAB file", "MATLAB files", file=("arrays",), folder=("arrays",))
@@ -60,7 +61,7 @@ FFCV = Kind("an FFCV file", "FFCV files", section="FFCV")
 MINDRECORD = Kind("a MindRecord file", "MindRecord files", section="MindRecord")
 RECORDIO = Kind("a RecordIO file", "RecordIO files", section="RecordIO")
 TORCH = Kind("a file of PyTorch", "files of PyTorch", section="PyTorch tensors")
-PICKLE = Kind("a pickle, which may run any code", "pickles, which may run any code", section="Pickles")
+PICKLE = Kind("a pickle", "pickles", file=("arrays",), folder=("arrays",))
 CSV = Kind("a table of numbers", "tables of numbers", section="CSV of pixels")
 JSON = Kind("a JSON file", "JSON files", section="Anything that Python reads")
 VIDEO = Kind("a video", "videos", section="Video")
@@ -130,7 +131,7 @@ FIRST_BYTES = (
     (re.compile(rb"PAR1"), PARQUET),
     (re.compile(rb"ARROW1"), ARROW),
     (re.compile(rb"\x0a\x23\xd7\xce"), RECORDIO),
-    (re.compile(rb"\x80[\x02-\x05]"), CIFAR),
+    (re.compile(rb"\x80[\x02-\x05]"), PICKLE),
     (re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]"), IDX),
     (re.compile(rb"7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd"), OTHER_ARCHIVE),
     (re.compile(rb"[\t\n\r -~]+\Z"), BESIDE),
@@ -154,9 +155,10 @@ def refused(option: str, path: str | Path, most: int | None = LOOKED_AT) -> str 
     """Why a data option does not read what lies at a path, and what to type instead.
 
     Args:
-        option: folder, archive, arrays, npz, stream or hub.
+        option: folder, archive, arrays, stream or hub.
         path: of a file or folder that is there, on this disk.
-        most: files of a folder after which it is not known what is in it; None looks at all of them.
+        most: files of a folder after which it is not known what is in it. None looks at all of them, and at
+            the names in an archive: for an option that has tried, and found nothing.
 
     Returns:
         a message that begins with `data.path=`, or None where the option may read it.
@@ -164,6 +166,8 @@ def refused(option: str, path: str | Path, most: int | None = LOOKED_AT) -> str 
     place = Path(os.path.expanduser(path))
     if not place.is_dir():
         kind = _of_file(place)
+        if most is None and kind in (ZIP, TAR):
+            return _refused_archive(option, path, place, kind)
         if not kind.name or option in kind.file:
             return None
         if not kind.file and kind.folder:
@@ -171,7 +175,7 @@ def refused(option: str, path: str | Path, most: int | None = LOOKED_AT) -> str 
                 f"data.path={path} is {kind.name}; name the folder that it is in: data={kind.folder[0]} "
                 f"data.path={place.parent}"
             )
-        return _instead(path, kind, f"is {kind.name}", kind.file)
+        return _instead(f"{path} is {kind.name}", kind, kind.file)
     found: list[tuple[Path, Kind]] = []
     for file, own in _in_folder(place, most):
         if own is None or option in own.folder:
@@ -180,15 +184,46 @@ def refused(option: str, path: str | Path, most: int | None = LOOKED_AT) -> str 
             found.append((file, own))
     if not found:
         return None
-    numbers = Counter(kind for _, kind in found)
-    kind = max(numbers, key=lambda kind: (kind not in (CSV, JSON), numbers[kind]))
+    kind = _most(own for _, own in found)
     example = next(file for file, own in found if own is kind)
     if example == place:
-        return _instead(path, kind, f"is {kind.name}", kind.folder)
-    what = f"is a folder of {kind.names}"
+        return _instead(f"{path} is {kind.name}", kind, kind.folder)
     if not kind.folder and kind.file:
-        return f"data.path={path} {what}; name one of them: data={kind.file[0]} data.path={example}"
-    return _instead(path, kind, what, kind.folder)
+        return (
+            f"data.path={path} is a folder of {kind.names}; name one of them: data={kind.file[0]} "
+            f"data.path={example}"
+        )
+    return _instead(f"{path} is a folder of {kind.names}", kind, kind.folder)
+
+
+def _refused_archive(option: str, path: str | Path, place: Path, archive: Kind) -> str | None:
+    """The same of an archive, by the names in it."""
+    try:
+        if archive is ZIP:
+            with zipfile.ZipFile(place) as unzipped:
+                names = unzipped.namelist()
+        else:
+            with tarfile.open(place) as untarred:
+                names = untarred.getnames()
+    except Exception:  # each part of a damaged archive raises errors of its own
+        return None
+    found = [kind for name in names if (kind := _by_name(name.rpartition("/")[2])) is not None and kind.name]
+    if not found:
+        return None
+    kind = _most(found)
+    what = f"{path} is {archive.name} of {kind.names}"
+    read_by = "archive" if kind is PICTURE else "arrays" if "arrays" in kind.file else None
+    if option == read_by or (option == "stream" and PICTURE in found):
+        return None
+    if read_by is None and kind.folder:
+        return f"data.path={what}; unpack it, and name the folder: data={kind.folder[0]} data.path=FOLDER"
+    return _instead(what, kind, () if read_by is None else (read_by,))
+
+
+def _most(found: Iterable[Kind]) -> Kind:
+    """The kind that most are of; tables and JSON files often lie beside what they describe."""
+    numbers = Counter(found)
+    return max(numbers, key=lambda kind: (kind not in (CSV, JSON), numbers[kind]))
 
 
 def conversion(section: str) -> str:
@@ -201,13 +236,14 @@ def conversion(section: str) -> str:
     return ""
 
 
-def _instead(path: str | Path, kind: Kind, what: str, options: tuple[str, ...]) -> str:
+def _instead(what: str, kind: Kind, options: Sequence[str]) -> str:
+    """The message: what lies where, and the option that reads it, or else the lines that convert it."""
     if options:
-        return f"data.path={path} {what}; read it by data={options[0]}"
+        return f"data.path={what}; read it by data={options[0]}"
     assert kind.section is not None
     lines = conversion(kind.section)
     shown = f":\n\n{lines}" if lines else ""
-    return f"data.path={path} {what}, not read as it is; convert it ({CONVERTING}, {kind.section}){shown}"
+    return f"data.path={what}, not read as it is; convert it ({CONVERTING}, {kind.section}){shown}"
 
 
 def _in_folder(folder: Path, most: int | None) -> Iterator[tuple[Path, Kind | None]]:
