@@ -35,7 +35,6 @@ READERS = {
     "ddpm.data.sources.arrays.Arrays": "arrays",
     "ddpm.data.sources.folder.Folder": "folder",
     "ddpm.data.sources.hub.Hub": "hub",
-    "ddpm.data.sources.npz.Npz": "arrays",
     "ddpm.data.sources.shard_stream.ShardStream": "stream",
 }
 """The option, of those that `ddpm.data.kinds` knows, that a source reads `data.path` as."""
