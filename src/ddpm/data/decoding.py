@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ddpm.data.full_depth import bits_of, full_numbers
 from ddpm.data.levels import Limits, Numbers, levels
-from ddpm.data.quiet import without_warnings
+from ddpm.data.quiet import quietly
 from ddpm.data.resizing import fit
 from ddpm.data.shaping import Shaping
 from ddpm.runtime.cores import available_cores
@@ -67,7 +67,7 @@ def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
         Exception: almost any, where the source is no image, is cut short, would unpack to more than Pillow's
             limit of pixels, or holds numbers whose range is not known: every format has its own decoder.
     """
-    with without_warnings(), _open(source) as opened:
+    with quietly(), _open(source) as opened:
         mode, size = opened.mode, (opened.height, opened.width)
         numbers = full_numbers(opened, lambda: _open(source))
         if numbers is None:

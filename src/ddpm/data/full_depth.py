@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageFile, ImageOps, TiffImagePlugin
 
-from ddpm.data.levels import Limits, Numbers
+from ddpm.data.levels import OF_TYPE, Limits, Numbers
 
 PHOTOMETRIC, BITS, SAMPLE_FORMAT, PLANES, EXTRA = 262, 258, 339, 284, 338
 MINIMUM, MAXIMUM = (340, 280), (341, 281)
@@ -117,10 +117,13 @@ def _tiff(opened: TiffImagePlugin.TiffImageFile, again: Callable[[], Opened]) ->
     bits, kind = max(_several(tags.get(BITS, 1))), max(_several(tags.get(SAMPLE_FORMAT, UNSIGNED)))
     mode, of_libtiff = opened.mode, opened.tile[0].codec_name == "libtiff"
     opacity, whole = None, True
-    if bits == 16 and mode in ("RGB", "RGBA"):
+    if bits == 16 and mode in ("RGB", "RGBA", "CMYK"):
         values, whole = _tiff_colours(opened, again)
+        if mode == "CMYK":
+            paper = np.float32(65535) - values
+            values = paper[..., :3] * (paper[..., 3:] / 65535)
         values, opacity = values[..., :3], values[..., 3] / np.float32(65535) if mode == "RGBA" else None
-        if opacity is not None and MULTIPLIED in _several(tags.get(EXTRA, ())):
+        if opacity is not None and whole and MULTIPLIED in _several(tags.get(EXTRA, ())):
             values = np.minimum(values / np.maximum(opacity, np.float32(1e-6))[..., None], 65535)
     elif mode in ("I", "F", "I;16", "I;16B") or (mode == "L" and kind != UNSIGNED):
         if of_libtiff:  # which hands over numbers in the machine's own order of bytes
@@ -133,12 +136,12 @@ def _tiff(opened: TiffImagePlugin.TiffImageFile, again: Callable[[], Opened]) ->
     else:
         return None
     limits: Limits | None = None
-    stated = "its type of numbers"
+    stated = OF_TYPE
     if mode != "F":
         limits = (0, 2**bits - 1) if kind == UNSIGNED else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     lowest = [float(x) for tag in MINIMUM for x in _several(tags.get(tag, ()))] or list(limits or ())
     highest = [float(x) for tag in MAXIMUM for x in _several(tags.get(tag, ()))]
-    if whole and lowest and highest and min(lowest) < max(highest):
+    if lowest and highest and min(lowest) < max(highest):
         limits, stated = (min(lowest), max(highest)), "its tags MinSampleValue and MaxSampleValue"
     return Numbers(values, limits, stated, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, opacity, whole)
 
@@ -149,7 +152,7 @@ def _tiff_colours(
     """uint16 [H, W, C], and whether their lower bytes are known."""
     in_planes = opened.tag_v2.get(PLANES) == IN_PLANES
     if in_planes and opened.tile[0].codec_name == "libtiff":  # Pillow then knows the one order only
-        return _loaded(opened) * np.uint16(257), False
+        return _loaded(opened).astype(np.uint16) << 8 | 128, False
     order = ";16L" if opened.tag_v2.prefix == b"II" else ";16B"
     # Pillow forgets the order of planes; and of colours that are multiplied it would take the upper bytes.
     return _both_bytes(
@@ -230,7 +233,7 @@ def _both_bytes(
     def swapped(rawmode: str) -> str:
         channels, _, order = of_file(rawmode).partition(";")
         if order not in SWAPPED:
-            raise ValueError(f"pixels of the kind {rawmode} are not read here")
+            raise ValueError("its channels lie in the file in a way that is not read here")
         return f"{channels};{SWAPPED[order]}"
 
     with again() as other:

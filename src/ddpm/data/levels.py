@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 Limits = tuple[float, float]
+OF_TYPE = "its type of numbers"
 
 
 class Numbers(NamedTuple):
@@ -21,7 +22,7 @@ class Numbers(NamedTuple):
 
     values: np.ndarray
     limits: Limits | None
-    stated: str = "its type of numbers"
+    stated: str = OF_TYPE
     inverted: bool = False
     opacity: np.ndarray | None = None
     whole: bool = True
@@ -42,9 +43,9 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
     values = numbers.values
     if values.dtype.kind not in "buif":
         raise ValueError(f"numbers of type {values.dtype} are no levels of brightness")
-    if value_range and not numbers.whole:
+    if not numbers.whole and (value_range or numbers.stated != OF_TYPE):
         raise ValueError(
-            "only the upper byte of each of its numbers can be read here, which data.value_range is not for; "
+            "only the upper byte of each of its numbers can be read here, too little for a range of its own; "
             "save it as PNG"
         )
     limits = value_range or numbers.limits
