@@ -30,7 +30,7 @@ def png(
     chunks: Sequence[tuple[bytes, bytes]] = (),
     interlaced: bool = False,
 ) -> bytes:
-    """A PNG of int [H, W, C], with every kind of filter; chunks go before the palette and after it by name."""
+    """A PNG of int [H, W, C], with every kind of filter; of the chunks, tRNS goes behind the palette."""
     height, width, channels = numbers.shape
     colour_type = 3 if palette is not None else COLOUR_TYPES[channels]
     passes = ADAM7 if interlaced else ((0, 0, 1, 1),)

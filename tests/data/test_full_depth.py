@@ -283,7 +283,8 @@ def test_colour_tiff(kind: str, bits: int, order: str, compressed: bool, planes:
         held[..., :3] = np.round(colours * opacity[..., None])
         colours = held[..., :3] / np.maximum(opacity, 1e-9)[..., None]
     source = colour_tiff(held, bits, tags, order=order, compressed=compressed, planes=planes)
-    if planes and not compressed and (kind == "RGBX" or (kind == "RGBa" and bits == 8)):
+    by_planes = {(False, "RGBX", 8), (False, "RGBX", 16), (False, "RGBa", 8), (True, "RGBa", 16)}
+    if planes and (compressed, kind, bits) in by_planes:
         assert isinstance(decode_or_reason(source), str)  # as docs/pixels.md says
     else:
         agrees(source, levels(colours, 0, highest, opacity))

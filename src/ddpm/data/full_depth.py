@@ -24,6 +24,8 @@ SWAPPED = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little"
 SIZE_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 """How a JPEG 2000 codestream begins: the markers SOC and SIZ."""
 
+NOT_READ = "its channels lie in the file in a way that is not read here"
+
 Opened = ImageFile.ImageFile
 
 
@@ -123,7 +125,9 @@ def _tiff(opened: TiffImagePlugin.TiffImageFile, again: Callable[[], Opened]) ->
             paper = np.float32(65535) - values
             values = paper[..., :3] * (paper[..., 3:] / 65535)
         values, opacity = values[..., :3], values[..., 3] / np.float32(65535) if mode == "RGBA" else None
-        if opacity is not None and whole and MULTIPLIED in _several(tags.get(EXTRA, ())):
+        if opacity is not None and MULTIPLIED in _several(tags.get(EXTRA, ())):
+            if not whole:
+                raise ValueError(NOT_READ)
             values = np.minimum(values / np.maximum(opacity, np.float32(1e-6))[..., None], 65535)
     elif mode in ("I", "F", "I;16", "I;16B") or (mode == "L" and kind != UNSIGNED):
         if of_libtiff:  # which hands over numbers in the machine's own order of bytes
@@ -233,7 +237,7 @@ def _both_bytes(
     def swapped(rawmode: str) -> str:
         channels, _, order = of_file(rawmode).partition(";")
         if order not in SWAPPED:
-            raise ValueError("its channels lie in the file in a way that is not read here")
+            raise ValueError(NOT_READ)
         return f"{channels};{SWAPPED[order]}"
 
     with again() as other:
