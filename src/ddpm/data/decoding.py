@@ -91,19 +91,21 @@ def from_array(array: np.ndarray, shaping: Shaping = AS_IT_IS) -> Decoded:
         shaping: what is asked of it.
 
     Raises:
-        ValueError: where it has another shape, the range of its numbers is not known, or a number lies
+        ValueError: where it has another shape or holds no numbers, their range is not known, or one lies
             beyond it.
     """
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
         shape = "x".join(map(str, array.shape))
         raise ValueError(f"an array of {shape}, which is not height x width x 1, 3 or 4 channels")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"values of type {array.dtype} are no levels of brightness")
     limits = RANGES.get(array.dtype.name)
     opacity = None
     if array.shape[2] == 4:
         clear, opaque = limits or shaping.value_range or (0.0, 1.0)
         opacity = np.clip((array[..., 3] - clear) / (opaque - clear), 0, 1)
     numbers = Numbers(array[..., :3], limits, opacity=opacity)
-    return _of_numbers(numbers, str(array.dtype), array.shape[:2], shaping)
+    return _of_numbers(numbers, array.dtype.name, array.shape[:2], shaping)
 
 
 def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | str:

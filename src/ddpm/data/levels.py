@@ -41,8 +41,6 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
         ValueError: where nothing says which numbers are black and white, or a number lies beyond them.
     """
     values = numbers.values
-    if values.dtype.kind not in "buif":
-        raise ValueError(f"numbers of type {values.dtype} are no levels of brightness")
     if not numbers.whole and (value_range or numbers.stated != OF_TYPE):
         raise ValueError(
             "only the upper byte of each of its numbers can be read here, too little for a range of its own; "
