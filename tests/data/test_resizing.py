@@ -20,20 +20,21 @@ FILTERS = {
 
 
 def weights(count: int, first: float, last: float, wanted: int, resize: str) -> np.ndarray:
-    """[wanted, count]: how pixels add up to those that the part from `first` to `last` becomes."""
+    """[wanted, count]: how pixels add up to those that the part from `first` to `last` becomes; NaN where a
+    pixel's middle is an edge, and rounding decides which side it is on.
+    """
     scale = (last - first) / wanted
     middles = first + (np.arange(wanted) + 0.5) * scale
-    pixels = np.arange(count) + 0.5
     if resize == "nearest":
         found = np.zeros((wanted, count))
         found[np.arange(wanted), np.minimum(middles.astype(int), count - 1)] = 1
+        found[abs(middles - middles.round()) < 1e-3] = np.nan
         return found
     reach, kernel = FILTERS[resize]
-    stretch = max(scale, 1)
-    distance = (pixels - middles[:, None]) / stretch
-    # Half-open, so that of two pixels at both ends of a box one counts.
-    inside = (distance > -reach) & (distance <= reach) if resize == "box" else abs(distance) < reach
-    found = np.where(inside, kernel(distance), 0)
+    distance = (np.arange(count) + 0.5 - middles[:, None]) / max(scale, 1)
+    found = np.where(abs(distance) < reach, kernel(distance), 0)
+    if resize == "box":
+        found[abs(abs(distance) - reach) < 1e-3] = np.nan
     return found / found.sum(1, keepdims=True)
 
 
@@ -50,8 +51,8 @@ def expected(pixels: np.ndarray, shaping: Shaping) -> list[np.ndarray]:
     passes = (lambda x: np.einsum("wk,rkc->rwc", across, x), lambda x: np.einsum("hr,rwc->hwc", down, x))
     found = []
     for first, second in (passes, passes[::-1]):
-        between = (first(pixels.astype(float)) + 0.5).clip(0, 255).astype(np.uint8)
-        found.append((second(between.astype(float)) + 0.5).clip(0, 255).astype(np.uint8).astype(int))
+        between = np.floor(first(pixels.astype(float)) + 0.5).clip(0, 255)
+        found.append(np.floor(second(between) + 0.5).clip(0, 255))
     return found
 
 
@@ -68,7 +69,7 @@ def zone_plate(height: int, width: int) -> np.ndarray:
     ("shape", "size"),
     [
         ((97, 133), (16, 16)),
-        ((131, 97), (33, 20)),
+        ((133, 97), (33, 20)),
         ((64, 64), (16, 16)),
         ((300, 41), (7, 21)),
         ((9, 7), (32, 32)),
@@ -80,9 +81,9 @@ def test_every_filter(shape: tuple[int, int], size: tuple[int, int], resize: str
     found = np.asarray(fit(Image.fromarray(pixels), shaping))
     assert found.shape == (*shaping.stored, 3)
     differences = [np.abs(found - each) for each in expected(pixels, shaping)]
-    assert min(difference.max() for difference in differences) <= 1
+    assert min(np.nanmax(difference) for difference in differences) <= 1
     if resize != "box":  # whose sums are often halves
-        assert min(difference.mean() for difference in differences) <= 0.02
+        assert min(np.nanmean(difference) for difference in differences) <= 0.02
 
 
 @pytest.mark.parametrize("shape", [(40, 80), (80, 40), (40, 40), (3, 6), (60, 29), (1, 5000), (5000, 1)])
