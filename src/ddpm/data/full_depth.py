@@ -108,10 +108,9 @@ def _at_lower_end(values: np.ndarray, bits: int) -> bool:
     if values.max() >= 2**bits:
         return False
     significant = values.astype(np.uint32) >> (16 - bits)
-    zeros = significant << (16 - bits)
-    repeated = zeros | zeros >> bits
+    above_zeros = significant << (16 - bits)  # as above repeated bits, since what is left here is dark
     scaled = (significant * (65535 / (2**bits - 1)) + 0.5).astype(np.uint32)
-    return not ((values == zeros) | (values == repeated) | (values == scaled)).all()
+    return not ((values == above_zeros) | (values == scaled)).all()
 
 
 def _tiff(opened: TiffImagePlugin.TiffImageFile, again: Callable[[], Opened]) -> Numbers | None:
