@@ -11,7 +11,11 @@ from ddpm.data.layout.names import sort
 def laid_out(names: Iterable[str], there: Iterable[str] = (), **asked: object) -> tuple[list[str], Layout]:
     every = list(names)
     folders = [tuple(folder.split("/")) for folder in there]
-    return every, decide(every, sort(every), folders, Asked("SET", **asked))
+    return every, decide(every, sort(every), folders, Asked("SET", **asked), nothing)
+
+
+def nothing(index: int) -> bytes:
+    raise OSError("there are names alone")
 
 
 def meant(names: Iterable[str], there: Iterable[str] = (), **asked: object) -> tuple[dict, dict | None]:

@@ -59,9 +59,9 @@ class ArchiveFiles:
 
     def read(self, index: int) -> Encoded | str:
         """The contents of a file, or the reason why it cannot be read."""
-        if index in self.refused:
-            return self.refused[index]
         member = self.members[index]
+        if index in self.refused or member.opened is None:
+            return self.refused[index]
         try:
             with member.opened() as file:
                 return file.read(member.size + 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddpm.data.classes import labelled
 from ddpm.data.decoding import Decoded, decode_all
-from ddpm.data.files import Files
+from ddpm.data.files import Files, contents
 from ddpm.data.holdout import scattered
 from ddpm.data.layout.decision import Asked, Layout, decide
 from ddpm.data.layout.names import counted, is_clutter, listed, may_be_image, sort
@@ -58,8 +58,15 @@ class ImageFiles(ImageSettings):
         names = files.names
         kinds = sort(names, files.refused)
         there = [tuple(folder.split("/")) for folder in files.folders if not is_clutter(f"{folder}/x")]
-        asked = Asked(str(self.path), self.split, self.validation_split, self.labels, self.class_depth)
-        layout = decide(names, kinds, there, asked)
+        asked = Asked(
+            str(self.path),
+            self.split,
+            self.validation_split,
+            self.labels,
+            self.label_column,
+            self.class_depth,
+        )
+        layout = decide(names, kinds, there, asked, lambda index: contents(files, index))
         _tell(layout, names)
         refused = [index for index in sorted(files.refused) if may_be_image(names[index])]
         used = [*layout.train, *(layout.validation or ()), *refused]
@@ -90,6 +97,7 @@ class ImageFiles(ImageSettings):
             None if layout.validation is None else len(layout.train),
             self.channels,
             None if files.states is None else [files.states[index] for index in chosen],
+            captions=[layout.captions.get(index) for index in chosen] if layout.captions else None,
             left_out=[(files.shown(names[index]), reason) for index, reason in layout.left_out.items()],
             understood=Understood(*layout.understood),
         )
