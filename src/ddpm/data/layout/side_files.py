@@ -91,7 +91,7 @@ class SideFiles:
             columns += said.columns
             if not self.labels:
                 continue
-            if said.classes:
+            if said.classes or said.problem:
                 found.setdefault(_rank(self.names[index]), []).append((index, said))
             elif said.why_none:
                 notes.append(f"{self.names[index]} {said.why_none}")

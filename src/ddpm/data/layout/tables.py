@@ -128,12 +128,12 @@ def _rows(decoded: str, end: str) -> list[list[str]]:
 
 
 def _key(columns: Columns, images: Known) -> str | None:
-    """The column that names images, if there is one: that of which most values do."""
-    shares = {column: _share(columns[column], images) for column in columns}
-    best = max(columns, key=lambda one: (shares[one], _plain(one) in FILES), default=None)
-    if best is not None and shares[best] >= LEAST_MATCH:
-        return best
-    return next((column for column in columns if _names_files(column, columns[column])), None)
+    """The column that names images, if there is one: called so, and of file names, or the one that fits best."""
+    if called := [column for column in columns if _names_files(column, columns[column])]:
+        return called[0]
+    shares = {one: _share(columns[one], images) for one in columns if _plain(one) not in LABELS}
+    best = max(shares, key=lambda one: (shares[one], _plain(one) in FILES), default=None)
+    return best if best is not None and shares[best] >= LEAST_MATCH else None
 
 
 def _share(values: Sequence[object], images: Known) -> float:
