@@ -15,7 +15,7 @@ from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
-from ddpm.data.paths import existing_file, existing_folder
+from ddpm.data.paths import existing_file, existing_folder, is_url
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
@@ -124,7 +124,7 @@ def check_paths(config: Mapping[str, Any]) -> None:
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
     data = config.get("data") or {}
     existing = EXISTING.get(str(data.get("_target_")))
-    if existing is not None and isinstance(data.get("path"), str):
+    if existing is not None and isinstance(data.get("path"), str) and not is_url(data["path"]):
         try:
             existing(data["path"])
         except ValueError as error:

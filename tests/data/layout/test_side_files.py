@@ -189,7 +189,7 @@ REFUSED = {
     "labels none of the images": (
         {"labels.csv": table(("file_name", ["x.png", "y.png"]), ("label", [1, 2]))}, {}
     ),
-    "leaves 1 image of 4 without a label, first 3.png": (
+    "labels.csv: no label for 1 image of 4, first 3.png": (
         {"labels.csv": table(("id", STEMS[:3]), ("label", ANIMALS[:3]))}, {}
     ),
     "has two labels for 0.png: cat and dog": (
@@ -278,5 +278,5 @@ def test_captions():
 def test_labels_beside_images():
     files = {f"{one}.cls": f"{label}\n" for one, label in zip(STEMS, ANIMALS, strict=True)}
     assert meant(FLAT, files=files) == (EXPECTED, None)
-    with pytest.raises(ValueError, match=r"the \.cls files beside the images leaves? 1 image"):
+    with pytest.raises(ValueError, match=r"the \.cls files beside the images: no label for 1 image of 4"):
         laid_out(FLAT, files=dict(list(files.items())[:3]))

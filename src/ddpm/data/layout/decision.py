@@ -235,10 +235,11 @@ def _check_complete(found: _Set, said: Said, images: Sequence[int]) -> None:
     if set(lacking) == set(beside) and are_strays(len(lacking), len(images)):
         return
     if said.classes and lacking:
+        first = min(found.names[index] for index in lacking)
         raise ValueError(
-            f"data.path={found.asked.path}: {' and '.join(said.files)} leaves {counted(len(lacking))} of "
-            f"{len(images):,} without a label, first {min(found.names[index] for index in lacking)}; label "
-            "or remove them, or choose data.labels=folders or data.labels=none"
+            f"data.path={found.asked.path}: {' and '.join(said.files)}: no label for {counted(len(lacking))} "
+            f"of {len(images):,}, first {first}; label or remove them, or choose data.labels=folders or "
+            "data.labels=none"
         )
 
 

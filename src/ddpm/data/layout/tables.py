@@ -128,7 +128,7 @@ def _rows(decoded: str, end: str) -> list[list[str]]:
 
 
 def _key(columns: Columns, images: Known) -> str | None:
-    """The column that names images, if there is one: called so, and of file names, or the one that fits best."""
+    """The column that names images, if there is one: of files and called so, or the one that fits best."""
     if called := [column for column in columns if _names_files(column, columns[column])]:
         return called[0]
     shares = {one: _share(columns[one], images) for one in columns if _plain(one) not in LABELS}
