@@ -7,6 +7,11 @@ from pathlib import Path
 from ddpm.data.cache import FileState
 
 
+def is_url(path: str | Path) -> bool:
+    """Whether it is behind a protocol, such as `s3://`."""
+    return "://" in str(path)
+
+
 def existing_folder(path: str | Path) -> Path:
     """The folder that data.path names.
 
