@@ -6,12 +6,11 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ddpm.data.arrays import cifar, hdf5, idx, mat, npz
-from ddpm.data.arrays.held import BLOCK, Held, check_unpacked
+from ddpm.data.arrays.held import BLOCK, Held, Workspace, check_unpacked
 from ddpm.data.arrays.unpacking import unpack
 from ddpm.data.classes import natural
 from ddpm.data.decoding import short
@@ -34,7 +33,7 @@ class Format(NamedTuple):
     """
 
     name: str
-    read: Callable[[Path, str, ExitStack], list[Held]]
+    read: Callable[[Path, str, Workspace], list[Held]]
     holds_one: bool = False
 
 
@@ -50,30 +49,30 @@ class Contents(NamedTuple):
     left_out: list[tuple[str, str]]
 
 
-def contents(path: Path, scratch: Path, stack: ExitStack) -> Contents:
+def contents(path: Path, work: Workspace) -> Contents:
     """The arrays of a file, or of the files in a folder or an archive.
 
     Args:
         path: a file or a folder.
-        scratch: an empty folder for what has to be unpacked.
-        stack: closes what stays open.
+        work: with an empty folder.
 
     Raises:
         ValueError: where one of them is damaged, or would unpack to far more than it is.
     """
     if path.is_dir():
-        return _below(path, stack)
+        return _below(path, work)
+    folder = work.folder / "unpacked"
     try:
-        unpacked = None if _is_npz(path) else unpack(path, scratch, _may_hold)
+        unpacked = None if _is_npz(path) else unpack(path, folder, _may_hold)
     except Exception as error:  # each part of a damaged archive raises errors of its own
         raise ValueError(f"{path.name} could not be read as an archive ({short(error)})") from error
     if unpacked is not None:
-        found = _below(scratch, stack)
+        found = _below(folder, work)
         return Contents(found.arrays, [*unpacked, *found.left_out])
     format_ = format_of(path, path.name)
     if format_ is None:
         return Contents([], [(path.name, _no_arrays(path))])
-    return Contents(_read(format_, path, _stem(path.name) if format_.holds_one else "", stack), [])
+    return Contents(_read(format_, path, _stem(path.name) if format_.holds_one else "", work), [])
 
 
 def format_of(path: Path, name: str) -> Format | None:
@@ -82,7 +81,7 @@ def format_of(path: Path, name: str) -> Format | None:
         return _format(opened.read(HEAD), path, name)
 
 
-def _below(folder: Path, stack: ExitStack) -> Contents:
+def _below(folder: Path, work: Workspace) -> Contents:
     names = sorted((name for name, _, _ in files_below(folder)), key=natural)
     formats = {name: _format_or_none(folder / name) for name in names}
     known = {name: format_ for name, format_ in formats.items() if format_ is not None}
@@ -95,7 +94,7 @@ def _below(folder: Path, stack: ExitStack) -> Contents:
     for name, format_ in known.items():
         stem = _stem("/".join(PurePosixPath(name).parts[top:]))
         prefix = stem if format_.holds_one else f"{stem}/" if several else ""
-        read = _read(format_, folder / name, prefix, stack)
+        read = _read(format_, folder / name, prefix, work)
         if repeated := [held.name for held in read if held.name in arrays]:
             left_out.append((name, f"another file holds {repeated[0]} already"))
             continue
@@ -103,10 +102,10 @@ def _below(folder: Path, stack: ExitStack) -> Contents:
     return Contents(list(arrays.values()), left_out)
 
 
-def _read(format_: Format, path: Path, prefix: str, stack: ExitStack) -> list[Held]:
+def _read(format_: Format, path: Path, prefix: str, work: Workspace) -> list[Held]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of a library about a file that it reads all the same
-            return format_.read(path, prefix, stack)
+            return format_.read(path, prefix, work)
     except Exception as error:  # a damaged file raises whatever its parts raise
         raise ValueError(f"{path.name} could not be read as {format_.name} ({short(error)})") from error
 
