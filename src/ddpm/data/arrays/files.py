@@ -7,11 +7,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from ddpm.data.arrays import cifar, hdf5, idx, mat, npz
-from ddpm.data.arrays.held import BLOCK, Held, Workspace, check_unpacked
-from ddpm.data.arrays.unpacking import unpack
+from ddpm.data.arrays.held import BLOCK, Held, Workspace
+from ddpm.data.arrays.unpacking import Counted, unpack
 from ddpm.data.classes import natural
 from ddpm.data.decoding import short
 from ddpm.data.paths import files_below
@@ -176,12 +176,9 @@ def _unzipped_head(path: Path) -> bytes:
 
 
 def _gunzipped(path: Path) -> bytes:
-    size, unpacked = path.stat().st_size, bytearray()
-    with gzip.open(path) as opened:
-        while block := opened.read(BLOCK):
-            unpacked += block
-            check_unpacked(size, len(unpacked))
-    return bytes(unpacked)
+    with path.open("rb") as packed, gzip.open(packed) as opened:
+        counted = Counted(cast(IO[bytes], opened), packed)
+        return b"".join(iter(lambda: counted.read(BLOCK), b""))
 
 
 def _stem(name: str) -> str:

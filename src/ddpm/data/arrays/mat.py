@@ -14,6 +14,7 @@ from ddpm.data.arrays.npz import npy
 MAGIC = b"MATLAB 5.0"
 HEADER = 128
 COMPRESSED = 15
+PACKED = 1 << 16
 READER = Path(__file__).with_name("mat_reader.py")
 
 
@@ -34,7 +35,6 @@ def mat(file: Path, prefix: str, work: Workspace) -> list[Held]:
 
 def _check_size(file: Path) -> None:
     """Unpack the compressed variables of a file of version 5, and only count their bytes."""
-    size = file.stat().st_size
     total = 0
     with file.open("rb") as opened:
         header = opened.read(HEADER)
@@ -46,9 +46,9 @@ def _check_size(file: Path) -> None:
             after = opened.tell() + length
             unpacking = zlib.decompressobj()
             while kind == COMPRESSED and not unpacking.eof:
-                packed = unpacking.unconsumed_tail or opened.read(min(BLOCK, after - opened.tell()))
+                packed = unpacking.unconsumed_tail or opened.read(min(PACKED, after - opened.tell()))
                 if not packed:
                     break
                 total += len(unpacking.decompress(packed, BLOCK))
-                check_unpacked(size, total)
+                check_unpacked(opened.tell(), total)
             opened.seek(after)
