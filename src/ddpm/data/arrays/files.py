@@ -20,6 +20,11 @@ HEAD = 32
 ZIP = b"PK\x03\x04"
 GZIP = b"\x1f\x8b"
 EXTENSION = re.compile(r"\.(npy|npz|gz|mat|h5|hdf5|hdf|he5|bin|pkl|pickle|p|txt|ubyte)$", re.IGNORECASE)
+SAYS = re.compile(
+    r"\.(npy|npz|mat|h5|hdf5)(\.gz)?$|-ubyte(\.gz)?$|^(data_batch_[0-9]+|test_batch)(\.bin)?$", re.IGNORECASE
+)
+"""Names of files that must hold arrays: one that does not is damaged."""
+
 READ = "npz, npy, idx, batches of CIFAR, mat and HDF5"
 
 
@@ -62,6 +67,7 @@ def contents(path: Path, work: Workspace) -> Contents:
     if path.is_dir():
         return _below(path, work)
     folder = work.folder / "unpacked"
+    folder.mkdir()
     try:
         unpacked = None if _is_npz(path) else unpack(path, folder, _may_hold)
     except Exception as error:  # each part of a damaged archive raises errors of its own
@@ -69,28 +75,22 @@ def contents(path: Path, work: Workspace) -> Contents:
     if unpacked is not None:
         found = _below(folder, work)
         return Contents(found.arrays, [*unpacked, *found.left_out])
-    format_ = format_of(path, path.name)
+    format_ = format_of(path)
     if format_ is None:
-        return Contents([], [(path.name, _no_arrays(path))])
+        return Contents([], [_left_out(path, path.name)])
     return Contents(_read(format_, path, _stem(path.name) if format_.holds_one else "", work), [])
-
-
-def format_of(path: Path, name: str) -> Format | None:
-    """How a file is read, by how it begins, and where that says nothing by its name; None where it is not."""
-    with path.open("rb") as opened:
-        return _format(opened.read(HEAD), path, name)
 
 
 def _below(folder: Path, work: Workspace) -> Contents:
     names = sorted((name for name, _, _ in files_below(folder)), key=natural)
-    formats = {name: _format_or_none(folder / name) for name in names}
+    formats = {name: format_of(folder / name) for name in names}
     known = {name: format_ for name, format_ in formats.items() if format_ is not None}
     several = sum(not format_.holds_one for format_ in known.values()) > 1 or any(
         format_.holds_one for format_ in known.values()
     )
     top = _common([PurePosixPath(name).parent.parts for name in known])
     arrays: dict[str, Held] = {}
-    left_out = [(name, _no_arrays(folder / name)) for name in names if name not in known]
+    left_out = [_left_out(folder / name, name) for name in names if name not in known]
     for name, format_ in known.items():
         stem = _stem("/".join(PurePosixPath(name).parts[top:]))
         prefix = stem if format_.holds_one else f"{stem}/" if several else ""
@@ -105,20 +105,19 @@ def _below(folder: Path, work: Workspace) -> Contents:
 def _read(format_: Format, path: Path, prefix: str, work: Workspace) -> list[Held]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of a library about a file that it reads all the same
-            return format_.read(path, prefix, work)
+            return list({held.name: held for held in format_.read(path, prefix, work)}.values())
     except Exception as error:  # a damaged file raises whatever its parts raise
         raise ValueError(f"{path.name} could not be read as {format_.name} ({short(error)})") from error
 
 
-def _format_or_none(path: Path) -> Format | None:
+def format_of(path: Path) -> Format | None:
+    """How a file is read, by how it begins, and where that says nothing by its name; None where it is not."""
     try:
-        return format_of(path, path.name)
+        with path.open("rb") as opened:
+            head = opened.read(HEAD)
     except OSError:  # a link that leads nowhere, or what nobody may read
         return None
-
-
-def _format(head: bytes, path: Path, name: str) -> Format | None:
-    """See `format_of`; `head` are the first bytes."""
+    name = path.name
     if head.startswith(GZIP):
         inner = _unzipped_head(path)
         if idx.is_idx(inner):
@@ -159,7 +158,7 @@ def _may_hold(head: bytes, name: str) -> bool:
         or cifar.is_pickle(head)
         or own in cifar.NAMES
         or cifar.is_binary(own)
-        or own.lower().endswith(".mat")
+        or SAYS.search(own) is not None
     )
 
 
@@ -196,9 +195,11 @@ def _common(folders: Sequence[tuple[str, ...]]) -> int:
     return count
 
 
-def _no_arrays(path: Path) -> str:
-    return (
-        "it is empty"
-        if path.is_file() and not path.stat().st_size
-        else f"it holds no arrays ({READ} are read)"
-    )
+def _left_out(path: Path, name: str) -> tuple[str, str]:
+    """A file that holds no arrays, and the reason."""
+    reason = f"it holds no arrays ({READ} are read)"
+    if path.is_file() and not path.stat().st_size:
+        reason = "it is empty"
+    if SAYS.search(path.name):
+        raise ValueError(f"{name} could not be read: {reason}, though its name says so; replace or remove it")
+    return name, reason

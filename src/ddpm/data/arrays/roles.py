@@ -278,10 +278,11 @@ def _labels(
     part: str, images: Sequence[Images], pool: Sequence[Held], path: object, label_key: str | None
 ) -> tuple[Held, ...] | None:
     """The arrays that hold a label for each image of a part."""
-    here = [held for held in pool if _part(held.name) == part and _label_count(held) is not None]
+    is_named = label_key is not None
+    here = [held for held in pool if _part(held.name) == part and (is_named or _label_count(held))]
     if part and not here:
         here = [held for held in pool if not _part(held.name) and _fits((held,), images)]
-    called = [held for held in here if label_key is not None or _role(held.name) == "labels"]
+    called = [held for held in here if is_named or _role(held.name) == "labels"]
     series: dict[str, list[Held]] = {}
     for held in called:
         series.setdefault(_series(held.name), []).append(held)
@@ -289,10 +290,9 @@ def _labels(
     fitting += [(held,) for held in called if (held,) not in fitting]
     fitting = [ones for ones in fitting if _fits(ones, images)]
     of_numbers = [held for held in called if held.dtype.kind in NUMBERS]
-    if not fitting and (of_numbers if label_key is None else called):
-        key = "path" if label_key is None else "label_key"
+    if not fitting and (called if is_named else of_numbers):
         raise ValueError(
-            f"data.{key}={path if label_key is None else label_key}: labels and images do not fit: "
+            f"data.{f'label_key={label_key}' if is_named else f'path={path}'}: labels and images do not fit: "
             f"{listed(called)} for {listed(one.held for one in images)}, which hold "
             f"{sum(one.layout.count for one in images):,} images; leave labels out with data.label_key=none"
         )
