@@ -215,6 +215,11 @@ NOT_READ: dict[str, tuple[Callable[[Path], Path], str, str]] = {
         "is a folder of DICOM files",
         "DICOM",
     ),
+    "DICOM beside tables": (
+        lambda place: filled(place / "scans", "1.dcm", "a.csv", "b.csv", "c.json", "d.json", "e.json"),
+        "is a folder of DICOM files",
+        "DICOM",
+    ),
     "DICOM file": (lambda place: write(place / "a.dcm"), "is a DICOM file", "DICOM"),
     "NIfTI": (lambda place: write(place / "brain.nii.gz"), "is a NIfTI file", "NIfTI"),
     "FFCV": (lambda place: write(place / "a.beton"), "is an FFCV file", "FFCV"),

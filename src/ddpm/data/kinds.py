@@ -1,6 +1,7 @@
 """What lies at a path, by names and first bytes, and what to type where a data option does not read it."""
 
 import gzip
+import itertools
 import os
 import re
 import tarfile
@@ -258,23 +259,25 @@ def _in_folder(folder: Path, most: int | None) -> Iterator[tuple[Path, Kind | No
             continue
         visited.add(real)
         try:
-            names = sorted(os.listdir(here))
+            with os.scandir(here) as listed:
+                first = itertools.islice(listed, None if most is None else most + 1)
+                entries = sorted(first, key=lambda entry: entry.name)
         except OSError:
             yield here, None
             return
-        there = set(names)
+        there = {entry.name for entry in entries}
         mark = next((kind for files, kind in MARKS if files <= there), None)
-        if mark is not None and not any(_by_name(name) is PICTURE for name in names):
+        if mark is not None and not any(_by_name(name) is PICTURE for name in there):
             yield here, mark
             continue
-        for name in names:
-            path = here / name
-            if name.startswith("."):
+        for entry in entries:
+            path = here / entry.name
+            if entry.name.startswith("."):
                 continue
-            if path.is_dir():
+            if path.is_dir() if entry.is_symlink() else entry.is_dir():
                 waiting.append(path)
                 continue
-            kind = _by_name(name)
+            kind = _by_name(entry.name)
             opened += kind is None
             seen += 1
             if most is not None and (seen > most or opened > OPENED):
