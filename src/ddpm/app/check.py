@@ -17,16 +17,16 @@ from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
 from ddpm.data import kinds
-from ddpm.data.paths import existing_file, existing_folder
+from ddpm.data.paths import existing, existing_file, existing_folder
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
 
 EXISTING = {
+    "ddpm.data.sources.arrays.Arrays": existing,
     "ddpm.data.sources.archive.Archive": existing_file,
     "ddpm.data.sources.folder.Folder": existing_folder,
     "ddpm.data.sources.hub.Hub": existing_folder,
-    "ddpm.data.sources.npz.Npz": existing_file,
 }
 """What `data.path` has to be for sources that read this disk."""
 
@@ -35,7 +35,6 @@ READERS = {
     "ddpm.data.sources.arrays.Arrays": "arrays",
     "ddpm.data.sources.folder.Folder": "folder",
     "ddpm.data.sources.hub.Hub": "hub",
-    "ddpm.data.sources.npz.Npz": "arrays",
     "ddpm.data.sources.shard_stream.ShardStream": "stream",
 }
 """The option, of those that `ddpm.data.kinds` knows, that a source reads `data.path` as."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ddpm.app.build import build_data
@@ -13,10 +12,7 @@ from ddpm.app.command_line import Job
 from ddpm.app.run_directory import Place
 from ddpm.data.images import ImageSet
 from ddpm.data.module import ImageDataModule
-from ddpm.sampling.figures import grid
-
-SHOWN = 64
-"""Images of the contact sheet."""
+from ddpm.sampling.contact_sheet import contact_sheet
 
 NAMED = 20
 """Classes, sizes and modes that are named; the others are counted."""
@@ -48,10 +44,12 @@ def report(data: ImageDataModule, directory: Path) -> int:
     rows = described(data)
     if data.skipped:
         rows["left out"] = f"{len(data.skipped):,} that cannot be read: {directory / 'skipped.txt'}"
-    shown = some_of(data)
-    if len(shown):
-        Image.fromarray(contact_sheet(shown)).save(directory / "contact_sheet.png")
-    rows["contact sheet"] = str(directory / "contact_sheet.png") if len(shown) else "no images are held out"
+    sheet = contact_sheet(data.data_set)
+    if sheet is not None:
+        Image.fromarray(sheet).save(directory / "contact_sheet.png")
+    rows["contact sheet"] = (
+        "no images are held out" if sheet is None else str(directory / "contact_sheet.png")
+    )
     for title, text in rows.items():
         print(f"{title:<15}{text}")
     return 0
@@ -85,20 +83,6 @@ def described(data: ImageDataModule) -> dict[str, str]:
         rows["classes"] = f"{len(named)}: {_counts(named)}"
     rows["identity"] = data.fingerprint
     return rows
-
-
-def some_of(data: ImageDataModule, n: int = SHOWN) -> ImageSet:
-    """Images from all over a set, those of a class side by side; of a stream, of those held out."""
-    train, validation = data.data_set.train, data.data_set.validation
-    images = train if isinstance(train, ImageSet) else validation
-    n = min(n, len(images))
-    shown = images.copy(np.arange(n) * len(images) // max(1, n))
-    return shown if shown.labels is None else shown.subset(np.argsort(shown.labels, kind="stable"))
-
-
-def contact_sheet(images: ImageSet) -> np.ndarray:
-    """All of some images in one picture: uint8 [height, width, 3]."""
-    return grid(torch.from_numpy(images.images))
 
 
 def _counts(counts: Mapping[str, int], others: int = 0) -> str:

@@ -18,7 +18,11 @@ def natural(name: str) -> tuple[Any, ...]:
 
 def classes_in(values: Iterable[int | str]) -> list[int | str]:
     """Every value that occurs, once, in natural order."""
-    return sorted(set(values), key=lambda value: natural(str(value)))
+    found = set(values)
+    numbers = [value for value in found if isinstance(value, int)]
+    if len(numbers) == len(found):
+        return [*sorted(numbers)]  # by value, -1 before 0
+    return sorted(found, key=lambda value: natural(str(value)))
 
 
 def labelled(

@@ -11,12 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddpm.data.levels import Numbers, levels
+from ddpm.data.resizing import fit
 from ddpm.data.shaping import Shaping
 from ddpm.runtime.cores import available_cores
 
 # Pillow would also try formats that start other programs (EPS) or that match almost any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 AS_IT_IS = Shaping()
+RANGES = {"uint8": (0.0, 255.0), "bool": (0.0, 1.0), "uint16": (0.0, 65535.0)}
+"""Black and white of the types of arrays that leave no doubt: the others are as often not filled."""
+
 CHUNK = 16
 THREADS = min(16, available_cores() + 4)
 
@@ -56,28 +61,12 @@ def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
         Exception: almost any, where the source is no image, is cut short, or would unpack to more than
             Pillow's limit of pixels: every format has its own decoder.
     """
-    size, channels = shaping.stored, shaping.channels
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
         mode, original = opened.mode, (opened.height, opened.width)
-        if size is not None:
-            # JPEG decodes much faster at a fraction of its size; at three times the target or more, pixels
-            # differ by two or three levels of 255 at most.
-            opened.draft(None, (3 * max(size), 3 * max(size)))
         ImageOps.exif_transpose(opened, in_place=True)
         opened.load()
         image = _grey_or_colour(opened)
-    if size is not None:
-        image = _fit(image, size)
-    if channels is not None:
-        image = image.convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        return Decoded(pixels[None], mode, original)
-    planes = pixels.transpose(2, 0, 1)
-    is_grey = (
-        channels is None and np.array_equal(planes[0], planes[1]) and np.array_equal(planes[0], planes[2])
-    )
-    return Decoded(planes[:1] if is_grey else planes, mode, original)
+    return Decoded(_shaped(image, shaping), mode, original)
 
 
 def from_array(array: np.ndarray, shaping: Shaping = AS_IT_IS) -> Decoded:
@@ -88,17 +77,19 @@ def from_array(array: np.ndarray, shaping: Shaping = AS_IT_IS) -> Decoded:
         shaping: what is asked of it.
 
     Raises:
-        ValueError: where the range of the numbers is not known, or a number lies outside of it.
+        ValueError: where it has another shape, the range of its numbers is not known, or a number lies
+            outside of it.
     """
-    if array.dtype != np.uint8:
-        raise ValueError(
-            f"numbers of type {array.dtype}, whose range is not known; say it by data.value_range"
-        )
-    image = _grey_or_colour(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
-    if shaping.stored is not None:
-        image = _fit(image, shaping.stored)
-    pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    return Decoded(pixels, image.mode, array.shape[:2], (float(array.min()), float(array.max())))
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ValueError(f"an array {list(array.shape)} is no image [height, width, 1, 3 or 4 channels]")
+    limits = RANGES.get(array.dtype.name)
+    colours, opacity = array[..., :3], None
+    if array.shape[2] == 4:
+        own = limits or shaping.value_range or (0.0, 1.0)
+        opacity = (array[..., 3].astype(np.float32) - own[0]) / (own[1] - own[0])
+    pixels, values, known = levels(Numbers(colours, limits, opacity=opacity), shaping.value_range)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return Decoded(_shaped(image, shaping), str(array.dtype), array.shape[:2], values, known)
 
 
 def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | str:
@@ -154,14 +145,18 @@ def _grey_or_colour(opened: Image.Image) -> Image.Image:
     return opened.convert("L" if opened.mode == "L" else "RGB")
 
 
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest centred part of the aspect of size = (height, width), resized to it."""
-    height, width = size
-    if image.size == (width, height):
-        return image
-    scale = min(image.width / width, image.height / height)
-    # Rounding must not carry the box over the edge, which Pillow refuses.
-    left = max(0.0, (image.width - width * scale) / 2)
-    top = max(0.0, (image.height - height * scale) / 2)
-    box = (left, top, image.width - left, image.height - top)
-    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+def _shaped(image: Image.Image, shaping: Shaping) -> np.ndarray:
+    """Levels uint8 [C, H, W] of an image in mode L or RGB."""
+    image = fit(image, shaping)
+    if shaping.channels is not None:
+        image = image.convert("L" if shaping.channels == 1 else "RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return pixels[None]
+    planes = pixels.transpose(2, 0, 1)
+    is_grey = (
+        shaping.channels is None
+        and np.array_equal(planes[0], planes[1])
+        and np.array_equal(planes[0], planes[2])
+    )
+    return planes[:1] if is_grey else planes

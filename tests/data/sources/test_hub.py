@@ -1,6 +1,7 @@
 import io
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -16,6 +17,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 
 from ddpm.app.build import build_data
+from ddpm.data import columns
+from ddpm.data.decoding import CHUNK, THREADS, decode_all
 from ddpm.data.sources.hub import Hub
 from ddpm.data.sources.hub import __file__ as hub_file
 
@@ -127,14 +130,14 @@ def test_one_part_saved_alone_is_the_one_to_train_on(tmp_path: Path):
     part(list(range(10))).save_to_disk(tmp_path / "set")
     with pytest.raises(ValueError, match="load_from_disk"):
         datasets.load_dataset(str(tmp_path / "set"))  # which is why the source looks for such folders itself
-    hub = Hub("any/name", path=tmp_path / "set", split="mine", validation_fraction=0.3)
+    hub = Hub("any/name", path=tmp_path / "set", validation_fraction=0.3)
     assert len(hub.read().train) == 7
     assert len(hub.read().validation) == 3
 
 
 def test_without_the_validation_split_a_share_is_held_out(tmp_path: Path):
     path = write(tmp_path / "set", "data")
-    data_set = Hub("any/name", path=path, validation_split="nope", validation_fraction=0.5).read()
+    data_set = Hub("any/name", path=path, validation_split="none", validation_fraction=0.5).read()
     assert len(data_set.train) == 3
     assert sorted(reds(data_set.train.images) + reds(data_set.validation.images)) == list(range(10, 16))
 
@@ -143,8 +146,8 @@ def test_splits_can_be_named(tmp_path: Path):
     path = write(tmp_path / "set", "data")
     data_set = Hub("any/name", path=path, split="test", validation_split="train").read()
     assert (len(data_set.train), len(data_set.validation)) == (3, 6)
-    with pytest.raises(ValueError, match=r"data\.split=all: .* only train, test"):
-        Hub("any/name", path=path, split="all").read()
+    with pytest.raises(ValueError, match=r"data\.split=extra: there is no such part; there are train, test"):
+        Hub("any/name", path=path, split="extra").read()
 
 
 def test_images_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: Path):
@@ -188,13 +191,163 @@ def test_wrong_columns_are_named(tmp_path: Path):
         Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).read()
 
 
+def saved(folder: Path, label: datasets.Features | Any, **labels: list) -> Path:
+    """Parts of one image for each label, of levels 0, 1, ... in all."""
+    features = datasets.Features(image=datasets.Image(), label=label)
+    parts, level = {}, 0
+    for name, values in labels.items():
+        levels = range(level, level + len(values))
+        rows = {"image": [{"bytes": png(red), "path": None} for red in levels], "label": values}
+        parts[name] = datasets.Dataset.from_dict(rows, features=features)
+        level += len(values)
+    datasets.DatasetDict(parts).save_to_disk(folder)
+    return folder
+
+
 @pytest.mark.parametrize("secret", [-1, None])
 def test_labels_that_are_kept_secret_are_refused(secret: int | None, tmp_path: Path):
-    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=NAMES))
-    rows = {"image": [{"bytes": png(1), "path": None}], "label": [secret]}
+    path = saved(tmp_path / "set", datasets.ClassLabel(names=NAMES), train=[0, 1], test=[secret, secret])
+    with pytest.raises(
+        ValueError, match=r"data\.label_column=label: some images have no label \(2 of 2 in test\)"
+    ):
+        Hub(path=path).read()
+    assert Hub(path=path, validation_split="none").read().classes == NAMES
+    assert Hub(path=path, label_column="none").read().classes is None
+
+
+def test_a_part_without_labels_has_no_classes(tmp_path: Path):
+    """STL-10 has a part called unlabeled, where every label is -1."""
+    path = saved(tmp_path / "set", datasets.ClassLabel(names=NAMES), train=[0], test=[1], unlabeled=[-1, -1])
+    found = Hub(path=path, split="unlabeled").read()
+    assert (len(found.train), found.classes, found.train.labels) == (2, None, None)
+    assert found.understood[1] == "classes: none (no image has one in the column label)"
+    with pytest.raises(ValueError, match=r"some images have no label \(2 of 2 in unlabeled\)"):
+        Hub(path=path, split="train+unlabeled").read()
+    with pytest.raises(ValueError, match=r"some images have no label"):
+        Hub(path=path, split="unlabeled", label_column="label").read()
+
+
+LABELS = {
+    "words": (datasets.Value("string"), ["b10", "b9", "a"], ["a", "b9", "b10"]),
+    "numbers as words": (datasets.Value("string"), ["10", "9", "1"], ["1", "9", "10"]),
+    "numbers": (datasets.Value("int16"), [10, 9, -1], ["-1", "9", "10"]),
+    "whole floats": (datasets.Value("float32"), [10.0, 9.0, 2.0], ["2", "9", "10"]),
+    "truth values": (datasets.Value("bool"), [True, False, False], ["False", "True"]),
+    "lists of one": (datasets.List(datasets.Value("int64")), [[3], [2], [2]], ["2", "3"]),
+    "one-hot": (datasets.List(datasets.Value("float32")), [[0, 0, 1], [1, 0, 0], [0, 1, 0]], ["0", "1", "2"]),
+    "names": (datasets.ClassLabel(names=["z", "b", "a"]), [0, 1, 2], ["z", "b", "a"]),
+    "lists of one name": (datasets.List(datasets.ClassLabel(names=["z", "b"])), [[0], [1], [1]], ["z", "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_every_kind(kind: str, tmp_path: Path):
+    feature, values, classes = LABELS[kind]
+    path = saved(tmp_path / "set", feature, train=values, test=values)
+    found = Hub(path=path).read()
+    assert found.classes == classes
+    assert found.understood[1] == f"classes: {len(classes)} (the column label): {', '.join(classes)}"
+    said = [value.index(1) if kind == "one-hot" else value for value in values]
+    said = [value[0] if isinstance(value, list) else value for value in said]
+    if isinstance(said[0], float):
+        said = [int(value) for value in said]
+    said = [classes[value] for value in said] if "name" in kind else [str(value) for value in said]
+    for part in (found.train, found.validation):
+        assert [classes[label] for label in part.labels] == said
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "reason"),
+    [
+        (datasets.Value("float32"), [0.5, 1.5], "0.5 is neither a whole number nor a word"),
+        (datasets.List(datasets.Value("int64")), [[1, 2], [3]], "it holds several values an image"),
+    ],
+)
+def test_a_column_called_label_need_not_hold_classes(feature: Any, values: list, reason: str, tmp_path: Path):
+    path = saved(tmp_path / "set", feature, train=values)
+    found = Hub(path=path).read()
+    assert found.understood[1] == f"classes: none (the column label is none of classes: {reason})"
+    with pytest.raises(ValueError, match=r"data\.label_column=label must hold whole numbers or words"):
+        Hub(path=path, label_column="label").read()
+
+
+def test_a_label_that_is_an_image_is_no_class(tmp_path: Path):
+    """Data sets for segmentation call the masks so."""
+    path = write_plain(tmp_path / "set", pixel_values=encoded([1, 2]), label=encoded([3, 4]))
+    found = Hub(path=path, validation_fraction=0).read()
+    assert sorted(reds(found.train.images)) == [1, 2]
+    assert found.understood[1] == "classes: none (there is no column of labels)"
+
+
+def test_parts_of_other_classes_are_refused(tmp_path: Path):
+    path = saved(tmp_path / "words", datasets.Value("string"), train=["a", "b"], test=["a", "c"])
+    with pytest.raises(ValueError, match=r"data\.validation_split=test: none .* is of its classes c;"):
+        Hub(path=path).read()
+    assert Hub(path=path, validation_split="none").read().classes == ["a", "b"]
+    assert Hub(path=path, split="train+test").read().classes == ["a", "b", "c"]
+    path = saved(tmp_path / "few_shot", datasets.ClassLabel(names=NAMES), train=[0, 1], test=[2])
+    with pytest.raises(ValueError, match=r"none .* is of its classes 2;"):
+        Hub(path=path).read()
+    parts = datasets.DatasetDict(train=part([1]), test=part([2], ["owl", "cat"]))
+    parts.save_to_disk(tmp_path / "names")
+    with pytest.raises(
+        ValueError, match=r"the classes of test \(owl, cat\) are others than those of train \(cat, dog, owl\)"
+    ):
+        Hub(path=tmp_path / "names").read()
+
+
+PARTS = {"train": [0, 1, 2], "train_small": [0], "dev": [0], "test": [2, 1]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "validation", "understood"),
+    [
+        ({}, [0, 1, 2], [4], "the split train), 1 held out (the split dev)"),
+        ({"split": "training"}, [0, 1, 2], [4], "the split train), 1 held out (the split dev)"),
+        ({"split": "train_small"}, [3], [4], "the split train_small), 1 held out (the split dev)"),
+        ({"split": "dev+train", "validation_split": "test"}, [4, 0, 1, 2], [5, 6],
+         "the splits dev and train), 2 held out (the split test)"),
+        ({"split": "val+train"}, [4, 0, 1, 2], [5, 6],
+         "the splits dev and train), 2 held out (the split test; there is none for validation)"),
+        ({"split": "all", "validation_fraction": 0}, list(range(7)), [],
+         "the splits train and train_small and dev and test), 0 held out (a share of 0)"),
+        ({"split": "test", "validation_split": "none", "validation_fraction": 0}, [5, 6], [],
+         "the split test), 0 held out (a share of 0)"),
+    ],
+)  # fmt: skip
+def test_parts_are_chosen_by_name(
+    settings: dict[str, Any], train: list[int], validation: list[int], understood: str, tmp_path: Path
+):
+    path = saved(tmp_path / "set", datasets.ClassLabel(names=NAMES), **PARTS)
+    found = Hub(path=path, **settings).read()
+    in_order = reds(found.train.images) if validation else sorted(reds(found.train.images))
+    assert (in_order, reds(found.validation.images)) == (train, validation)
+    assert found.understood[0] == f"images: {len(train)} to train on ({understood}"
+
+
+def test_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    count = 1000
+    rows = {"image": [{"bytes": png(n % 256), "path": None} for n in range(count)]}
+    features = datasets.Features(image=datasets.Image())
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"data\.label_column=label: some images have no label"):
-        Hub("any/name", path=tmp_path / "set").read()
+    taken, most = [0], [0]
+    images = columns.images
+
+    def counting(column: Any) -> Iterator[Any]:
+        taken[0] += len(column)
+        yield from images(column)
+
+    def decoded_slowly(found: Iterator[Any], shaping: Any) -> Iterator[Any]:
+        for shown, image in enumerate(decode_all(found, shaping), 1):
+            most[0] = max(most[0], taken[0] - shown)
+            yield image
+
+    monkeypatch.setattr(columns, "images", counting)
+    monkeypatch.setattr("ddpm.data.sources.hub.decode_all", decoded_slowly)
+    found = Hub(path=tmp_path / "set", validation_fraction=0).read()
+    assert taken == [count]
+    assert sorted(reds(found.train.images)) == sorted(n % 256 for n in range(count))
+    assert most[0] < 2 * (2 * THREADS + 2) * CHUNK < count
 
 
 def test_sizes(tmp_path: Path):
@@ -358,7 +511,7 @@ PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if pa
 def test_the_presets_read_every_layout_of_the_hub_from_disk(preset: str, layout: str, tmp_path: Path):
     """Through the same yaml that downloads; only `path` is given."""
     settings = settings_of(preset)
-    train, test = settings["train_split"], settings["validation_split"]
+    train, test = "train", "test"
     pixels = Image.new("RGB", (32, 32), (200, 100, 0))
     if layout in ("folders", "metadata.csv"):
         inner = ("cat/", "dog/") if layout == "folders" else ("", "")

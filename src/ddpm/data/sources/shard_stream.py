@@ -107,6 +107,7 @@ class ShardStream(ImageSettings):
             skipped,
             known_facts=facts,
             known_fingerprint=fingerprint,
+            window=self.shaping.window,
         )
 
     def _held_out(self, counts: np.ndarray) -> np.ndarray:
