@@ -118,7 +118,7 @@ def torch() -> Expected:
 def pickles() -> Expected:
     import pickle
 
-    Path("train.pkl").write_bytes(pickle.dumps({"images": IMAGES, "labels": LABELS}))
+    Path("train.pkl").write_bytes(pickle.dumps((IMAGES, LABELS)))
     return numbered(IMAGES)
 
 

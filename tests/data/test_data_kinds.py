@@ -233,10 +233,10 @@ NOT_READ: dict[str, tuple[Callable[[Path], Path], str, str]] = {
         "is a folder of RecordIO files",
         "RecordIO",
     ),
-    "tensors": (lambda place: write(place / "training.pt"), "is a file of PyTorch", "PyTorch tensors"),
+    "tensors": (lambda place: write(place / "training.pt"), "is a PyTorch file", "PyTorch tensors"),
     "CSV": (
         lambda place: filled(place / "kaggle", "train.csv", "test.csv", "sample_submission.csv"),
-        "is a folder of tables of numbers",
+        "is a folder of CSV files",
         "CSV of pixels",
     ),
     "video": (lambda place: filled(place / "films", "1.mp4", "2.MOV"), "is a folder of videos", "Video"),

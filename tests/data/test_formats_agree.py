@@ -360,7 +360,10 @@ def test_a_format_holds_what_a_plain_folder_holds(name: str, tmp_path: Path):
             (image.reshape(32, 32, -1).transpose(2, 0, 1).tobytes(), pictures.names[label])
             for image, label in pictures.rows(part)
         ]
-        assert [(image.tobytes(), label) for image, label in found] == expected, part
+        shown = [(image.tobytes(), label) for image, label in found]
+        if pictures is WITHOUT_TEST:  # a share would be held out, from all over the set
+            shown, expected = sorted(shown), sorted(expected)
+        assert shown == expected, part
 
 
 def test_the_plain_folder_holds_what_was_written(tmp_path: Path):
