@@ -282,7 +282,7 @@ def test_what_a_section_writes_is_read(
 ):
     block, command = parts(section)
     for library in sorted(imports(block)):
-        pytest.importorskip(library, reason=f"{library} is not installed: the extra converting has it")
+        pytest.importorskip(library, reason=f"{library} is not installed")
     monkeypatch.chdir(tmp_path)
     expected = MAKERS[section]()
     exec(compile(block, section, "exec"), {"__name__": "__main__"})

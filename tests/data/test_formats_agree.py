@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 import scipy.io
 from contents import contents
-from ddpm.data.sources.arrays import Arrays
 from PIL import Image
 
 from ddpm.data.sources.archive import Archive
+from ddpm.data.sources.arrays import Arrays
 from ddpm.data.sources.folder import Folder
 from ddpm.data.sources.hub import Hub
 from ddpm.data.sources.shard_stream import ShardStream
