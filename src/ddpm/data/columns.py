@@ -71,19 +71,17 @@ def find_columns(
     """
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
     features = features.get("features") or {}
-    there = f"{f'{where} has ' if where else ''}no such column; the columns are {', '.join(schema.names)}"
+    lacks, has = (f"{where} has no", "it has") if where else ("no", "the columns are")
+    names = ", ".join(schema.names)
     for key, name in (("image_column", image_column), ("label_column", label_column)):
         if name is not None and name not in schema.names and (key, name) != ("label_column", "none"):
-            raise ValueError(f"data.{key}={name}: {there}")
+            raise ValueError(f"data.{key}={name}: {lacks} such column; {has} {names}")
     if image_column is None:
         image_column = _image_column(schema)
     if image_column is None:
         addresses = [name for name in schema.names if name.lower() in ("url", "image_url")]
         hint = f"; {addresses[0]} says where images are: img2dataset downloads them" if addresses else ""
-        raise ValueError(
-            f"data.image_column=null: {f'{where} has ' if where else ''}no such column of images; "
-            f"the columns are {', '.join(schema.names)}{hint}"
-        )
+        raise ValueError(f"data.image_column=null: {lacks} column of images; {has} {names}{hint}")
     captions = next(
         (
             field.name

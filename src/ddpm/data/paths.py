@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ddpm.data.cache import FileState
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def existing_folder(path: str | Path) -> Path:
     """The folder that data.path names.
@@ -49,6 +51,14 @@ def folders_in(folder: Path) -> list[str]:
 def files_below(folder: Path) -> Iterator[FileState]:
     """Every file below a folder, through links too, but not round in circles; names are relative to it."""
     yield from _files(os.fspath(folder), "", ())
+
+
+def check_fetched(name: object, beginning: bytes) -> None:
+    """Refuse, with ValueError, a file that by its first bytes stands for another that Git has not fetched."""
+    if beginning.startswith(LFS_POINTER):
+        raise ValueError(
+            f"data.path: {name} is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+        )
 
 
 def _searched(path: Path) -> str:

@@ -187,7 +187,9 @@ def test_wrong_columns_are_named(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=message):
             Hub("any/name", path=path, **settings).read()
-    with pytest.raises(ValueError, match=r"data\.image_column=null: no such column"):
+    with pytest.raises(
+        ValueError, match=r"data\.image_column=null: no column of images; the columns are words"
+    ):
         Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).read()
 
 
@@ -281,12 +283,14 @@ def test_a_label_that_is_an_image_is_no_class(tmp_path: Path):
 
 def test_parts_of_other_classes_are_refused(tmp_path: Path):
     path = saved(tmp_path / "words", datasets.Value("string"), train=["a", "b"], test=["a", "c"])
-    with pytest.raises(ValueError, match=r"data\.validation_split=test: none .* is of its classes c;"):
+    with pytest.raises(
+        ValueError, match=r"data\.validation_split=test: no image to train on is of its classes c;"
+    ):
         Hub(path=path).read()
     assert Hub(path=path, validation_split="none").read().classes == ["a", "b"]
     assert Hub(path=path, split="train+test").read().classes == ["a", "b", "c"]
     path = saved(tmp_path / "few_shot", datasets.ClassLabel(names=NAMES), train=[0, 1], test=[2])
-    with pytest.raises(ValueError, match=r"none .* is of its classes 2;"):
+    with pytest.raises(ValueError, match=r"no image to train on is of its classes 2;"):
         Hub(path=path).read()
     parts = datasets.DatasetDict(train=part([1]), test=part([2], ["owl", "cat"]))
     parts.save_to_disk(tmp_path / "names")

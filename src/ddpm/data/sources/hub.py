@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ddpm.data import columns, splits
-from ddpm.data.classes import labelled
+from ddpm.data.classes import labelled, listed, strangers
 from ddpm.data.columns import Columns, LabelValue, NoClassError
 from ddpm.data.decoding import Decoded, decode_all, short
 from ddpm.data.holdout import scattered
@@ -160,8 +160,8 @@ class Hub(ImageSettings):
         if classes != used.classes:
             raise ValueError(
                 f"data.label_column={used.label}: the classes of {printable(other.name)} "
-                f"({_listed(classes)}) are others than those of {printable(first.name)} "
-                f"({_listed(used.classes)}); choose parts that fit, with data.split and data.validation_split"
+                f"({listed(classes)}) are others than those of {printable(first.name)} "
+                f"({listed(used.classes)}); choose parts that fit, with data.split and data.validation_split"
             )
 
     def _labels(
@@ -200,11 +200,10 @@ class Hub(ImageSettings):
                 )
         known = {value for value in shown if value is not None}
         held_out = {value for found in values[len(train) :] for value in found if value is not None}
-        strange = held_out - known
-        if validation is not None and (strange if used.classes is None else held_out and strange == held_out):
+        if validation and (strange := strangers(known, held_out, named=used.classes is not None)):
             raise ValueError(
-                f"data.validation_split={validation.name}: none of the images to train on is of its classes "
-                f"{_listed(sorted(map(str, strange)))}; choose another part, or none for a share"
+                f"data.validation_split={validation.name}: no image to train on is of its classes "
+                f"{listed(strange)}; choose another part, or none for a share"
             )
         every = [value for value in itertools.chain.from_iterable(values) if value is not None]
         if used.classes is not None:
@@ -308,10 +307,3 @@ def _values(table: "datasets.Dataset", column: str) -> Iterator[Any]:
     """Every value of a column."""
     for batch in table.select_columns(column).with_format("arrow").iter(VALUES_AT_ONCE):
         yield from batch[column].to_pylist()
-
-
-def _listed(classes: Sequence[str] | None) -> str:
-    """Some classes, for messages."""
-    if classes is None:
-        return "without names"
-    return ", ".join(printable(name) for name in classes[:5]) + (", ..." if len(classes) > 5 else "")
