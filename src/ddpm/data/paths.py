@@ -7,6 +7,8 @@ from pathlib import Path
 from ddpm.data.cache import FileState
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LARGEST_POINTER = 1024
+"""Files of so many bytes or more are no pointers."""
 
 
 def existing_folder(path: str | Path) -> Path:

@@ -15,7 +15,7 @@ from ddpm.data.columns import Columns, LabelValue, NoClassError
 from ddpm.data.decoding import Decoded, decode_all, short
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
-from ddpm.data.paths import existing_folder, files_below
+from ddpm.data.paths import LARGEST_POINTER, check_fetched, existing_folder, files_below
 from ddpm.data.preparation import Found, Understood, prepared
 from ddpm.data.settings import ImageSettings
 from ddpm.data.skipped import printable
@@ -53,8 +53,9 @@ class Hub(ImageSettings):
 
     Args:
         name: on the hub, as in `uoft-cs/cifar10`; None where `path` is given.
-        path: a folder that holds the data set, instead of a download: its parquet or arrow files, images in
-            folders (train/CLASS/x.png), or what `save_to_disk` wrote.
+        path: a folder that holds the data set, instead of a download: its files as on the hub (parquet,
+            arrow, webdataset), images in folders (train/CLASS/x.png), or what `save_to_disk` wrote, whole or each
+            part in a folder of its own.
         subset: the configuration, in the hub's words, of a data set that has several.
         image_column: None is the first column of images (see `ddpm.data.columns`).
         label_column: None is a column of class labels, or one called `label`, `fine_label` or the like, if
@@ -251,9 +252,15 @@ class Hub(ImageSettings):
                 if isinstance(saved, datasets.DatasetDict):
                     return saved
                 return datasets.DatasetDict({"train": saved})
+            if saved_parts := sorted(file.parent for file in folder.glob("*/state.json")):
+                loaded = {part.name: datasets.load_from_disk(str(part)) for part in saved_parts}
+                return datasets.DatasetDict(loaded)
             # It writes all rows out again, in a format of its own.
             return datasets.load_dataset(str(folder), self.subset, cache_dir=str(scratch))
         except Exception as error:
+            for name, size, _ in files_below(folder):
+                if size < LARGEST_POINTER:
+                    check_fetched(folder / name, (folder / name).read_bytes())
             reason = short(error.__cause__ or error)
             hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""
             raise ValueError(
@@ -287,7 +294,8 @@ def _read(
         if is_array:
             yield from (columns.decoded(image, settings.shaping) for image in group)
         else:
-            yield from decode_all(group, settings.shaping)
+            encoded = (image for image in group if not isinstance(image, np.ndarray))
+            yield from decode_all(encoded, settings.shaping)
 
 
 def _images(

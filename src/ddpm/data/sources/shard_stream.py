@@ -107,9 +107,8 @@ class ShardStream(ReadingSettings):
         facts: dict[str, Any] = {"shards": len(train.paths), "of": "the held-out images"}
         if len(images):
             facts |= survey([images])
-        identity = (streamed.image_shape, train.classes, list(train.identity), self.validation_size)
-        if validation is not None:
-            identity += (list(validation.identity),)
+        shards = [*train.identity, *(() if validation is None else ("validation", *validation.identity))]
+        identity = (streamed.image_shape, train.classes, shards, self.validation_size)
         fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
         return DataSet(
             streamed,
