@@ -287,8 +287,10 @@ def _numbers(scalar: Any) -> np.ndarray | str:
 def _channels_last(array: np.ndarray) -> np.ndarray | str:
     if array.ndim == 2 and array.size:
         return array[..., None]
-    if array.ndim == 3 and array.size and array.shape[2] in (1, 3, 4):
-        return array
-    if array.ndim == 3 and array.size and array.shape[0] in (1, 3, 4):
-        return np.ascontiguousarray(np.moveaxis(array, 0, 2))
+    if array.ndim == 3 and array.size:
+        for channels in ((1, 3), (4,)):
+            if array.shape[2] in channels:
+                return array
+            if array.shape[0] in channels:
+                return np.ascontiguousarray(np.moveaxis(array, 0, 2))
     return f"an array of shape {list(array.shape)} is no image"

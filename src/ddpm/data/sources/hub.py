@@ -54,8 +54,8 @@ class Hub(ImageSettings):
     Args:
         name: on the hub, as in `uoft-cs/cifar10`; None where `path` is given.
         path: a folder that holds the data set, instead of a download: its files as on the hub (parquet,
-            arrow, webdataset), images in folders (train/CLASS/x.png), or what `save_to_disk` wrote, whole or each
-            part in a folder of its own.
+            arrow, webdataset), images in folders (train/CLASS/x.png), or what `save_to_disk` wrote, whole or
+            each part in a folder of its own.
         subset: the configuration, in the hub's words, of a data set that has several.
         image_column: None is the first column of images (see `ddpm.data.columns`).
         label_column: None is a column of class labels, or one called `label`, `fine_label` or the like, if
