@@ -17,6 +17,7 @@ from ddpm.data.cache import FileState
 from ddpm.data.decoding import Decoded
 from ddpm.data.holdout import num_training
 from ddpm.data.images import DataSet, ImageSet, survey
+from ddpm.data.quantiles import quantiles
 from ddpm.data.settings import ImageSettings
 from ddpm.data.skipped import Skipped, printable
 from ddpm.runtime.progress import Countdown
@@ -165,6 +166,7 @@ def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
     skipped = Skipped(on_error)
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
+    originals: list[tuple[int, int]] = []
     source_at = np.full(1 + max(found.positions, default=-1), -1, np.int64)
     store = _Store(directory / "images.u8", len(source_at), found.channels)
     with store.file:
@@ -177,6 +179,7 @@ def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
             store.put(int(position), image.pixels, name)
             source_at[position] = index
             sizes["{}x{}".format(*image.size)] += 1
+            originals.append(image.size)
             modes[image.mode] += 1
     filled = np.flatnonzero(source_at >= 0)
     kept = source_at[filled]
@@ -196,6 +199,7 @@ def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
         "sizes": dict(sizes.most_common(LISTED_SIZES)),
         "other_sizes": max(0, len(sizes) - LISTED_SIZES),
         "modes": dict(modes.most_common()),
+        **quantiles(np.array(originals)),
     }
     logger.info("prepared %s images in %.1f s", f"{len(filled):,}", time.monotonic() - started)
     return {
