@@ -14,7 +14,9 @@ from torch import nn
 import ddpm
 from ddpm.app import command_line
 from ddpm.app import sample as app_sample
+from ddpm.data.decoding import Decoded
 from ddpm.data.images import ImageSet
+from ddpm.data.shaping import Shaping
 from ddpm.data.sources.folder import Folder
 from ddpm.diffusion.start import FromImage
 from ddpm.networks import UNet
@@ -216,9 +218,17 @@ def test_a_picture_of_the_size_of_the_images_stays_as_it_is(conditional_run: Pat
 
 @pytest.mark.parametrize("crop", ["center", "random", "none"])
 def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and_white(
-    crop: str, conditional_run: Path, tmp_path: Path
+    crop: str, conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What is white in the mask is what is white in a picture of the same drawing."""
+    asked: list[tuple[str, Shaping]] = []
+    decode = app_sample.decode_or_reason
+
+    def look(file: Path, shaping: Shaping) -> Decoded | str:
+        asked.append((file.name, shaping))
+        return decode(file, shaping)
+
+    monkeypatch.setattr(app_sample, "decode_or_reason", look)
     drawing = np.zeros((40, 64), np.uint8)
     drawing[:20, 32:] = 255
     for name in ("start", "mask"):
@@ -233,6 +243,8 @@ def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and
     expected[:4, 4:] = True
     assert np.array_equal(known.mask[0], expected)
     assert np.array_equal(sources["start"][0] > 0, expected)
+    resized = {name: shaping.resize for name, shaping in asked if shaping.size is not None}
+    assert resized == {"start.png": "lanczos", "mask.png": "nearest"}
 
 
 @pytest.mark.e2e
