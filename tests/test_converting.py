@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, composed, run_here
+from contents import contents
 from PIL import Image
 
 from ddpm.app.build import build_data
-from ddpm.data.images import DataSet
-from ddpm.data.stream.images import StreamedImages
 
 PAGE = ROOT / "docs" / "converting.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
@@ -119,7 +118,7 @@ def torch() -> Expected:
 def pickles() -> Expected:
     import pickle
 
-    Path("train.pkl").write_bytes(pickle.dumps({"images": IMAGES, "labels": LABELS}))
+    Path("train.pkl").write_bytes(pickle.dumps((IMAGES, LABELS)))
     return numbered(IMAGES)
 
 
@@ -283,7 +282,7 @@ def test_what_a_section_writes_is_read(
 ):
     block, command = parts(section)
     for library in sorted(imports(block)):
-        pytest.importorskip(library, reason=f"{library} is not installed: pip install ddpm[converting]")
+        pytest.importorskip(library, reason=f"{library} is not installed")
     monkeypatch.chdir(tmp_path)
     expected = MAKERS[section]()
     exec(compile(block, section, "exec"), {"__name__": "__main__"})
@@ -291,23 +290,8 @@ def test_what_a_section_writes_is_read(
     words = shlex.split(command)[2:]
     assert run_here(monkeypatch, "inspect", *words) == 0, capsys.readouterr().err
     data_set = build_data(composed("inspect", *words)).data_set
-    assert_same(contents(data_set), list(expected), BEYOND.get(section, 0))
-
-
-def contents(data_set: DataSet) -> list[tuple[np.ndarray, str | None]]:
-    """Images uint8 [C, H, W] with their classes; of a stream all of its shards."""
-    if isinstance(data_set.train, StreamedImages):
-        shards, shaping = data_set.train.shards, data_set.train.shaping
-        samples = (sample for number in range(len(shards.paths)) for sample in shards.read(number, 0))
-        return [
-            (sample.decoded(shaping).pixels, data_set.classes[shards.label_of(sample)]) for sample in samples
-        ]
-    parts = (data_set.train, data_set.validation)
-    return [
-        (image, None if part.labels is None else data_set.classes[part.labels[index]])
-        for part in parts
-        for index, image in enumerate(part.images)
-    ]
+    train, validation = contents(data_set)
+    assert_same([*train, *validation], list(expected), BEYOND.get(section, 0))
 
 
 def assert_same(found: list, expected: list, within: int) -> None:

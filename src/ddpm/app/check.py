@@ -17,7 +17,7 @@ from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
 from ddpm.data import kinds
-from ddpm.data.paths import existing, existing_file, existing_folder
+from ddpm.data.paths import existing, existing_file, existing_folder, is_url
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
@@ -136,7 +136,7 @@ def check_paths(config: Mapping[str, Any]) -> None:
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
     data = config.get("data") or {}
     path, target = data.get("path"), str(data.get("_target_"))
-    if not isinstance(path, str) or "://" in path:
+    if not isinstance(path, str) or is_url(path):
         return
     if target in READERS and os.path.exists(path) and (message := kinds.refused(READERS[target], path)):
         raise UsageError(message)

@@ -71,19 +71,17 @@ def find_columns(
     """
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
     features = features.get("features") or {}
-    there = f"{f'{where} has ' if where else ''}no such column; the columns are {', '.join(schema.names)}"
+    lacks, has = (f"{where} has no", "it has") if where else ("no", "the columns are")
+    names = ", ".join(schema.names)
     for key, name in (("image_column", image_column), ("label_column", label_column)):
         if name is not None and name not in schema.names and (key, name) != ("label_column", "none"):
-            raise ValueError(f"data.{key}={name}: {there}")
+            raise ValueError(f"data.{key}={name}: {lacks} such column; {has} {names}")
     if image_column is None:
         image_column = _image_column(schema)
     if image_column is None:
         addresses = [name for name in schema.names if name.lower() in ("url", "image_url")]
         hint = f"; {addresses[0]} says where images are: img2dataset downloads them" if addresses else ""
-        raise ValueError(
-            f"data.image_column=null: {f'{where} has ' if where else ''}no such column of images; "
-            f"the columns are {', '.join(schema.names)}{hint}"
-        )
+        raise ValueError(f"data.image_column=null: {lacks} column of images; {has} {names}{hint}")
     captions = next(
         (
             field.name
@@ -289,8 +287,10 @@ def _numbers(scalar: Any) -> np.ndarray | str:
 def _channels_last(array: np.ndarray) -> np.ndarray | str:
     if array.ndim == 2 and array.size:
         return array[..., None]
-    if array.ndim == 3 and array.size and array.shape[2] in (1, 3, 4):
-        return array
-    if array.ndim == 3 and array.size and array.shape[0] in (1, 3, 4):
-        return np.ascontiguousarray(np.moveaxis(array, 0, 2))
+    if array.ndim == 3 and array.size:
+        for channels in ((1, 3), (4,)):
+            if array.shape[2] in channels:
+                return array
+            if array.shape[0] in channels:
+                return np.ascontiguousarray(np.moveaxis(array, 0, 2))
     return f"an array of shape {list(array.shape)} is no image"

@@ -1,6 +1,7 @@
 """What lies at a path, by names and first bytes, and what to type where a data option does not read it."""
 
 import gzip
+import itertools
 import os
 import re
 import tarfile
@@ -60,9 +61,9 @@ NIFTI = Kind("a NIfTI file", "NIfTI files", section="NIfTI")
 FFCV = Kind("an FFCV file", "FFCV files", section="FFCV")
 MINDRECORD = Kind("a MindRecord file", "MindRecord files", section="MindRecord")
 RECORDIO = Kind("a RecordIO file", "RecordIO files", section="RecordIO")
-TORCH = Kind("a file of PyTorch", "files of PyTorch", section="PyTorch tensors")
+TORCH = Kind("a PyTorch file", "PyTorch files", section="PyTorch tensors")
 PICKLE = Kind("a pickle", "pickles", file=("arrays",), folder=("arrays",))
-CSV = Kind("a table of numbers", "tables of numbers", section="CSV of pixels")
+CSV = Kind("a CSV file", "CSV files", section="CSV of pixels")
 JSON = Kind("a JSON file", "JSON files", section="Anything that Python reads")
 VIDEO = Kind("a video", "videos", section="Video")
 OTHER_PICTURE = Kind("a picture of another format", "pictures of other formats", section="HEIC")
@@ -258,23 +259,25 @@ def _in_folder(folder: Path, most: int | None) -> Iterator[tuple[Path, Kind | No
             continue
         visited.add(real)
         try:
-            names = sorted(os.listdir(here))
+            with os.scandir(here) as listed:
+                first = itertools.islice(listed, None if most is None else most + 1)
+                entries = sorted(first, key=lambda entry: entry.name)
         except OSError:
             yield here, None
             return
-        there = set(names)
+        there = {entry.name for entry in entries}
         mark = next((kind for files, kind in MARKS if files <= there), None)
-        if mark is not None and not any(_by_name(name) is PICTURE for name in names):
+        if mark is not None and not any(_by_name(name) is PICTURE for name in there):
             yield here, mark
             continue
-        for name in names:
-            path = here / name
-            if name.startswith("."):
+        for entry in entries:
+            path = here / entry.name
+            if entry.name.startswith("."):
                 continue
-            if path.is_dir():
+            if path.is_dir() if entry.is_symlink() else entry.is_dir():
                 waiting.append(path)
                 continue
-            kind = _by_name(name)
+            kind = _by_name(entry.name)
             opened += kind is None
             seen += 1
             if most is not None and (seen > most or opened > OPENED):

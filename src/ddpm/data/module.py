@@ -130,8 +130,6 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"data.label_drop={self.label_drop}: these images have no labels; leave it at 0")
         if isinstance(found.train, StreamedImages):
             found.train.check_shared(self.batch_size, world_size=1, accumulation=1)
-        for sentence in found.understood:
-            logger.info("%s", sentence)
         return found
 
     @property

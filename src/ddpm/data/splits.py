@@ -178,7 +178,9 @@ def chosen_by_name(
 def _standing(name: str, names: Collection[str]) -> str:
     """train, validation or test where this part alone, of all names, is the one so called; else its name."""
     meant = meaning(name)
+    if meant is None:
+        return name
     for says in (str, lambda other: MEANINGS.get(other.lower()), meaning):
-        if found := [other for other in names if meant is not None and says(other) == meant]:
+        if found := [other for other in names if says(other) == meant]:
             return meant if found == [name] else name
     return name

@@ -1,49 +1,7 @@
 """Layouts as people have them: parts, classes and what is left out, by the names of files alone."""
 
-from collections.abc import Iterable
-
 import pytest
-
-from ddpm.data.layout.decision import Asked, Layout, decide
-from ddpm.data.layout.names import sort
-
-
-def laid_out(names: Iterable[str], there: Iterable[str] = (), **asked: object) -> tuple[list[str], Layout]:
-    every = list(names)
-    folders = [tuple(folder.split("/")) for folder in there]
-    return every, decide(every, sort(every), folders, Asked("SET", **asked))
-
-
-def meant(names: Iterable[str], there: Iterable[str] = (), **asked: object) -> tuple[dict, dict | None]:
-    """Class by name of the images to train on, and of those to validate on; None where that is a share."""
-    every, found = laid_out(names, there, **asked)
-    classes = found.classes or {}
-    train = {every[i]: classes.get(i) for i in found.train}
-    validation = None if found.validation is None else {every[i]: classes.get(i) for i in found.validation}
-    return train, validation
-
-
-def by_class(names: Iterable[str], there: Iterable[str] = (), **asked: object) -> list[dict | None]:
-    """Number of images by class, of each part that is used."""
-    counts = []
-    for part in meant(names, there, **asked):
-        values = None if part is None else list(part.values())
-        counts.append(
-            None if values is None else {name: values.count(name) for name in sorted(set(values), key=str)}
-        )
-    return counts
-
-
-def images(*folders: str, n: int = 2, end: str = "png") -> list[str]:
-    return [f"{folder}/{i}.{end}" if folder else f"{i}.{end}" for folder in folders for i in range(n)]
-
-
-CATS_DOGS = images("cat", "dog")
-
-
-def under(*folders: str, names: Iterable[str] = CATS_DOGS) -> list[str]:
-    return [f"{folder}/{name}" for folder in folders for name in names]
-
+from laid_out import CATS_DOGS, by_class, images, laid_out, under
 
 TWO = {"cat": 2, "dog": 2}
 LAYOUTS = {

@@ -1,6 +1,7 @@
 import io
 import runpy
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,9 @@ def test_wrong_columns_are_named(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=message):
             Hub("any/name", path=path, **settings).read()
-    with pytest.raises(ValueError, match=r"data\.image_column=null: no such column"):
+    with pytest.raises(
+        ValueError, match=r"data\.image_column=null: no column of images; the columns are words"
+    ):
         Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).read()
 
 
@@ -281,12 +284,14 @@ def test_a_label_that_is_an_image_is_no_class(tmp_path: Path):
 
 def test_parts_of_other_classes_are_refused(tmp_path: Path):
     path = saved(tmp_path / "words", datasets.Value("string"), train=["a", "b"], test=["a", "c"])
-    with pytest.raises(ValueError, match=r"data\.validation_split=test: none .* is of its classes c;"):
+    with pytest.raises(
+        ValueError, match=r"data\.validation_split=test: no image to train on is of its classes c;"
+    ):
         Hub(path=path).read()
     assert Hub(path=path, validation_split="none").read().classes == ["a", "b"]
     assert Hub(path=path, split="train+test").read().classes == ["a", "b", "c"]
     path = saved(tmp_path / "few_shot", datasets.ClassLabel(names=NAMES), train=[0, 1], test=[2])
-    with pytest.raises(ValueError, match=r"none .* is of its classes 2;"):
+    with pytest.raises(ValueError, match=r"no image to train on is of its classes 2;"):
         Hub(path=path).read()
     parts = datasets.DatasetDict(train=part([1]), test=part([2], ["owl", "cat"]))
     parts.save_to_disk(tmp_path / "names")
@@ -502,7 +507,7 @@ def settings_of(preset: str) -> dict[str, Any]:
     return composed("train", f"data={preset}", "++data.name=any/name", "++data.subset=null")["data"]
 
 
-OTHERS = ("archive", "digits", "folder", "npz", "stream")
+OTHERS = ("archive", "arrays", "digits", "folder", "npz", "stream")
 PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if path.stem not in OTHERS)
 
 
@@ -564,3 +569,162 @@ def test_a_second_run_from_disk_opens_no_data_set(tmp_path: Path, monkeypatch: p
     assert before.classes == NAMES
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert Hub("any/name", path=path).read().fingerprint == before.fingerprint
+
+
+def described(path: Path, **settings: Any) -> tuple[list[int], list[str] | None, list[str]]:
+    """Levels of red to train on, in order of their rows, classes, and what was understood beside parts."""
+    found = Hub(path=path, validation_split="none", validation_fraction=0, **settings).read()
+    return sorted(reds(found.train.images)), found.classes, [*found.understood[1:]]
+
+
+NONE = "classes: none (there is no column of labels)"
+
+
+@pytest.mark.parametrize("layout", ["HWC", "CHW", "HW", "lists", "whole numbers"])
+def test_images_that_are_arrays(layout: str, tmp_path: Path):
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 5, 6, 3), np.uint8)
+    pixels[:, 0, 0, 0] = range(40)
+    feature: Any = {
+        "HWC": datasets.Array3D((5, 6, 3), "uint8"),
+        "CHW": datasets.Array3D((3, 5, 6), "uint8"),
+        "HW": datasets.Array2D((5, 6), "uint8"),
+        "lists": datasets.List(datasets.List(datasets.List(datasets.Value("uint8")))),
+        "whole numbers": datasets.Array3D((5, 6, 3), "int64"),
+    }[layout]
+    if layout == "HW":
+        pixels = pixels[..., :1].repeat(1, -1)
+    stored = {"CHW": pixels.transpose(0, 3, 1, 2), "HW": pixels[..., 0]}.get(layout, pixels)
+    rows = {"boxes": [[[0.5, 1.0]]] * 40, "img": stored.tolist()}
+    features = datasets.Features(boxes=datasets.List(datasets.List(datasets.Value("float32"))), img=feature)
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
+    if layout == "whole numbers":
+        with pytest.raises(ValueError, match=r"data\.image_column=img: none of its 40 rows is an image"):
+            Hub(path=tmp_path / "set").read()
+        return
+    found = Hub(path=tmp_path / "set", validation_fraction=0).read()
+    order = np.argsort(found.train.images[:, 0, 0, 0])
+    np.testing.assert_array_equal(found.train.images[order], pixels.transpose(0, 3, 1, 2))
+
+
+def test_rows_of_numbers_that_are_no_images(tmp_path: Path):
+    rows = [[[[9, 9], [9, 9]]] * 2, [[[1], [2, 3]]], None, [[[7]], [[8]]]]
+    path = write_plain(tmp_path / "set", img=pa.array(rows, pa.list_(pa.list_(pa.list_(pa.uint8())))))
+    found = Hub(path=path, validation_fraction=0).read()
+    assert found.train.images.tolist() == [[[[7], [8]]]]
+    assert [reason for _, reason in found.skipped] == [
+        "an array of shape [2, 2, 2] is no image",
+        "its rows differ in length",
+        "there is no image in this row",
+    ]
+
+
+def test_columns_of_bytes_and_of_lists_of_images(tmp_path: Path):
+    path = write_plain(tmp_path / "bytes", key=[b"0", b"1"], jpg=[png(1), png(2)])
+    assert described(path) == ([1, 2], None, [NONE])
+    path = write_plain(
+        tmp_path / "lists", images=[encoded([1, 9]), encoded([2]), []], caption=["a", "b", "c"]
+    )
+    found = Hub(path=path, validation_fraction=0).read()
+    assert sorted(reds(found.train.images)) == [1, 2]
+    assert [name for name, _ in found.skipped] == ["row 2 of train"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "captions"),
+    [
+        ("text", ["one", None], ["one", None]),
+        ("Caption", ["one", "two"], ["one", "two"]),
+        ("sentences", [["one", "1"], []], ["one", None]),
+        ("words", ["one", "two"], None),
+    ],
+)
+def test_captions_are_kept_with_their_images(
+    column: str, values: list, captions: list | None, tmp_path: Path
+):
+    rows = [*encoded([1]), {"bytes": b"words", "path": None}, *encoded([2])]
+    path = write_plain(tmp_path / "set", image=rows, **{column: [values[0], values[0], values[1]]})
+    found = Hub(path=path, validation_fraction=0).read()
+    kept = (
+        None if found.captions is None else dict(zip(reds(found.train.images), found.captions, strict=True))
+    )
+    assert kept == (None if captions is None else dict(zip([1, 2], captions, strict=True)))
+    assert (found.understood[2:] != []) == (captions is not None)
+
+
+def test_folders_of_parts_are_no_classes(tmp_path: Path):
+    """`datasets` takes them for classes where nothing lies between them and the images (its issue 7880)."""
+    for name, level in (("train/a", 1), ("train/b", 2), ("test/c", 3)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(png(level))
+    found = Hub(path=tmp_path).read()
+    assert (reds(found.train.images), reds(found.validation.images)) == ([1, 2], [3])
+    assert found.understood[1] == "classes: none (test and train are parts)"
+
+
+def test_what_img2dataset_writes(tmp_path: Path):
+    """Parquet of plain bytes, where what could not be fetched is empty."""
+    path = write_plain(
+        tmp_path / "set",
+        url=["http://a", "http://b", "http://c"],
+        caption=["a", "b", "c"],
+        status=["success", "failed_to_download", "success"],
+        jpg=[png(1), None, png(3)],
+    )
+    found = Hub(path=path, validation_fraction=0).read()
+    assert dict(zip(reds(found.train.images), found.captions, strict=True)) == {1: "a", 3: "c"}
+    assert found.understood[1:] == [NONE, "captions: kept beside the images; nothing uses them yet"]
+    path = write_plain(tmp_path / "addresses", url=["http://a"], caption=["a"])
+    with pytest.raises(ValueError, match=r"no column of images; .*url says where .* img2dataset downloads"):
+        Hub(path=path).read()
+
+
+def test_tar_files_of_the_hub(tmp_path: Path):
+    for name, levels in (("train", [1, 2]), ("val", [3])):
+        with tarfile.open(tmp_path / f"{name}-000.tar", "w") as archive:
+            for level in levels:
+                for suffix, contents in (
+                    ("png", png(level)),
+                    ("cls", b"%d" % (level % 2)),
+                    ("txt", b"words"),
+                ):
+                    member = tarfile.TarInfo(f"{level:03}.{suffix}")
+                    member.size = len(contents)
+                    archive.addfile(member, io.BytesIO(contents))
+    found = Hub(path=tmp_path).read()
+    assert (reds(found.train.images), reds(found.validation.images)) == ([1, 2], [3])
+    assert (found.classes, found.train.labels.tolist()) == (["0", "1"], [1, 0])
+    assert found.captions == ["words"] * 3
+
+
+def test_arrow_files(tmp_path: Path):
+    datasets.load_dataset(str(write(tmp_path / "images", "data")), cache_dir=str(tmp_path / "hf"))
+    [train, test] = sorted(tmp_path.glob("hf/**/*.arrow"), reverse=True)
+    assert (train.name, test.name) == ("images-train.arrow", "images-test.arrow")
+    found = Hub(path=train.parent).read()
+    assert (len(found.train), len(found.validation), found.classes) == (6, 3, NAMES)
+
+
+def test_parts_that_were_saved_one_by_one(tmp_path: Path):
+    part([1, 2]).save_to_disk(tmp_path / "train")
+    part([3]).save_to_disk(tmp_path / "valid")
+    found = Hub(path=tmp_path).read()
+    assert (reds(found.train.images), reds(found.validation.images)) == ([1, 2], [3])
+    assert found.understood[0] == "images: 2 to train on (the split train), 1 held out (the split valid)"
+
+
+def test_files_that_git_has_not_fetched(tmp_path: Path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    (tmp_path / "train-00000-of-00001.parquet").write_text(pointer)
+    with pytest.raises(
+        ValueError, match=r"train-00000-of-00001.parquet is a pointer of Git LFS.* git lfs pull"
+    ):
+        Hub(path=tmp_path).read()
+
+
+def test_a_folder_needs_no_name(tmp_path: Path, own_cache: Path):
+    Hub(path=write(tmp_path / "my set", "data")).read()
+    assert len(list(own_cache.glob("my-set-*"))) == 1
+    with pytest.raises(
+        ValueError, match=r"data\.name is missing: .*data\.name=OWNER/NAME.*data\.path=FOLDER"
+    ):
+        Hub()

@@ -6,13 +6,12 @@ import io
 import pickle
 import pickletools
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddpm.data.arrays.held import Held, in_memory
+from ddpm.data.arrays.held import Held, Workspace, in_memory
 
 PIXELS = 3 * 32 * 32
 NAMES = {
@@ -45,7 +44,7 @@ def batch(contents: bytes, prefix: str) -> list[Held]:
     return [in_memory(prefix + key, array) for key, array in found if key is not None and array is not None]
 
 
-def binary(file: Path, prefix: str, stack: ExitStack) -> list[Held]:
+def binary(file: Path, prefix: str, work: Workspace) -> list[Held]:
     """The images and labels of a binary batch: rows of one label, or of a coarse and a fine one, and 3,072
     bytes.
     """
@@ -54,7 +53,7 @@ def binary(file: Path, prefix: str, stack: ExitStack) -> list[Held]:
     row = len(keys) + PIXELS
     if not size or size % row:
         raise ValueError(f"its {size:,} bytes are no whole number of rows of {row:,} bytes")
-    stream = stack.enter_context(file.open("rb"))
+    stream = work.stack.enter_context(file.open("rb"))
 
     def part(first: int, last: int) -> np.ndarray:
         stream.seek(first * row)

@@ -6,13 +6,12 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from ddpm.data.arrays import cifar, hdf5, idx, mat, npz
-from ddpm.data.arrays.held import BLOCK, Held, check_unpacked
-from ddpm.data.arrays.unpacking import unpack
+from ddpm.data.arrays.held import BLOCK, Held, Workspace
+from ddpm.data.arrays.unpacking import Counted, unpack
 from ddpm.data.classes import natural
 from ddpm.data.decoding import short
 from ddpm.data.paths import files_below
@@ -21,6 +20,11 @@ HEAD = 32
 ZIP = b"PK\x03\x04"
 GZIP = b"\x1f\x8b"
 EXTENSION = re.compile(r"\.(npy|npz|gz|mat|h5|hdf5|hdf|he5|bin|pkl|pickle|p|txt|ubyte)$", re.IGNORECASE)
+SAYS = re.compile(
+    r"\.(npy|npz|mat|h5|hdf5)(\.gz)?$|-ubyte(\.gz)?$|^(data_batch_[0-9]+|test_batch)(\.bin)?$", re.IGNORECASE
+)
+"""Names of files that must hold arrays: one that does not is damaged."""
+
 READ = "npz, npy, idx, batches of CIFAR, mat and HDF5"
 
 
@@ -34,7 +38,7 @@ class Format(NamedTuple):
     """
 
     name: str
-    read: Callable[[Path, str, ExitStack], list[Held]]
+    read: Callable[[Path, str, Workspace], list[Held]]
     holds_one: bool = False
 
 
@@ -50,52 +54,47 @@ class Contents(NamedTuple):
     left_out: list[tuple[str, str]]
 
 
-def contents(path: Path, scratch: Path, stack: ExitStack) -> Contents:
+def contents(path: Path, work: Workspace) -> Contents:
     """The arrays of a file, or of the files in a folder or an archive.
 
     Args:
         path: a file or a folder.
-        scratch: an empty folder for what has to be unpacked.
-        stack: closes what stays open.
+        work: with an empty folder.
 
     Raises:
         ValueError: where one of them is damaged, or would unpack to far more than it is.
     """
     if path.is_dir():
-        return _below(path, stack)
+        return _below(path, work)
+    folder = work.folder / "unpacked"
+    folder.mkdir()
     try:
-        unpacked = None if _is_npz(path) else unpack(path, scratch, _may_hold)
+        unpacked = None if _is_npz(path) else unpack(path, folder, _may_hold)
     except Exception as error:  # each part of a damaged archive raises errors of its own
         raise ValueError(f"{path.name} could not be read as an archive ({short(error)})") from error
     if unpacked is not None:
-        found = _below(scratch, stack)
+        found = _below(folder, work)
         return Contents(found.arrays, [*unpacked, *found.left_out])
-    format_ = format_of(path, path.name)
+    format_ = format_of(path)
     if format_ is None:
-        return Contents([], [(path.name, _no_arrays(path))])
-    return Contents(_read(format_, path, _stem(path.name) if format_.holds_one else "", stack), [])
+        return Contents([], [_left_out(path, path.name)])
+    return Contents(_read(format_, path, _stem(path.name) if format_.holds_one else "", work), [])
 
 
-def format_of(path: Path, name: str) -> Format | None:
-    """How a file is read, by how it begins, and where that says nothing by its name; None where it is not."""
-    with path.open("rb") as opened:
-        return _format(opened.read(HEAD), path, name)
-
-
-def _below(folder: Path, stack: ExitStack) -> Contents:
+def _below(folder: Path, work: Workspace) -> Contents:
     names = sorted((name for name, _, _ in files_below(folder)), key=natural)
-    formats = {name: _format_or_none(folder / name) for name in names}
+    formats = {name: format_of(folder / name) for name in names}
     known = {name: format_ for name, format_ in formats.items() if format_ is not None}
     several = sum(not format_.holds_one for format_ in known.values()) > 1 or any(
         format_.holds_one for format_ in known.values()
     )
     top = _common([PurePosixPath(name).parent.parts for name in known])
     arrays: dict[str, Held] = {}
-    left_out = [(name, _no_arrays(folder / name)) for name in names if name not in known]
+    left_out = [_left_out(folder / name, name) for name in names if name not in known]
     for name, format_ in known.items():
         stem = _stem("/".join(PurePosixPath(name).parts[top:]))
         prefix = stem if format_.holds_one else f"{stem}/" if several else ""
-        read = _read(format_, folder / name, prefix, stack)
+        read = _read(format_, folder / name, prefix, work)
         if repeated := [held.name for held in read if held.name in arrays]:
             left_out.append((name, f"another file holds {repeated[0]} already"))
             continue
@@ -103,23 +102,22 @@ def _below(folder: Path, stack: ExitStack) -> Contents:
     return Contents(list(arrays.values()), left_out)
 
 
-def _read(format_: Format, path: Path, prefix: str, stack: ExitStack) -> list[Held]:
+def _read(format_: Format, path: Path, prefix: str, work: Workspace) -> list[Held]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of a library about a file that it reads all the same
-            return format_.read(path, prefix, stack)
+            return list({held.name: held for held in format_.read(path, prefix, work)}.values())
     except Exception as error:  # a damaged file raises whatever its parts raise
         raise ValueError(f"{path.name} could not be read as {format_.name} ({short(error)})") from error
 
 
-def _format_or_none(path: Path) -> Format | None:
+def format_of(path: Path) -> Format | None:
+    """How a file is read, by how it begins, and where that says nothing by its name; None where it is not."""
     try:
-        return format_of(path, path.name)
+        with path.open("rb") as opened:
+            head = opened.read(HEAD)
     except OSError:  # a link that leads nowhere, or what nobody may read
         return None
-
-
-def _format(head: bytes, path: Path, name: str) -> Format | None:
-    """See `format_of`; `head` are the first bytes."""
+    name = path.name
     if head.startswith(GZIP):
         inner = _unzipped_head(path)
         if idx.is_idx(inner):
@@ -160,7 +158,7 @@ def _may_hold(head: bytes, name: str) -> bool:
         or cifar.is_pickle(head)
         or own in cifar.NAMES
         or cifar.is_binary(own)
-        or own.lower().endswith(".mat")
+        or SAYS.search(own) is not None
     )
 
 
@@ -177,12 +175,9 @@ def _unzipped_head(path: Path) -> bytes:
 
 
 def _gunzipped(path: Path) -> bytes:
-    size, unpacked = path.stat().st_size, bytearray()
-    with gzip.open(path) as opened:
-        while block := opened.read(BLOCK):
-            unpacked += block
-            check_unpacked(size, len(unpacked))
-    return bytes(unpacked)
+    with path.open("rb") as packed, gzip.open(packed) as opened:
+        counted = Counted(cast(IO[bytes], opened), packed)
+        return b"".join(iter(lambda: counted.read(BLOCK), b""))
 
 
 def _stem(name: str) -> str:
@@ -200,9 +195,11 @@ def _common(folders: Sequence[tuple[str, ...]]) -> int:
     return count
 
 
-def _no_arrays(path: Path) -> str:
-    return (
-        "it is empty"
-        if path.is_file() and not path.stat().st_size
-        else f"it holds no arrays ({READ} are read)"
-    )
+def _left_out(path: Path, name: str) -> tuple[str, str]:
+    """A file that holds no arrays, and the reason."""
+    reason = f"it holds no arrays ({READ} are read)"
+    if path.is_file() and not path.stat().st_size:
+        reason = "it is empty"
+    if SAYS.search(path.name):
+        raise ValueError(f"{name} could not be read: {reason}, though its name says so; replace or remove it")
+    return name, reason

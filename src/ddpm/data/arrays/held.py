@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -13,6 +15,18 @@ MOST_UNPACKED = 256 << 20
 
 BLOCK = 1 << 24
 """Bytes of an array that are read together."""
+
+
+class Workspace(NamedTuple):
+    """What reading files needs.
+
+    Attributes:
+        folder: for what has to be written meanwhile.
+        stack: closes what stays open.
+    """
+
+    folder: Path
+    stack: ExitStack
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 import gzip
 import math
 import struct
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
-from ddpm.data.arrays.held import BLOCK, Held, check_unpacked, in_stream
+from ddpm.data.arrays.held import BLOCK, Held, Workspace, check_unpacked, in_stream
 
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MOST_AXES = 5
@@ -20,14 +19,14 @@ def is_idx(head: bytes) -> bool:
     return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in TYPES and 1 <= head[3] <= MOST_AXES
 
 
-def idx(file: Path, name: str, stack: ExitStack, *, compressed: bool) -> list[Held]:
-    """The array of an idx file, which stays open until `stack` closes it.
+def idx(file: Path, name: str, work: Workspace, *, compressed: bool) -> list[Held]:
+    """The array of an idx file, which stays open until the workspace closes it.
 
     Raises:
         ValueError: where it holds fewer or more bytes than its header promises.
     """
     opened = gzip.GzipFile(file) if compressed else file.open("rb")
-    stream = cast(IO[bytes], stack.enter_context(opened))
+    stream = cast(IO[bytes], work.stack.enter_context(opened))
     head = stream.read(4)
     sizes = stream.read(4 * head[3])
     if len(sizes) != 4 * head[3]:

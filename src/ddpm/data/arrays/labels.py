@@ -8,18 +8,23 @@ from ddpm.data.arrays.held import Held
 from ddpm.data.classes import natural
 
 
+def is_line(shape: Sequence[int]) -> bool:
+    """Whether all axes but one are of length one, as of labels [N], [N, 1], [1, N] or [N, 1, 1, 1]."""
+    return sum(size != 1 for size in shape) <= 1
+
+
 def values_of(held: Held) -> np.ndarray:
     """The label of each image: int64 [N], or strings [N].
 
     Args:
-        held: whole numbers of any type, at least 0, or strings, [N], [N, 1] or [1, N]; or one 1 and else 0
-            in each row [N, K], which is the number of its column.
+        held: whole numbers of any type, at least 0, or strings, [N], if need be among axes of one; or one 1
+            and else 0 in each row [N, K], which is the number of its column.
 
     Raises:
         ValueError: where they are something else.
     """
     array = held.read()
-    if array.ndim == 2 and 1 not in array.shape:
+    if not is_line(array.shape):
         return _columns(held, array)
     array = array.reshape(-1)
     if array.dtype.kind in "OSU":

@@ -9,6 +9,10 @@ import numpy as np
 
 CHANNELS = (1, 3, 4)
 
+USUAL = ("[N, H, W]", "[N, H, W, C]")
+MATLAB_GREY = "[H, W, N]"
+"""Taken only where the number of labels says so: most arrays of rank 3 could be it."""
+
 LEAST_SIDE = 2
 """Of an image in a row of numbers: a row of one number is none."""
 
@@ -30,11 +34,6 @@ class Layout:
     count: int
     shape: tuple[int, int, int]
     turned: Callable[[np.ndarray], np.ndarray]
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether nothing needs to be said about it."""
-        return self.name in ("[N, H, W]", "[N, H, W, C]")
 
 
 def layouts(shape: tuple[int, ...]) -> list[Layout]:
@@ -58,7 +57,7 @@ def layouts(shape: tuple[int, ...]) -> list[Layout]:
         a, b, c = shape
         if c not in CHANNELS:  # else it is one image
             found.append(Layout("[N, H, W]", 0, a, (b, c, 1), lambda images: images[..., None]))
-        found.append(Layout("[H, W, N]", -1, c, (a, b, 1), lambda images: images[..., None]))
+        found.append(Layout(MATLAB_GREY, -1, c, (a, b, 1), lambda images: images[..., None]))
     elif len(shape) == 2:
         a, b = shape
         found += [*_rows("[N, {}]", 0, a, b), *_rows("[{}, N]", -1, b, a)]
@@ -72,8 +71,14 @@ def layout_of(shape: tuple[int, ...], counts: Collection[int]) -> Layout | None:
         shape: of the array.
         counts: how many labels there may be; empty where this is not known.
     """
-    possible = [one for one in layouts(shape) if not (one.name == "[H, W, N]" and one.count not in counts)]
+    possible = [one for one in layouts(shape) if one.name != MATLAB_GREY or one.count in counts]
     return next((one for one in possible if one.count in counts), next(iter(possible), None))
+
+
+def is_plain(shape: tuple[int, ...], layout: Layout) -> bool:
+    """Whether nothing needs to be said about a layout: it is the usual one, and no other is possible."""
+    others = [one for one in layouts(shape) if one.name not in (layout.name, MATLAB_GREY)]
+    return layout.name in USUAL and not others
 
 
 def _rows(name: str, axis: int, count: int, numbers: int) -> list[Layout]:

@@ -2,32 +2,31 @@
 
 import math
 import zipfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from ddpm.data.arrays.held import Held, check_unpacked, in_stream
+from ddpm.data.arrays.held import Held, Workspace, check_unpacked, in_stream
 
 MAGIC = b"\x93NUMPY"
 PICKLED = "holds pickled objects, which could run any code and are not read; save plain arrays"
 
 
-def npy(file: Path, name: str, stack: ExitStack) -> list[Held]:
+def npy(file: Path, name: str, work: Workspace) -> list[Held]:
     """The array of an npy file."""
-    return [_array(name, stack.enter_context(file.open("rb")), file.stat().st_size)]
+    return [_array(name, work.stack.enter_context(file.open("rb")), file.stat().st_size)]
 
 
-def npz(file: Path, prefix: str, stack: ExitStack) -> list[Held]:
-    """The arrays of an npz file, which stays open until `stack` closes it."""
-    archive = stack.enter_context(zipfile.ZipFile(file))
+def npz(file: Path, prefix: str, work: Workspace) -> list[Held]:
+    """The arrays of an npz file, which stays open until the workspace closes it."""
+    archive = work.stack.enter_context(zipfile.ZipFile(file))
     members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
     check_unpacked(file.stat().st_size, sum(info.file_size for info in members))
     return [
         _array(
             prefix + info.filename.removesuffix(".npy"),
-            stack.enter_context(archive.open(info)),
+            work.stack.enter_context(archive.open(info)),
             info.file_size,
         )
         for info in members

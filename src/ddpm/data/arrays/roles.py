@@ -1,6 +1,7 @@
 """Which arrays are images, which are their labels, and of which part, by their names and shapes."""
 
 import fnmatch
+import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from ddpm.data import splits
 from ddpm.data.arrays.held import Held
+from ddpm.data.arrays.labels import is_line
 from ddpm.data.arrays.layouts import Layout, layout_of
 from ddpm.data.classes import natural
 
@@ -167,7 +169,7 @@ def tokens(name: str) -> list[str]:
             continue
         for part in sorted((*splits.MEANINGS, *PARTS), key=len, reverse=True):
             rest = word.removeprefix(part) if word.startswith(part) else word.removesuffix(part)
-            if rest != word and (rest in IMAGES or rest in LABELS):
+            if rest != word and (rest in IMAGES or rest in LABELS or len(rest) == 1):
                 found += [part, rest]
                 break
         else:
@@ -276,10 +278,11 @@ def _labels(
     part: str, images: Sequence[Images], pool: Sequence[Held], path: object, label_key: str | None
 ) -> tuple[Held, ...] | None:
     """The arrays that hold a label for each image of a part."""
-    here = [held for held in pool if _part(held.name) == part and _label_count(held) is not None]
+    is_named = label_key is not None
+    here = [held for held in pool if _part(held.name) == part and (is_named or _label_count(held))]
     if part and not here:
         here = [held for held in pool if not _part(held.name) and _fits((held,), images)]
-    called = [held for held in here if label_key is not None or _role(held.name) == "labels"]
+    called = [held for held in here if is_named or _role(held.name) == "labels"]
     series: dict[str, list[Held]] = {}
     for held in called:
         series.setdefault(_series(held.name), []).append(held)
@@ -287,10 +290,9 @@ def _labels(
     fitting += [(held,) for held in called if (held,) not in fitting]
     fitting = [ones for ones in fitting if _fits(ones, images)]
     of_numbers = [held for held in called if held.dtype.kind in NUMBERS]
-    if not fitting and (of_numbers if label_key is None else called):
-        key = "path" if label_key is None else "label_key"
+    if not fitting and (called if is_named else of_numbers):
         raise ValueError(
-            f"data.{key}={path if label_key is None else label_key}: labels and images do not fit: "
+            f"data.{f'label_key={label_key}' if is_named else f'path={path}'}: labels and images do not fit: "
             f"{listed(called)} for {listed(one.held for one in images)}, which hold "
             f"{sum(one.layout.count for one in images):,} images; leave labels out with data.label_key=none"
         )
@@ -321,22 +323,19 @@ def _fits(labels: Sequence[Held], images: Sequence[Images]) -> bool:
 
 
 def _label_count(held: Held) -> int | None:
-    """How many labels an array holds by its shape: [N], [N, 1], [1, N], or [N, K] of ones and zeros."""
-    if held.dtype.kind not in NUMBERS + "US" or 0 in held.shape:
+    """How many labels an array holds by its shape: [N], if need be among axes of one, or [N, K]."""
+    if held.dtype.kind not in NUMBERS + "US" or 0 in held.shape or not held.shape:
         return None
-    if len(held.shape) == 1:
-        return held.shape[0]
-    if len(held.shape) != 2:
-        return None
-    return held.shape[1] if held.shape[0] == 1 else held.shape[0]
+    if is_line(held.shape):
+        return math.prod(held.shape)
+    return held.shape[0] if len(held.shape) == 2 else None
 
 
 def _may_be_labels(held: Held) -> bool:
     """Whether an array whose name does not say so can be labels."""
     is_unnamed = _role(held.name) is None or POSITIONAL.search(held.name) is not None
-    is_line = len(held.shape) == 1 or 1 in held.shape
     words = {word for component in held.name.split("/") for word in tokens(component)}
-    return is_unnamed and is_line and held.dtype.kind in "iuUS" and not words & NO_LABELS
+    return is_unnamed and is_line(held.shape) and held.dtype.kind in "iuUS" and not words & NO_LABELS
 
 
 def _names_classes(held: Held) -> bool:

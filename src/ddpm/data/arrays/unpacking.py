@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,11 +73,11 @@ def _zipped(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 
 
 def _tarred(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    with archive.open("rb") as opened:
-        head = opened.read(5)
-    decompressed = next((open_ for start, open_ in OPENED.items() if head.startswith(start)), open)
-    with decompressed(archive, "rb") as stream:
-        counted = _Counted(stream, archive.stat().st_size)
+    with archive.open("rb") as file, ExitStack() as stack:
+        head = file.read(5)
+        file.seek(0)
+        decompressed = next((open_ for start, open_ in OPENED.items() if head.startswith(start)), None)
+        counted = Counted(stack.enter_context(decompressed(file)) if decompressed else file, file)
         with tarfile.open(fileobj=counted, mode="r|") as opened:  # type: ignore[call-overload]
             count = 0
             for info in opened:
@@ -92,18 +92,22 @@ def _tarred(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 raise ValueError(f"it breaks off after {count} members")
 
 
-class _Counted:
-    """A stream that is read no further than a file of its size may unpack to."""
+class Counted:
+    """A stream that ends with an error where it unpacks to far more than was read of its file.
 
-    def __init__(self, stream: IO[bytes], size: int):
+    Attributes:
+        tail: the last bytes that were read.
+    """
+
+    def __init__(self, stream: IO[bytes], file: IO[bytes]):
         self.stream = stream
-        self.size = size
+        self.file = file
         self.count = 0
         self.tail = b"?"
 
     def read(self, size: int) -> bytes:
         contents = self.stream.read(size)
         self.count += len(contents)
-        check_unpacked(self.size, self.count)
+        check_unpacked(self.file.tell(), self.count)
         self.tail = contents[-512:] or self.tail
         return contents

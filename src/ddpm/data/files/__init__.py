@@ -1,6 +1,6 @@
 """The files of a set, wherever they lie. A kind of place a file: a folder, an archive, a bucket."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from ddpm.data.decoding import Encoded
@@ -29,8 +29,10 @@ class Files(Protocol):
     @property
     def states(self) -> Sequence[str] | None: ...
 
-    def read(self, index: int) -> Encoded | str:
-        """A file, or its contents; or the reason why it cannot be read, as a string."""
+    def read(self, indices: Iterable[int]) -> Iterator[Encoded | str]:
+        """Some files, by their numbers: each as its path or its contents; or why it cannot be read, as a
+        string.
+        """
         ...
 
     def shown(self, name: str) -> str:
@@ -44,7 +46,7 @@ def contents(files: Files, index: int) -> bytes:
     Raises:
         OSError: where it cannot be read.
     """
-    found = files.read(index)
+    found = next(files.read([index]))
     if isinstance(found, str):
         raise OSError(found)
     return found if isinstance(found, bytes) else found.read_bytes()

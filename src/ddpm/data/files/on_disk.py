@@ -1,5 +1,6 @@
 """The files of a folder on this machine's disks."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ddpm.data.decoding import Encoded
@@ -17,9 +18,9 @@ class FolderFiles:
         self.refused: dict[int, str] = {}
         self.states = [f"{size} {changed}" for _, size, changed in self.files]
 
-    def read(self, index: int) -> Encoded | str:
-        """The path of a file."""
-        return self.folder / self.names[index]
+    def read(self, indices: Iterable[int]) -> Iterator[Encoded | str]:
+        """The paths of files."""
+        return (self.folder / self.names[index] for index in indices)
 
     def shown(self, name: str) -> str:
         """Its path."""

@@ -1,13 +1,14 @@
 """One decision for folders, archives and buckets alike: which images are for what, and of which class."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ddpm.data import splits
 from ddpm.data.classes import classes_in
-from ddpm.data.layout.by_folder import by_folder
-from ddpm.data.layout.names import Folders, Sorted, folders_of, listed, stem
-from ddpm.data.layout.tree import Place, Tree, tree
+from ddpm.data.layout.by_folder import ByFolder, by_folder
+from ddpm.data.layout.names import Folders, Sorted, counted, folders_of, listed, stem
+from ddpm.data.layout.side_files import Said, SideFiles
+from ddpm.data.layout.tree import Place, Tree, are_strays, tree
 
 BESIDE = "it lies beside the folders of images"
 
@@ -20,6 +21,7 @@ class Asked:
     split: str | None = None
     validation_split: str | None = None
     labels: str = "auto"
+    label_column: str | None = None
     class_depth: int | None = None
 
 
@@ -35,6 +37,7 @@ class Layout:
         left_out: numbers of files that may be images and are not used, with the reason.
         folders: that may be classes, by the name of the class; empty where folders are none.
         understood: ends of sentences on the images to train on, those held out, and the classes.
+        captions: of files, by their numbers.
     """
 
     train: Sequence[int]
@@ -44,6 +47,7 @@ class Layout:
     left_out: Mapping[int, str]
     folders: Mapping[str, Folders]
     understood: tuple[str, str, str]
+    captions: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,23 @@ class _Classes:
     """Attributes:
     of: the class of each file that has one; None where there are none.
     said: what says so, or why not.
+    captions: of files.
     folders: see `Layout`.
     """
 
     of: Mapping[int, str] | None
     said: str
-    folders: Mapping[str, Folders]
+    captions: Mapping[int, str]
+    folders: Mapping[str, Folders] = field(default_factory=dict)
 
 
-def decide(names: Sequence[str], kinds: Sorted, there: Iterable[Folders], asked: Asked) -> Layout:
+def decide(
+    names: Sequence[str],
+    kinds: Sorted,
+    there: Iterable[Folders],
+    asked: Asked,
+    contents: Callable[[int], bytes],
+) -> Layout:
     """What a set is, by the names of its files.
 
     Args:
@@ -110,6 +122,7 @@ def decide(names: Sequence[str], kinds: Sorted, there: Iterable[Folders], asked:
         kinds: what they are.
         there: its folders.
         asked: the settings.
+        contents: reads a file by its number; only side files are read.
 
     Raises:
         ValueError: where it is not what was asked for, or parts of it do not fit together.
@@ -127,42 +140,107 @@ def decide(names: Sequence[str], kinds: Sorted, there: Iterable[Folders], asked:
             sizes[places[index].part] += 1
     train, validation = splits.chosen(sizes, asked.split, asked.validation_split, asked.path)
     found = _Set(asked, names, kinds, where, there, places, sizes, train or ("",), validation)
-    if asked.labels == "none":
-        return _layout(found, _Classes(None, "data.labels=none", {}))
-    return _layout(*_by_folder(found))
-
-
-def _by_folder(found: _Set) -> tuple[_Set, _Classes]:
-    """The classes that folders say, and the set without a part to validate on if that has none."""
-    images = {part: found.images(part) for part in found.used}
-    by = by_folder(
-        {
-            part: [(found.places[index].path, stem(found.names[index])) for index in inside]
-            for part, inside in images.items()
-        },
-        found.asked.class_depth,
+    wanted = None if asked.labels in ("auto", "none", "folders") else asked.labels
+    side = SideFiles(
+        asked.path,
+        names,
+        kinds.others,
+        where,
+        places,
+        contents,
+        labels=asked.labels not in ("none", "folders"),
+        wanted=wanted,
+        label_column=asked.label_column,
     )
-    if by.why_none:
-        return found, _Classes(None, f"none: {by.why_none}", {})
+    return _layout(*_classes(found, side))
 
-    def class_at(path: Folders) -> str | None:
-        place = found.where.place(path)
-        return by.class_of(place.part, place.path) if place is not None and place.part in found.used else None
 
-    of = {i: name for i in found.places if (name := class_at(folders_of(found.names[i]))) is not None}
+def _classes(found: _Set, side: SideFiles) -> tuple[_Set, _Classes]:
+    """The classes of the images, and the set without a part to validate on if that has none."""
+    images = {part: found.images(part) for part in found.used}
+    said = {part: side.of(part, inside) for part, inside in images.items()}
+    captions = {index: text for one in said.values() for index, text in one.captions.items()}
+    notes = list(dict.fromkeys(note for one in said.values() for note in one.notes))
+    if found.asked.labels == "none":
+        return found, _Classes(None, "data.labels=none", captions)
+    _check_side_files(found, said)
+    of, by = _by_folder(found, [part for part in found.used if not said[part].classes])
+    if any(not said[part].classes for part in found.train) and by.why_none:
+        return found, _Classes(None, "; ".join([f"none: {by.why_none}", *notes]), captions)
+    for part in found.used:
+        of |= said[part].classes
+        _check_complete(found, said[part], images[part])
     classes = {part: {of[index] for index in inside if index in of} for part, inside in images.items()}
     if lacking := [part for part in found.train if not classes[part]]:
-        why = f"none: the images of {found.folders(lacking[0])} lie in no folders of classes"
-        return found, _Classes(None, why, {})
+        why = f"none: the images of {found.folders(lacking[0])} have no labels"
+        return found, _Classes(None, "; ".join([why, *notes]), captions)
     trained = set().union(*(classes[part] for part in found.train))
     if found.validation is not None:
         validated = classes[found.validation]
         if not validated or (len(validated) == 1 < len(trained) and validated.isdisjoint(trained)):
-            return _by_folder(_without_validation(found, "has no labels"))
+            return _classes(_without_validation(found, "has no labels"), side)
         _check_same(found, trained, validated)
-    shown = {path[:depth] for path in map(folders_of, found.names) for depth in range(1, len(path) + 1)}
-    at = {name: path for path in sorted({*shown, *found.there}) if (name := class_at(path)) is not None}
-    return found, _Classes(of, "the folders", at)
+    files = list(dict.fromkeys(file for part in found.used for file in said[part].files))
+    if not all(said[part].classes for part in found.used):
+        files.append("the folders")
+    return found, _Classes(of, "; ".join([" and ".join(files), *notes]), captions, _folders(found, by))
+
+
+def _by_folder(found: _Set, parts: Sequence[str]) -> tuple[dict[int, str], ByFolder]:
+    """The classes that the folders of some parts say."""
+    by = by_folder(
+        {
+            part: [(found.places[index].path, stem(found.names[index])) for index in found.images(part)]
+            for part in parts
+        },
+        found.asked.class_depth,
+    )
+    if by.why_none:
+        return {}, by
+    places = ((index, place) for index, place in found.places.items() if place.part in parts)
+    named = ((index, by.class_of(place.part, place.path)) for index, place in places)
+    return {index: name for index, name in named if name is not None}, by
+
+
+def _folders(found: _Set, by: ByFolder) -> dict[str, Folders]:
+    """Where each class is that folders say, whether images are there or not."""
+    at: dict[str, Folders] = {}
+    paths = {path[:depth] for path in map(folders_of, found.names) for depth in range(1, len(path) + 1)}
+    for path in sorted({*paths, *found.there}):
+        place = found.where.place(path)
+        if place is not None and place.part in by.steps and (name := by.class_of(place.part, place.path)):
+            at.setdefault(name, path)
+    return at
+
+
+def _check_side_files(found: _Set, said: Mapping[str, Said]) -> None:
+    """Refuse what asks for a file or a column that labels nothing."""
+    labelled = any(said[part].classes for part in found.train)
+    asked = found.asked
+    if asked.label_column is not None and not labelled:
+        columns = listed((column for one in said.values() for column in one.columns), 10)
+        there = f"the columns are {columns}" if columns else "there is no table of labels"
+        raise ValueError(f"data.label_column={asked.label_column} labels no image to train on; {there}")
+    if asked.labels not in ("auto", "folders") and not labelled:
+        raise ValueError(
+            f"data.labels={asked.labels}: it labels no image to train on; it may be auto, folders, none or "
+            "the name of another file"
+        )
+
+
+def _check_complete(found: _Set, said: Said, images: Sequence[int]) -> None:
+    """Refuse a file of labels that leaves out some images, but for strays."""
+    lacking = [index for index in images if index not in said.classes]
+    beside = [index for index in images if not found.places[index].path]
+    if set(lacking) == set(beside) and are_strays(len(lacking), len(images)):
+        return
+    if said.classes and lacking:
+        first = min(found.names[index] for index in lacking)
+        raise ValueError(
+            f"data.path={found.asked.path}: {' and '.join(said.files)}: no label for {counted(len(lacking))} "
+            f"of {len(images):,}, first {first}; label or remove them, or choose data.labels=folders or "
+            "data.labels=none"
+        )
 
 
 def _without_validation(found: _Set, why: str) -> _Set:
@@ -220,6 +298,7 @@ def _layout(found: _Set, classes: _Classes) -> Layout:
         left_out,
         classes.folders,
         (_trained_on(found), _held_out(found), classes.said),
+        classes.captions,
     )
 
 

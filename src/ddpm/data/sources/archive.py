@@ -3,12 +3,14 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ddpm.data import cache
-from ddpm.data.decoding import short
+from ddpm.data.cache import FileState
 from ddpm.data.files.archived import ArchiveFiles
+from ddpm.data.files.bucket import open_url
 from ddpm.data.images import DataSet
-from ddpm.data.paths import existing_file
+from ddpm.data.paths import existing_file, is_url
 from ddpm.data.preparation import Found, prepared
 from ddpm.data.sources.image_files import ImageFiles
 
@@ -20,7 +22,7 @@ class Archive(ImageFiles):
     Nothing is unpacked to disk: members are read one after the other.
 
     Args:
-        path: the file; `~` is the home directory.
+        path: the file, or its URL; `~` is the home directory.
         The others: see `ImageFiles`.
 
     Raises:
@@ -29,16 +31,18 @@ class Archive(ImageFiles):
     """
 
     def read(self) -> DataSet:
-        file = existing_file(self.path).resolve()
         with ExitStack() as stack:
-            identity = {"archive": str(file), **self._chosen}
-            return prepared(self, file.stem, identity, [cache.state(file)], lambda _: self._find(file, stack))
+            where, file, state = self._open(stack)
 
-    def _find(self, file: Path, stack: ExitStack) -> Found:
-        try:
-            files = ArchiveFiles(str(self.path), stack.enter_context(file.open("rb")), stack)
-        except Exception as error:  # each part of a damaged archive raises errors of its own
-            raise ValueError(
-                f"data.path={self.path} is no zip or tar file, or damaged ({short(error)}); pack it again"
-            ) from error
-        return self._found(files)
+            def find(_: Path) -> Found:
+                return self._found(ArchiveFiles(str(self.path), file, stack))
+
+            identity = {"archive": where, **self._chosen}
+            return prepared(self, Path(where).stem, identity, [state], find)
+
+    def _open(self, stack: ExitStack) -> tuple[str, IO[bytes], FileState]:
+        if is_url(self.path):
+            opened, state = open_url(str(self.path))
+            return str(self.path), stack.enter_context(opened), state
+        file = existing_file(self.path).resolve()
+        return str(file), stack.enter_context(file.open("rb")), cache.state(file)

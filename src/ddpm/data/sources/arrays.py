@@ -11,7 +11,9 @@ import numpy as np
 
 from ddpm.data import cache, splits
 from ddpm.data.arrays.files import contents
+from ddpm.data.arrays.held import Workspace
 from ddpm.data.arrays.labels import numbered, values_of
+from ddpm.data.arrays.layouts import is_plain
 from ddpm.data.arrays.roles import Images, Part, Roles, likeness, listed, roles
 from ddpm.data.classes import classes_in
 from ddpm.data.decoding import Decoded, from_array, short
@@ -63,7 +65,7 @@ class Arrays(ImageSettings):
 
     def _find(self, path: Path, scratch: Path, stack: ExitStack) -> Found:
         try:
-            found = contents(path, scratch, stack)
+            found = contents(path, Workspace(scratch, stack))
         except ValueError as error:
             raise ValueError(f"data.path={self.path}: {error}") from error
         if not found.arrays:
@@ -225,8 +227,8 @@ class _Parts(NamedTuple):
 
 def _called(images: Sequence[Images]) -> str:
     """The arrays of a part, and how images lie in them where that is not the usual."""
-    layout = images[0].layout
-    how = "" if layout.is_usual else f" as {layout.name}"
+    held, layout = images[0]
+    how = "" if is_plain(held.shape, layout) else f" as {layout.name}"
     return _some([one.held.name for one in images]) + how
 
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from ddpm.data.files.bucket import BucketFiles
 from ddpm.data.files.on_disk import FolderFiles
 from ddpm.data.images import DataSet
-from ddpm.data.paths import existing_folder
+from ddpm.data.paths import existing_folder, is_url
 from ddpm.data.preparation import prepared
 from ddpm.data.sources.image_files import ImageFiles
 
@@ -16,7 +17,7 @@ class Folder(ImageFiles):
     Hidden files and folders are ignored, links are followed.
 
     Args:
-        path: the folder; `~` is the home directory.
+        path: the folder, or its URL; `~` is the home directory.
         The others: see `ImageFiles`.
 
     Raises:
@@ -24,7 +25,13 @@ class Folder(ImageFiles):
     """
 
     def read(self) -> DataSet:
-        folder = existing_folder(self.path)
-        files = FolderFiles(folder)
-        identity = {"folder": str(folder.resolve()), **self._chosen}
-        return prepared(self, folder.resolve().name, identity, files.files, lambda _: self._found(files))
+        files: BucketFiles | FolderFiles
+        if is_url(self.path):
+            files = BucketFiles(str(self.path))
+            where, name = files.url, files.url.rpartition("/")[2]
+        else:
+            folder = existing_folder(self.path)
+            files = FolderFiles(folder)
+            where, name = str(folder.resolve()), folder.resolve().name
+        identity = {"folder": where, **self._chosen}
+        return prepared(self, name, identity, files.files, lambda _: self._found(files))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ddpm.data import columns, splits
-from ddpm.data.classes import labelled
+from ddpm.data.classes import labelled, listed, strangers
 from ddpm.data.columns import Columns, LabelValue, NoClassError
 from ddpm.data.decoding import Decoded, decode_all, short
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
-from ddpm.data.paths import existing_folder, files_below
+from ddpm.data.paths import LARGEST_POINTER, check_fetched, existing_folder, files_below
 from ddpm.data.preparation import Found, Understood, prepared
 from ddpm.data.settings import ImageSettings
 from ddpm.data.skipped import printable
@@ -53,8 +53,9 @@ class Hub(ImageSettings):
 
     Args:
         name: on the hub, as in `uoft-cs/cifar10`; None where `path` is given.
-        path: a folder that holds the data set, instead of a download: its parquet or arrow files, images in
-            folders (train/CLASS/x.png), or what `save_to_disk` wrote.
+        path: a folder that holds the data set, instead of a download: its files as on the hub (parquet,
+            arrow, webdataset), images in folders (train/CLASS/x.png), or what `save_to_disk` wrote, whole or
+            each part in a folder of its own.
         subset: the configuration, in the hub's words, of a data set that has several.
         image_column: None is the first column of images (see `ddpm.data.columns`).
         label_column: None is a column of class labels, or one called `label`, `fine_label` or the like, if
@@ -160,8 +161,8 @@ class Hub(ImageSettings):
         if classes != used.classes:
             raise ValueError(
                 f"data.label_column={used.label}: the classes of {printable(other.name)} "
-                f"({_listed(classes)}) are others than those of {printable(first.name)} "
-                f"({_listed(used.classes)}); choose parts that fit, with data.split and data.validation_split"
+                f"({listed(classes)}) are others than those of {printable(first.name)} "
+                f"({listed(used.classes)}); choose parts that fit, with data.split and data.validation_split"
             )
 
     def _labels(
@@ -200,11 +201,10 @@ class Hub(ImageSettings):
                 )
         known = {value for value in shown if value is not None}
         held_out = {value for found in values[len(train) :] for value in found if value is not None}
-        strange = held_out - known
-        if validation is not None and (strange if used.classes is None else held_out and strange == held_out):
+        if validation and (strange := strangers(known, held_out, named=used.classes is not None)):
             raise ValueError(
-                f"data.validation_split={validation.name}: none of the images to train on is of its classes "
-                f"{_listed(sorted(map(str, strange)))}; choose another part, or none for a share"
+                f"data.validation_split={validation.name}: no image to train on is of its classes "
+                f"{listed(strange)}; choose another part, or none for a share"
             )
         every = [value for value in itertools.chain.from_iterable(values) if value is not None]
         if used.classes is not None:
@@ -252,9 +252,15 @@ class Hub(ImageSettings):
                 if isinstance(saved, datasets.DatasetDict):
                     return saved
                 return datasets.DatasetDict({"train": saved})
+            if saved_parts := sorted(file.parent for file in folder.glob("*/state.json")):
+                loaded = {part.name: datasets.load_from_disk(str(part)) for part in saved_parts}
+                return datasets.DatasetDict(loaded)
             # It writes all rows out again, in a format of its own.
             return datasets.load_dataset(str(folder), self.subset, cache_dir=str(scratch))
         except Exception as error:
+            for name, size, _ in files_below(folder):
+                if size < LARGEST_POINTER:
+                    check_fetched(folder / name, (folder / name).read_bytes())
             reason = short(error.__cause__ or error)
             hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""
             raise ValueError(
@@ -288,7 +294,8 @@ def _read(
         if is_array:
             yield from (columns.decoded(image, settings.shaping) for image in group)
         else:
-            yield from decode_all(group, settings.shaping)
+            encoded = (image for image in group if not isinstance(image, np.ndarray))
+            yield from decode_all(encoded, settings.shaping)
 
 
 def _images(
@@ -308,10 +315,3 @@ def _values(table: "datasets.Dataset", column: str) -> Iterator[Any]:
     """Every value of a column."""
     for batch in table.select_columns(column).with_format("arrow").iter(VALUES_AT_ONCE):
         yield from batch[column].to_pylist()
-
-
-def _listed(classes: Sequence[str] | None) -> str:
-    """Some classes, for messages."""
-    if classes is None:
-        return "without names"
-    return ", ".join(printable(name) for name in classes[:5]) + (", ..." if len(classes) > 5 else "")

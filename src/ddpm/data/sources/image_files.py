@@ -10,10 +10,12 @@ import numpy as np
 
 from ddpm.data.classes import labelled
 from ddpm.data.decoding import Decoded, decode_all
-from ddpm.data.files import Files
+from ddpm.data.files import Files, contents
+from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.holdout import scattered
 from ddpm.data.layout.decision import Asked, Layout, decide
-from ddpm.data.layout.names import counted, is_clutter, listed, may_be_image, sort
+from ddpm.data.layout.names import ARRAY, counted, is_clutter, listed, may_be_image, sort, suffix
+from ddpm.data.layout.nothing import nothing_here
 from ddpm.data.preparation import Found, Understood
 from ddpm.data.settings import ImageSettings
 
@@ -57,9 +59,19 @@ class ImageFiles(ImageSettings):
         """
         names = files.names
         kinds = sort(names, files.refused)
+        nothing = nothing_here(str(self.path), names)
+        if not (kinds.images or files.refused):
+            raise ValueError(nothing)
         there = [tuple(folder.split("/")) for folder in files.folders if not is_clutter(f"{folder}/x")]
-        asked = Asked(str(self.path), self.split, self.validation_split, self.labels, self.class_depth)
-        layout = decide(names, kinds, there, asked)
+        asked = Asked(
+            str(self.path),
+            self.split,
+            self.validation_split,
+            self.labels,
+            self.label_column,
+            self.class_depth,
+        )
+        layout = decide(names, kinds, there, asked, lambda index: contents(files, index))
         _tell(layout, names)
         refused = [index for index in sorted(files.refused) if may_be_image(names[index])]
         used = [*layout.train, *(layout.validation or ()), *refused]
@@ -68,7 +80,11 @@ class ImageFiles(ImageSettings):
         chosen = [used[one] for one in order]
 
         def read(wanted: Sequence[int]) -> Iterator[Decoded | str]:
-            return decode_all((files.read(chosen[index]) for index in wanted), self.shaping)
+            numbers = [chosen[index] for index in wanted]
+            encoded = files.read(numbers)
+            if not kinds.images or suffix(names[kinds.images[0]]) != ARRAY:
+                return decode_all(encoded, self.shaping)
+            return (array_or_reason(one, self.shaping) for one in encoded)
 
         def label(kept: np.ndarray) -> tuple[np.ndarray | None, Sequence[str] | None]:
             if layout.classes is None:
@@ -80,16 +96,16 @@ class ImageFiles(ImageSettings):
                     logger.warning("%s holds no image that can be read: it is no class", where)
             return labels, classes
 
-        found = f"none of the {len(names)} files in it can be read" if names else "it holds no files"
         return Found(
             [files.shown(names[index]) for index in chosen],
             read,
             positions[order],
             label,
-            f"data.path={self.path}: {found}; name a folder or an archive with images in it",
+            nothing,
             None if layout.validation is None else len(layout.train),
             self.channels,
             None if files.states is None else [files.states[index] for index in chosen],
+            captions=[layout.captions.get(index) for index in chosen] if layout.captions else None,
             left_out=[(files.shown(names[index]), reason) for index, reason in layout.left_out.items()],
             understood=Understood(*layout.understood),
         )
