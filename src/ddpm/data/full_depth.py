@@ -195,7 +195,8 @@ def _jpeg_2000(opened: Opened) -> Numbers | None:
     file.seek(0)
     start = (contents := file.read(1 << 20)).find(SIZE_OF_CODESTREAM)
     file.seek(position)
-    depth = contents[start + 42] if 0 <= start < len(contents) - 42 else 7
+    unknown = 15 if opened.mode == "I;16" else 7
+    depth = contents[start + 42] if 0 <= start < len(contents) - 42 else unknown
     bits, signed = (depth & 127) + 1, depth > 127
     if bits <= 8:
         return None
