@@ -160,9 +160,10 @@ def _plain(opened: Image.Image, bits: int) -> Image.Image:
         opened.info["transparency"] *= 255 // (2**bits - 1)  # which Pillow leaves in the file's numbers
     if opened.mode == "La":
         opened = opened.convert("LA")
+    wanted = "L" if opened.mode in ("1", "L", "LA") else "RGB"
     if opened.has_transparency_data:
-        return opened.convert("LA" if opened.mode in ("1", "L", "LA") else "RGBA")
-    return opened.convert("L" if opened.mode in ("1", "L") else "RGB")
+        wanted += "A"
+    return opened if opened.mode == wanted else opened.convert(wanted)  # which copies all the same
 
 
 def _opaque(image: Image.Image) -> Image.Image:
