@@ -6,6 +6,10 @@ from pathlib import Path
 
 from ddpm.data.cache import FileState
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LARGEST_POINTER = 1024
+"""Files of so many bytes or more are no pointers."""
+
 
 def is_url(path: str | Path) -> bool:
     """Whether it is behind a protocol, such as `s3://`."""
@@ -40,6 +44,20 @@ def existing_file(path: str | Path) -> Path:
     raise ValueError(f"data.path={path}: there is no such file{_searched(file)}; check the spelling")
 
 
+def existing(path: str | Path) -> Path:
+    """The file or folder that data.path names.
+
+    Raises:
+        ValueError: where there is neither.
+    """
+    found = Path(os.path.expanduser(path))
+    if found.exists():
+        return found
+    raise ValueError(
+        f"data.path={path}: there is no such file or folder{_searched(found)}; check the spelling"
+    )
+
+
 def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
     """What is in a folder and not hidden."""
     with os.scandir(folder) as entries:
@@ -54,6 +72,14 @@ def files_below(folder: Path, folders: list[str] | None = None) -> Iterator[File
         folders: to which the names of the folders below it are added.
     """
     yield from _files(os.fspath(folder), "", (), [] if folders is None else folders)
+
+
+def check_fetched(name: object, beginning: bytes) -> None:
+    """Refuse, with ValueError, a file that by its first bytes stands for another that Git has not fetched."""
+    if beginning.startswith(LFS_POINTER):
+        raise ValueError(
+            f"data.path: {name} is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+        )
 
 
 def _searched(path: Path) -> str:

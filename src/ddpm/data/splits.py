@@ -1,7 +1,7 @@
 """Which parts of a set are for training and which for validation, by the names that people give them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 MEANINGS = {
@@ -148,3 +148,39 @@ def _named(key: str, name: str, sizes: Mapping[str, int]) -> str:
         if known in sizes:
             return known
     raise ValueError(f"data.{key}={name}: there is no such part; there are {', '.join(sizes) or 'none'}")
+
+
+def chosen_by_name(
+    sizes: Mapping[str, int], split: str | None, validation_split: str | None, path: object
+) -> Parts:
+    """`chosen`, where parts have names of their own, such as `valid` or `train_small`, and go by these too.
+
+    Args:
+        sizes: how many images each part holds, by its own name.
+        split, validation_split, path: as for `chosen`.
+
+    Returns:
+        the parts by their own names.
+
+    Raises:
+        ValueError: as `chosen`.
+    """
+    stands = {name: _standing(name, sizes) for name in sizes}
+    own = {standing: name for name, standing in stands.items()}
+    wanted = None if split is None else "+".join(stands.get(name, name) for name in split.split("+"))
+    held_out = None if validation_split is None else stands.get(validation_split, validation_split)
+    found = chosen({stands[name]: size for name, size in sizes.items()}, wanted, held_out, path)
+    return Parts(
+        tuple(own[name] for name in found.train), None if found.validation is None else own[found.validation]
+    )
+
+
+def _standing(name: str, names: Collection[str]) -> str:
+    """train, validation or test where this part alone, of all names, is the one so called; else its name."""
+    meant = meaning(name)
+    if meant is None:
+        return name
+    for says in (str, lambda other: MEANINGS.get(other.lower()), meaning):
+        if found := [other for other in names if says(other) == meant]:
+            return meant if found == [name] else name
+    return name
