@@ -268,10 +268,10 @@ def test_other_kinds_of_archives(tmp_path: Path, name: str, contents: bytes, mes
 
 def test_an_archive_in_an_archive_and_one_of_arrays(tmp_path: Path):
     inner = pack(tmp_path / "inner.zip").read_bytes()
-    with pytest.raises(ValueError, match=r"data\.path=.*holds an archive, no image files"):
+    with pytest.raises(ValueError, match=r"data\.path=.*is a tar file of zip files; unpack it, and name one"):
         Archive(pack(tmp_path / "outer.tar", {"inner.zip": inner}), image_size=8).read()
     batches = {f"cifar-10-batches-py/{name}": b"x" for name in ("data_batch_1", "test_batch", "batches.meta")}
-    with pytest.raises(ValueError, match=r"data\.path=.*holds arrays, .*data_batch_1.*; use data=arrays"):
+    with pytest.raises(ValueError, match=r"data\.path=.* CIFAR's batches; read it by data=arrays"):
         Archive(pack(tmp_path / "cifar.tar.gz", batches), image_size=8).read()
 
 

@@ -189,7 +189,7 @@ def test_public_layout(name: str, tmp_path: Path):
     for one in found:
         assert one.classes == classes
         assert set(shown(one.train, one.classes).values()) == set(classes)
-        assert not one.skipped
+        assert {reason for _, reason in one.skipped} <= {"it lies beside the folders of images"}
         held_out = set(shown(one.validation, one.classes).values())
         assert held_out == set(validation) if validation else held_out <= set(classes)
         assert one.fingerprint == found[0].fingerprint
@@ -279,7 +279,7 @@ def test_images_of_parts_that_are_not_used_are_not_read(tmp_path: Path):
 
 def test_strays_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     Folder(as_folder(tmp_path, PUBLIC["five folders and a stray"][0]), image_size=8).read()
-    assert "left out 1 file beside the folders of images: cover.png" in caplog.text
+    assert f"left out {tmp_path}/cover.png: it lies beside the folders of images" in caplog.text
 
 
 def test_states(tmp_path: Path):

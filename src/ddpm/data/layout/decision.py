@@ -295,7 +295,7 @@ def _layout(found: _Set, classes: _Classes) -> Layout:
 
     left_out = {
         i: BESIDE
-        for i in tried
+        for i in found.kinds.images
         if i not in used and (i not in found.places or found.places[i].part in found.used)
     }
     return Layout(
