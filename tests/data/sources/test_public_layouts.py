@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from ddpm.data.files.archived import ArchiveFiles
@@ -176,6 +178,14 @@ PUBLIC: dict[str, tuple[Contents, list[str], list[str] | None]] = {
         ["CAT", "DOG"], None,
     ),
 }  # fmt: skip
+OWN = {"five folders and a stray", "numbers", "a Mac's zip"}
+"""Layouts that are of no public set."""
+
+
+def test_the_page_names_them():
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").partition("\n## Public sets\n")[2]
+    named = re.findall(r"^\| ([^|]+) \|", page.partition("\n## ")[0], re.MULTILINE)
+    assert set(named) - {"set", "---"} == set(PUBLIC) - OWN
 
 
 @pytest.mark.parametrize("name", PUBLIC)
