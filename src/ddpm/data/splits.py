@@ -58,10 +58,9 @@ def meaning(name: str) -> str | None:
 
 def rest(name: str) -> tuple[str, ...]:
     """The words in a name beside those that make it a part, small letters; numbers do not count."""
+    makes_it = MEANINGS if meaning(name) else BESIDE
     return tuple(
-        word
-        for word in words(name)
-        if word not in MEANINGS and word not in BESIDE and word not in NEUTRAL and not word.isdecimal()
+        word for word in words(name) if word not in makes_it and word not in NEUTRAL and not word.isdecimal()
     )
 
 
