@@ -18,7 +18,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 
 from ddpm.app.build import build_data
-from ddpm.data import columns
+from ddpm.data import columns, splits
 from ddpm.data.decoding import CHUNK, THREADS, decode_all
 from ddpm.data.sources.hub import Hub
 from ddpm.data.sources.hub import __file__ as hub_file
@@ -328,6 +328,25 @@ def test_parts_are_chosen_by_name(
     in_order = reds(found.train.images) if validation else sorted(reds(found.train.images))
     assert (in_order, reds(found.validation.images)) == (train, validation)
     assert found.understood[0] == f"images: {len(train)} to train on ({understood}"
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "expected"),
+    [
+        ("train training val", None, (("train",), "val")),
+        ("train training val", "training", (("training",), "val")),
+        ("train_sft test_sft", None, (("train_sft",), "test_sft")),
+        ("train_sft test_sft", "train_sft", (("train_sft",), "test_sft")),
+        ("train dev_clean dev_other test", None, (("train",), "test")),
+        ("train dev_clean dev_other test", "dev_other+train", (("dev_other", "train"), "test")),
+        ("photos", None, (("photos",), None)),
+    ],
+)
+def test_parts_go_by_their_own_names_too(names: str, split: str | None, expected: tuple):
+    sizes = dict.fromkeys(names.split(), 1)
+    assert splits.chosen_by_name(sizes, split, None, "somewhere") == expected
+    with pytest.raises(ValueError, match=r"data\.validation_split=eval: there is no such part"):
+        splits.chosen_by_name({"a": 1}, None, "eval", "somewhere")
 
 
 def test_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
