@@ -626,7 +626,7 @@ def test_images_that_are_arrays(layout: str, tmp_path: Path):
 
 
 def test_rows_of_numbers_that_are_no_images(tmp_path: Path):
-    rows = [[[[9, 9], [9, 9]]] * 2, [[[1], [2, 3]]], None, [[[7]], [[8]]]]
+    rows = [[[[9, 9], [9, 9]]] * 2, [[[1], [2, 3]]], None, [[[7]], [[8]]], [[[None]]], [[[1]], None], []]
     path = write_plain(tmp_path / "set", img=pa.array(rows, pa.list_(pa.list_(pa.list_(pa.uint8())))))
     found = Hub(path=path, validation_fraction=0).read()
     assert found.train.images.tolist() == [[[[7], [8]]]]
@@ -634,6 +634,9 @@ def test_rows_of_numbers_that_are_no_images(tmp_path: Path):
         "an array of shape [2, 2, 2] is no image",
         "its rows differ in length",
         "there is no image in this row",
+        "some of its numbers are missing",
+        "its rows differ in length",
+        "some of its numbers are missing",
     ]
 
 
