@@ -119,7 +119,12 @@ def test_reading_from_disk_leaves_nothing_but_the_prepared_images(
     Hub("any/name", path=path).read()
     assert sorted(tmp_path.rglob("*")) == before
     [entry] = own_cache.glob("any-name-*")
-    assert sorted(file.name for file in entry.iterdir()) == ["about.json", "images.u8", "labels.npy"]
+    assert sorted(file.name for file in entry.iterdir()) == [
+        "about.json",
+        "images.u8",
+        "labels.npy",
+        "left_out.json",
+    ]
 
 
 def test_rows_keep_their_order(tmp_path: Path):
@@ -526,7 +531,7 @@ def settings_of(preset: str) -> dict[str, Any]:
     return composed("train", f"data={preset}", "++data.name=any/name", "++data.subset=null")["data"]
 
 
-OTHERS = ("archive", "digits", "folder", "npz", "stream")
+OTHERS = ("archive", "arrays", "digits", "folder", "npz", "stream")
 PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if path.stem not in OTHERS)
 
 

@@ -118,6 +118,7 @@ class ShardStream(ReadingSettings):
             understood=[*sentences(understood, len(streamed), len(images), train.classes), *notes],
             known_facts=facts,
             known_fingerprint=fingerprint,
+            window=self.shaping.window,
         )
 
     def _check_images(self, train: StreamedImages) -> None:

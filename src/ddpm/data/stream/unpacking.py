@@ -3,7 +3,7 @@
 import gzip
 from typing import IO
 
-from ddpm.data.sources.archive import MOST_BYTES
+from ddpm.data.files.archived import MOST_BYTES
 
 MOST_TIMES = 200
 """A file may unpack to so many times its size; images are packed already."""

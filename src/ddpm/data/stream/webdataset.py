@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from ddpm.data import columns
 from ddpm.data.columns import LabelValue, NoClassError
-from ddpm.data.sources.archive import MOST_BYTES
+from ddpm.data.files.archived import MOST_BYTES
 from ddpm.data.stream.sample import Counted, Sample
 from ddpm.data.stream.unpacking import Unzipped
 
