@@ -16,6 +16,14 @@ COMPOSED = {
 }
 """Commands whose arguments are Hydra's; each takes --help."""
 
+CACHE = {
+    "list": "list the prepared data sets: size, last use, contents, source, and whether they are needed",
+    "prune": "remove those that no source needs, then the least recently used beyond LIMIT "
+    "(data.cache_limit's default)",
+    "clear": "remove all but those in use",
+}
+"""What can be done about prepared data sets."""
+
 
 def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in COMPOSED:
@@ -44,9 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="examine this installation: mathematics, devices")
     doctor.add_argument("--config-dir", type=Path, metavar="DIR", help="of your own options")
     doctor.add_argument("--allow-targets", nargs="+", default=[], metavar="PACKAGE", help="of your own")
-    cache = commands.add_parser("cache", help="list or clear the prepared data sets of this machine")
-    cache.add_argument("action", choices=["list", "clear"])
-    cache.add_argument("--dir", type=Path, help="of the cache; $DDPM_CACHE or ~/.cache/ddpm by default")
+    cache = commands.add_parser("cache", help="list, prune or clear the prepared data sets of this machine")
+    actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in CACHE.items():
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("--dir", type=Path, help="of the cache; $DDPM_CACHE or ~/.cache/ddpm by default")
+        if name == "prune":
+            action.add_argument("limit", nargs="?", metavar="LIMIT", help="GB, as 20, or a size, as 500MB")
     export = commands.add_parser(
         "export", help="write a run as a directory that diffusers' DDPMPipeline loads"
     )
@@ -63,9 +75,11 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.command == "cache":
         if arguments.dir is not None and arguments.dir.exists() and not arguments.dir.is_dir():
             parser.error(f"--dir {arguments.dir}: is no directory")
-        from ddpm.app.cache import clear, list_entries
+        from ddpm.app.cache import clear, list_entries, parse_limit, prune
 
-        return (list_entries if arguments.action == "list" else clear)(arguments.dir)
+        if arguments.action == "prune" and arguments.limit is not None:
+            return prune(arguments.dir, parse_limit(arguments.limit))
+        return {"list": list_entries, "prune": prune, "clear": clear}[arguments.action](arguments.dir)
     if arguments.command == "doctor":
         if arguments.config_dir is not None and not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")

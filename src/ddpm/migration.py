@@ -44,7 +44,8 @@ TARGETS = {
     "ddpm.data.digits.Digits": "ddpm.data.sources.digits.Digits",
     "ddpm.data.folder.Folder": "ddpm.data.sources.folder.Folder",
     "ddpm.data.hub.Hub": "ddpm.data.sources.hub.Hub",
-    "ddpm.data.npz.Npz": "ddpm.data.sources.npz.Npz",
+    "ddpm.data.npz.Npz": "ddpm.data.sources.arrays.Arrays",
+    "ddpm.data.sources.npz.Npz": "ddpm.data.sources.arrays.Arrays",
     "ddpm.data.stream.Stream": "ddpm.data.sources.shard_stream.ShardStream",
 }
 """Classes and functions that moved; None for what is no object any more."""
@@ -98,7 +99,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: where it names something of version 0.1 that there is no more.
     """
     if "ema_decay" not in config:  # every configuration of version 0.1 says it
-        return {name: _with_settings_renamed(value) for name, value in config.items()}
+        return {name: _of_today(value) for name, value in config.items()}
     result = {name: value for name, value in config.items() if name != "ema_decay"}
     result["ema"] = {**option("ema", "exponential"), "decay": config["ema_decay"]}
     if "optimizer" in config:
@@ -140,17 +141,20 @@ def _renamed(key: str, node: Any) -> Any:
         moved = TARGETS[target]
         if moved is None:
             return {}
-        return _with_settings_renamed({**BESIDE.get(target, {}), **settings, "_target_": moved})
+        return _of_today({**BESIDE.get(target, {}), **settings, "_target_": moved})
     if target.startswith("ddpm."):
         try:
             signatures.read(target)
         except LookupError:
             raise UsageError(f"{key}._target_={target}: {GONE}") from None
-    return _with_settings_renamed(settings)
+    return _of_today(settings)
 
 
-def _with_settings_renamed(node: Any) -> Any:
-    """A node with the settings of today; whatever else as it is."""
+def _of_today(node: Any) -> Any:
+    """What builds one object, with the class and the settings of today; whatever else as it is."""
     target = node.get("_target_") if isinstance(node, Mapping) else None
-    names = RENAMED.get(target) if isinstance(target, str) else None
-    return node if names is None else {names.get(name, name): value for name, value in node.items()}
+    if not isinstance(target, str):
+        return node
+    moved = TARGETS.get(target) or target
+    names = RENAMED.get(moved, {})
+    return {names.get(name, name): value for name, value in {**node, "_target_": moved}.items()}

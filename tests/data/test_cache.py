@@ -109,15 +109,16 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path):
         import numpy as np
         from ddpm.data.decoding import Decoded
         from ddpm.data.preparation import Found, prepared
+        from ddpm.data.settings import ImageSettings
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        images = [("x", Decoded(np.zeros((3, 32, 32), np.uint8), "RGB", (32, 32)))] * 20
-        found = Found(images, np.arange(20), lambda kept: (None, None), "nothing")
+        image = Decoded(np.zeros((3, 32, 32), np.uint8), "RGB", (32, 32))
+        found = Found(
+            ["x"] * 20, lambda chosen: (image for _ in chosen), np.arange(20), lambda kept: (None, None), ""
+        )
         for limit in (5_000, -1):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
             try:
-                data_set = prepared(
-                    None, "x", "ab" * 32, lambda _: found, on_error="skip", validation_fraction=0
-                )
+                data_set = prepared(ImageSettings(validation_fraction=0), "x", {}, [], lambda _: found)
                 print(len(data_set.train))
             except ValueError as error:
                 print(error)
@@ -206,7 +207,7 @@ def test_clearing_spares_what_is_being_built_and_what_is_not_ours(tmp_path: Path
     freed = Cache(tmp_path).clear()
     process.communicate("\n", timeout=60)
     assert files(tmp_path) == ["letters", "x-" + "cd" * 8, "y-0123456789abcdef"]
-    assert freed > 8
+    assert freed == 8
 
 
 def test_entries_are_listed_the_last_used_first():
@@ -241,7 +242,7 @@ def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, o
     Image.new("RGB", (9, 9), (77, 0, 200)).save(path / "a" / "0.png")
     os.utime(path / "a" / "0.png", ns=(0, 0))
     assert Folder(path, image_size=8).read().fingerprint != before
-    assert len(files(own_cache)) == 2
+    assert len(files(own_cache)) == 1
 
 
 def test_the_identity_does_not_depend_on_where_the_images_are(tmp_path: Path):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data import cache, preparation, skipped
+from ddpm.data import preparation, skipped
 from ddpm.data.decoding import decode_all
 from ddpm.data.images import DataSet
 from ddpm.data.preparation import Found, prepared
+from ddpm.data.settings import ImageSettings
 from ddpm.runtime import progress
 
 
@@ -38,20 +39,24 @@ def store(
     cut: int | None = None,
     on_error: str = "skip",
     validation_fraction: float = 0.0,
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> DataSet:
     """Labels are the numbers of the sources."""
+    settings = ImageSettings(
+        image_size=size, channels=channels, on_error=on_error, validation_fraction=validation_fraction
+    )
     found = Found(
-        decode_all(sources, size, channels),
+        [name for name, _ in sources],
+        lambda chosen: decode_all((sources[index][1] for index in chosen), settings.shaping),
         np.arange(len(sources)) if positions is None else np.array(positions),
         lambda kept: (kept, [str(i) for i in range(len(sources))]),
         "nothing here",
         cut,
         channels,
+        left_out=left_out,
     )
-    key = cache.key({"test": repr((list(sources), size, channels, positions, cut))}, [])
-    return prepared(
-        None, "x", key, lambda _: found, on_error=on_error, validation_fraction=validation_fraction
-    )
+    identity = {"test": repr((list(sources), positions, cut, left_out))}
+    return prepared(settings, "x", identity, [], lambda _: found)
 
 
 def reds(images: np.ndarray) -> list[int]:

@@ -399,7 +399,7 @@ def test_identity(hundred: dict[str, Path], tmp_path: Path):
 
 def test_counting_happens_once(hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
     counts = stream(hundred["tar"]).data_set.train.shards.counts
-    monkeypatch.setattr("ddpm.data.stream.shards._index", None)
+    monkeypatch.setattr("ddpm.data.stream.shards.counted", None)
     assert stream(hundred["tar"]).data_set.train.shards.counts.tolist() == counts.tolist() == COUNTS
 
 

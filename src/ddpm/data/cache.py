@@ -3,26 +3,41 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from ddpm.data import in_use
+
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the files of an entry change their meaning: old entries are then no longer found."""
 
+GB = 10**9
 ABOUT = "about.json"
-BUILDING = ".building"
+BUILDING, REMOVED = ".building", ".removed"
 NAME = re.compile(r"[a-z0-9_-]{1,40}-[0-9a-f]{16}")
+LEFTOVER = re.compile(rf"({NAME.pattern})\.[0-9a-z_]{{8}}({re.escape(BUILDING)}|{re.escape(REMOVED)})")
+
+LONG_AGO = 7 * 86_400
+"""Seconds after which something is taken to be unused where the file system knows no locks."""
+
+OLD_VERSION = "of an older version"
+SUPERSEDED = "older than its source"
+WITHOUT_SOURCE = "without a source"
+
 FileState = tuple[str, int, int]
 """Name, size in bytes and time of change in ns of a file: what tells quickly whether it is as it was."""
 
@@ -33,11 +48,15 @@ class Entry:
 
     Attributes:
         path: its folder.
-        about: plain containers that say what it is.
+        about: plain containers that say what it is. Some of them the cache itself knows, all optional:
+            `family`, the same for all states of one source that are prepared alike; `source`, the path of
+            that source; `source_file`, its state where it is one file.
+        mark: says that it is in use, if it is: see `release`.
     """
 
     path: Path
     about: Mapping[str, Any]
+    mark: in_use.Mark | None = field(default=None, repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -46,8 +65,23 @@ class Entry:
 
     @property
     def last_used(self) -> float:
-        """Seconds since 1970."""
-        return (self.path / ABOUT).stat().st_mtime
+        """Seconds since 1970; 0 where it was just removed."""
+        try:
+            return (self.path / ABOUT).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def release(self) -> None:
+        """It is no longer in use, as far as this object is concerned."""
+        if self.mark is not None:
+            self.mark.end()
+
+
+class Removed(NamedTuple):
+    """An entry that is gone, and why."""
+
+    entry: Entry
+    why: str
 
 
 class Cache:
@@ -55,18 +89,23 @@ class Cache:
 
     An entry appears whole or not at all: it is built in a folder of its own and then renamed. So however a
     build ends, nothing half-built is ever used. The lock only saves the others the same work; the operating
-    system lets go of it when its owner dies.
+    system lets go of it when its owner dies. Nor is anything removed that a living process uses, and what is
+    removed goes at once.
 
     Args:
         directory: where entries are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
+        limit: GB that all entries may take; looked at after each build. None is no limit.
     """
 
-    def __init__(self, directory: str | Path | None = None):
+    def __init__(self, directory: str | Path | None = None, limit: float | None = None):
         named = directory or os.environ.get("DDPM_CACHE") or "~/.cache/ddpm"
         self.directory = Path(os.path.expanduser(named)).absolute()
+        self.limit = limit
 
     def get(self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """The entry of a key, built if there is none or if its files are not whole.
+
+        It is in use, which keeps it, until it is released or this process ends.
 
         Args:
             name: for people, such as the folder's; need not be unique.
@@ -78,15 +117,17 @@ class Cache:
         """
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "data"
         path = self.directory / f"{slug}-{key[:16]}"
-        if found := _whole(path):
-            return _used(found)
+        if found := _marked(path):
+            return found
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with self._lock(path.name):
-                if found := _whole(path):
-                    return _used(found)
-                self._remove(path)
-                return self._build(path, build)
+                if found := _marked(path):
+                    return found
+                self._discard(path)
+                for leftover in self._leftovers(path.name):
+                    shutil.rmtree(leftover)
+                entry = self._build(path, build)
         except OSError as error:
             if error.filename and not str(error.filename).startswith(str(self.directory)):
                 raise  # of what it is prepared from
@@ -94,86 +135,210 @@ class Cache:
                 f"data.cache_dir={self.directory}: prepared data could not be written there ({error}); make "
                 "room, or name another folder with data.cache_dir= or DDPM_CACHE"
             ) from error
+        self._keep_to_the_limit(entry)
+        return entry
+
+    def latest(self, family: str) -> Entry | None:
+        """The entry of a family that was built last, if there is one; it is in use until it is released."""
+        found = [entry for entry in self.entries() if entry.about.get("family") == family]
+        return _marked(max(found, key=_built).path) if found else None
 
     def entries(self) -> list[Entry]:
         """Everything whole that is kept, the last used first."""
-        if not self.directory.is_dir():
-            return []
-        paths = [path for path in self.directory.iterdir() if NAME.fullmatch(path.name)]
-        found = [entry for path in paths if (entry := _whole(path))]
+        found = [entry for path in self._named() if (entry := _whole(path))]
         return sorted(found, key=lambda entry: entry.last_used, reverse=True)
 
-    def clear(self) -> int:
-        """Remove every entry and what killed builds left behind, but nothing that is being built.
+    def is_used(self, entry: Entry) -> bool:
+        """Whether a living process uses it. Where the file system knows no locks: whether one may."""
+        try:
+            with in_use.alone(entry.path / ABOUT) as alone:
+                return _may_be_used(alone, entry.path)
+        except OSError:
+            return False
 
-        Runs that read an entry go on reading it.
+    def spare(self) -> int:
+        """Bytes of all entries that nobody uses."""
+        return sum(entry.size for entry in self.entries() if not self.is_used(entry))
+
+    def prune(self, limit: float | None) -> tuple[list[Removed], int]:
+        """Remove what killed builds left and what no source needs, then the least recently used entries.
+
+        Args:
+            limit: GB that may stay; None is any number.
+
+        Returns:
+            what was removed, and the bytes that the leftovers took.
+        """
+        entries = self.entries()
+        freed = self._remove_leftovers()
+        return self._remove_beyond(limit, entries, needless(entries)), freed
+
+    def clear(self) -> int:
+        """Remove every entry and what killed builds left, but nothing that is being built or used.
+
+        Where the file system knows no locks, the person who asks for it knows better.
 
         Returns:
             how many bytes were freed.
         """
-        if not self.directory.is_dir():
-            return 0
-        freed = 0
-        built = {path.name.removesuffix(BUILDING)[: -len(".xxxxxxxx")] for path in self._half_built("*")}
-        whole = {path.name for path in self.directory.iterdir() if (path / ABOUT).is_file()}
-        for name in sorted(name for name in built | whole if NAME.fullmatch(name)):
-            try:
-                with FileLock(self._lock_file(name), timeout=0):
-                    freed += self._remove(self.directory / name)
-            except Timeout:
-                logger.info("%s is being prepared and stays", name)
+        freed = self._remove_leftovers(careful=False)
+        for entry in self.entries():
+            if self._remove(entry.path, careful=False):
+                freed += entry.size
+            else:
+                logger.info("%s is in use and stays", entry.path.name)
         return freed
 
     def _build(self, path: Path, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
         building = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=BUILDING, dir=self.directory))
         try:
-            about = dict(build(building))
+            about = {"format": FORMAT, "built": time.time(), **build(building)}
             about["files"] = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
             (building / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
             for file in building.iterdir():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
             building.chmod(0o755)
+            mark = in_use.mark(building / ABOUT)  # so that it is in use from the moment it appears
             try:
                 building.rename(path)
             except OSError:
                 # Where the file system knows no locks, another process may have been first.
-                if not _whole(path):
+                found = _marked(path)
+                if found is None:
                     raise
                 shutil.rmtree(building)
+                return found
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
-        return Entry(path, about)
+        return Entry(path, about, mark)
+
+    def _keep_to_the_limit(self, built: Entry) -> None:
+        """Remove what an entry that was just built supersedes, and what goes beyond the limit."""
+        self._remove_leftovers()
+        entries = self.entries()
+        family = built.about.get("family")
+        superseded = {
+            entry.path: SUPERSEDED
+            for entry in entries
+            if family is not None and entry.about.get("family") == family and entry.path != built.path
+        }
+        removed = self._remove_beyond(self.limit, entries, superseded)
+        if removed:
+            logger.info("%s: removed %s", self.directory, ", ".join(described(one) for one in removed))
+        gone = {one.entry.path for one in removed}
+        left = sum(entry.size for entry in entries if entry.path not in gone)
+        if self.limit is not None and left > self.limit * GB:
+            what = f"{built.path.name} alone takes {size_in_words(built.size)}"
+            if built.size <= self.limit * GB:
+                what = f"{size_in_words(left)} in {self.directory} are in use"
+            logger.warning("data.cache_limit=%g (GB): %s and stays", self.limit, what)
+
+    def _remove_beyond(
+        self, limit: float | None, entries: Sequence[Entry], at_once: Mapping[Path, str]
+    ) -> list[Removed]:
+        """Remove some entries in any case, then those without need and the least recently used beyond a
+        limit.
+        """
+        reasons = {**needless(entries), **at_once}
+        order = sorted(
+            entries, key=lambda entry: (entry.path not in at_once, entry.path not in reasons, entry.last_used)
+        )
+        total = sum(entry.size for entry in entries)
+        removed = []
+        for entry in order:
+            is_beyond = limit is not None and total > limit * GB
+            if (entry.path in at_once or is_beyond) and self._remove(entry.path):
+                total -= entry.size
+                why = reasons.get(entry.path, f"the least recently used beyond data.cache_limit={limit:g}")
+                removed.append(Removed(entry, why))
+        return removed
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        lock = FileLock(self._lock_file(name))
+    def _lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Be the only one who builds or removes entries of a name.
+
+        Yields:
+            False where the file system knows no locks, and nobody can be the only one.
+
+        Raises:
+            Timeout: where another process does, and this one is not to wait.
+        """
+        folder = self.directory / "locks"
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+        lock = FileLock(folder / name)
+        knows_locks = True
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise
             logger.info("another process prepares %s; waiting for it", name)
             lock.acquire(poll_interval=0.1)
+        except OSError:  # the file can be written, so it is the lock that cannot be had
+            knows_locks = False
         try:
-            yield
+            yield knows_locks
         finally:
             lock.release()
 
-    def _lock_file(self, name: str) -> Path:
-        (self.directory / "locks").mkdir(exist_ok=True)
-        return self.directory / "locks" / name
+    def _remove(self, path: Path, *, careful: bool = True) -> bool:
+        """Remove an entry that nobody builds or uses; whether it is gone.
 
-    def _remove(self, path: Path) -> int:
-        """Remove an entry and what killed builds of it left; only for the owner of its lock."""
+        Args:
+            path: of the entry.
+            careful: leave it where it cannot be known whether somebody uses it.
+        """
+        try:
+            with self._lock(path.name, wait=False), in_use.alone(path / ABOUT) as alone:
+                if alone is False or (careful and _may_be_used(alone, path)):
+                    return False
+                self._discard(path)
+        except Timeout:
+            return False
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            logger.warning("%s could not be removed (%s)", path, error)
+            return False
+        return True
+
+    def _discard(self, path: Path) -> None:
+        """Remove a folder, at once for all who look for it; only for the owner of its lock."""
+        if path.is_dir():
+            removed = path.with_name(f"{path.name}.{secrets.token_hex(4)}{REMOVED}")
+            path.rename(removed)
+            shutil.rmtree(removed)
+
+    def _remove_leftovers(self, *, careful: bool = True) -> int:
+        """Remove what is left of killed builds and removals, and entries that are damaged; the bytes that
+        they took.
+        """
         freed = 0
-        for folder in [path, *self._half_built(path.name)]:
-            if folder.is_dir():
-                freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-                shutil.rmtree(folder)
+        damaged = [path for path in self._named() if (path / ABOUT).is_file() and not _whole(path)]
+        for path in [*damaged, *self._leftovers()]:
+            name = path.name.split(".")[0]
+            with suppress(Timeout, OSError), self._lock(name, wait=False) as knows_locks:
+                if knows_locks or not careful or _long_ago(path):
+                    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                    self._discard(path) if path.name == name else shutil.rmtree(path)
+                    freed += size
         return freed
 
-    def _half_built(self, name: str) -> Iterator[Path]:
-        return self.directory.glob(f"{name}.????????{BUILDING}")
+    def _named(self) -> list[Path]:
+        """Folders that are called as entries are."""
+        if not self.directory.is_dir():
+            return []
+        return [path for path in self.directory.iterdir() if NAME.fullmatch(path.name)]
+
+    def _leftovers(self, name: str | None = None) -> list[Path]:
+        """Folders that are half built or half removed, of one name or of all."""
+        if not self.directory.is_dir():
+            return []
+        found = [(path, LEFTOVER.fullmatch(path.name)) for path in self.directory.iterdir()]
+        return [path for path, match in found if match and name in (None, match[1])]
 
 
 def key(settings: Mapping[str, Any], files: Iterable[FileState]) -> str:
@@ -190,6 +355,42 @@ def state(file: Path) -> FileState:
     return str(file), status.st_size, status.st_mtime_ns
 
 
+def needless(entries: Iterable[Entry]) -> dict[Path, str]:
+    """Why no source needs an entry, for those of which that can be told quickly."""
+    entries = list(entries)
+    latest: dict[str, Entry] = {}
+    for entry in sorted(entries, key=_built):
+        latest[entry.about.get("family") or str(entry.path)] = entry
+    stays = {entry.path for entry in latest.values()}
+    found = {}
+    for entry in entries:
+        source, file = entry.about.get("source"), entry.about.get("source_file")
+        if entry.about.get("format") != FORMAT:
+            found[entry.path] = OLD_VERSION
+        elif source is not None and not os.path.exists(source):
+            found[entry.path] = WITHOUT_SOURCE
+        elif entry.path not in stays or (file is not None and tuple(file) != state(Path(file[0]))):
+            found[entry.path] = SUPERSEDED
+    return found
+
+
+def described(removed: Removed) -> str:
+    """Something that was removed, for people."""
+    return f"{removed.entry.path.name} ({size_in_words(removed.entry.size)}, {removed.why})"
+
+
+def size_in_words(size: int) -> str:
+    """Bytes, for people: 999 bytes, 1.5 kB, 12.3 GB."""
+    if size < 1000:
+        return f"{size} bytes"
+    power = min(4, int(math.log10(size) / 3))
+    return f"{size / 1000**power:.1f} {' kMGT'[power]}B"
+
+
+def _built(entry: Entry) -> float:
+    return float(entry.about.get("built", 0.0))
+
+
 def _whole(path: Path) -> Entry | None:
     """The entry in a folder, if it is there and its files have the sizes that they were written with."""
     try:
@@ -200,7 +401,20 @@ def _whole(path: Path) -> Entry | None:
     return Entry(path, about) if whole else None
 
 
-def _used(entry: Entry) -> Entry:
+def _marked(path: Path) -> Entry | None:
+    """The same, in use from now on."""
+    mark = in_use.mark(path / ABOUT)
+    found = None if mark is None else _whole(path)
+    if found is None:
+        return None
     with suppress(OSError):  # a cache that is shared may be read-only
-        os.utime(entry.path / ABOUT)
-    return entry
+        os.utime(path / ABOUT)
+    return Entry(path, found.about, mark)
+
+
+def _may_be_used(alone: bool | None, path: Path) -> bool:
+    return not _long_ago(path / ABOUT) if alone is None else not alone
+
+
+def _long_ago(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > LONG_AGO

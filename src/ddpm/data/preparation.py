@@ -2,10 +2,14 @@
 
 import json
 import logging
+import math
+import os
+import shutil
 import tempfile
 import time
-from collections import Counter
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +17,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm.data import cache
-from ddpm.data.cache import FileState
+from ddpm.data.cache import Cache, FileState, size_in_words
 from ddpm.data.decoding import Decoded
+from ddpm.data.earlier import RECORDS, Earlier, joined
 from ddpm.data.holdout import num_training
+from ddpm.data.image_file import ImageFile
 from ddpm.data.images import DataSet, ImageSet, survey
-from ddpm.data.quantiles import quantiles
+from ddpm.data.records import RECORD, Records, hashed
 from ddpm.data.settings import ImageSettings
-from ddpm.data.skipped import Skipped, printable
+from ddpm.data.skipped import NAMED, Skipped, printable
 from ddpm.runtime.progress import Countdown
 
 logger = logging.getLogger(__name__)
 
-LISTED_SIZES = 20
 NAMED_CLASSES = 10
-COPIED_AT_ONCE = 1 << 24
 SHOWN_EVERY = 16
+
+TRIED = 100
+"""Files after which it is reckoned how much room all of them need."""
+
+LEAST_FILLED = 0.1
+"""Images whose numbers fill less of their range than this are told: they look black, or all alike."""
 
 Label = Callable[[np.ndarray], tuple[np.ndarray | None, Sequence[str] | None]]
 
@@ -91,34 +101,58 @@ def prepared(
 ) -> DataSet:
     """The images of a source, from the cache; found and stored first where they are not there yet.
 
+    Where the same source was prepared in the same way before, and other files lay there, the images that are
+    as they were (by name and state) are copied, and only the others are read.
+
     Args:
-        settings: of the source.
+        settings: of the source; its `path`, if it has one, is where the files lie.
         name: of the entry, for people.
         identity: what the source is, beside its settings: where it is, and what is chosen of it.
         files: the state of all that it is prepared from.
         find: called only where there is something to store, with a folder for what is needed meanwhile.
 
     Raises:
-        ValueError: where nothing can be read, sizes differ, the cache cannot be written, or by `on_error`.
+        ValueError: where nothing can be read, sizes differ, the cache cannot be written, there is no room for
+            the images, or by `on_error`.
     """
-    shaping = asdict(settings.shaping)
-    parts = [settings.split, settings.validation_split]
-    key = cache.key({"source": dict(identity), "shaping": shaping, "parts": parts}, files)
+    files = list(files)
+    asked = {
+        "source": dict(identity),
+        "shaping": asdict(settings.shaping),
+        "parts": [settings.split, settings.validation_split],
+    }
+    family = cache.key(asked, [])
+    entries = Cache(settings.cache_dir, settings.cache_limit)
+    source = _local_path(settings)
 
     def build(directory: Path) -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
-            return _store(find(Path(scratch)), directory, settings.on_error)
+            about = _store(find(Path(scratch)), directory, settings.on_error, entries, family)
+        is_file = source is not None and os.path.isfile(source) and len(files) == 1
+        return {
+            "name": name,
+            "source": source,
+            "source_file": files[0] if is_file else None,
+            "prepared": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "asked": asked,
+            "family": family,
+            **about,
+        }
 
-    entry = cache.Cache(settings.cache_dir).get(name, key, build)
+    entry = entries.get(name, cache.key(asked, files), build)
     about = entry.about
-    skipped = Skipped(settings.on_error, [(name, reason) for name, reason in about["skipped"]])
+    images = np.memmap(entry.path / "images.u8", np.uint8, "r", shape=tuple(about["shape"]))
+    weakref.finalize(images, entry.release)  # in use as long as it is mapped
+    labels = np.load(entry.path / "labels.npy", mmap_mode="r") if about["labels"] else None
+    captions = _read_json(entry.path / "captions.json") if about["captions"] else None
+    left_out = _read_json(entry.path / "left_out.json")
+    skipped = Skipped(settings.on_error, [(name, reason) for name, reason in left_out["skipped"]])
     if skipped:
         logger.warning("skipped %s of %s files", f"{len(skipped):,}", f"{about['files_found']:,}")
-    images = np.memmap(entry.path / "images.u8", np.uint8, "r", shape=tuple(about["shape"]))
-    labels = np.load(entry.path / "labels.npy", mmap_mode="r") if about["labels"] else None
-    captions = None
-    if about["captions"]:
-        captions = json.loads((entry.path / "captions.json").read_text(encoding="utf-8"))
+    if others := [(name, reason) for name, reason in left_out["others"]]:
+        logger.warning("left out %s that are none of the %s", f"{len(others):,}", f"{about['files_found']:,}")
+    if unused_range := _unused_range(about["facts"]):
+        logger.warning("%s: %s", source or name, unused_range)
     cut = about["cut"] or num_training(len(images), settings.validation_fraction)
     whole = ImageSet(images, labels)
     train, validation = whole.subset(slice(0, cut)), whole.subset(slice(cut, None))
@@ -126,7 +160,7 @@ def prepared(
         train,
         validation,
         about["classes"],
-        skipped,
+        [*skipped, *others],
         captions,
         _sentences(Understood(*about["understood"]), len(train), len(validation), about, settings),
         about["facts"],
@@ -134,74 +168,121 @@ def prepared(
     )
 
 
+def _local_path(settings: ImageSettings) -> str | None:
+    """Where the files of a source lie on this machine; None where they come from elsewhere."""
+    path = getattr(settings, "path", None)
+    if path is None or "://" in str(path):
+        return None
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _unused_range(facts: Mapping[str, Any]) -> str | None:
+    """What to say where the numbers of all images fill only a little of their range."""
+    if not facts["filled"] < LEAST_FILLED:
+        return None
+    (low, high), (black, white) = facts["values"], facts["limits"]
+    of = f"where {_plain(black)} is black and {_plain(white)} white"
+    if low == high:
+        return f"every number of these images is {_plain(low)}, {of}: they are all of one colour"
+    typed = f"{_plain(low, math.floor)},{_plain(high, math.ceil)}"
+    return (
+        f"the numbers of these images reach from {_plain(low)} to {_plain(high)}, {of}: they look all alike; "
+        f"to use the whole range, data.value_range=[{typed}]"
+    )
+
+
+def _plain(number: float, rounded: Callable[[float], int] = round) -> str:
+    """A number as a person would type it: whole, or of three digits."""
+    if number == int(number):
+        return str(int(number))
+    unit = 10.0 ** (math.floor(math.log10(abs(number))) - 2)
+    return f"{rounded(number / unit) * unit:.3g}"
+
+
 def _sentences(
     understood: Understood, train: int, validation: int, about: Mapping[str, Any], settings: ImageSettings
 ) -> list[str]:
+    """What was made of prepared images, for people."""
+    held_out = understood.validation or f"a share of {settings.validation_fraction:g}"
+    lines = sentences(understood._replace(validation=held_out), train, validation, about["classes"])
+    return [*lines, "captions: kept beside the images; nothing uses them yet"] if about["captions"] else lines
+
+
+def sentences(
+    understood: Understood, train: int, validation: int, classes: Sequence[str] | None
+) -> list[str]:
     """What was made of a source, for people: its parts and its classes, a line each."""
-    share = f"a share of {settings.validation_fraction:g}"
-    held_out = understood.validation or share
     lines = [
-        f"images: {train:,} to train on{_from(understood.train)}, {validation:,} held out{_from(held_out)}"
+        f"images: {train:,} to train on{_from(understood.train)}, {validation:,} held out"
+        f"{_from(understood.validation)}"
     ]
-    classes = about["classes"]
     if classes is None:
-        lines.append(f"classes: none{_from(understood.classes)}")
-    else:
-        named = ", ".join(printable(name) for name in classes[:NAMED_CLASSES])
-        more = ", ..." if len(classes) > NAMED_CLASSES else ""
-        lines.append(f"classes: {len(classes):,}{_from(understood.classes)}: {named}{more}")
-    if about["captions"]:
-        lines.append("captions: kept beside the images; nothing uses them yet")
-    return lines
+        return [*lines, f"classes: none{_from(understood.classes)}"]
+    named = ", ".join(printable(name) for name in classes[:NAMED_CLASSES])
+    more = ", ..." if len(classes) > NAMED_CLASSES else ""
+    return [*lines, f"classes: {len(classes):,}{_from(understood.classes)}: {named}{more}"]
 
 
 def _from(what: str) -> str:
     return f" ({what})" if what else ""
 
 
-def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
+def _store(found: Found, directory: Path, on_error: str, entries: Cache, family: str) -> Mapping[str, Any]:
     """Write the images into a folder, and say what they are."""
     started = time.monotonic()
     count = len(found.positions)
     skipped = Skipped(on_error)
-    sizes: Counter[str] = Counter()
-    modes: Counter[str] = Counter()
-    originals: list[tuple[int, int]] = []
+    records = Records(np.zeros(count, RECORD))
     source_at = np.full(1 + max(found.positions, default=-1), -1, np.int64)
-    store = _Store(directory / "images.u8", len(source_at), found.channels)
-    with store.file:
-        images = zip(found.names, found.read(range(count)), strict=True)
+    for name, reason in found.left_out[:NAMED]:
+        logger.warning("left out %s: %s", printable(name), reason)
+    with ExitStack() as stack:
+        earlier, where = _earlier(found, entries, family), np.full(count, -1, np.int64)
+        if found.states is not None:
+            records.rows["state"] = hashed(found.names, found.states)
+        if earlier is not None:
+            stack.enter_context(closing(earlier))
+            where = earlier.find(records.rows["state"])
+        file = stack.enter_context(closing(ImageFile(directory / "images.u8", found.channels)))
+        images = zip(found.names, joined(earlier, where, found.read), strict=True)
         for index, (name, image) in enumerate(_with_progress(images, count)):
             if isinstance(image, str):
                 skipped.add(name, image)
-                continue
-            position = found.positions[index]
-            store.put(int(position), image.pixels, name)
-            source_at[position] = index
-            sizes["{}x{}".format(*image.size)] += 1
-            originals.append(image.size)
-            modes[image.mode] += 1
-    filled = np.flatnonzero(source_at >= 0)
-    kept = source_at[filled]
-    cut = None if found.cut is None else int(np.searchsorted(filled, found.cut))
-    if not len(filled) or cut == 0:
-        raise ValueError(found.nothing)
-    shape = store.finish(filled)
-    labels, classes = found.label(kept)
+            else:
+                position = int(found.positions[index])
+                file.put(position, image.pixels, name)
+                source_at[position] = index
+                records.put(index, image)
+            if index + 1 == TRIED:
+                share = (TRIED - len(skipped)) / TRIED
+                _check_room(directory, round(share * (count - TRIED)) * file.image_bytes, entries)
+        filled = np.flatnonzero(source_at >= 0)
+        taken = source_at[filled]
+        cut = None if found.cut is None else int(np.searchsorted(filled, found.cut))
+        if not len(filled) or cut == 0:
+            raise ValueError(found.nothing)
+        shape = file.finish(filled)
+    labels, classes = found.label(taken)
     if labels is not None:
         np.save(directory / "labels.npy", labels.astype(np.int64))
     if found.captions is not None:
-        captions = json.dumps([found.captions[index] for index in kept], ensure_ascii=False)
-        (directory / "captions.json").write_text(captions, encoding="utf-8")
-    stored = ImageSet(np.memmap(store.path, np.uint8, "r", shape=shape), labels)
-    facts = {
-        **survey([stored]),
-        "sizes": dict(sizes.most_common(LISTED_SIZES)),
-        "other_sizes": max(0, len(sizes) - LISTED_SIZES),
-        "modes": dict(modes.most_common()),
-        **quantiles(np.array(originals)),
-    }
-    logger.info("prepared %s images in %.1f s", f"{len(filled):,}", time.monotonic() - started)
+        captions = [found.captions[index] for index in taken]
+        (directory / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
+    if found.states is not None:
+        np.save(directory / RECORDS, records.rows[taken])
+    left_out = {"skipped": list(skipped), "others": list(found.left_out)}
+    (directory / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
+    stored = ImageSet(np.memmap(directory / "images.u8", np.uint8, "r", shape=shape), labels)
+    seconds = time.monotonic() - started
+    if reused := int((where >= 0).sum()):
+        new = len(filled) - reused
+        logger.info("prepared %s new images, %s as they were, in %.1f s", f"{new:,}", f"{reused:,}", seconds)
+    else:
+        logger.info("prepared %s images in %.1f s", f"{len(filled):,}", seconds)
     return {
         "shape": list(shape),
         "labels": labels is not None,
@@ -209,57 +290,46 @@ def _store(found: Found, directory: Path, on_error: str) -> Mapping[str, Any]:
         "classes": None if classes is None else list(classes),
         "cut": cut,
         "files_found": count,
-        "skipped": list(skipped),
-        "left_out": list(found.left_out),
+        "skipped": len(skipped),
+        "left_out": len(found.left_out),
         "understood": list(found.understood),
-        "facts": facts,
+        "modes": records.modes,
+        "facts": {**survey([stored]), **records.facts(np.sort(taken))},
     }
 
 
-class _Store:
-    """A file of bytes that images are written into, each at its position.
+def _earlier(found: Found, entries: Cache, family: str) -> Earlier | None:
+    """What was prepared of the same source before, if it says which image is which."""
+    entry = None if found.states is None else entries.latest(family)
+    if entry is None:
+        return None
+    if RECORDS not in entry.about["files"]:
+        entry.release()
+        return None
+    return Earlier(entry)
 
-    Plain writes, since a full disk then is an error; in a memory map it would kill the process.
+
+def _check_room(directory: Path, needed: int, entries: Cache) -> None:
+    """Refuse to begin what there is no room for.
+
+    Args:
+        directory: that the images are written into.
+        needed: bytes that they will still take.
+        entries: of which some could go.
+
+    Raises:
+        ValueError: where less is free.
     """
-
-    def __init__(self, path: Path, count: int, channels: int | None):
-        self.path = path
-        self.file = path.open("w+b")
-        self.count = count
-        self.channels = channels
-        self.size: tuple[int, int] | None = None
-        self.is_colour = channels == 3
-
-    def put(self, position: int, pixels: np.ndarray, name: str) -> None:
-        """Write uint8 [C, H, W]; `name` is for the error where its size is another than that of the first."""
-        height, width = pixels.shape[1:]
-        if self.size is None:
-            self.size = height, width
-        if (height, width) != self.size:
-            h, w = self.size
-            raise ValueError(
-                f"data.image_size is not set, and the images differ in size: {printable(name)} is "
-                f"{height}x{width}, those before it {h}x{w}; set it, as in data.image_size={min(h, w)}"
-            )
-        self.is_colour |= len(pixels) == 3
-        stored = self.channels or 3
-        self.file.seek(position * stored * height * width)
-        self.file.write(np.broadcast_to(pixels, (stored, height, width)).tobytes())
-
-    def finish(self, filled: np.ndarray) -> tuple[int, int, int, int]:
-        """Close the gaps, and drop colour where there is none: the shape [N, C, H, W] of what is left."""
-        stored, channels = self.channels or 3, 3 if self.is_colour else 1
-        shape = (len(filled), channels, *(self.size or (1, 1)))
-        if len(filled) == self.count and channels == stored:
-            return shape
-        images = np.memmap(self.path, np.uint8, "r", shape=(int(filled[-1]) + 1, stored, *shape[2:]))
-        final = self.path.with_suffix(".final")
-        at_once = max(1, COPIED_AT_ONCE // images[0].nbytes)
-        with final.open("wb") as file:
-            for first in range(0, len(filled), at_once):
-                file.write(images[filled[first : first + at_once], :channels].tobytes())
-        final.replace(self.path)
-        return shape
+    free = shutil.disk_usage(directory).free
+    if needed <= free:
+        return
+    spare = entries.spare()
+    prune = f" (python -m ddpm cache prune 0 frees {size_in_words(spare)})" if spare else ""
+    raise ValueError(
+        f"data.cache_dir={entries.directory}: the prepared images need {size_in_words(needed)} more there, "
+        f"and {size_in_words(free)} are free; make room{prune}, or name another folder with data.cache_dir= "
+        "or DDPM_CACHE"
+    )
 
 
 def _with_progress(images: Iterable[tuple[str, Any]], count: int) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,58 @@
+"""Images that were prepared before, and are taken over by the next state of the same set."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ddpm.data.cache import Entry
+from ddpm.data.decoding import Decoded
+from ddpm.data.records import Records, same
+
+RECORDS = "records.npy"
+
+
+class Earlier:
+    """The images of an entry that keeps their states; in use until it is closed.
+
+    They are read from the file, not mapped: the system would count what was read as memory of this process.
+
+    Args:
+        entry: in use.
+    """
+
+    def __init__(self, entry: Entry):
+        self.entry = entry
+        self.records = Records(np.load(entry.path / RECORDS), entry.about["modes"])
+        self.shape = tuple(entry.about["shape"][1:])
+        self.file = (entry.path / "images.u8").open("rb", buffering=0)
+
+    def find(self, states: np.ndarray) -> np.ndarray:
+        """Which image each of some states, S16 [N], belongs to: int64 [N], -1 where it is none of these."""
+        return same(states, self.records.rows["state"])
+
+    def read(self, index: int) -> Decoded:
+        """An image as it was read from its source."""
+        size = int(np.prod(self.shape))
+        self.file.seek(index * size)
+        pixels = np.frombuffer(self.file.read(size), np.uint8).reshape(self.shape)
+        return self.records.image(index, pixels)
+
+    def close(self) -> None:
+        """Let go of the entry."""
+        self.file.close()
+        self.entry.release()
+
+
+def joined(
+    earlier: Earlier | None, where: np.ndarray, read: Callable[[Sequence[int]], Iterator[Decoded | str]]
+) -> Iterator[Decoded | str]:
+    """All images of a set in order, whether they are taken over or read.
+
+    Args:
+        earlier: holds those to take over.
+        where: int64 [N], which image of `earlier` each is; -1 where it is to be read.
+        read: from numbers of images, ascending, to what each is.
+    """
+    new = read(np.flatnonzero(where < 0).tolist())
+    for index in where.tolist():
+        yield next(new) if index < 0 or earlier is None else earlier.read(index)

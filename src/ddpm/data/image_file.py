@@ -1,0 +1,77 @@
+"""A file of images of one shape, one after the other, without a header."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.data.skipped import printable
+
+
+class ImageFile:
+    """Is written image by image, each at its position.
+
+    By plain writes, since a full disk then is an error; in a memory map it would kill the process.
+
+    Args:
+        path: of the file, which is made anew.
+        channels: 1 or 3; None is 1 if every image has one channel, else 3.
+    """
+
+    def __init__(self, path: Path, channels: int | None):
+        self.path = path
+        self.file = path.open("w+b", buffering=0)
+        self.channels = channels
+        self.size: tuple[int, int] | None = None
+        self.is_colour = channels == 3
+
+    @property
+    def image_bytes(self) -> int:
+        """Of each image while it is written."""
+        height, width = self.size or (0, 0)
+        return (self.channels or 3) * height * width
+
+    def put(self, position: int, pixels: np.ndarray, name: str) -> None:
+        """Write uint8 [C, H, W]; `name` is for the error where its size is another than that of the first."""
+        height, width = pixels.shape[1:]
+        if self.size is None:
+            self.size = height, width
+        if (height, width) != self.size:
+            h, w = self.size
+            raise ValueError(
+                f"data.image_size is not set, and the images differ in size: {printable(name)} is "
+                f"{height}x{width}, those before it {h}x{w}; set it, as in data.image_size={min(h, w)}"
+            )
+        self.is_colour |= len(pixels) == 3
+        self._write(
+            position * self.image_bytes,
+            np.broadcast_to(pixels, (self.channels or 3, height, width)).tobytes(),
+        )
+
+    def finish(self, filled: np.ndarray) -> tuple[int, int, int, int]:
+        """Close the gaps, and drop colour where there is none.
+
+        Args:
+            filled: int64 [N], ascending, the positions that hold an image.
+
+        Returns:
+            the shape [N, C, H, W] of what is left.
+        """
+        channels = 3 if self.is_colour else 1
+        shape = (len(filled), channels, *(self.size or (1, 1)))
+        stored, final = self.image_bytes, channels * shape[2] * shape[3]
+        # Each image moves towards the beginning, over nothing that is still to be read.
+        for index, position in enumerate(filled.tolist()):
+            if index * final != position * stored:
+                self.file.seek(position * stored)
+                self._write(index * final, self.file.read(final))
+        self.file.truncate(len(filled) * final)
+        return shape
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _write(self, offset: int, contents: bytes) -> None:
+        self.file.seek(offset)
+        while contents:
+            contents = contents[self.file.write(contents) :]
