@@ -1,7 +1,6 @@
 """Going on from a checkpoint: the same run (`ckpt=`), or a new one from its weights (`init=`)."""
 
 import inspect
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from ddpm.targets import build, resolve
 from ddpm.training.checkpoints import averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.module import DDPM
-
-log = logging.getLogger(__name__)
 
 NAMED = 12
 """Classes that a message names."""
@@ -102,7 +99,6 @@ def resume_on(config: Mapping[str, Any], data: ImageDataModule) -> Resume:
             data.order_classes(error.classes)
         except ValueError:
             raise error from None
-    log.info("classes        in the order of the checkpoint")
     return resume(config, describe(data))
 
 

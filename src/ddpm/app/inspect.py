@@ -129,7 +129,7 @@ def _by_class(data_set: DataSet) -> str:
 def _counts(counts: Mapping[str, str]) -> str:
     named = ", ".join(f"{printable(name)}: {count}" for name, count in list(counts.items())[:NAMED])
     others = len(counts) - NAMED
-    return f"{named} and {others:,} others" if others > 0 else named
+    return f"{named} and {others:,} other{'s' if others > 1 else ''}" if others > 0 else named
 
 
 def _quantiles(numbers: Sequence[float]) -> str:

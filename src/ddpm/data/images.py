@@ -19,6 +19,10 @@ SURVEYED_AT_ONCE = 1 << 24
 """Bytes of a set that are looked at together."""
 
 
+NAMED = 12
+"""Classes that a sentence names."""
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images of one size.
@@ -164,7 +168,18 @@ class DataSet:
             for part in (train, validation)
         ]
         facts = None if self.known_facts is None else {**self.known_facts, **survey(parts)}
-        return replace(self, train=parts[0], validation=parts[1], classes=list(classes), known_facts=facts)
+        shown = ", ".join(map(str, classes[:NAMED])) + (", ..." if len(classes) > NAMED else "")
+        return replace(
+            self,
+            train=parts[0],
+            validation=parts[1],
+            classes=list(classes),
+            understood=[
+                *self.understood,
+                f"the classes are numbered in another order, that of a run: {shown}",
+            ],
+            known_facts=facts,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
