@@ -136,7 +136,7 @@ def test_classes_keep_the_order_that_they_had(tmp_path: Path):
     assert resume_on({**config, "ckpt": str(run)}, now).step == 100
     assert {**describe(now), "understood": []} == describe(then)
     assert now.data_set.understood == [
-        "the classes are numbered in another order, that of a run: 0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9"
+        "the classes are numbered in the order of a run: 0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9"
     ]
     others = ImageDataModule(Named([str(i) for i in range(12)]))
     others.data_set = replace(others.data_set, train=others.data_set.validation)
