@@ -85,7 +85,7 @@ def test_pruning_removes_what_nobody_needs_and_then_the_least_recently_used(
     data_set = Folder(tmp_path / "lately", image_size=8).read()
     assert ddpm(monkeypatch, "cache", "prune", "0") == 0
     *_, last = capsys.readouterr().out.splitlines()
-    assert last == "what is left is in use, and stays"
+    assert last == "what is left is in use, or not yours to remove, and stays"
     del data_set
     assert ddpm(monkeypatch, "cache", "prune", "0") == 0
     assert Cache().entries() == []

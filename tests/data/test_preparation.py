@@ -171,6 +171,16 @@ def test_what_is_known_about_the_images():
     np.testing.assert_allclose(facts["std"], pixels.std((0, 2, 3)), atol=1e-6)
 
 
+def test_sizes_and_modes_stand_in_the_order_of_how_many_there_are_and_then_of_the_images():
+    sides = (9, 5, 5, 7, 9, 5, 7, 6)
+    data_set = store([(str(i), flat(i, side)) for i, side in enumerate(sides)], positions=range(7, -1, -1))
+    assert list(data_set.facts["sizes"].items()) == [("5x5", 3), ("9x9", 2), ("7x7", 2), ("6x6", 1)]
+    sides = range(records.LISTED_SIZES + 3, 0, -1)
+    data_set = store([(str(side), flat(side, side)) for side in sides])
+    assert list(data_set.facts["sizes"]) == [f"{side}x{side}" for side in sides][: records.LISTED_SIZES]
+    assert data_set.facts["other_sizes"] == 3
+
+
 def test_the_fingerprint_is_that_of_the_same_images_in_memory():
     sources = [(str(i), flat(i)) for i in range(20)]
     stored = store(sources, validation_fraction=0.25)

@@ -190,10 +190,7 @@ class Cache:
         """
         freed = self._remove_leftovers(careful=False)
         for entry in self.entries():
-            if self._remove(entry.path, careful=False):
-                freed += entry.size
-            else:
-                logger.info("%s is in use and stays", entry.path.name)
+            freed += entry.size if self._remove(entry.path, careful=False) else 0
         return freed
 
     def _build(self, path: Path, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
@@ -242,7 +239,7 @@ class Cache:
         if self.limit is not None and left > self.limit * GB:
             what = f"{built.path.name} alone takes {size_in_words(built.size)}"
             if built.size <= self.limit * GB:
-                what = f"{size_in_words(left)} in {self.directory} are in use"
+                what = f"{size_in_words(left)} in {self.directory} is in use, or not ours to remove,"
             logger.warning("data.cache_limit=%g (GB): %s and stays", self.limit, what)
 
     def _remove_beyond(
@@ -310,6 +307,8 @@ class Cache:
             return False
         except FileNotFoundError:
             return True
+        except PermissionError:  # of somebody else, in a cache that is shared
+            return False
         except OSError as error:
             logger.warning("%s could not be removed (%s)", path, error)
             return False

@@ -279,6 +279,7 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
     left_out = {"skipped": list(skipped), "others": list(found.left_out)}
     (directory / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
     stored = ImageSet(np.memmap(directory / "images.u8", np.uint8, "r", shape=shape), labels)
+    facts = {**survey([stored]), **records.facts(np.sort(taken))}
     seconds = time.monotonic() - started
     if reused := int((where >= 0).sum()):
         new = len(filled) - reused
@@ -296,7 +297,7 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         "left_out": len(found.left_out),
         "understood": list(found.understood),
         "modes": records.modes,
-        "facts": {**survey([stored]), **records.facts(np.sort(taken))},
+        "facts": facts,
     }
 
 
