@@ -172,7 +172,7 @@ def test_what_is_known_about_the_images():
 
 
 def test_sizes_and_modes_stand_in_the_order_of_how_many_there_are_and_then_of_the_images():
-    sides = (9, 5, 5, 7, 9, 5, 7, 6)
+    sides = (9, 5, 5, 7, 9, 5, 7, 6)  # in the order of their positions 7x7 comes before 9x9
     data_set = store([(str(i), flat(i, side)) for i, side in enumerate(sides)], positions=range(7, -1, -1))
     assert list(data_set.facts["sizes"].items()) == [("5x5", 3), ("9x9", 2), ("7x7", 2), ("6x6", 1)]
     sides = range(records.LISTED_SIZES + 3, 0, -1)

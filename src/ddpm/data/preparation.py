@@ -31,6 +31,7 @@ from ddpm.runtime.progress import Countdown
 
 logger = logging.getLogger(__name__)
 
+LEFT_OUT = "left_out.json"
 NAMED_CLASSES = 10
 SHOWN_EVERY = 16
 
@@ -147,7 +148,9 @@ def prepared(
     weakref.finalize(images, entry.release)  # in use as long as it is mapped
     labels = np.load(entry.path / "labels.npy", mmap_mode="r") if about["labels"] else None
     captions = _read_json(entry.path / "captions.json") if about["captions"] else None
-    left_out = _read_json(entry.path / "left_out.json")
+    left_out: dict[str, list[tuple[str, str]]] = {"skipped": [], "others": []}
+    if LEFT_OUT in about["files"]:
+        left_out = _read_json(entry.path / LEFT_OUT)
     skipped = Skipped(settings.on_error, [(name, reason) for name, reason in left_out["skipped"]])
     if skipped:
         logger.warning("skipped %s of %s files", f"{len(skipped):,}", f"{about['files_found']:,}")
@@ -276,8 +279,9 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         (directory / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
     if found.states is not None:
         np.save(directory / RECORDS, records.rows[taken])
-    left_out = {"skipped": list(skipped), "others": list(found.left_out)}
-    (directory / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
+    if skipped or found.left_out:
+        left_out = {"skipped": list(skipped), "others": list(found.left_out)}
+        (directory / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
     stored = ImageSet(np.memmap(directory / "images.u8", np.uint8, "r", shape=shape), labels)
     facts = {**survey([stored]), **records.facts(np.sort(taken))}
     seconds = time.monotonic() - started
