@@ -271,6 +271,7 @@ def test_what_is_typed_can_be_read_back():
     for low, high in ((0.00123456, 0.0456789), (-1.5, 7.25), (1e-9, 2e-9), (0.0, 1e9), (-0.0, 0.1)):
         facts = {"filled": 0.01, "values": [low, high], "limits": [-1e12, 1e12]}
         typed = preparation._unused_range(facts).split("data.value_range=")[1].split()[0]
+        assert "-0," not in typed
         found = yaml.safe_load(typed.replace("e-", ".0e-"))
         assert found[0] <= low < high <= found[1]
         assert found[1] - found[0] < 1.02 * (high - low)
