@@ -28,7 +28,10 @@ pytestmark = pytest.mark.e2e
 CONF = ROOT / "conf"
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 GIVEN = {
-    **{("data", option): ["data.path=somewhere"] for option in ("folder", "npz", "archive", "stream")},
+    **{
+        ("data", option): ["data.path=somewhere"]
+        for option in ("arrays", "folder", "npz", "archive", "stream")
+    },
     ("data", "hub"): ["data.name=any/name"],
     ("schedule", "from_file"): [f"schedule.path={ROOT / 'tests/diffusion/betas.csv'}"],
 }

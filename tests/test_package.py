@@ -48,7 +48,7 @@ def test_the_wheel_holds_sources_configuration_and_types(built: Path):
         entry_points = next(name for name in names if name.endswith("entry_points.txt"))
         assert "ddpm = ddpm.__main__:main" in wheel.read(entry_points).decode()
     expected = {path.removeprefix("src/") for path in tracked("src")}
-    expected |= {f"ddpm/{path}" for path in tracked("conf")}
+    expected |= {f"ddpm/{path}" for path in tracked("conf")} | {"ddpm/converting.md"}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert "ddpm/py.typed" in expected
 

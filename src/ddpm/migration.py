@@ -44,7 +44,8 @@ TARGETS = {
     "ddpm.data.digits.Digits": "ddpm.data.sources.digits.Digits",
     "ddpm.data.folder.Folder": "ddpm.data.sources.folder.Folder",
     "ddpm.data.hub.Hub": "ddpm.data.sources.hub.Hub",
-    "ddpm.data.npz.Npz": "ddpm.data.sources.npz.Npz",
+    "ddpm.data.npz.Npz": "ddpm.data.sources.arrays.Arrays",
+    "ddpm.data.sources.npz.Npz": "ddpm.data.sources.arrays.Arrays",
     "ddpm.data.stream.Stream": "ddpm.data.sources.shard_stream.ShardStream",
 }
 """Classes and functions that moved; None for what is no object any more."""
@@ -94,7 +95,9 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: where it names something of version 0.1 that there is no more.
     """
     if "ema_decay" not in config:  # every configuration of version 0.1 says it
-        return dict(config)
+        data = config.get("data")
+        moved = TARGETS.get(data.get("_target_", "")) if isinstance(data, Mapping) else None
+        return {**config, "data": {**(data or {}), "_target_": moved}} if moved else dict(config)
     result = {name: value for name, value in config.items() if name != "ema_decay"}
     result["ema"] = {**option("ema", "exponential"), "decay": config["ema_decay"]}
     if "optimizer" in config:

@@ -38,6 +38,7 @@ class Purpose(IntEnum):
     LIKELIHOOD_STEP = 9
     DEQUANTIZATION = 12
     LABEL_DROP = 13
+    CROP = 14
 
 
 def key64(*key: int) -> int:

@@ -4,7 +4,6 @@ import base64
 import difflib
 import html
 import io
-import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ddpm.migration import migrated
 from ddpm.options import option
 from ddpm.runtime.device import default_device
 from ddpm.sampling.batches import announced_sampling
+from ddpm.sampling.classes import number_of
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import grid, sheet, to_uint8
 from ddpm.training import checkpoints
@@ -62,8 +62,8 @@ class Run:
 
         Args:
             n: images, at least 1.
-            labels: a class by number or name, or several, which the images take in turn; by default every
-                class.
+            labels: a class by name or number, or several, which the images take in turn; by default every
+                class. Where classes are called by numbers, "name:2" and "number:2" say which is meant.
             batch_size: images drawn at once; by default as many as fit into memory, up to 256.
             sampler: another than the run's own, as an object or by the name of its option in `conf/sampler`.
             guidance: likewise, of `conf/guidance`.
@@ -133,28 +133,15 @@ class Run:
         return Image.fromarray(picture)
 
     def numbered(self, labels: Sequence[int | str] | int | str | None) -> list[int] | None:
-        """Classes by name or number as numbers.
+        """Classes by name or number as numbers: see `ddpm.sampling.classes`.
 
         Raises:
-            ValueError: for a name that no class has.
+            ValueError: for a name that no class has, and a number that could mean two.
         """
         if labels is None:
             return None
         several = [labels] if isinstance(labels, int | str) else labels
-        return [self._number(label) for label in several]
-
-    def _number(self, label: int | str) -> int:
-        classes = self.module.classes
-        if not isinstance(label, bool | str):
-            with suppress(TypeError):
-                return operator.index(label)  # numpy's and torch's too
-        if classes is None:
-            raise UsageError(f"labels: this run was trained without classes, so there is no {label}")
-        if label in classes:
-            return classes.index(label)
-        near = difflib.get_close_matches(str(label), classes, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(classes[:20])}"
-        raise UsageError(f"labels: this run has no class {label}; {hint}")
+        return [number_of(label, self.module.classes) for label in several]
 
     def _node(self, group: str, part: Any) -> dict[str, Any]:
         """What the configuration says of the sampler or guidance that is named, or of the run's own."""

@@ -11,10 +11,17 @@ import torch
 from PIL import Image
 from torch import nn
 
+import ddpm
 from ddpm.app import command_line
 from ddpm.app import sample as app_sample
+from ddpm.data.decoding import Decoded
+from ddpm.data.images import ImageSet
+from ddpm.data.shaping import Shaping
+from ddpm.data.sources.folder import Folder
+from ddpm.diffusion.start import FromImage
 from ddpm.networks import UNet
 from ddpm.sampling.captions import CAPTION
+from ddpm.sampling.figures import to_uint8
 
 MISTAKES = {
     "n=0": r"n=0: must be at least 1",
@@ -41,7 +48,7 @@ MISTAKES = {
     "start=first.png start_t=1000": r"start_t=1000: .* to 999 with schedule\.num_timesteps=1000",
     "start=first.png start_t=few": r"start_t=few: must be int or null",
     "start=first.png start_t=5 end=first.png n=1": r"n=1: .* at least 2",
-    "start=first.png mask=first.png": r"mask: is 20x30 .* 8x8",
+    "start=first.png mask=second.png": r"mask: is 9x30 .* 8x8",
     "start=first.png mask=first.png end=first.png": r"mask and end: give one",
     "sampler=dddim": r"sampler=dddim: there is no such option; did you mean ddim",
     "device=toaster": r"device=toaster: ",
@@ -63,13 +70,14 @@ def test_a_mistake_is_told(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "samples.npz").touch()
     Image.new("RGB", (30, 20)).save(tmp_path / "first.png")
+    Image.new("RGB", (30, 9)).save(tmp_path / "second.png")
     monkeypatch.setattr(sys, "argv", ["sample.py", f"ckpt={smoke_run}", *arguments.split()])
     with pytest.raises(SystemExit) as exit_:
         command_line.run("sample")
     said = capsys.readouterr().err
     assert exit_.value.code == 2, said
     assert re.search(MISTAKES[arguments], said), said
-    assert {path.name for path in tmp_path.iterdir()} == {"samples.npz", "first.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.npz", "first.png", "second.png"}
 
 
 def sampled(directory: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, np.ndarray]:
@@ -162,6 +170,81 @@ def test_pictures_are_what_sampling_starts_from(
     _, first = sampled(tmp_path / "same", *arguments, monkeypatch=monkeypatch)
     assert np.array_equal(ends[0], first[0])  # the same noise and the same picture
     assert not np.array_equal(ends[1], first[1])
+
+
+NOTHING: dict[str, Any] = dict.fromkeys(("start", "start_t", "end", "mask"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"resize": "nearest"},
+        {"resize": "box", "crop": "none"},
+        {"crop": "random"},
+        {"crop": "random", "resize": "bicubic", "value_range": [10, 100]},
+    ],
+)
+def test_a_picture_to_start_from_is_shaped_as_the_runs_images_were(
+    settings: dict[str, Any], conditional_run: Path, tmp_path: Path
+):
+    """As the middle of an image that was read for the run, pixel for pixel."""
+    (tmp_path / "images").mkdir()
+    picture = tmp_path / "images" / "a.png"
+    pixels = np.random.default_rng(0).integers(10, 100, (30, 53, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    images = Folder(tmp_path / "images", image_size=8, channels=1, **settings).read().train
+    assert isinstance(images, ImageSet)
+    [expected] = images.centre((8, 8)).images
+    run = ddpm.load(conditional_run, device="cpu")
+    run.config["data"] = {"_target_": "ddpm.data.sources.folder.Folder", **settings}
+    start, _, sources = app_sample._start({**NOTHING, "start": str(picture), "start_t": 3}, run)
+    assert isinstance(start, FromImage)
+    assert torch.equal(start.x_0, sources["start"])
+    assert np.array_equal(to_uint8(sources["start"]), expected)
+
+
+def test_a_picture_of_the_size_of_the_images_stays_as_it_is(conditional_run: Path, tmp_path: Path):
+    """Such as one that the run drew, where training shows a part of each."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "drawn.png")
+    run = ddpm.load(conditional_run, device="cpu")
+    run.config["data"] = {"crop": "random"}
+    config = {**NOTHING, "start": str(tmp_path / "drawn.png"), "start_t": 3}
+    assert np.array_equal(to_uint8(app_sample._start(config, run)[2]["start"])[0], pixels)
+    run.config["data"] = {"crop": 3, "resize": ["x"], "value_range": "wide"}  # of a source of one's own
+    assert np.array_equal(to_uint8(app_sample._start(config, run)[2]["start"])[0], pixels)
+
+
+@pytest.mark.parametrize("crop", ["center", "random", "none"])
+def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and_white(
+    crop: str, conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is white in the mask is what is white in a picture of the same drawing."""
+    asked: list[tuple[str, Shaping]] = []
+    decode = app_sample.decode_or_reason
+
+    def look(file: Path, shaping: Shaping) -> Decoded | str:
+        asked.append((file.name, shaping))
+        return decode(file, shaping)
+
+    monkeypatch.setattr(app_sample, "decode_or_reason", look)
+    drawing = np.zeros((40, 64), np.uint8)
+    drawing[:20, 32:] = 255
+    for name in ("start", "mask"):
+        Image.fromarray(drawing).save(tmp_path / f"{name}.png")
+    run = ddpm.load(conditional_run, device="cpu")
+    run.config["data"] = {"crop": crop}
+    config = {**NOTHING, "start": str(tmp_path / "start.png"), "mask": str(tmp_path / "mask.png")}
+    _, known, sources = app_sample._start(config, run)
+    assert known is not None
+    assert known.mask.dtype == torch.bool
+    expected = np.zeros((8, 8), bool)
+    expected[:4, 4:] = True
+    assert np.array_equal(known.mask[0], expected)
+    assert np.array_equal(sources["start"][0] > 0, expected)
+    resized = {name: shaping.resize for name, shaping in asked if shaping.size is not None}
+    assert resized == {"start.png": "lanczos", "mask.png": "nearest"}
 
 
 @pytest.mark.e2e

@@ -1,9 +1,11 @@
 """What is changed on the device: keyed by seed, step and index, and nothing else."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 
-from ddpm.data.augmentation import Augmentation, normalize
+from ddpm.data.augmentation import Augmentation, normalize, windows
 from ddpm.networks.inputs import NO_LABEL
 
 
@@ -44,6 +46,54 @@ def test_dequantizing_fills_each_level_evenly():
     assert float(x_0.max()) <= 1
     assert torch.equal(dequantize(images[16:50], 3, range(16, 50)), x_0[16:50])
     assert not torch.equal(dequantize(images, 4, range(300)), x_0)
+
+
+WINDOW = (3, 4)
+"""Of images of 5x7, which have nine such parts in two rows more and three columns more."""
+
+
+def places(seed: int, step: int, indices: range) -> list[tuple[int, int]]:
+    """Where the part of each image that is shown lies, read from its pixels."""
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(7), indexing="ij")
+    images = torch.stack([rows, columns, rows * 7 + columns]).to(torch.uint8).expand(len(indices), 3, 5, 7)
+    x_0 = Augmentation(seed=seed)(images, step, indices, WINDOW)
+    assert x_0.shape == (len(indices), 3, *WINDOW)
+    found = ((x_0 + 1) * 127.5).round().byte()
+    corners = [(int(image[0, 0, 0]), int(image[1, 0, 0])) for image in found]
+    for (top, left), image in zip(corners, found, strict=True):
+        assert torch.equal(image, images[0, :, top : top + 3, left : left + 4])
+    return corners
+
+
+def test_each_time_another_part_of_an_image_is_shown_and_all_parts_as_often():
+    many = [places(0, step, range(96)) for step in range(100)]
+    counts = Counter(corner for step in many for corner in step)
+    assert counts.keys() == {(top, left) for top in range(3) for left in range(4)}
+    expected = 9600 / 12
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 31.3  # one in 1,000 of chi2
+    assert len({many[step][7] for step in range(100)}) == 12
+    assert places(0, 3, range(37, 90)) == many[3][37:90]
+    assert places(1, 3, range(96)) != many[3]
+
+
+def test_parts_are_chosen_apart_from_flips():
+    """Held at the first index of each block of numbers, which two uses of one stream would share."""
+    indices, first = range(16 * 1000), slice(None, None, 16)
+    images = bytes_(len(indices))
+    flip = Augmentation(horizontal_flip=True, seed=0)
+    mirrored = (flip(images, 3, indices) != normalize(images)).flatten(1).any(1)[first]
+    top, left = (torch.tensor(corners)[first] == 0 for corners in zip(*places(0, 3, indices), strict=True))
+    for one, other, share in ((mirrored, top, 1 / 6), (top, left, 1 / 12)):
+        both = float((one & other).float().mean())
+        assert abs(both - share) < 4 * (share * (1 - share) / 1000) ** 0.5
+
+
+def test_the_corner_of_the_last_part_is_within_the_image():
+    images = bytes_(2)
+    u = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24]])
+    first, last = windows(images, u, (3, 2))
+    assert torch.equal(first, images[0, :, :3, :2])
+    assert torch.equal(last, images[1, :, -3:, -2:])
 
 
 def withheld(label_drop: float, step: int, indices: range, seed: int = 0) -> torch.Tensor:

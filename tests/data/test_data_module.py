@@ -1,6 +1,7 @@
 """From a source to the device: gathered there or read by workers, the same batches."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from ddpm.data.batches import Batch, BatchIndices
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.loading import ImagesOnDevice, read
 from ddpm.data.module import ImageDataModule
+from ddpm.data.sources import Source
 from ddpm.errors import UsageError
 from ddpm.networks.inputs import NO_LABEL
 
@@ -39,6 +41,13 @@ class Numbered:
         return DataSet(numbered(50), numbered(7), [str(i) for i in range(5)])
 
 
+class Windowed:
+    """The same, of which parts are shown."""
+
+    def read(self) -> DataSet:
+        return replace(Numbered().read(), window=(1, 3))
+
+
 class Unlabelled:
     def read(self) -> DataSet:
         return DataSet(ImageSet(numbered(5).images), ImageSet(numbered(2).images))
@@ -51,10 +60,11 @@ def at(
     rank: int = 0,
     world_size: int = 1,
     accumulation: int = 1,
+    source: Source | None = None,
     **settings: Any,
 ) -> ImageDataModule:
     """A data module in the hands of a trainer at some step."""
-    data = ImageDataModule(Numbered(), batch_size=12, seed=3, **settings)
+    data = ImageDataModule(source or Numbered(), batch_size=12, seed=3, **settings)
     data.trainer = SimpleNamespace(
         global_step=step,
         global_rank=rank,
@@ -96,6 +106,47 @@ def test_residents_and_workers_give_the_same_batches(
         )
         for a, b in zip(resident, from_workers, strict=True):
             assert_same(a, b)
+
+
+@pytest.mark.parametrize("device_share", [0, 1])
+def test_every_split_of_a_batch_shows_the_same_parts_of_images(device_share: int):
+    def shown(step: int, steps: int, **parts: int) -> dict[tuple[int, int], bytes]:
+        accumulation, world_size = parts.get("accumulation", 1), parts.get("world_size", 1)
+        return {
+            (batch.step, index): image.numpy().tobytes()
+            for rank in range(world_size)
+            for batch in on_device(
+                at(step, rank=rank, source=Windowed(), device_share=device_share, num_workers=0, **parts),
+                steps * accumulation,
+            )
+            for index, image in zip(batch.indices, batch.x_0, strict=True)
+        }
+
+    whole = shown(4, 6)
+    assert len(whole) == 6 * 12
+    assert shown(4, 6, world_size=2, accumulation=3) == shown(4, 6, accumulation=2) == whole
+    later = {place: image for place, image in whole.items() if place[0] >= 7}
+    assert shown(7, 3) == later, "a run that goes on from step 7"
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_parts_are_shown_in_training_and_the_middle_elsewhere(num_workers: int):
+    settings = {"source": Windowed(), "num_workers": num_workers}
+    for device_share in (0, 1):
+        [batch] = on_device(at(0, training=False, device_share=device_share, **settings), 8)
+        middle = numbered(7).images[:, :, :1, :3]
+        assert torch.equal(batch.x_0, normalize(torch.from_numpy(middle)))
+    data = at(0, device_share=0, **settings)
+    parts = torch.cat([batch.x_0 for batch in on_device(data, 20)])
+    assert parts.shape[1:] == data.image_shape == (3, 1, 3)
+    assert data.facts["window"] == [1, 3]
+    whole = normalize(torch.from_numpy(numbered(50).images))
+    every = {tuple(image[:, y : y + 1, x : x + 3].flatten().tolist()) for image in whole for y in (0, 1)
+             for x in (0, 1)}  # fmt: skip
+    found = {tuple(part.flatten().tolist()) for part in parts}
+    assert found <= every
+    assert len(found) > len(every) / 2
+    assert data.data_set.validation.image_shape == (3, 1, 3)
 
 
 @pytest.mark.parametrize("device_share", [0, 1])

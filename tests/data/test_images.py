@@ -1,5 +1,6 @@
 """Sets of images: maps are read like arrays, and what identifies a set."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,23 @@ def test_a_map_is_read_like_an_array(tmp_path: Path):
     assert type(found.images) is np.ndarray
 
 
+@pytest.mark.parametrize("rows", [slice(0, 7), slice(7, None), slice(2, 3)])
+def test_a_map_travels_by_the_name_of_its_file_and_so_does_the_middle_of_its_images(
+    rows: slice, tmp_path: Path
+):
+    whole = ImageSet(np.random.RandomState(0).randint(0, 256, (30, 3, 6, 9)).astype(np.uint8), np.arange(30))
+    part = mapped(tmp_path / "x", whole).subset(rows)
+    for found in (part, part.centre((4, 6)), part.centre((5, 9)), part.centre((1, 1)).subset(slice(0, 1))):
+        sent = pickle.dumps(found)
+        assert len(sent) < 1000
+        there = pickle.loads(sent)
+        np.testing.assert_array_equal(there.images, found.images)
+        np.testing.assert_array_equal(there.labels, found.labels)
+        there.release()
+    np.testing.assert_array_equal(part.centre((4, 6)).images, whole.images[rows, :, 1:5, 1:7])
+    assert np.shares_memory(part.centre((4, 6)).images, part.images)
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
 def test_memory_does_not_grow_with_what_is_read_of_a_map(tmp_path: Path):
     images = mapped(tmp_path / "x", ImageSet(np.zeros((20_000, 3, 32, 32), np.uint8)))
@@ -52,8 +70,10 @@ def test_the_fingerprint_changes_with_a_pixel_a_label_and_a_class():
         DataSet(ImageSet(images, a.train.labels), a.validation),
         DataSet(ImageSet(a.train.images, labels), a.validation),
         DataSet(a.train, a.validation, ["x"]),
+        DataSet(a.train, a.validation, window=(1, 2)),
+        DataSet(a.train, a.validation, window=(1, 3)),
     ]
-    assert len({a.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert len({a.fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
 def test_a_split_leaves_something_to_train_on():

@@ -1,6 +1,7 @@
 """What is said about a data set, and about the cache."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from PIL import Image
 from ddpm.app import cache, inspect
 from ddpm.app.build import build_data
 from ddpm.app.run_directory import Place
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
+from ddpm.sampling.contact_sheet import contact_sheet
 
 
 def folder(path: Path) -> Path:
@@ -21,6 +25,11 @@ def folder(path: Path) -> Path:
         Image.new("RGB", (9, 12), (20 * (i % 9), 0, 255)).save(path / "ab"[i % 2] / f"{i}.png")
     (path / "a" / "bad.png").write_text("words")
     return path
+
+
+def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What was printed, by its titles."""
+    return {line[:15].strip(): line[15:] for line in capsys.readouterr().out.splitlines()}
 
 
 def config(target: str, **settings: object) -> dict:
@@ -35,21 +44,37 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = folder(tmp_path / "images")
     settings = config("folder.Folder", path=str(path), image_size=8, validation_fraction=0.2)
     assert inspected(settings, tmp_path / "out") == 0
-    said = dict(
-        line.split(maxsplit=1)
-        for line in capsys.readouterr().out.replace("size before", "size_before").splitlines()
-    )
-    assert said["images"] == "8 to train on, 2 held out"
+    said = rows(capsys)
+    assert said["images"] == "8 to train on, 2 held out (a share of 0.2)"
     assert said["size"] == "8x8, colour"
-    assert said["size_before"] == "12x9 10"
+    assert (said["height before"], said["width before"]) == ("12, of all images", "9, of all images")
+    assert said["mode before"] == "RGB: 10"
     assert said["duplicates"] == "1"  # 0.png and 9.png
-    assert said["classes"] == "2: a 5, b 5"
+    assert said["classes"] == "2: a, b"
+    counts = re.fullmatch(r"a: (\d) \+ (\d), b: (\d) \+ (\d) \(to train on \+ held out\)", said["by class"])
+    of_a, held_of_a, of_b, held_of_b = map(int, counts.groups())
+    assert (of_a + held_of_a, of_b + held_of_b, of_a + of_b) == (5, 5, 8)
     assert "1.0000" in said["mean"]
-    assert "skipped.txt" in said["left"]
+    assert said["left out"] == f"1, listed in {tmp_path / 'out' / 'skipped.txt'}"
     assert "bad.png" in (tmp_path / "out" / "skipped.txt").read_text()
     sheet = np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png"))
-    assert sheet.shape == (2 + 3 * 66, 2 + 3 * 66, 3)
-    assert sheet[3, 3].tolist()[2] == 255
+    assert np.array_equal(sheet, contact_sheet(build_data(settings).data_set))
+
+
+def test_originals_of_many_sizes_in_a_few_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "images").mkdir()
+    for i in range(100):
+        Image.new("L", (20, 101 + i)).save(tmp_path / "images" / f"{i}.png")
+    settings = config("folder.Folder", path=str(tmp_path / "images"), image_size=8, crop="random")
+    inspected(settings, tmp_path / "out")
+    said = rows(capsys)
+    assert said["height before"] == "least 101, 5 % 105, median 150, 95 % 195, most 200"
+    assert said["width before"] == "20, of all images"
+    assert said["aspect before"] == "least 0.1, 5 % 0.102, median 0.132, 95 % 0.189, most 0.198"
+    assert said["size"] == "8x8, grey, in training another part of each image every time"
+    assert said["classes"] == "none"
+    assert "by class" not in said
+    assert "left out" not in said
 
 
 def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -74,23 +99,34 @@ def test_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         said = capsys.readouterr().out.splitlines()
         assert f"images         {8 - held_out} to train on, {held_out} held out" in said
         assert f"shards         {of}" in said
+        assert "classes        2: a, b" in said
+        counted = f"by class       a: {held_out // 2}, b: {held_out // 2} (held out)"
+        assert (counted in said) == (held_out > 0)
         assert (out / "contact_sheet.png").exists() == (held_out > 0)
     assert "contact sheet  no images are held out" in said
 
 
-def test_the_contact_sheet_shows_images_from_all_over_the_set(tmp_path: Path):
-    settings = config("digits.Digits")
-    data = build_data(settings)
-    shown = inspect.some_of(data, 40)
-    assert sorted(set(shown.labels.tolist())) == list(range(10))
-    assert (np.diff(shown.labels) >= 0).all()
-    places = [
-        np.flatnonzero((data.data_set.train.images == image).all((1, 2, 3)))[0] for image in shown.images
-    ]
-    assert len(set(places)) == 40
-    assert min(places) < 40
-    assert max(places) > 1437 - 40
-    assert len(inspect.some_of(data, 5000)) == 1437
+class Told:
+    """A source that says what it understood, has captions and names in another script."""
+
+    def read(self) -> DataSet:
+        images = ImageSet(np.zeros((30, 1, 8, 8), np.uint8), np.arange(30))
+        classes = [f"海船{i}" for i in range(30)]
+        sentences = ("images: 30 to train on (train), 0 held out (nothing)", "classes: 30 (the folders)",
+                     "captions: kept")  # fmt: skip
+        facts = {"values": [0.0, 15.0], "limits": [0.0, 65535.0]}
+        return DataSet(images, images.subset(slice(0)), classes, captions=["x", None, "y"],
+                       understood=sentences, known_facts=facts, known_fingerprint="f")  # fmt: skip
+
+
+def test_what_a_source_understood_is_said_in_its_words():
+    found = inspect.described(ImageDataModule(Told()))
+    assert found["images"] == "30 to train on (train), 0 held out (nothing)"
+    assert found["classes"] == "30 (the folders)"
+    assert found["captions"] == "2, kept"
+    assert found["by class"].startswith("海船0: 1, 海船1: 1")
+    assert found["by class"].endswith("海船19: 1 and 10 others (to train on)")
+    assert found["values before"] == "0 to 15, where 0 is black and 65535 white"
 
 
 def test_mistakes_are_told_as_such(tmp_path: Path):

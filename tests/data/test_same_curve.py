@@ -9,12 +9,12 @@ from curves import Settings, curve, curves_of_two_devices
 from PIL import Image
 
 TOLERANCE = 1e-4
-SOURCES = ["digits", "folder"]
+SOURCES = ["digits", "folder", "parts"]
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
-    """The shipped digits, and a folder of images in colour that is smaller than a batch."""
+    """The shipped digits, and a folder of colour images, fewer than a batch, shown whole and in parts."""
     path = tmp_path_factory.mktemp("images")
     random = np.random.RandomState(0)
     for i in range(50):
@@ -22,6 +22,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
     return {
         "digits": {"source": "digits"},
         "folder": {"source": "folder", "path": str(path), "image_size": 8},
+        "parts": {"source": "folder", "path": str(path), "image_size": 8, "crop": "random"},
     }
 
 

@@ -399,7 +399,7 @@ def test_identity(hundred: dict[str, Path], tmp_path: Path):
 
 def test_counting_happens_once(hundred: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
     counts = stream(hundred["tar"]).data_set.train.shards.counts
-    monkeypatch.setattr("ddpm.data.stream.shards._index", None)
+    monkeypatch.setattr("ddpm.data.stream.shards.counted", None)
     assert stream(hundred["tar"]).data_set.train.shards.counts.tolist() == counts.tolist() == COUNTS
 
 
@@ -445,3 +445,39 @@ def test_a_few_unreadable_rows_at_the_beginning_are_no_reason(tmp_path: Path):
     images = [{"bytes": b"words" if n < 7 else png(n), "path": None} for n in range(30)]
     write_parquet(tmp_path / "a.parquet", range(30), image=images)
     assert len(stream(tmp_path).data_set.train) == 30
+
+
+def test_parts_of_its_images_are_shown_the_same_however_it_is_shared_out(tmp_path: Path):
+    """Whole images leave the readers; which part the network sees depends on seed, step and index alone."""
+    (tmp_path / "shards").mkdir()
+    random = np.random.RandomState(0)
+    rows = []
+    for _ in range(40):
+        buffer = io.BytesIO()
+        Image.fromarray(random.randint(0, 256, (10, 12, 3)).astype(np.uint8)).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": None})
+    pq.write_table(pa.table({"image": rows}), tmp_path / "shards" / "a.parquet")
+
+    def shown(step: int, *, rank: int = 0, world_size: int = 1) -> dict[tuple[int, int], bytes]:
+        settings: dict[str, Any] = {"lanes": 12, "buffer": 96, "validation_size": 8, "crop": "random"}
+        data = ImageDataModule(
+            ShardStream(tmp_path / "shards", image_size=8, **settings), 24, num_workers=0, seed=3
+        )
+        data.trainer = SimpleNamespace(
+            training=True, global_step=step, global_rank=rank, world_size=world_size, num_nodes=1,
+            accumulate_grad_batches=1, strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        )  # fmt: skip
+        found = {}
+        for batch, _ in zip(data.train_dataloader(), range(5 - step), strict=False):
+            assert batch.x_0.shape[1:] == (3, 10, 10)
+            batch = data.on_after_batch_transfer(batch, 0)
+            assert batch.x_0.shape[1:] == data.image_shape == (3, 8, 8)
+            pairs = zip(batch.indices, batch.x_0, strict=True)
+            found |= {(batch.step, index): image.numpy().tobytes() for index, image in pairs}
+        assert data.data_set.validation.image_shape == (3, 8, 8)
+        return found
+
+    whole = shown(0)
+    assert len(whole) == 5 * 24
+    assert shown(0, world_size=2) | shown(0, rank=1, world_size=2) == whole
+    assert shown(3) == {place: image for place, image in whole.items() if place[0] >= 3}

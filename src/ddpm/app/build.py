@@ -34,5 +34,6 @@ def describe(data: ImageDataModule) -> dict[str, Any]:
         "num_train": len(data.data_set.train),
         "num_validation": len(data.data_set.validation),
         "fingerprint": data.fingerprint,
+        "understood": list(data.data_set.understood),
         "facts": dict(data.facts),
     }

@@ -1,6 +1,7 @@
 """The check of a configuration before anything is built, imported or written."""
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -15,17 +16,28 @@ from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
-from ddpm.data.paths import existing_file, existing_folder
+from ddpm.data import kinds
+from ddpm.data.paths import existing, existing_file, existing_folder, is_url
 from ddpm.errors import UsageError
 from ddpm.migration import MOVED
 from ddpm.options import CONF
 
 EXISTING = {
+    "ddpm.data.sources.arrays.Arrays": existing,
     "ddpm.data.sources.archive.Archive": existing_file,
     "ddpm.data.sources.folder.Folder": existing_folder,
-    "ddpm.data.sources.npz.Npz": existing_file,
+    "ddpm.data.sources.hub.Hub": existing_folder,
 }
 """What `data.path` has to be for sources that read this disk."""
+
+READERS = {
+    "ddpm.data.sources.archive.Archive": "archive",
+    "ddpm.data.sources.arrays.Arrays": "arrays",
+    "ddpm.data.sources.folder.Folder": "folder",
+    "ddpm.data.sources.hub.Hub": "hub",
+    "ddpm.data.sources.shard_stream.ShardStream": "stream",
+}
+"""The option, of those that `ddpm.data.kinds` knows, that a source reads `data.path` as."""
 
 
 class MissingValueError(UsageError):
@@ -108,8 +120,8 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
 
 
 def check_paths(config: Mapping[str, Any]) -> None:
-    """Refuse runs, checkpoints, folders and files of images that are not there, before seconds go into
-    importing what would read them.
+    """Refuse runs, checkpoints, folders and files of images that are not there, or that the data option does
+    not read, before seconds go into importing what would read them.
 
     Raises:
         UsageError: naming the key and the path.
@@ -123,10 +135,14 @@ def check_paths(config: Mapping[str, Any]) -> None:
         if path is not None and not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
     data = config.get("data") or {}
-    existing = EXISTING.get(str(data.get("_target_")))
-    if existing is not None and isinstance(data.get("path"), str):
+    path, target = data.get("path"), str(data.get("_target_"))
+    if not isinstance(path, str) or is_url(path):
+        return
+    if target in READERS and os.path.exists(path) and (message := kinds.refused(READERS[target], path)):
+        raise UsageError(message)
+    if target in EXISTING:
         try:
-            existing(data["path"])
+            EXISTING[target](path)
         except ValueError as error:
             raise UsageError(str(error)) from error
 

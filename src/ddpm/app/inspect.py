@@ -1,25 +1,22 @@
 """What `ddpm inspect data=...` does: says what a data set is, and shows some of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ddpm.app.build import build_data
 from ddpm.app.command_line import Job
 from ddpm.app.run_directory import Place
-from ddpm.data.images import ImageSet
+from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
-from ddpm.sampling.figures import grid
-
-SHOWN = 64
-"""Images of the contact sheet."""
+from ddpm.data.skipped import printable
+from ddpm.sampling.contact_sheet import contact_sheet
 
 NAMED = 20
-"""Classes, sizes and modes that are named; the others are counted."""
+"""Classes and modes that are named; the others are counted."""
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
@@ -37,8 +34,8 @@ def report(data: ImageDataModule, directory: Path) -> int:
 
     Args:
         data: its images read.
-        directory: where the contact sheet goes, and `skipped.txt` if something could not be read; made if it
-            is not there.
+        directory: where the contact sheet goes, and `skipped.txt` if something was left out; made if it is
+            not there.
 
     Returns:
         the exit code.
@@ -47,27 +44,52 @@ def report(data: ImageDataModule, directory: Path) -> int:
     data.write_skipped(directory)
     rows = described(data)
     if data.skipped:
-        rows["left out"] = f"{len(data.skipped):,} that cannot be read: {directory / 'skipped.txt'}"
-    shown = some_of(data)
-    if len(shown):
-        Image.fromarray(contact_sheet(shown)).save(directory / "contact_sheet.png")
-    rows["contact sheet"] = str(directory / "contact_sheet.png") if len(shown) else "no images are held out"
+        rows["left out"] = f"{len(data.skipped):,}, listed in {directory / 'skipped.txt'}"
+    sheet = contact_sheet(data.data_set)
+    if sheet is not None:
+        Image.fromarray(sheet).save(directory / "contact_sheet.png")
+    rows["contact sheet"] = (
+        "no images are held out" if sheet is None else str(directory / "contact_sheet.png")
+    )
     for title, text in rows.items():
         print(f"{title:<15}{text}")
     return 0
 
 
+def understood(data: ImageDataModule) -> dict[str, str]:
+    """What was made of how the images lie there: how many are for what, and which classes there are; a title
+    and a line each.
+    """
+    data_set = data.data_set
+    rows = dict(sentence.split(": ", 1) for sentence in data_set.understood)
+    if "images" not in rows:  # a source of one's own need not say it
+        rows["images"] = f"{len(data_set.train):,} to train on, {len(data_set.validation):,} held out"
+    if "classes" not in rows:
+        named = None if data_set.classes is None else ", ".join(map(printable, data_set.classes[:NAMED]))
+        rows["classes"] = "none" if named is None else f"{len(data_set.classes or ()):,}: {named}"
+    if data_set.captions is not None:
+        given = sum(caption is not None for caption in data_set.captions)
+        rows["captions"] = f"{given:,}, {rows.get('captions', 'which nothing uses yet')}"
+    channels, height, width = data.image_shape
+    rows["size"] = f"{height}x{width}, {'grey' if channels == 1 else 'colour'}"
+    if data_set.window is not None:
+        rows["size"] += ", in training another part of each image every time"
+    return rows
+
+
 def described(data: ImageDataModule) -> dict[str, str]:
     """A title and a line for each thing that is known about a data set."""
-    data_set, facts = data.data_set, data.facts
-    channels, height, width = data.image_shape
-    rows = {
-        "images": f"{len(data_set.train):,} to train on, {len(data_set.validation):,} held out",
-        "size": f"{height}x{width}, {'grey' if channels == 1 else 'colour'}",
-    }
-    if "sizes" in facts:
-        rows["size before"] = _counts(facts["sizes"], facts["other_sizes"])
-        rows["mode before"] = _counts(facts["modes"])
+    rows, facts = understood(data), data.facts
+    if counts := _by_class(data.data_set):
+        rows["by class"] = counts
+    for key in ("height", "width", "aspect"):
+        if key in facts:
+            rows[f"{key} before"] = _quantiles(facts[key])
+    if "modes" in facts:
+        rows["mode before"] = _counts({name: f"{count:,}" for name, count in facts["modes"].items()})
+    if "values" in facts and "limits" in facts:
+        (lowest, highest), (black, white) = facts["values"], facts["limits"]
+        rows["values before"] = f"{lowest:g} to {highest:g}, where {black:g} is black and {white:g} white"
     if "mean" in facts:
         rows["mean"] = " ".join(f"{value:.4f}" for value in facts["mean"])
         rows["deviation"] = " ".join(f"{value:.4f}" for value in facts["std"])
@@ -75,33 +97,34 @@ def described(data: ImageDataModule) -> dict[str, str]:
     if "shards" in facts:
         of = f"; the figures above are those of {facts['of']}" if "mean" in facts else ""
         rows["shards"] = f"{facts['shards']:,}{of}"
-    if data_set.classes is None:
-        rows["classes"] = "none"
-    else:
-        parts = [data_set.train, data_set.validation]
-        labels = [part.labels for part in parts if isinstance(part, ImageSet) and part.labels is not None]
-        counts = np.bincount(np.concatenate(labels), minlength=len(data_set.classes))
-        named = dict(zip(data_set.classes, counts.tolist(), strict=True))
-        rows["classes"] = f"{len(named)}: {_counts(named)}"
     rows["identity"] = data.fingerprint
     return rows
 
 
-def some_of(data: ImageDataModule, n: int = SHOWN) -> ImageSet:
-    """Images from all over a set, those of a class side by side; of a stream, of those held out."""
-    train, validation = data.data_set.train, data.data_set.validation
-    images = train if isinstance(train, ImageSet) else validation
-    n = min(n, len(images))
-    shown = images.copy(np.arange(n) * len(images) // max(1, n))
-    return shown if shown.labels is None else shown.subset(np.argsort(shown.labels, kind="stable"))
+def _by_class(data_set: DataSet) -> str:
+    """How many images of each class are to train on and held out; of a stream only the latter are known."""
+    classes = data_set.classes or ()
+    parts = {"to train on": data_set.train, "held out": data_set.validation}
+    counts = {
+        title: np.bincount(part.labels, minlength=len(classes)).tolist()
+        for title, part in parts.items()
+        if isinstance(part, ImageSet) and part.labels is not None and len(part)
+    }
+    if not classes or not counts:
+        return ""
+    each = (" + ".join(f"{number:,}" for number in numbers) for numbers in zip(*counts.values(), strict=True))
+    return f"{_counts(dict(zip(classes, each, strict=True)))} ({' + '.join(counts)})"
 
 
-def contact_sheet(images: ImageSet) -> np.ndarray:
-    """All of some images in one picture: uint8 [height, width, 3]."""
-    return grid(torch.from_numpy(images.images))
+def _counts(counts: Mapping[str, str]) -> str:
+    named = ", ".join(f"{printable(name)}: {count}" for name, count in list(counts.items())[:NAMED])
+    others = len(counts) - NAMED
+    return f"{named} and {others:,} others" if others > 0 else named
 
 
-def _counts(counts: Mapping[str, int], others: int = 0) -> str:
-    named = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:NAMED])
-    others += max(0, len(counts) - NAMED)
-    return f"{named} and {others:,} others" if others else named
+def _quantiles(numbers: Sequence[float]) -> str:
+    """Numbers as `ddpm.data.quantiles` gives them."""
+    if numbers[0] == numbers[-1]:
+        return f"{numbers[0]:g}, of all images"
+    titles = ("least", "5 %", "median", "95 %", "most")
+    return ", ".join(f"{title} {number:g}" for title, number in zip(titles, numbers, strict=True))

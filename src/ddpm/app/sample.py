@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
 from ddpm.data.cache import Cache
 from ddpm.data.decoding import decode_or_reason
-from ddpm.data.shaping import Shaping
+from ddpm.data.images import ImageSet
+from ddpm.data.shaping import CROPS, RESIZES, Shaping, parse_range
 from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.diffusion.validity import check_combination
@@ -132,32 +135,61 @@ def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[
             f"start_t is missing: t = 0 keeps nearly all of start={config['start']}, t = {last} nearly "
             f"nothing; try start_t={last // 2}"
         )
-    sources = {key: _picture(config, key, run) for key in ("start", "end") if config[key] is not None}
+    shaping = _shaping(run)
+    pixels = {key: _shaped(key, config[key], shaping) for key in ("start", "end") if config[key] is not None}
+    sources = {key: normalize(torch.from_numpy(picture)) for key, picture in pixels.items()}
     start_t = last if config["start_t"] is None else config["start_t"]
     if "end" in sources:
         return Between(sources["start"], sources["end"], start_t, config["n"]), None, sources
     known = None
     if config["mask"] is not None:
-        white = _read("mask", config["mask"], size=None, channels=1) > 127
-        known = Known(sources["start"], white)
+        known = Known(sources["start"], torch.from_numpy(_mask(config, shaping)) > 127)
     return FromImage(sources["start"], start_t), known, sources
 
 
-def _picture(config: dict[str, Any], key: str, run: Run) -> Tensor:
-    """As the network sees it: float32 [C, H, W] in [-1, 1], cropped and resized to the run's shape."""
+def _shaping(run: Run) -> Shaping:
+    """What was asked of the images of a run, as far as its configuration says it."""
     channels, height, width = run.module.image_shape
-    return normalize(_read(key, config[key], size=(height, width), channels=channels))
+    data = run.config.get("data") or {}
+    settings = data["source"] if isinstance(data.get("source"), Mapping) else data
+    # a source of somebody's own may mean something else by these keys
+    known = {"resize": RESIZES, "crop": CROPS}
+    chosen = {key: settings[key] for key, values in known.items() if settings.get(key) in values}
+    try:
+        value_range = parse_range(settings.get("value_range"))
+    except (ValueError, TypeError):
+        value_range = None
+    return Shaping((height, width), channels, value_range=value_range, **chosen)
 
 
-def _read(key: str, path: str, *, size: tuple[int, int] | None, channels: int) -> Tensor:
+def _shaped(key: str, path: str, shaping: Shaping) -> np.ndarray:
+    """A picture as the images of the run are: uint8 [C, H, W]. One of their size stays as it is; where
+    training shows another part each time, the middle is taken.
+    """
+    whole = _read(key, path, replace(shaping, size=None))
+    assert shaping.size is not None
+    if whole.shape[1:] == shaping.size:
+        return whole
+    return ImageSet(_read(key, path, shaping)[None]).centre(shaping.size).images[0].copy()
+
+
+def _mask(config: dict[str, Any], shaping: Shaping) -> np.ndarray:
+    """The mask, uint8 [1, H, W]; one that is as large as the picture to start from is shaped as that is."""
+    mask = _read("mask", config["mask"], Shaping(channels=1))
+    if mask.shape[1:] != _read("start", config["start"], replace(shaping, size=None)).shape[1:]:
+        return mask
+    return _shaped("mask", config["mask"], replace(shaping, channels=1, resize="nearest", value_range=None))
+
+
+def _read(key: str, path: str, shaping: Shaping) -> np.ndarray:
     """A picture: uint8 [C, H, W]."""
     file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise UsageError(f"{key}={path}: there is no such file")
-    decoded = decode_or_reason(file, Shaping(size, channels))
+    decoded = decode_or_reason(file, shaping)
     if isinstance(decoded, str):
         raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")
-    return torch.from_numpy(np.array(decoded.pixels))
+    return decoded.pixels.copy()
 
 
 def _arrays(run: Run, drawn: Tensor, labels: list[int] | None) -> dict[str, np.ndarray]:

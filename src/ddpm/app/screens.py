@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from ddpm.app import invocation
 from ddpm.app.continuing import Resume
+from ddpm.app.inspect import understood
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
 from ddpm.runtime.computing import Computing
@@ -33,13 +34,10 @@ def announce(
     resume: Resume | None = None,
 ) -> None:
     """The lines at the start: where, on what, which network, how long, and what it goes on from."""
-    channels, height, width = data.image_shape
     on = trainer.strategy.root_device.type.upper()
     log.info("run directory  %s", readable(place.directory, place.cwd))
-    log.info(
-        "data           %s images of %dx%dx%d to train on, %s held out",
-        f"{len(data.data_set.train):,}", height, width, channels, f"{len(data.data_set.validation):,}",
-    )  # fmt: skip
+    for title, text in understood(data).items():
+        log.info("%-15s%s", title, text)
     log.info("network        %s parameters, computed in %s", f"{module.num_parameters:,}", computing)
     log.info(
         "training       %s steps of %d images on %d %s%s",

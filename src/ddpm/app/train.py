@@ -15,7 +15,6 @@ from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume
 from ddpm.app.groups import SWITCHES
-from ddpm.app.inspect import contact_sheet, some_of
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.run_record import RunRecord, known, write_config
@@ -25,6 +24,7 @@ from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
 from ddpm.training.callbacks.interruption import Interrupted
 from ddpm.training.ending import why_it_ended
@@ -182,9 +182,9 @@ def _fit(
         screens.announce(trainer, module, data, place, computing, resume)
         for logger in loggers:
             logger.log_hyperparams(shown(module.config, module.data))
-        if resume is None and len(some := some_of(data)):
+        if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
             for logger in loggers:
-                log_picture(logger, "data/contact_sheet", contact_sheet(some), step=0)
+                log_picture(logger, "data/contact_sheet", sheet, step=0)
     status, exit_code = "failed", 1
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)

@@ -12,6 +12,23 @@ def normalize(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
+def windows(images: Tensor, u: Tensor, size: tuple[int, int]) -> Tensor:
+    """A part of each image: [B, C, height, width] of [B, C, H, W].
+
+    Args:
+        images: at least as large as `size`.
+        u: [B, 2] in [0, 1), how far down and to the right each part lies; evenly spread numbers give every
+            place that it can have the same chance.
+        size: (height, width) of the parts.
+    """
+    for dimension, part in zip((2, 3), size, strict=True):
+        corners = (u[:, dimension - 2] * (images.shape[dimension] - part + 1)).long()
+        kept = corners[:, None] + torch.arange(part, device=images.device)
+        shape = [*images.shape[:dimension], part, *images.shape[dimension + 1 :]]
+        images = images.gather(dimension, kept[:, None, :, None].movedim(2, dimension).expand(shape))
+    return images
+
+
 class Augmentation:
     """Random changes to the samples of a training step, keyed by (seed, step, index in the global batch).
 
@@ -33,14 +50,20 @@ class Augmentation:
         self.seed = seed
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
 
-    def __call__(self, images: Tensor, step: int, indices: range) -> Tensor:
+    def __call__(
+        self, images: Tensor, step: int, indices: range, window: tuple[int, int] | None = None
+    ) -> Tensor:
         """uint8 [B, C, H, W] to float32 in [-1, 1].
 
         Args:
             images: of these indices.
             step: the optimizer step, from 0.
             indices: in the global batch, B of them.
+            window: (height, width) of the part that is kept of each, another one each time; None keeps all.
         """
+        if window is not None:
+            u = self._stream(Purpose.CROP, images).uniform(step, indices, (2,))
+            images = windows(images, u, window)
         if self.dequantize:
             u = self._stream(Purpose.DEQUANTIZATION, images).uniform(step, indices, tuple(images.shape[1:]))
             x_0 = (images + u) / 128 - 1

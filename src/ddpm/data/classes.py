@@ -1,11 +1,14 @@
 """Labels, which count from 0, and the names of their classes in natural order."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ddpm.data.skipped import printable
+
+LISTED = 5
 DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -18,7 +21,31 @@ def natural(name: str) -> tuple[Any, ...]:
 
 def classes_in(values: Iterable[int | str]) -> list[int | str]:
     """Every value that occurs, once, in natural order."""
-    return sorted(set(values), key=lambda value: natural(str(value)))
+    found = set(values)
+    numbers = [value for value in found if isinstance(value, int)]
+    if len(numbers) == len(found):
+        return [*sorted(numbers)]  # by value, -1 before 0
+    return sorted(found, key=lambda value: natural(str(value)))
+
+
+def strangers(
+    shown: Collection[int | str], held_out: Collection[int | str], *, named: bool
+) -> list[int | str]:
+    """Classes of held-out images that keep these from being held out: those that no image to train on is of.
+
+    Where classes are named beforehand, only parts that have none in common do not fit.
+    """
+    strange = set(held_out) - set(shown)
+    return classes_in(strange) if not named or len(strange) == len(set(held_out)) else []
+
+
+def listed(classes: Sequence[int | str] | None) -> str:
+    """The first few of some classes, for messages."""
+    if classes is None:
+        return "without names"
+    return ", ".join(printable(str(name)) for name in classes[:LISTED]) + (
+        "" if len(classes) <= LISTED else ", ..."
+    )
 
 
 def labelled(

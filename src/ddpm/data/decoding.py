@@ -1,4 +1,4 @@
-"""From encoded images, whatever their format, to bytes of one shape."""
+"""From encoded images, whatever their format, and from arrays, to bytes of one shape."""
 
 import io
 import itertools
@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from ddpm.data.full_depth import bits_of, full_numbers
+from ddpm.data.levels import Limits, Numbers, levels
+from ddpm.data.quiet import quietly
+from ddpm.data.resizing import fit
 from ddpm.data.shaping import Shaping
 from ddpm.runtime.cores import available_cores
 
@@ -19,6 +23,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF
 AS_IT_IS = Shaping()
 CHUNK = 16
 THREADS = min(16, available_cores() + 4)
+
+RANGES = {"uint8": (0.0, 255.0), "bool": (0.0, 1.0), "uint16": (0.0, 65535.0)}
+"""Black and white in arrays of those types that leave little doubt."""
+
+SPARSE = 255 // 10
+"""An image whose levels span fewer is looked at exactly: filters narrow what it holds."""
 
 Encoded = Path | bytes
 """An image as it was saved: a file, or its contents."""
@@ -29,76 +39,73 @@ class Decoded(NamedTuple):
 
     Attributes:
         pixels: uint8 [C, H, W].
-        mode: how its pixels were kept, in Pillow's words.
+        mode: how its pixels were kept, in Pillow's words; or an array's type of numbers.
         size: (height, width) that it had.
-        values: the lowest and the highest number that it held.
+        values: the lowest and the highest number that it held; of bytes where they span a tenth of the range
+            or more, those that are left after resizing.
         limits: the numbers that became black and white.
     """
 
     pixels: np.ndarray
     mode: str
     size: tuple[int, int]
-    values: tuple[float, float] = (0.0, 255.0)
-    limits: tuple[float, float] = (0.0, 255.0)
+    values: Limits = (0.0, 255.0)
+    limits: Limits = (0.0, 255.0)
 
 
 def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
-    """One image, upright by its EXIF orientation.
+    """One image, upright by its EXIF orientation; docs/pixels.md says how each kind is read.
 
-    Transparent parts turn white. 16 bits turn to 8; a mode of 32-bit integers is taken to hold 16 bits, as it
-    does in 16-bit PGM. Of an animation, the first image.
+    Transparent parts turn white. Numbers of more or fewer bits than a byte are scaled by what their file says
+    of them. Of an animation, the first image. Colour profiles and gamma are not followed.
 
     Args:
         source: a file, or its contents.
         shaping: what is asked of it.
 
     Raises:
-        Exception: almost any, where the source is no image, is cut short, or would unpack to more than
-            Pillow's limit of pixels: every format has its own decoder.
+        Exception: almost any, where the source is no image, is cut short, would unpack to more than Pillow's
+            limit of pixels, or holds numbers whose range is not known: every format has its own decoder.
     """
-    size, channels = shaping.stored, shaping.channels
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
-        mode, original = opened.mode, (opened.height, opened.width)
-        if size is not None:
-            # JPEG decodes much faster at a fraction of its size; at three times the target or more, pixels
-            # differ by two or three levels of 255 at most.
-            opened.draft(None, (3 * max(size), 3 * max(size)))
-        ImageOps.exif_transpose(opened, in_place=True)
-        opened.load()
-        image = _grey_or_colour(opened)
-    if size is not None:
-        image = _fit(image, size)
-    if channels is not None:
-        image = image.convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        return Decoded(pixels[None], mode, original)
-    planes = pixels.transpose(2, 0, 1)
-    is_grey = (
-        channels is None and np.array_equal(planes[0], planes[1]) and np.array_equal(planes[0], planes[2])
-    )
-    return Decoded(planes[:1] if is_grey else planes, mode, original)
+    with quietly(), _open(source) as opened:
+        mode, size = opened.mode, (opened.height, opened.width)
+        numbers = full_numbers(opened, lambda: _open(source))
+        if numbers is None:
+            bits = bits_of(opened)
+            ImageOps.exif_transpose(opened, in_place=True)
+            image = _plain(opened, bits)
+            if shaping.value_range is None:
+                return _of_bytes(_opaque(image), mode, size, shaping)
+            numbers = _numbers_of_bytes(image, bits)
+    return _of_numbers(numbers, mode, size, shaping)
 
 
 def from_array(array: np.ndarray, shaping: Shaping = AS_IT_IS) -> Decoded:
     """An image that is kept as an array of numbers.
+
+    Bytes, booleans and uint16 are black and white at the ends of their type, others by `value_range`; so is
+    the opacity.
 
     Args:
         array: [H, W, C] of 1, 3 or 4 channels, the fourth of them opacity; of any type of numbers.
         shaping: what is asked of it.
 
     Raises:
-        ValueError: where the range of the numbers is not known, or a number lies outside of it.
+        ValueError: where it has another shape or holds no numbers, their range is not known, or one lies
+            beyond it.
     """
-    if array.dtype != np.uint8:
-        raise ValueError(
-            f"numbers of type {array.dtype}, whose range is not known; say it by data.value_range"
-        )
-    image = _grey_or_colour(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
-    if shaping.stored is not None:
-        image = _fit(image, shaping.stored)
-    pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    return Decoded(pixels, image.mode, array.shape[:2], (float(array.min()), float(array.max())))
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        shape = "x".join(map(str, array.shape))
+        raise ValueError(f"an array of {shape}, which is not height x width x 1, 3 or 4 channels")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"values of type {array.dtype} are no levels of brightness")
+    limits = RANGES.get(array.dtype.name)
+    opacity = None
+    if array.shape[2] == 4:
+        clear, opaque = limits or shaping.value_range or (0.0, 1.0)
+        opacity = np.clip((array[..., 3] - clear) / (opaque - clear), 0, 1)
+    numbers = Numbers(array[..., :3], limits, opacity=opacity)
+    return _of_numbers(numbers, array.dtype.name, array.shape[:2], shaping)
 
 
 def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | str:
@@ -141,27 +148,65 @@ def short(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _grey_or_colour(opened: Image.Image) -> Image.Image:
-    """The image in mode L or RGB."""
-    if opened.mode == "I" or opened.mode.startswith("I;"):
-        levels = np.clip(np.asarray(opened), 0, 65535).astype(np.uint32)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    if opened.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known")
+def _open(source: Encoded) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+
+
+def _plain(opened: Image.Image, bits: int) -> Image.Image:
+    """The image in mode L, LA, RGB or RGBA."""
+    if opened.mode == "L" and bits < 8 and isinstance(opened.info.get("transparency"), int):
+        opened.info["transparency"] *= 255 // (2**bits - 1)  # which Pillow leaves in the file's numbers
+    if opened.mode == "La":
+        opened = opened.convert("LA")
     if opened.has_transparency_data:
-        image = opened.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return opened.convert("L" if opened.mode == "L" else "RGB")
+        return opened.convert("LA" if opened.mode in ("1", "L", "LA") else "RGBA")
+    return opened.convert("L" if opened.mode in ("1", "L") else "RGB")
 
 
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest centred part of the aspect of size = (height, width), resized to it."""
-    height, width = size
-    if image.size == (width, height):
+def _opaque(image: Image.Image) -> Image.Image:
+    """An image in mode L or RGB: what is not opaque is laid over white."""
+    if image.mode not in ("LA", "RGBA"):
         return image
-    scale = min(image.width / width, image.height / height)
-    # Rounding must not carry the box over the edge, which Pillow refuses.
-    left = max(0.0, (image.width - width * scale) / 2)
-    top = max(0.0, (image.height - height * scale) / 2)
-    box = (left, top, image.width - left, image.height - top)
-    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    rgba = image.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return flat.convert("RGB").convert(image.mode[:-1])
+
+
+def _numbers_of_bytes(image: Image.Image, bits: int) -> Numbers:
+    """The numbers of an image of at most 8 bits a channel, as they were in its file."""
+    values = np.asarray(image).reshape(image.height, image.width, -1)
+    opacity = None
+    if image.mode in ("LA", "RGBA"):
+        values, opacity = values[..., :-1], values[..., -1] / np.float32(255)
+    return Numbers(values // (255 // (2**bits - 1)), (0, 2**bits - 1), opacity=opacity)
+
+
+def _of_numbers(numbers: Numbers, mode: str, size: tuple[int, int], shaping: Shaping) -> Decoded:
+    pixels, values, limits = levels(numbers, shaping.value_range)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return Decoded(_planes(fit(image, shaping), shaping), mode, size, values, limits)
+
+
+def _of_bytes(image: Image.Image, mode: str, size: tuple[int, int], shaping: Shaping) -> Decoded:
+    pixels = _planes(fit(image, shaping), shaping)
+    lowest, highest = int(pixels.min()), int(pixels.max())
+    if highest - lowest < SPARSE:
+        bands = np.array(image.getextrema())
+        lowest, highest = int(bands.min()), int(bands.max())
+    return Decoded(pixels, mode, size, (lowest, highest))
+
+
+def _planes(image: Image.Image, shaping: Shaping) -> np.ndarray:
+    """uint8 [C, H, W] of an image in mode L or RGB."""
+    if shaping.channels is not None:
+        image = image.convert("L" if shaping.channels == 1 else "RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return pixels[None]
+    planes = pixels.transpose(2, 0, 1)
+    is_grey = (
+        shaping.channels is None
+        and np.array_equal(planes[0], planes[1])
+        and np.array_equal(planes[0], planes[2])
+    )
+    return planes[:1] if is_grey else planes

@@ -55,8 +55,15 @@ class ImageSet:
         whole = images
         while isinstance(whole.base, np.memmap):
             whole = whole.base
-        offset = whole.offset + images.ctypes.data - whole.ctypes.data
-        return _mapped, (str(whole.filename), offset, images.shape, self.labels)
+        # of a window the whole images are mapped, and cut there as they were here
+        count, channels, height, width = images.shape
+        row = images.strides[2]
+        size = images.strides[1] * channels
+        first, corner = divmod(images.ctypes.data - whole.ctypes.data, size)
+        top, left = divmod(corner, row)
+        stored = (count, channels, images.strides[1] // row, row)
+        window = np.s_[:, :, top : top + height, left : left + width]
+        return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, self.labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -67,6 +74,11 @@ class ImageSet:
     def subset(self, indices: np.ndarray | slice) -> "ImageSet":
         """The images at `indices` int64 [K], in that order; those of a slice are not copied."""
         return ImageSet(self.images[indices], None if self.labels is None else self.labels[indices])
+
+    def centre(self, size: tuple[int, int]) -> "ImageSet":
+        """The middle (height, width) pixels of every image, which are not copied."""
+        top, left = ((whole - part) // 2 for whole, part in zip(self.images.shape[2:], size, strict=True))
+        return ImageSet(self.images[:, :, top : top + size[0], left : left + size[1]], self.labels)
 
     def copy(self, indices: np.ndarray) -> "ImageSet":
         """The images at `indices` int64 [K], in memory of their own.
@@ -102,6 +114,8 @@ class DataSet:
         understood: what was made of how the images lie there, a sentence each: parts, classes, why.
         known_facts: what was found out about the images before; None leaves it to `survey`.
         known_fingerprint: what identifies the images, where it is not their contents.
+        window: (height, width) of the part of an image that is shown at a time, another one each time in
+            training; None where images are shown whole.
     """
 
     train: "ImageSet | StreamedImages"
@@ -112,22 +126,30 @@ class DataSet:
     understood: Sequence[str] = ()
     known_facts: Mapping[str, Any] | None = None
     known_fingerprint: str | None = None
+    window: tuple[int, int] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what is shown at a time."""
+        channels, height, width = self.train.image_shape
+        return (channels, height, width) if self.window is None else (channels, *self.window)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What is known about the images, in plain containers: at least what `survey` says, but for a
         stream.
         """
-        if self.known_facts is not None:
-            return self.known_facts
-        return survey([part for part in (self.train, self.validation) if isinstance(part, ImageSet)])
+        facts = self.known_facts
+        if facts is None:
+            facts = survey([part for part in (self.train, self.validation) if isinstance(part, ImageSet)])
+        return facts if self.window is None else {**facts, "window": list(self.window)}
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the images and labels, the same on every machine."""
         if self.known_fingerprint is not None:
             return self.known_fingerprint
-        parts = [len(self.train), len(self.validation), *self.train.image_shape]
+        parts = [len(self.train), len(self.validation), *self.train.image_shape, *(self.window or ())]
         classes = None if self.classes is None else [str(name) for name in self.classes]
         return hashlib.sha256(repr((classes, parts, self.facts["contents"])).encode()).hexdigest()[:16]
 
@@ -173,5 +195,7 @@ def _chunks(parts: Sequence[ImageSet]) -> Iterator[np.ndarray]:
             part.release()
 
 
-def _mapped(file: str, offset: int, shape: tuple[int, ...], labels: np.ndarray | None) -> ImageSet:
-    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape), labels)
+def _mapped(
+    file: str, offset: int, shape: tuple[int, ...], window: tuple[slice, ...], labels: np.ndarray | None
+) -> ImageSet:
+    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], labels)

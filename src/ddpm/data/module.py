@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,12 @@ class ImageDataModule(LightningDataModule):
     def data_set(self) -> DataSet:
         """The images, read on first use."""
         found = self.source.read()
+        if found.window is not None:
+            found = replace(found, validation=found.validation.centre(found.window))
         if self.label_drop and found.classes is None:
             raise ValueError(f"data.label_drop={self.label_drop}: these images have no labels; leave it at 0")
         if isinstance(found.train, StreamedImages):
             found.train.check_shared(self.batch_size, world_size=1, accumulation=1)
-        for sentence in found.understood:
-            logger.info("%s", sentence)
         return found
 
     @property
@@ -138,8 +139,8 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
-        return self.data_set.train.image_shape
+        """(channels, height, width) of what the network sees."""
+        return self.data_set.image_shape
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -274,7 +275,7 @@ class ImageDataModule(LightningDataModule):
         """On the device: bytes to [-1, 1], and the random changes of training."""
         if not self._attached_trainer.training:
             return batch._replace(x_0=normalize(batch.x_0))
-        x_0 = self.augmentation(batch.x_0, batch.step, batch.indices)
+        x_0 = self.augmentation(batch.x_0, batch.step, batch.indices, self.data_set.window)
         if batch.labels is None:
             return batch._replace(x_0=x_0)
         labels = self.augmentation.drop_labels(batch.labels, batch.step, batch.indices)

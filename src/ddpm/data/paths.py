@@ -6,6 +6,15 @@ from pathlib import Path
 
 from ddpm.data.cache import FileState
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LARGEST_POINTER = 1024
+"""Files of so many bytes or more are no pointers."""
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether it is behind a protocol, such as `s3://`."""
+    return "://" in str(path)
+
 
 def existing_folder(path: str | Path) -> Path:
     """The folder that data.path names.
@@ -35,20 +44,42 @@ def existing_file(path: str | Path) -> Path:
     raise ValueError(f"data.path={path}: there is no such file{_searched(file)}; check the spelling")
 
 
+def existing(path: str | Path) -> Path:
+    """The file or folder that data.path names.
+
+    Raises:
+        ValueError: where there is neither.
+    """
+    found = Path(os.path.expanduser(path))
+    if found.exists():
+        return found
+    raise ValueError(
+        f"data.path={path}: there is no such file or folder{_searched(found)}; check the spelling"
+    )
+
+
 def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
     """What is in a folder and not hidden."""
     with os.scandir(folder) as entries:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def folders_in(folder: Path) -> list[str]:
-    """Names of the folders right below a folder that are not hidden."""
-    return [entry.name for entry in _visible_in(folder) if _true(entry.is_dir)]
+def files_below(folder: Path, folders: list[str] | None = None) -> Iterator[FileState]:
+    """Every file below a folder that is not hidden, through links too, but not round in circles.
+
+    Args:
+        folder: its path, which the names are relative to.
+        folders: to which the names of the folders below it are added.
+    """
+    yield from _files(os.fspath(folder), "", (), [] if folders is None else folders)
 
 
-def files_below(folder: Path) -> Iterator[FileState]:
-    """Every file below a folder, through links too, but not round in circles; names are relative to it."""
-    yield from _files(os.fspath(folder), "", ())
+def check_fetched(name: object, beginning: bytes) -> None:
+    """Refuse, with ValueError, a file that by its first bytes stands for another that Git has not fetched."""
+    if beginning.startswith(LFS_POINTER):
+        raise ValueError(
+            f"data.path: {name} is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+        )
 
 
 def _searched(path: Path) -> str:
@@ -56,13 +87,14 @@ def _searched(path: Path) -> str:
     return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
-def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileState]:
+def _files(folder: str, prefix: str, above: tuple[str, ...], folders: list[str]) -> Iterator[FileState]:
     real = os.path.realpath(folder)
     if real in above:
         return
     for entry in _visible_in(folder):
         if _true(entry.is_dir):
-            yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
+            folders.append(f"{prefix}{entry.name}")
+            yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real), folders)
         elif _true(entry.is_file):
             status = entry.stat()
             yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns

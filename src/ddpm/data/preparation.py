@@ -169,6 +169,7 @@ def prepared(
         captions,
         _sentences(Understood(*about["understood"]), len(train), len(validation), about, settings),
         about["facts"],
+        window=settings.shaping.window,
     )
 
 
@@ -214,22 +215,25 @@ def _plain(number: float, rounding: str = ROUND_HALF_EVEN) -> str:
 def _sentences(
     understood: Understood, train: int, validation: int, about: Mapping[str, Any], settings: ImageSettings
 ) -> list[str]:
+    """What was made of prepared images, for people."""
+    held_out = understood.validation or f"a share of {settings.validation_fraction:g}"
+    lines = sentences(understood._replace(validation=held_out), train, validation, about["classes"])
+    return [*lines, "captions: kept beside the images; nothing uses them yet"] if about["captions"] else lines
+
+
+def sentences(
+    understood: Understood, train: int, validation: int, classes: Sequence[str] | None
+) -> list[str]:
     """What was made of a source, for people: its parts and its classes, a line each."""
-    share = f"a share of {settings.validation_fraction:g}"
-    held_out = understood.validation or share
     lines = [
-        f"images: {train:,} to train on{_from(understood.train)}, {validation:,} held out{_from(held_out)}"
+        f"images: {train:,} to train on{_from(understood.train)}, {validation:,} held out"
+        f"{_from(understood.validation)}"
     ]
-    classes = about["classes"]
     if classes is None:
-        lines.append(f"classes: none{_from(understood.classes)}")
-    else:
-        named = ", ".join(printable(name) for name in classes[:NAMED_CLASSES])
-        more = ", ..." if len(classes) > NAMED_CLASSES else ""
-        lines.append(f"classes: {len(classes):,}{_from(understood.classes)}: {named}{more}")
-    if about["captions"]:
-        lines.append("captions: kept beside the images; nothing uses them yet")
-    return lines
+        return [*lines, f"classes: none{_from(understood.classes)}"]
+    named = ", ".join(printable(name) for name in classes[:NAMED_CLASSES])
+    more = ", ..." if len(classes) > NAMED_CLASSES else ""
+    return [*lines, f"classes: {len(classes):,}{_from(understood.classes)}: {named}{more}"]
 
 
 def _from(what: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.data.decoding import Decoded
+from ddpm.data.quantiles import quantiles
 
 LISTED_SIZES = 20
 
@@ -65,6 +66,7 @@ class Records:
             values: the lowest and the highest number.
             limits: the numbers that became black and white, the lowest and the highest of all images.
             filled: the share of this range that the numbers fill, where each image has the limits of its own.
+            height, width, aspect: see `quantiles`.
         """
         rows = self.rows[indices]
         sizes = _counted(rows["size"].astype(np.uint64) @ np.array([1 << 32, 1], np.uint64))
@@ -81,6 +83,7 @@ class Records:
             "values": [float(values[:, 0].min()), float(values[:, 1].max())],
             "limits": [float(limits[:, 0].min()), float(limits[:, 1].max())],
             "filled": float(filled[:, 1].max() - filled[:, 0].min()),
+            **quantiles(rows["size"]),
         }
 
 

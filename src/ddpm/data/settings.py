@@ -10,8 +10,8 @@ from ddpm.data.skipped import check_on_error
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSettings:
-    """How images are read, shaped, split and kept: the keys of `conf/preparing.yaml`.
+class ReadingSettings:
+    """How images are read and shaped, and which parts of a source are used: the keys of `conf/reading.yaml`.
 
     Args:
         image_size: pixels, or [height, width]; None leaves images as large as they are, which then all have
@@ -23,13 +23,12 @@ class ImageSettings:
         value_range: the numbers that are black and white, where neither file nor number type says so.
         split: the part to train on, by name; parts joined by + are taken together, `all` is all of them; None
             is train.
-        validation_split: the part to validate on; `none` holds out a share instead; None is validation, else
-            test, else a share.
-        validation_fraction: this share, in [0, 1).
+        validation_split: the part to validate on; `none` holds out some of those to train on instead; None is
+            validation, else test, else some of those to train on.
         on_error: what to do about something that is no image: `skip` names it in a warning and lists it in
             `skipped`, `fail` refuses it.
         cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
-        cache_limit: GB (10^9 bytes) that all prepared images may take; None is no limit.
+        cache_limit: GB (10^9 bytes) that everything in it may take; None is no limit.
 
     Raises:
         ValueError: for settings that cannot be.
@@ -42,7 +41,6 @@ class ImageSettings:
     value_range: Sequence[float] | None = None
     split: str | None = None
     validation_split: str | None = None
-    validation_fraction: float = 0.1
     on_error: str = "skip"
     cache_dir: str | Path | None = None
     cache_limit: float | None = 100.0
@@ -52,7 +50,6 @@ class ImageSettings:
             if getattr(self, key) not in allowed:
                 raise ValueError(f"data.{key}={getattr(self, key)} must be one of {', '.join(allowed)}")
         check_channels(self.channels)
-        check_fraction(self.validation_fraction)
         check_on_error(self.on_error)
         if self.cache_limit is not None and not self.cache_limit >= 0:
             raise ValueError(f"data.cache_limit={self.cache_limit} must be a number of GB, or null")
@@ -65,3 +62,22 @@ class ImageSettings:
         """What is asked of every image."""
         size = None if self.image_size is None else parse_size(self.image_size)
         return Shaping(size, self.channels, self.resize, self.crop, parse_range(self.value_range))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(ReadingSettings):
+    """The same for a source whose images are all prepared before training: the keys of `conf/preparing.yaml`.
+
+    Args:
+        validation_fraction: the share of the images to train on that is held out where no part is, in [0, 1).
+        The others: see `ReadingSettings`.
+
+    Raises:
+        ValueError: for settings that cannot be.
+    """
+
+    validation_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction(self.validation_fraction)

@@ -35,6 +35,11 @@ class Shaping:
         height, width = (-(-side * 8 // 7) for side in self.size)
         return height, width
 
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """(height, width) of the part of a kept image that is shown at a time; None where it is all of it."""
+        return self.size if self.crop == "random" else None
+
 
 def parse_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     """(height, width) in pixels from one number, for a square, or from two.

@@ -1,21 +1,36 @@
 """Which parts of a set are for training and which for validation, by the names that people give them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 MEANINGS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainset", "trainval", "训练", "训练集"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "eval"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "t10k"), "test"),
+    **dict.fromkeys(("valset", "devset", "验证", "验证集"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "t10k", "testset", "测试", "测试集"), "test"),
 }
 """What the words mean that name a part."""
+
+_BESIDE = (
+    "extra unlabeled unlabelled unsup unsupervised pred predict prediction predictions holdout truth gt "
+    "mask masks"
+)
+BESIDE = frozenset(_BESIDE.split())
+"""Words of what stands beside parts and is one under its own name."""
+
+_NEUTRAL = (
+    "set sets data dataset split image images img imgs picture pictures photo photos file files folder "
+    "dir jpg jpeg jpegs png"
+)
+NEUTRAL = frozenset(_NEUTRAL.split())
+"""Words that a part's name may have or lack."""
 
 ORDER = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
 """Parts to validate on where nothing is said, the first that is there."""
 
-WORD = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+WORD = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+")
 
 
 class Parts(NamedTuple):
@@ -39,6 +54,54 @@ def meaning(name: str) -> str | None:
     """train, validation or test where one word of a name, and no other, says so."""
     found = {MEANINGS[word] for word in words(name) if word in MEANINGS}
     return found.pop() if len(found) == 1 else None
+
+
+def rest(name: str) -> tuple[str, ...]:
+    """The words in a name beside those that make it a part, small letters; numbers do not count."""
+    return tuple(
+        word
+        for word in words(name)
+        if word not in MEANINGS and word not in BESIDE and word not in NEUTRAL and not word.isdecimal()
+    )
+
+
+def parts_among(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Which part each of some names stands for; nothing where they are not names of parts.
+
+    They are where two of them mean different parts and are called alike in all else (`seg_train`,
+    `seg_test`), or where one means a part and all others are of the kind that stands beside parts (`train`,
+    `extra`). Then those without a meaning are parts under their own names.
+
+    Args:
+        names: that stand beside each other, such as those of the folders in a folder.
+
+    Returns:
+        of each name the part, and the class of all that is in it, "" where it says none: `trainA`, `trainB`,
+        `testA` and `testB` are two parts of two classes.
+    """
+    every = list(names)
+    groups: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in every:
+        if part := meaning(name):
+            groups.setdefault(rest(name), {})[name] = part
+    several = {key: group for key, group in groups.items() if len(set(group.values())) > 1}
+    if not several:
+        if len(groups) != 1:
+            return {}
+        [(key, group)] = groups.items()
+        others = [name for name in every if name not in group]
+        alone = len(group) == 1 and (not key or bool(others))
+        if not alone or not all(rest(name) == key and not BESIDE.isdisjoint(words(name)) for name in others):
+            return {}
+        return {name: (group.get(name, name), "") for name in every}
+    if () not in several and len(several) > 1 and len({frozenset(g.values()) for g in several.values()}) == 1:
+        return {
+            name: (part, " ".join(word for word in WORD.findall(name) if word.lower() in key))
+            for key, group in several.items()
+            for name, part in group.items()
+        } | {name: (name, "") for name in every if rest(name) not in several or meaning(name) is None}
+    used = several.get(()) or max(several.values(), key=lambda group: len(set(group.values())))
+    return {name: (used.get(name, name), "") for name in every}
 
 
 def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | None, path: object) -> Parts:
@@ -85,3 +148,39 @@ def _named(key: str, name: str, sizes: Mapping[str, int]) -> str:
         if known in sizes:
             return known
     raise ValueError(f"data.{key}={name}: there is no such part; there are {', '.join(sizes) or 'none'}")
+
+
+def chosen_by_name(
+    sizes: Mapping[str, int], split: str | None, validation_split: str | None, path: object
+) -> Parts:
+    """`chosen`, where parts have names of their own, such as `valid` or `train_small`, and go by these too.
+
+    Args:
+        sizes: how many images each part holds, by its own name.
+        split, validation_split, path: as for `chosen`.
+
+    Returns:
+        the parts by their own names.
+
+    Raises:
+        ValueError: as `chosen`.
+    """
+    stands = {name: _standing(name, sizes) for name in sizes}
+    own = {standing: name for name, standing in stands.items()}
+    wanted = None if split is None else "+".join(stands.get(name, name) for name in split.split("+"))
+    held_out = None if validation_split is None else stands.get(validation_split, validation_split)
+    found = chosen({stands[name]: size for name, size in sizes.items()}, wanted, held_out, path)
+    return Parts(
+        tuple(own[name] for name in found.train), None if found.validation is None else own[found.validation]
+    )
+
+
+def _standing(name: str, names: Collection[str]) -> str:
+    """train, validation or test where this part alone, of all names, is the one so called; else its name."""
+    meant = meaning(name)
+    if meant is None:
+        return name
+    for says in (str, lambda other: MEANINGS.get(other.lower()), meaning):
+        if found := [other for other in names if says(other) == meant]:
+            return meant if found == [name] else name
+    return name

@@ -1,11 +1,13 @@
 """Captions of images: a line of text in a font of the system that has its letters."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -43,14 +45,36 @@ DIRECTORIES = (
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def caption(text: str, width: int, background: int) -> np.ndarray:
-    """White text on grey, cut to fit: uint8 [CAPTION, width, 3]."""
+def caption(text: str, width: int, background: int, align: Literal["l", "m"] = "m") -> np.ndarray:
+    """White text on grey, shortened to fit: uint8 [CAPTION, width, 3].
+
+    Args:
+        text: one line.
+        width: in pixels.
+        background: its grey.
+        align: l at the left, m in the middle.
+    """
     font = font_for(text) or _pillows()
-    while text and font.getlength(text) > width - 2:
-        text = text[:-1]
     strip = Image.new("RGB", (width, CAPTION), (background,) * 3)
-    ImageDraw.Draw(strip).text((width / 2, CAPTION / 2), text, fill="white", font=font, anchor="mm")
+    at = (width / 2 if align == "m" else 1, CAPTION / 2)
+    ImageDraw.Draw(strip).text(
+        at, _fitted(text, font, width - 2), fill="white", font=font, anchor=f"{align}m"
+    )
     return np.asarray(strip)
+
+
+def text_width(text: str) -> int:
+    """Pixels that a caption needs for a text."""
+    return math.ceil((font_for(text) or _pillows()).getlength(text)) + 2
+
+
+def _fitted(text: str, font: Font, width: int) -> str:
+    """A text without as much of its middle as does not fit: long names often differ at their ends alone."""
+    kept, shown = len(text), text
+    while shown and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}" if kept > 0 else ""
+    return shown
 
 
 def legible(classes: Sequence[str]) -> list[str]:

@@ -23,6 +23,13 @@ def to_uint8(x_0: Tensor) -> Tensor:
     return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def enlarged(images: Tensor) -> np.ndarray:
+    """In colour, small ones larger by a whole factor: uint8 [N, h, w, 3] of uint8 [N, 1 or 3, H, W]."""
+    cells = images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    factor = max(1, CELL // max(cells.shape[1:3]))
+    return cells.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def grid(
     images: Tensor,
     *,
@@ -35,7 +42,7 @@ def grid(
 
     Args:
         images: uint8 [N, C, H, W] with 1 or 3 channels.
-        captions: N, what stands above each; cut to fit.
+        captions: N, what stands above each; shortened to fit.
         columns: images a row; by default the grid is nearly square.
         padding: pixels between images.
         background: grey of what is between them.
@@ -43,9 +50,7 @@ def grid(
     Returns:
         uint8 [height, width, 3]; the values of images are as they were.
     """
-    cells = images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    factor = max(1, CELL // max(cells.shape[1:3]))
-    cells = cells.repeat(factor, axis=1).repeat(factor, axis=2)
+    cells = enlarged(images)
     n, height, width, _ = cells.shape
     columns = min(n, columns or math.ceil(math.sqrt(n)))
     rows = math.ceil(n / columns)

@@ -220,11 +220,12 @@ def test_a_class_without_a_readable_image_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, in_it: list[str]
 ):
     save(tmp_path / "cat" / "a.png", 1)
+    save(tmp_path / "owl" / "a.png", 2)
     for folder in ("dog", ".hidden"):
         (tmp_path / folder).mkdir()
     for name in in_it:
         (tmp_path / "dog" / name).write_text("words")
-    assert Folder(tmp_path, image_size=8).read().classes == ["cat"]
+    assert Folder(tmp_path, image_size=8).read().classes == ["cat", "owl"]
     assert f"{tmp_path}/dog holds no image that can be read: it is no class" in caplog.text
     assert ".hidden" not in caplog.text
 

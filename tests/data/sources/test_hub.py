@@ -1,6 +1,8 @@
 import io
 import runpy
 import sys
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -16,6 +18,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 
 from ddpm.app.build import build_data
+from ddpm.data import columns
+from ddpm.data.decoding import CHUNK, THREADS, decode_all
 from ddpm.data.sources.hub import Hub
 from ddpm.data.sources.hub import __file__ as hub_file
 
@@ -127,14 +131,14 @@ def test_one_part_saved_alone_is_the_one_to_train_on(tmp_path: Path):
     part(list(range(10))).save_to_disk(tmp_path / "set")
     with pytest.raises(ValueError, match="load_from_disk"):
         datasets.load_dataset(str(tmp_path / "set"))  # which is why the source looks for such folders itself
-    hub = Hub("any/name", path=tmp_path / "set", split="mine", validation_fraction=0.3)
+    hub = Hub("any/name", path=tmp_path / "set", validation_fraction=0.3)
     assert len(hub.read().train) == 7
     assert len(hub.read().validation) == 3
 
 
 def test_without_the_validation_split_a_share_is_held_out(tmp_path: Path):
     path = write(tmp_path / "set", "data")
-    data_set = Hub("any/name", path=path, validation_split="nope", validation_fraction=0.5).read()
+    data_set = Hub("any/name", path=path, validation_split="none", validation_fraction=0.5).read()
     assert len(data_set.train) == 3
     assert sorted(reds(data_set.train.images) + reds(data_set.validation.images)) == list(range(10, 16))
 
@@ -143,8 +147,8 @@ def test_splits_can_be_named(tmp_path: Path):
     path = write(tmp_path / "set", "data")
     data_set = Hub("any/name", path=path, split="test", validation_split="train").read()
     assert (len(data_set.train), len(data_set.validation)) == (3, 6)
-    with pytest.raises(ValueError, match=r"data\.split=all: .* only train, test"):
-        Hub("any/name", path=path, split="all").read()
+    with pytest.raises(ValueError, match=r"data\.split=extra: there is no such part; there are train, test"):
+        Hub("any/name", path=path, split="extra").read()
 
 
 def test_images_and_labels_of_parquet_that_says_nothing_about_them(tmp_path: Path):
@@ -184,17 +188,171 @@ def test_wrong_columns_are_named(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=message):
             Hub("any/name", path=path, **settings).read()
-    with pytest.raises(ValueError, match=r"data\.image_column=null: no such column"):
+    with pytest.raises(
+        ValueError, match=r"data\.image_column=null: no column of images; the columns are words"
+    ):
         Hub("any/name", path=write_plain(tmp_path / "other", words=["a"])).read()
+
+
+def saved(folder: Path, label: datasets.Features | Any, **labels: list) -> Path:
+    """Parts of one image for each label, of levels 0, 1, ... in all."""
+    features = datasets.Features(image=datasets.Image(), label=label)
+    parts, level = {}, 0
+    for name, values in labels.items():
+        levels = range(level, level + len(values))
+        rows = {"image": [{"bytes": png(red), "path": None} for red in levels], "label": values}
+        parts[name] = datasets.Dataset.from_dict(rows, features=features)
+        level += len(values)
+    datasets.DatasetDict(parts).save_to_disk(folder)
+    return folder
 
 
 @pytest.mark.parametrize("secret", [-1, None])
 def test_labels_that_are_kept_secret_are_refused(secret: int | None, tmp_path: Path):
-    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=NAMES))
-    rows = {"image": [{"bytes": png(1), "path": None}], "label": [secret]}
+    path = saved(tmp_path / "set", datasets.ClassLabel(names=NAMES), train=[0, 1], test=[secret, secret])
+    with pytest.raises(
+        ValueError, match=r"data\.label_column=label: some images have no label \(2 of 2 in test\)"
+    ):
+        Hub(path=path).read()
+    assert Hub(path=path, validation_split="none").read().classes == NAMES
+    assert Hub(path=path, label_column="none").read().classes is None
+
+
+def test_a_part_without_labels_has_no_classes(tmp_path: Path):
+    """STL-10 has a part called unlabeled, where every label is -1."""
+    path = saved(tmp_path / "set", datasets.ClassLabel(names=NAMES), train=[0], test=[1], unlabeled=[-1, -1])
+    found = Hub(path=path, split="unlabeled").read()
+    assert (len(found.train), found.classes, found.train.labels) == (2, None, None)
+    assert found.understood[1] == "classes: none (no image has one in the column label)"
+    with pytest.raises(ValueError, match=r"some images have no label \(2 of 2 in unlabeled\)"):
+        Hub(path=path, split="train+unlabeled").read()
+    with pytest.raises(ValueError, match=r"some images have no label"):
+        Hub(path=path, split="unlabeled", label_column="label").read()
+
+
+LABELS = {
+    "words": (datasets.Value("string"), ["b10", "b9", "a"], ["a", "b9", "b10"]),
+    "numbers as words": (datasets.Value("string"), ["10", "9", "1"], ["1", "9", "10"]),
+    "numbers": (datasets.Value("int16"), [10, 9, -1], ["-1", "9", "10"]),
+    "whole floats": (datasets.Value("float32"), [10.0, 9.0, 2.0], ["2", "9", "10"]),
+    "truth values": (datasets.Value("bool"), [True, False, False], ["False", "True"]),
+    "lists of one": (datasets.List(datasets.Value("int64")), [[3], [2], [2]], ["2", "3"]),
+    "one-hot": (datasets.List(datasets.Value("float32")), [[0, 0, 1], [1, 0, 0], [0, 1, 0]], ["0", "1", "2"]),
+    "names": (datasets.ClassLabel(names=["z", "b", "a"]), [0, 1, 2], ["z", "b", "a"]),
+    "lists of one name": (datasets.List(datasets.ClassLabel(names=["z", "b"])), [[0], [1], [1]], ["z", "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_every_kind(kind: str, tmp_path: Path):
+    feature, values, classes = LABELS[kind]
+    path = saved(tmp_path / "set", feature, train=values, test=values)
+    found = Hub(path=path).read()
+    assert found.classes == classes
+    assert found.understood[1] == f"classes: {len(classes)} (the column label): {', '.join(classes)}"
+    said = [value.index(1) if kind == "one-hot" else value for value in values]
+    said = [value[0] if isinstance(value, list) else value for value in said]
+    if isinstance(said[0], float):
+        said = [int(value) for value in said]
+    said = [classes[value] for value in said] if "name" in kind else [str(value) for value in said]
+    for part in (found.train, found.validation):
+        assert [classes[label] for label in part.labels] == said
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "reason"),
+    [
+        (datasets.Value("float32"), [0.5, 1.5], "0.5 is neither a whole number nor a word"),
+        (datasets.List(datasets.Value("int64")), [[1, 2], [3]], "it holds several values an image"),
+    ],
+)
+def test_a_column_called_label_need_not_hold_classes(feature: Any, values: list, reason: str, tmp_path: Path):
+    path = saved(tmp_path / "set", feature, train=values)
+    found = Hub(path=path).read()
+    assert found.understood[1] == f"classes: none (the column label is none of classes: {reason})"
+    with pytest.raises(ValueError, match=r"data\.label_column=label must hold whole numbers or words"):
+        Hub(path=path, label_column="label").read()
+
+
+def test_a_label_that_is_an_image_is_no_class(tmp_path: Path):
+    """Data sets for segmentation call the masks so."""
+    path = write_plain(tmp_path / "set", pixel_values=encoded([1, 2]), label=encoded([3, 4]))
+    found = Hub(path=path, validation_fraction=0).read()
+    assert sorted(reds(found.train.images)) == [1, 2]
+    assert found.understood[1] == "classes: none (there is no column of labels)"
+
+
+def test_parts_of_other_classes_are_refused(tmp_path: Path):
+    path = saved(tmp_path / "words", datasets.Value("string"), train=["a", "b"], test=["a", "c"])
+    with pytest.raises(
+        ValueError, match=r"data\.validation_split=test: no image to train on is of its classes c;"
+    ):
+        Hub(path=path).read()
+    assert Hub(path=path, validation_split="none").read().classes == ["a", "b"]
+    assert Hub(path=path, split="train+test").read().classes == ["a", "b", "c"]
+    path = saved(tmp_path / "few_shot", datasets.ClassLabel(names=NAMES), train=[0, 1], test=[2])
+    with pytest.raises(ValueError, match=r"no image to train on is of its classes 2;"):
+        Hub(path=path).read()
+    parts = datasets.DatasetDict(train=part([1]), test=part([2], ["owl", "cat"]))
+    parts.save_to_disk(tmp_path / "names")
+    with pytest.raises(
+        ValueError, match=r"the classes of test \(owl, cat\) are others than those of train \(cat, dog, owl\)"
+    ):
+        Hub(path=tmp_path / "names").read()
+
+
+PARTS = {"train": [0, 1, 2], "train_small": [0], "dev": [0], "test": [2, 1]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "validation", "understood"),
+    [
+        ({}, [0, 1, 2], [4], "the split train), 1 held out (the split dev)"),
+        ({"split": "training"}, [0, 1, 2], [4], "the split train), 1 held out (the split dev)"),
+        ({"split": "train_small"}, [3], [4], "the split train_small), 1 held out (the split dev)"),
+        ({"split": "dev+train", "validation_split": "test"}, [4, 0, 1, 2], [5, 6],
+         "the splits dev and train), 2 held out (the split test)"),
+        ({"split": "val+train"}, [4, 0, 1, 2], [5, 6],
+         "the splits dev and train), 2 held out (the split test; there is none for validation)"),
+        ({"split": "all", "validation_fraction": 0}, list(range(7)), [],
+         "the splits train and train_small and dev and test), 0 held out (a share of 0)"),
+        ({"split": "test", "validation_split": "none", "validation_fraction": 0}, [5, 6], [],
+         "the split test), 0 held out (a share of 0)"),
+    ],
+)  # fmt: skip
+def test_parts_are_chosen_by_name(
+    settings: dict[str, Any], train: list[int], validation: list[int], understood: str, tmp_path: Path
+):
+    path = saved(tmp_path / "set", datasets.ClassLabel(names=NAMES), **PARTS)
+    found = Hub(path=path, **settings).read()
+    in_order = reds(found.train.images) if validation else sorted(reds(found.train.images))
+    assert (in_order, reds(found.validation.images)) == (train, validation)
+    assert found.understood[0] == f"images: {len(train)} to train on ({understood}"
+
+
+def test_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    count = 1000
+    rows = {"image": [{"bytes": png(n % 256), "path": None} for n in range(count)]}
+    features = datasets.Features(image=datasets.Image())
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"data\.label_column=label: some images have no label"):
-        Hub("any/name", path=tmp_path / "set").read()
+    taken, most = [0], [0]
+    images = columns.images
+
+    def counting(column: Any) -> Iterator[Any]:
+        taken[0] += len(column)
+        yield from images(column)
+
+    def decoded_slowly(found: Iterator[Any], shaping: Any) -> Iterator[Any]:
+        for shown, image in enumerate(decode_all(found, shaping), 1):
+            most[0] = max(most[0], taken[0] - shown)
+            yield image
+
+    monkeypatch.setattr(columns, "images", counting)
+    monkeypatch.setattr("ddpm.data.sources.hub.decode_all", decoded_slowly)
+    found = Hub(path=tmp_path / "set", validation_fraction=0).read()
+    assert taken == [count]
+    assert sorted(reds(found.train.images)) == sorted(n % 256 for n in range(count))
+    assert most[0] < 2 * (2 * THREADS + 2) * CHUNK < count
 
 
 def test_sizes(tmp_path: Path):
@@ -349,7 +507,7 @@ def settings_of(preset: str) -> dict[str, Any]:
     return composed("train", f"data={preset}", "++data.name=any/name", "++data.subset=null")["data"]
 
 
-OTHERS = ("archive", "digits", "folder", "npz", "stream")
+OTHERS = ("archive", "arrays", "digits", "folder", "npz", "stream")
 PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if path.stem not in OTHERS)
 
 
@@ -358,7 +516,7 @@ PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if pa
 def test_the_presets_read_every_layout_of_the_hub_from_disk(preset: str, layout: str, tmp_path: Path):
     """Through the same yaml that downloads; only `path` is given."""
     settings = settings_of(preset)
-    train, test = settings["train_split"], settings["validation_split"]
+    train, test = "train", "test"
     pixels = Image.new("RGB", (32, 32), (200, 100, 0))
     if layout in ("folders", "metadata.csv"):
         inner = ("cat/", "dog/") if layout == "folders" else ("", "")
@@ -411,3 +569,162 @@ def test_a_second_run_from_disk_opens_no_data_set(tmp_path: Path, monkeypatch: p
     assert before.classes == NAMES
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert Hub("any/name", path=path).read().fingerprint == before.fingerprint
+
+
+def described(path: Path, **settings: Any) -> tuple[list[int], list[str] | None, list[str]]:
+    """Levels of red to train on, in order of their rows, classes, and what was understood beside parts."""
+    found = Hub(path=path, validation_split="none", validation_fraction=0, **settings).read()
+    return sorted(reds(found.train.images)), found.classes, [*found.understood[1:]]
+
+
+NONE = "classes: none (there is no column of labels)"
+
+
+@pytest.mark.parametrize("layout", ["HWC", "CHW", "HW", "lists", "whole numbers"])
+def test_images_that_are_arrays(layout: str, tmp_path: Path):
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 5, 6, 3), np.uint8)
+    pixels[:, 0, 0, 0] = range(40)
+    feature: Any = {
+        "HWC": datasets.Array3D((5, 6, 3), "uint8"),
+        "CHW": datasets.Array3D((3, 5, 6), "uint8"),
+        "HW": datasets.Array2D((5, 6), "uint8"),
+        "lists": datasets.List(datasets.List(datasets.List(datasets.Value("uint8")))),
+        "whole numbers": datasets.Array3D((5, 6, 3), "int64"),
+    }[layout]
+    if layout == "HW":
+        pixels = pixels[..., :1].repeat(1, -1)
+    stored = {"CHW": pixels.transpose(0, 3, 1, 2), "HW": pixels[..., 0]}.get(layout, pixels)
+    rows = {"boxes": [[[0.5, 1.0]]] * 40, "img": stored.tolist()}
+    features = datasets.Features(boxes=datasets.List(datasets.List(datasets.Value("float32"))), img=feature)
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
+    if layout == "whole numbers":
+        with pytest.raises(ValueError, match=r"data\.image_column=img: none of its 40 rows is an image"):
+            Hub(path=tmp_path / "set").read()
+        return
+    found = Hub(path=tmp_path / "set", validation_fraction=0).read()
+    order = np.argsort(found.train.images[:, 0, 0, 0])
+    np.testing.assert_array_equal(found.train.images[order], pixels.transpose(0, 3, 1, 2))
+
+
+def test_rows_of_numbers_that_are_no_images(tmp_path: Path):
+    rows = [[[[9, 9], [9, 9]]] * 2, [[[1], [2, 3]]], None, [[[7]], [[8]]]]
+    path = write_plain(tmp_path / "set", img=pa.array(rows, pa.list_(pa.list_(pa.list_(pa.uint8())))))
+    found = Hub(path=path, validation_fraction=0).read()
+    assert found.train.images.tolist() == [[[[7], [8]]]]
+    assert [reason for _, reason in found.skipped] == [
+        "an array of shape [2, 2, 2] is no image",
+        "its rows differ in length",
+        "there is no image in this row",
+    ]
+
+
+def test_columns_of_bytes_and_of_lists_of_images(tmp_path: Path):
+    path = write_plain(tmp_path / "bytes", key=[b"0", b"1"], jpg=[png(1), png(2)])
+    assert described(path) == ([1, 2], None, [NONE])
+    path = write_plain(
+        tmp_path / "lists", images=[encoded([1, 9]), encoded([2]), []], caption=["a", "b", "c"]
+    )
+    found = Hub(path=path, validation_fraction=0).read()
+    assert sorted(reds(found.train.images)) == [1, 2]
+    assert [name for name, _ in found.skipped] == ["row 2 of train"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "captions"),
+    [
+        ("text", ["one", None], ["one", None]),
+        ("Caption", ["one", "two"], ["one", "two"]),
+        ("sentences", [["one", "1"], []], ["one", None]),
+        ("words", ["one", "two"], None),
+    ],
+)
+def test_captions_are_kept_with_their_images(
+    column: str, values: list, captions: list | None, tmp_path: Path
+):
+    rows = [*encoded([1]), {"bytes": b"words", "path": None}, *encoded([2])]
+    path = write_plain(tmp_path / "set", image=rows, **{column: [values[0], values[0], values[1]]})
+    found = Hub(path=path, validation_fraction=0).read()
+    kept = (
+        None if found.captions is None else dict(zip(reds(found.train.images), found.captions, strict=True))
+    )
+    assert kept == (None if captions is None else dict(zip([1, 2], captions, strict=True)))
+    assert (found.understood[2:] != []) == (captions is not None)
+
+
+def test_folders_of_parts_are_no_classes(tmp_path: Path):
+    """`datasets` takes them for classes where nothing lies between them and the images (its issue 7880)."""
+    for name, level in (("train/a", 1), ("train/b", 2), ("test/c", 3)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(png(level))
+    found = Hub(path=tmp_path).read()
+    assert (reds(found.train.images), reds(found.validation.images)) == ([1, 2], [3])
+    assert found.understood[1] == "classes: none (test and train are parts)"
+
+
+def test_what_img2dataset_writes(tmp_path: Path):
+    """Parquet of plain bytes, where what could not be fetched is empty."""
+    path = write_plain(
+        tmp_path / "set",
+        url=["http://a", "http://b", "http://c"],
+        caption=["a", "b", "c"],
+        status=["success", "failed_to_download", "success"],
+        jpg=[png(1), None, png(3)],
+    )
+    found = Hub(path=path, validation_fraction=0).read()
+    assert dict(zip(reds(found.train.images), found.captions, strict=True)) == {1: "a", 3: "c"}
+    assert found.understood[1:] == [NONE, "captions: kept beside the images; nothing uses them yet"]
+    path = write_plain(tmp_path / "addresses", url=["http://a"], caption=["a"])
+    with pytest.raises(ValueError, match=r"no column of images; .*url says where .* img2dataset downloads"):
+        Hub(path=path).read()
+
+
+def test_tar_files_of_the_hub(tmp_path: Path):
+    for name, levels in (("train", [1, 2]), ("val", [3])):
+        with tarfile.open(tmp_path / f"{name}-000.tar", "w") as archive:
+            for level in levels:
+                for suffix, contents in (
+                    ("png", png(level)),
+                    ("cls", b"%d" % (level % 2)),
+                    ("txt", b"words"),
+                ):
+                    member = tarfile.TarInfo(f"{level:03}.{suffix}")
+                    member.size = len(contents)
+                    archive.addfile(member, io.BytesIO(contents))
+    found = Hub(path=tmp_path).read()
+    assert (reds(found.train.images), reds(found.validation.images)) == ([1, 2], [3])
+    assert (found.classes, found.train.labels.tolist()) == (["0", "1"], [1, 0])
+    assert found.captions == ["words"] * 3
+
+
+def test_arrow_files(tmp_path: Path):
+    datasets.load_dataset(str(write(tmp_path / "images", "data")), cache_dir=str(tmp_path / "hf"))
+    [train, test] = sorted(tmp_path.glob("hf/**/*.arrow"), reverse=True)
+    assert (train.name, test.name) == ("images-train.arrow", "images-test.arrow")
+    found = Hub(path=train.parent).read()
+    assert (len(found.train), len(found.validation), found.classes) == (6, 3, NAMES)
+
+
+def test_parts_that_were_saved_one_by_one(tmp_path: Path):
+    part([1, 2]).save_to_disk(tmp_path / "train")
+    part([3]).save_to_disk(tmp_path / "valid")
+    found = Hub(path=tmp_path).read()
+    assert (reds(found.train.images), reds(found.validation.images)) == ([1, 2], [3])
+    assert found.understood[0] == "images: 2 to train on (the split train), 1 held out (the split valid)"
+
+
+def test_files_that_git_has_not_fetched(tmp_path: Path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    (tmp_path / "train-00000-of-00001.parquet").write_text(pointer)
+    with pytest.raises(
+        ValueError, match=r"train-00000-of-00001.parquet is a pointer of Git LFS.* git lfs pull"
+    ):
+        Hub(path=tmp_path).read()
+
+
+def test_a_folder_needs_no_name(tmp_path: Path, own_cache: Path):
+    Hub(path=write(tmp_path / "my set", "data")).read()
+    assert len(list(own_cache.glob("my-set-*"))) == 1
+    with pytest.raises(
+        ValueError, match=r"data\.name is missing: .*data\.name=OWNER/NAME.*data\.path=FOLDER"
+    ):
+        Hub()

@@ -10,10 +10,11 @@ import numpy as np
 
 from ddpm.data.decoding import Decoded
 from ddpm.data.images import DataSet, ImageSet, survey
-from ddpm.data.settings import ImageSettings
+from ddpm.data.preparation import sentences
+from ddpm.data.settings import ReadingSettings
 from ddpm.data.skipped import Skipped
 from ddpm.data.stream.images import StreamedImages
-from ddpm.data.stream.shards import find_shards
+from ddpm.data.stream.shards import Shards, find_shards
 
 SHARDS_HELD_OUT_FROM = 10
 
@@ -22,7 +23,7 @@ MOST_TRIED = 1000
 
 
 @dataclass(frozen=True)
-class ShardStream(ImageSettings):
+class ShardStream(ReadingSettings):
     """Images of parquet or webdataset shards, on this disk or behind a URL, none of which is kept.
 
     The contract. A pass shows each of the N images to train on once; draws pass * N up to, and not with,
@@ -46,19 +47,18 @@ class ShardStream(ImageSettings):
     Args:
         path: a folder, a pattern such as `shards/train-*.tar`, or the same behind a protocol that `fsspec`
             knows (`hf://datasets/...`, `s3://...`).
-        image_size: pixels, or [height, width]; the shorter side is resized to fit, and the middle is kept.
         channels: 1 or 3.
-        image_column: of parquet; None is the first column of images.
-        label_column: of parquet; None is one called `label` or `fine_label`, if any. Samples of a webdataset
-            have theirs in a `.cls` file.
-        validation_size: images that are held out, from the beginnings of up to ten shards.
+        image_column: of parquet; None is the first column of images (see `ddpm.data.columns`).
+        label_column: of parquet; of a webdataset the suffix of the files of labels, or a key of its `.json`
+            files. None is a column of class labels, or one called `label` or the like; `.cls` files, else
+            such a key. `none` takes no labels.
+        validation_size: images that are held out: the first rows of up to ten shards of the part to validate
+            on; where no name of a shard or of its folder says a part, the beginnings of up to ten shards.
         buffer: images, still encoded, that are shuffled together, over all lanes and devices; twice as many
             are held in memory.
         lanes: parts of a batch that are read side by side; None is the greatest common divisor of the batch
             and 48.
-        on_error: what to do about a row that holds no image: `skip` names it in a warning and lists it in
-            `skipped`, `fail` refuses it.
-        cache_dir: where the numbers of rows are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
+        The others: see `ReadingSettings`; `image_size` has to be given.
 
     Raises:
         ValueError: for settings that cannot be; from `read`, where there are no shards, one is damaged, or
@@ -89,45 +89,37 @@ class ShardStream(ImageSettings):
 
     def read(self) -> DataSet:
         """The held-out images; of those to train on, only how to read them."""
-        shards = find_shards(self.path, self.cache_dir, self.image_column, self.label_column)
-        held_out = self._held_out(shards.counts)
+        train, validation, understood, notes = find_shards(
+            self.path, self, self.image_column, self.label_column
+        )
+        held_out = np.zeros_like(train.counts)
+        if validation is not None:
+            shown = _enough(validation.counts, self.validation_size)
+        else:  # what is trained on keeps at least half of each shard
+            shown = held_out = np.minimum(_beginnings(train.counts, self.validation_size), train.counts // 2)
+            begun = int(np.count_nonzero(held_out))
+            of = f"the beginning{'s' if begun > 1 else ''} of {begun:,} of these" if begun else "none"
+            understood = understood._replace(validation=of)
         skipped = Skipped(self.on_error)
-        train = StreamedImages(shards, held_out, self.shaping, self.buffer, self.lanes, skipped)
-        self._check_images(train)
-        validation = self._validation(train)
-        facts: dict[str, Any] = {"shards": len(shards.paths), "of": "the held-out images"}
-        if len(validation):
-            facts |= survey([validation])
-        identity = (train.image_shape, shards.classes, list(shards.identity), self.validation_size)
+        streamed = StreamedImages(train, held_out, self.shaping, self.buffer, self.lanes, skipped)
+        self._check_images(streamed)
+        images = _decoded(validation or train, shown, streamed)
+        facts: dict[str, Any] = {"shards": len(train.paths), "of": "the held-out images"}
+        if len(images):
+            facts |= survey([images])
+        shards = [*train.identity, *(() if validation is None else ("validation", *validation.identity))]
+        identity = (streamed.image_shape, train.classes, shards, self.validation_size)
         fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
         return DataSet(
-            train,
-            validation,
-            shards.classes,
+            streamed,
+            images,
+            train.classes,
             skipped,
+            understood=[*sentences(understood, len(streamed), len(images), train.classes), *notes],
             known_facts=facts,
             known_fingerprint=fingerprint,
+            window=self.shaping.window,
         )
-
-    def _held_out(self, counts: np.ndarray) -> np.ndarray:
-        """int64 [S]: how many rows at the beginning of each shard are for validation, at most half."""
-        chosen = np.unique(np.linspace(0, len(counts) - 1, SHARDS_HELD_OUT_FROM).astype(int))
-        held_out = np.zeros_like(counts)
-        held_out[chosen] = np.minimum(-(-self.validation_size // len(chosen)), counts[chosen] // 2)
-        return held_out
-
-    def _validation(self, train: StreamedImages) -> ImageSet:
-        images, labels = [], []
-        for shard in np.flatnonzero(train.held_out):
-            for sample in itertools.islice(train.shards.read(int(shard), 0), int(train.held_out[shard])):
-                found = sample.decoded(train.shaping)
-                if isinstance(found, Decoded):
-                    images.append(found.pixels)
-                    labels.append(train.shards.label_of(sample))
-                else:
-                    train.skipped.add(sample.name, found)
-        stacked = np.stack(images) if images else np.empty((0, *train.image_shape), np.uint8)
-        return ImageSet(stacked, None if train.shards.classes is None else np.array(labels, np.int64))
 
     def _check_images(self, train: StreamedImages) -> None:
         """Refuse shards of which no row is an image, before a run begins."""
@@ -144,3 +136,40 @@ class ShardStream(ImageSettings):
             f"data.path={self.path}: none of the {rows} of these shards is an image ({reason}); name shards "
             "of images"
         )
+
+
+def _beginnings(counts: np.ndarray, size: int, shards: int = SHARDS_HELD_OUT_FROM) -> np.ndarray:
+    """int64 [S]: how many rows at the beginning of each shard make up `size` rows, or a few more, of so many
+    shards.
+    """
+    chosen = np.unique(np.linspace(0, len(counts) - 1, shards).astype(int))
+    taken = np.zeros_like(counts)
+    taken[chosen] = np.minimum(-(-size // len(chosen)), counts[chosen])
+    return taken
+
+
+def _enough(counts: np.ndarray, size: int) -> np.ndarray:
+    """int64 [S]: how many rows at the beginning of each shard make up `size` rows, or a few more, from as few
+    shards as hold them; all rows where there are no more.
+    """
+    if counts.sum() <= size:
+        return counts
+    shards = SHARDS_HELD_OUT_FROM
+    while (taken := _beginnings(counts, size, shards)).sum() < size and shards < len(counts):
+        shards = min(2 * shards, len(counts))
+    return taken
+
+
+def _decoded(shards: Shards, taken: np.ndarray, like: StreamedImages) -> ImageSet:
+    """The images in the first rows of some shards."""
+    images, labels = [], []
+    for shard in np.flatnonzero(taken):
+        for sample in itertools.islice(shards.read(int(shard), 0), int(taken[shard])):
+            found = sample.decoded(like.shaping)
+            if isinstance(found, Decoded):
+                images.append(found.pixels)
+                labels.append(shards.label_of(sample))
+            else:
+                like.skipped.add(sample.name, found)
+    stacked = np.stack(images) if images else np.empty((0, *like.image_shape), np.uint8)
+    return ImageSet(stacked, None if shards.classes is None else np.array(labels, np.int64))

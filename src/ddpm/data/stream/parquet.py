@@ -1,16 +1,19 @@
 """Rows of parquet shards, as the Hugging Face hub has them."""
 
-import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
-from ddpm.data.stream.sample import LabelValue, Sample
+from ddpm.data import columns
+from ddpm.data.columns import LabelValue, NoClassError
+from ddpm.data.stream.sample import Counted, Sample
+from ddpm.data.stream.unpacking import check_unpacked
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-LABEL_NAMES = ("label", "fine_label")
 ROWS_AT_ONCE = 64
+VALUES_AT_ONCE = 4096
 
 
 def open_file(file: IO[bytes]) -> "pq.ParquetFile":
@@ -20,61 +23,57 @@ def open_file(file: IO[bytes]) -> "pq.ParquetFile":
     return pq.ParquetFile(file)
 
 
-def columns(
-    path: str, opened: "pq.ParquetFile", image_column: str | None, label_column: str | None
-) -> tuple[str, str | None, list[str] | None]:
-    """The columns of images and of labels, and the names of the classes if the file says them.
+def count(path: str, file: IO[bytes], image_column: str | None, label_column: str | None) -> Counted:
+    """What a file holds; the labels are all looked at, the images are not.
 
     Args:
         path: of the file, for messages.
-        opened: the file.
-        image_column: None is the first column of images.
-        label_column: None is one called `label` or `fine_label`, if any.
+        file: opened for reading.
+        image_column, label_column: see `ddpm.data.columns.find_columns`.
 
     Raises:
-        ValueError: where there is no such column.
+        ValueError: where there is no such column, its values are no labels, or the images would unpack to
+            very much more than the file.
     """
-    import pyarrow as pa
-
-    schema = opened.schema_arrow
-    names_there = ", ".join(schema.names)
-    if image_column is None:
-        encoded = [
-            field.name
-            for field in schema
-            if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-        ]
-        if not encoded:
-            raise ValueError(f"data.image_column=null: {path} has no column of images; it has {names_there}")
-        image_column = encoded[0]
-    if label_column is None:
-        label_column = next((name for name in LABEL_NAMES if name in schema.names), None)
-    for key, name in (("image_column", image_column), ("label_column", label_column)):
-        if name is not None and name not in schema.names:
-            raise ValueError(f"data.{key}={name}: {path} has no such column; it has {names_there}")
-    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
-    names = info.get("features", {}).get(label_column, {}).get("names") if label_column else None
-    return image_column, label_column, names
-
-
-def label_values(opened: "pq.ParquetFile", column: str | None) -> set[LabelValue | None]:
-    """Every label that occurs in a file; None for a row without one.
-
-    Raises:
-        ValueError: where they are neither whole numbers nor words.
-    """
-    if column is None:
-        return {None}
-    values = opened.read(columns=[column])[column].unique().to_pylist()
-    if not all(value is None or isinstance(value, int | str) for value in values):
-        raise ValueError(f"data.label_column={column} must hold whole numbers or words")
-    return set(values)
+    opened = open_file(file)
+    metadata = opened.metadata
+    if not metadata.num_rows:
+        return Counted()
+    unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    check_unpacked(path, unpacked, file.seek(0, 2))
+    used = columns.find_columns(opened.schema_arrow, image_column, label_column, path)
+    found = Counted(image_column=used.image, classes=used.classes)
+    if used.captions is not None:
+        found.captions.add(f"the column {used.captions}")
+    try:
+        for value in _labels(opened, used.label, used.classes):
+            found.add(value)
+    except NoClassError as error:
+        if label_column is not None:
+            raise ValueError(
+                f"data.label_column={label_column} must hold whole numbers or words, one for each image "
+                f"({path}: {error})"
+            ) from error
+        why = f"the column {used.label} is none of classes: {error}"
+        return replace(found, rows=metadata.num_rows, unlabelled=metadata.num_rows, labels=set(), why=why)
+    if used.label is not None and found.labels:
+        found.label_columns.add(used.label)
+        found.labels_from.add(f"the column {used.label}")
+    return found
 
 
 def rows(
     path: str, file: IO[bytes], first: int, image_column: str, label_column: str | None
 ) -> Iterator[Sample]:
-    """The rows of a file from row `first` on."""
+    """The rows of a file from row `first` on.
+
+    Args:
+        path: of the file, for names.
+        file: opened for reading.
+        first: rows before it are passed over.
+        image_column: of the images.
+        label_column: of the labels; None gives none.
+    """
     opened = open_file(file)
     row = 0
     groups: list[int] = []
@@ -90,8 +89,16 @@ def rows(
         row += skipped
         batch = batch.slice(skipped)
         labels = [None] * len(batch) if label_column is None else batch[label_column].to_pylist()
-        for value, label in zip(batch[image_column].to_pylist(), labels, strict=True):
-            contents = value.get("bytes") if isinstance(value, dict) else value
-            image = contents if isinstance(contents, bytes) else "there is no image in this row"
-            yield Sample(f"row {row} of {path}", image, label)
+        for image, label in zip(columns.images(batch[image_column]), labels, strict=True):
+            yield Sample(f"row {row} of {path}", image, columns.label(label))
             row += 1
+
+
+def _labels(
+    opened: "pq.ParquetFile", column: str | None, classes: list[str] | None
+) -> Iterator[LabelValue | None]:
+    if column is None:
+        yield from [None] * opened.metadata.num_rows
+        return
+    for batch in opened.iter_batches(VALUES_AT_ONCE, columns=[column]):
+        yield from columns.known_labels(map(columns.label, batch[column].to_pylist()), classes)

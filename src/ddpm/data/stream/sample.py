@@ -1,12 +1,11 @@
-"""A row of a shard, whose image is still encoded."""
+"""A row of a shard, whose image is still encoded, and what a shard holds in all."""
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ddpm.data.decoding import Decoded, Encoded, decode_or_reason
+from ddpm.data.columns import Image, LabelValue, decoded
+from ddpm.data.decoding import Decoded
 from ddpm.data.shaping import Shaping
-
-LabelValue = int | str
-"""A label as the shards have it."""
 
 
 class Sample(NamedTuple):
@@ -19,9 +18,46 @@ class Sample(NamedTuple):
     """
 
     name: str
-    image: Encoded | str
+    image: Image | str
     label: LabelValue | None
 
     def decoded(self, shaping: Shaping) -> Decoded | str:
         """The image, or the reason why there is none."""
-        return self.image if isinstance(self.image, str) else decode_or_reason(self.image, shaping)
+        return decoded(self.image, shaping)
+
+
+@dataclass
+class Counted:
+    """What a shard holds.
+
+    Attributes:
+        rows: how many.
+        unlabelled: rows without a label.
+        labels: every label that occurs.
+        image_column: of parquet.
+        label_columns: where labels stand: columns, or suffixes or keys of files beside the images.
+        labels_from: the same, for people.
+        captions: where there are captions, for people.
+        classes: names of labels 0, 1, ..., where the shard says them.
+        why: its labels are no classes; "" where they are, or where there are none.
+        several: whether some samples have several images.
+    """
+
+    rows: int = 0
+    unlabelled: int = 0
+    labels: set[LabelValue] = field(default_factory=set)
+    image_column: str | None = None
+    label_columns: set[str] = field(default_factory=set)
+    labels_from: set[str] = field(default_factory=set)
+    captions: set[str] = field(default_factory=set)
+    classes: list[str] | None = None
+    why: str = ""
+    several: bool = False
+
+    def add(self, label: LabelValue | None) -> None:
+        """Count a row."""
+        self.rows += 1
+        if label is None:
+            self.unlabelled += 1
+        else:
+            self.labels.add(label)

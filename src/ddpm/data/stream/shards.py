@@ -1,24 +1,36 @@
 """Which shards there are: counted once, then read from any row on, one row after the other."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ddpm.data import cache
 from ddpm.data.cache import Cache
+from ddpm.data.columns import LabelValue
 from ddpm.data.decoding import short
+from ddpm.data.preparation import Understood
+from ddpm.data.settings import ReadingSettings
 from ddpm.data.stream import parquet, webdataset
-from ddpm.data.stream.sample import LabelValue, Sample
+from ddpm.data.stream.counting import counted, is_parquet
+from ddpm.data.stream.parts import chosen_shards
+from ddpm.data.stream.sample import Sample
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 SUFFIXES = (".parquet", ".tar", ".tar.gz", ".tgz")
+CLASS_NAMES = "classnames.txt"
+"""Beside the shards, names classes 0, 1, ..., a line each, as CLIP_benchmark's data sets have it."""
+
+WILDCARDS = frozenset("*?[")
+COUNTING = 2
+"""Raised whenever what is kept about shards changes its meaning."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Shards:
         classes: names of the labels, if there are any.
         values: the label of each class, as the shards have it.
         image_column: of parquet.
-        label_column: of parquet; None where there are no classes.
+        label_column: where labels stand: a column of parquet, or as `webdataset.rows` takes it.
         identity: what tells these shards from others on every machine: names, sizes and rows.
     """
 
@@ -54,6 +66,15 @@ class Shards:
         """The label of a row, from 0; 0 where there are no classes."""
         return 0 if sample.label is None else self.labels.get(sample.label, 0)
 
+    def subset(self, indices: Sequence[int]) -> "Shards":
+        """Some of these shards."""
+        return replace(
+            self,
+            paths=[self.paths[index] for index in indices],
+            counts=self.counts[np.asarray(indices, np.int64)],
+            identity=[self.identity[index] for index in indices],
+        )
+
     def read(self, shard: int, first: int) -> Iterator[Sample]:
         """The rows of a shard from row `first` on.
 
@@ -61,12 +82,14 @@ class Shards:
             ValueError: where it holds fewer rows than were counted.
         """
         path, row = self.paths[shard], first
+        if row >= self.counts[shard]:
+            return
         with _filesystem(self.url).open(path, "rb") as file:
-            if path.endswith(".parquet"):
+            if is_parquet(path):
                 assert self.image_column is not None  # it was found when rows were counted
                 samples = parquet.rows(path, file, first, self.image_column, self.label_column)
             else:
-                samples = webdataset.rows(path, file, first)
+                samples = webdataset.rows(path, file, first, self.label_column)
             for sample in samples:
                 yield sample
                 row += 1
@@ -74,63 +97,95 @@ class Shards:
             raise ValueError(f"data.path: {path} was changed while it was read; run again")
 
 
+class ShardSet(NamedTuple):
+    """The shards of a set that are used.
+
+    Attributes:
+        train: those to train on.
+        validation: those to validate on; None holds out rows of the others.
+        understood: which these are, and where the classes come from.
+        notes: what else is to be said, a sentence each.
+    """
+
+    train: Shards
+    validation: Shards | None
+    understood: Understood
+    notes: Sequence[str]
+
+
 def find_shards(
     path: str | Path,
-    cache_dir: str | Path | None,
+    settings: ReadingSettings,
     image_column: str | None = None,
     label_column: str | None = None,
-) -> Shards:
-    """All shards that a path names. Their rows are counted, once: the counts are kept in the cache.
+) -> ShardSet:
+    """The shards that a path names, by what they are for. Their rows are counted once: what is found is kept
+    in the cache.
 
     Args:
         path: a folder, a pattern such as `shards/train-*.tar`, or the same behind a protocol that `fsspec`
             knows (`hf://datasets/...`, `s3://...`).
-        cache_dir: see `Cache`.
+        settings: which parts are used, and where the cache is.
         image_column: of parquet; None is the first column of images.
-        label_column: of parquet; None is one called `label` or `fine_label`, if any.
+        label_column: where labels stand; None looks for them, `none` takes none.
 
     Raises:
-        ValueError: where there are no shards, one is damaged, or holds no images or no label.
+        ValueError: where there are no such shards, one is damaged, or holds no images or no label.
     """
     url = str(path) if "://" in str(path) else str(Path(os.path.expanduser(path)).absolute())
     try:
         filesystem = _filesystem(url)
         root = filesystem._strip_protocol(url)
-        found = filesystem.find(root) if filesystem.isdir(root) else filesystem.glob(root)
-        paths = sorted(name for name in found if name.endswith(SUFFIXES))
-        states = [(name, filesystem.size(name), int(filesystem.ukey(name), 16)) for name in paths]
+        is_folder = filesystem.isdir(root)
+        found = filesystem.find(root) if is_folder else filesystem.glob(root)
+        paths = sorted(name for name in found if name.lower().endswith(SUFFIXES))
+        states = {name: (name, filesystem.size(name), int(filesystem.ukey(name), 16)) for name in paths}
     except Exception as error:  # each file system has errors of its own
         raise ValueError(f"data.path={path}: no shards could be listed there ({short(error)})") from error
     if not paths:
         raise ValueError(
             f"data.path={path}: there are no shards ({', '.join(SUFFIXES)}) at {url}; check the spelling"
         )
-    if len({name.endswith(".parquet") for name in paths}) > 1:
+    if len(set(map(is_parquet, paths))) > 1:
         raise ValueError(f"data.path={path}: there are parquet and tar shards; name one kind, as in *.tar")
-    key = cache.key({"shards": [image_column, label_column]}, states)
+    folder = root if is_folder else _folder(root)
+    parts = chosen_shards(paths, folder, settings, path)
+    used = [*parts.train, *parts.validation]
+    asked = {"counting": COUNTING, "columns": [image_column, label_column], "train": len(parts.train)}
     about = (
-        Cache(cache_dir)
+        Cache(settings.cache_dir)
         .get(
             Path(str(path).rstrip("/*")).name or "shards",
-            key,
-            lambda directory: _index(filesystem, paths, image_column, label_column),
+            cache.key(asked, [states[name] for name in used]),
+            lambda directory: counted(filesystem, parts, image_column, label_column),
         )
         .about
     )
     counts = np.array(about["counts"], np.int64)
-    if not counts.sum():
-        raise ValueError(f"data.path={path}: the shards there hold no rows")
-    names = [name.rsplit("/", 1)[-1] for name in paths]
-    sizes = [size for _, size, _ in states]
-    return Shards(
+    for held, which in zip((counts[: len(parts.train)], counts[len(parts.train) :]), parts[2:], strict=True):
+        if len(held) and not held.sum():
+            raise ValueError(f"data.path={path}: the {which} there hold no rows")
+    classes, values, why = about["classes"], about["values"], about["why"]
+    if classes is None and values is not None:
+        classes = [str(value) for value in values]
+        if names := _class_names(filesystem, folder, values):
+            classes, values, why = names, range(len(names)), f"{why}, named by {CLASS_NAMES}"
+    every = Shards(
         url,
-        paths,
+        used,
         counts,
-        about["classes"],
-        about["values"],
+        classes,
+        values,
         about["image_column"],
         about["label_column"],
-        list(zip(names, sizes, counts.tolist(), strict=True)),
+        [(name.rsplit("/", 1)[-1], states[name][1], int(n)) for name, n in zip(used, counts, strict=True)],
+    )
+    train, validation = range(len(parts.train)), range(len(parts.train), len(used))
+    return ShardSet(
+        every.subset(train),
+        every.subset(validation) if validation else None,
+        Understood(parts.train_name, parts.validation_name, why),
+        about["notes"],
     )
 
 
@@ -141,55 +196,27 @@ def _filesystem(url: str) -> "AbstractFileSystem":
     return url_to_fs(url)[0]
 
 
-def _index(
-    filesystem: "AbstractFileSystem", paths: Sequence[str], image_column: str | None, label_column: str | None
-) -> dict[str, Any]:
-    """How many rows each shard has, and which labels there are."""
-    counts: list[int] = []
-    found: set[LabelValue | None] = set()
-    classes: list[str] | None = None
-    for path in paths:
-        try:
-            with filesystem.open(path, "rb") as file:
-                if path.endswith(".parquet"):
-                    opened = parquet.open_file(file)
-                    image_column, label_column, names = parquet.columns(
-                        path, opened, image_column, label_column
-                    )
-                    classes = classes or names
-                    counts.append(opened.metadata.num_rows)
-                    found |= parquet.label_values(opened, label_column)
-                else:
-                    labels = [sample.label for sample in webdataset.rows(path, file, 0, images=False)]
-                    counts.append(len(labels))
-                    found |= set(labels)
-        except Exception as error:  # a damaged file raises whatever its parts raise
-            if str(error).startswith("data."):
-                raise
-            raise ValueError(f"data.path: {path} is damaged ({short(error)}); mend or remove it") from error
-    if None in found and len(found) > 1:
-        raise ValueError(
-            "data.path: some samples of the shards have a label and some have none; data.label_column names "
-            "another column of parquet, and a tar holds a .cls file for every image or for none"
-        )
-    known = {value for value in found if value is not None}
-    values: Sequence[LabelValue] | None = None
-    if not known:
-        classes = None
-    elif classes is not None:
-        if not known <= set(range(len(classes))):  # -1 is how labels that are kept secret are published
-            raise ValueError(
-                f"data.label_column={label_column}: some images are of none of the {len(classes)} classes "
-                "that the shards name; choose shards whose labels are known"
-            )
-        values = range(len(classes))
-    else:
-        values = sorted(known, key=lambda value: (str(type(value)), value))
-        classes = [str(value) for value in values]
-    return {
-        "counts": counts,
-        "values": None if values is None else list(values),
-        "classes": classes,
-        "image_column": image_column,
-        "label_column": label_column,
-    }
+def _folder(pattern: str) -> str:
+    """The folder that everything lies in that a pattern names."""
+    *folders, _ = pattern.split("/")
+    plain = itertools.takewhile(lambda name: WILDCARDS.isdisjoint(name), folders)
+    return "/".join(plain)
+
+
+def _class_names(
+    filesystem: "AbstractFileSystem", folder: str, values: Sequence[LabelValue]
+) -> list[str] | None:
+    """The names of classes that lie in a folder, or in that around it, for labels that are numbers."""
+    if not all(isinstance(value, int) for value in values):
+        return None
+    for place in (folder, folder.rpartition("/")[0]):
+        file = f"{place}/{CLASS_NAMES}"
+        if filesystem.exists(file):
+            names = str(filesystem.cat_file(file).decode(errors="replace")).strip().splitlines()
+            if strange := [value for value in values if value not in range(len(names))]:
+                raise ValueError(
+                    f"data.path: {file} names {len(names)} classes, and the shards hold the label "
+                    f"{strange[0]}; mend it or remove it"
+                )
+            return [name.strip() for name in names]
+    return None

@@ -1,62 +1,203 @@
 """Rows of webdataset shards: tar files of images with their labels beside them."""
 
 import itertools
+import json
 import tarfile
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import IO, Any, NamedTuple, cast
 
-from ddpm.data.decoding import Encoded
-from ddpm.data.stream.sample import LabelValue, Sample
+from ddpm.data import columns
+from ddpm.data.columns import LabelValue, NoClassError
+from ddpm.data.files.archived import MOST_BYTES
+from ddpm.data.stream.sample import Counted, Sample
+from ddpm.data.stream.unpacking import Unzipped
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jp2", "ppm", "avif")
-LABEL_SUFFIX = "cls"
+LABEL_SUFFIX, CAPTION_SUFFIX = "cls", "txt"
+MOST_DIGITS = 19
+NOT_READ = "it is not read"
+GZIP = b"\x1f\x8b"
 
 
-def rows(path: str, file: IO[bytes], first: int, *, images: bool = True) -> Iterator[Sample]:
+def count(path: str, file: IO[bytes], label_column: str | None) -> Counted:
+    """What a file holds; of the members only those with labels are read.
+
+    Args:
+        path: of the file, for messages.
+        file: opened for reading.
+        label_column: where labels stand, as for `rows`; None looks for them.
+
+    Raises:
+        ValueError: where the file breaks off, the files of a sample lie apart, or labels are none of classes.
+    """
+    found = Counted()
+    keys: set[str] = set()
+    with _opened(path, file) as opened:
+        for key, contents in _samples(opened, 0, partial(_says_label, label_column=label_column)):
+            if key in keys:
+                raise ValueError(
+                    f"data.path: {path}: the files of the sample {key} do not lie together; pack it in the "
+                    "order of names, as in tar --sort=name"
+                )
+            keys.add(key)
+            found.several |= sum(map(_is_image, contents)) > 1
+            if any(_suffix(extension) == CAPTION_SUFFIX for extension in contents):
+                found.captions.add(f".{CAPTION_SUFFIX} files")
+            try:
+                said = _labelled(contents, label_column)
+            except NoClassError as error:
+                if label_column is not None:
+                    raise ValueError(
+                        f"data.label_column={label_column} must say one class for each image ({key} of "
+                        f"{path}: {error})"
+                    ) from error
+                found.why = found.why or f"the labels are none of classes: {error}"
+                said = UNLABELLED
+            if said.column is not None:
+                found.label_columns.add(said.column)
+                found.labels_from.add(said.where)
+            found.add(said.label)
+        _check_end(path, opened)
+    return found
+
+
+def rows(path: str, file: IO[bytes], first: int, label_column: str | None) -> Iterator[Sample]:
     """The rows of a file from row `first` on: neighbouring members that are called alike up to the first dot
-    are one.
+    are one. Of several images in one, that whose suffixes come first in the alphabet is taken.
 
     Args:
         path: of the file, for names and messages.
         file: opened for reading.
         first: rows before it are passed over.
-        images: whether images are read; labels always are.
+        label_column: the suffix of the files of labels, or the key of the label in `.json` files; None is
+            `.cls` files, else one of `ddpm.data.columns.LABEL_NAMES`; `none` gives no labels.
 
     Raises:
         ValueError: where the file breaks off.
     """
-    with tarfile.open(fileobj=file) as opened:
-        members = (member for member in opened if member.isreg())
-        for row, (key, group) in enumerate(itertools.groupby(members, lambda member: _key(member.name))):
-            image: Encoded | str = "there is no image in this sample"
-            label = None
-            for member in group:
-                if row < first:
-                    continue
-                extension = member.name[len(key) + 1 :].lower()
-                if extension == LABEL_SUFFIX:
-                    label = _label(_contents(opened, member))
-                elif images and extension in IMAGE_SUFFIXES:
-                    image = _contents(opened, member)
-            if row >= first:
-                yield Sample(f"{key} of {path}", image, label)
-        # Python takes damage for the end. A true end is a block of zeros.
-        opened.fileobj.seek(opened.offset)
-        if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0") or opened.fileobj.tell() <= opened.offset:
-            raise ValueError(f"data.path: {path} breaks off; mend or remove it")
+
+    def wanted(extension: str) -> bool:
+        return _is_image(extension) or _says_label(extension, label_column)
+
+    with _opened(path, file) as opened:
+        for key, contents in _samples(opened, first, wanted):
+            label = _labelled(contents, label_column).label
+            pictures = sorted(filter(_is_image, contents))
+            image = contents[pictures[0]] if pictures else "there is no image in this sample"
+            yield Sample(f"{key} of {path}", image, label)
+        _check_end(path, opened)
 
 
-def _contents(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+Contents = Mapping[str, bytes | str]
+"""Files of a sample, by what follows the first dot of their names, in small letters: what is in them, or the
+reason why it is not read."""
+
+
+@contextmanager
+def _opened(path: str, file: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    is_packed = file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    bounded = cast(IO[bytes], Unzipped(path, file)) if is_packed else file
+    with tarfile.open(fileobj=bounded, mode="r:") as opened:
+        yield opened
+
+
+def _check_end(path: str, opened: tarfile.TarFile) -> None:
+    # Python takes damage for the end. A true end is a block of zeros.
+    file = cast(IO[bytes], opened.fileobj)
+    file.seek(opened.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() <= opened.offset:
+        raise ValueError(f"data.path: {path} breaks off; mend or remove it")
+
+
+def _samples(
+    opened: tarfile.TarFile, first: int, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, Contents]]:
+    """The samples from number `first` on, with their keys and what is in the files that are wanted. Hidden
+    files, and those without a suffix, are in none.
+    """
+    named = ((*_split(member.name), member) for member in opened if member.isreg())
+    visible = ((key, extension, member) for key, extension, member in named if key and extension)
+    for number, (key, group) in enumerate(itertools.groupby(visible, lambda one: one[0])):
+        if number >= first:  # each is read as it is passed: what is compressed has no way back
+            yield key, {ext: _contents(opened, one) if wanted(ext) else NOT_READ for _, ext, one in group}
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Key and extension of a member; an empty key where it is hidden."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    stem, _, extension = base.partition(".")
+    hidden = not stem or folder.startswith("__MACOSX")
+    return "" if hidden else folder + slash + stem, extension.lower()
+
+
+def _suffix(extension: str) -> str:
+    return extension.rpartition(".")[2]
+
+
+def _is_image(extension: str) -> bool:
+    return _suffix(extension) in IMAGE_SUFFIXES
+
+
+def _says_label(extension: str, label_column: str | None) -> bool:
+    """Whether a file may hold the label of its sample."""
+    if label_column == "none" or _is_image(extension):
+        return False
+    is_object = label_column != LABEL_SUFFIX and _suffix(extension) == "json"
+    return is_object or _is_label(extension, label_column)
+
+
+def _is_label(extension: str, label_column: str | None) -> bool:
+    """Whether a file is called as those that hold nothing but a label."""
+    return (label_column or LABEL_SUFFIX).lower() in (extension, _suffix(extension))
+
+
+class Said(NamedTuple):
+    """A label: the suffix or the key that it stands under, where this is, for people, and what it is."""
+
+    column: str | None
+    where: str
+    label: LabelValue | None
+
+
+UNLABELLED = Said(None, "", None)
+
+
+def _labelled(contents: Contents, label_column: str | None) -> Said:
+    """The label of a sample."""
+    said = {extension: text for extension, text in contents.items() if _says_label(extension, label_column)}
+    for extension, text in said.items():
+        if _is_label(extension, label_column):
+            suffix = label_column or LABEL_SUFFIX
+            return Said(suffix, f".{suffix} files", _class_in(text) if isinstance(text, bytes) else None)
+    for text in said.values():
+        values = _object(text)
+        for key in columns.LABEL_NAMES if label_column is None else (label_column,):
+            if key in values:
+                return Said(key, f"the key {key} of .json files", columns.label(values[key]))
+    return UNLABELLED
+
+
+def _object(contents: bytes | str) -> dict[str, Any]:
+    try:
+        said = json.loads(contents) if isinstance(contents, bytes) else None
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _contents(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
+    """What is in a member, or the reason why it is not read."""
+    if member.size > MOST_BYTES:
+        return f"it unpacks to {member.size:,} bytes; at most {MOST_BYTES:,} are read"
     file = opened.extractfile(member)
     assert file is not None  # it is a file, no folder or link
     return file.read()
 
 
-def _key(name: str) -> str:
-    folder, slash, base = name.rpartition("/")
-    return folder + slash + base.split(".")[0]
-
-
-def _label(contents: bytes) -> LabelValue:
+def _class_in(contents: bytes) -> LabelValue | None:
     text = contents.decode(errors="replace").strip()
-    return int(text) if text.lstrip("-").isdecimal() else text
+    is_number = text.removeprefix("-").isdecimal() and len(text) < MOST_DIGITS
+    return int(text) if is_number else text or None

@@ -1,0 +1,54 @@
+"""MATLAB's files up to version 7, read by SciPy; those of 7.3 are HDF5."""
+
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+from ddpm.data.arrays.held import BLOCK, Held, Workspace, check_unpacked
+from ddpm.data.arrays.npz import npy
+
+MAGIC = b"MATLAB 5.0"
+HEADER = 128
+COMPRESSED = 15
+PACKED = 1 << 16
+READER = Path(__file__).with_name("mat_reader.py")
+
+
+def mat(file: Path, prefix: str, work: Workspace) -> list[Held]:
+    """The arrays of numbers, the cells of strings, and what of both is in structs, with `/` between names."""
+    _check_size(file)
+    folder = Path(tempfile.mkdtemp(dir=work.folder))
+    command = [sys.executable, "-P", str(READER), str(file), str(folder)]
+    process = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
+    if process.returncode:
+        said = process.stderr.strip().splitlines() if process.returncode > 0 else []
+        raise ValueError(said[-1] if said else "it is damaged, and SciPy crashed at it")
+    names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+    return [held for i, name in enumerate(names) for held in npy(folder / f"{i}.npy", prefix + name, work)]
+
+
+def _check_size(file: Path) -> None:
+    """Unpack the compressed variables of a file of version 5, and only count their bytes."""
+    total = 0
+    with file.open("rb") as opened:
+        header = opened.read(HEADER)
+        if not header.startswith(MAGIC):
+            return
+        order = ">" if header.endswith(b"MI") else "<"
+        while len(tag := opened.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}2I", tag)
+            after = opened.tell() + length
+            unpacking = zlib.decompressobj()
+            while kind == COMPRESSED and not unpacking.eof:
+                packed = unpacking.unconsumed_tail or opened.read(min(PACKED, after - opened.tell()))
+                if not packed:
+                    break
+                total += len(unpacking.decompress(packed, BLOCK))
+                check_unpacked(opened.tell(), total)
+            opened.seek(after)

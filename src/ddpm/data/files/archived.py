@@ -1,0 +1,188 @@
+"""The files of a zip or tar file, which is never unpacked."""
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import IO, NamedTuple
+
+from ddpm.data.decoding import Encoded, short
+from ddpm.data.files import folders_of, is_visible
+
+MOST_BYTES = 256 << 20
+"""A member that unpacks to more is refused: it would fill the memory."""
+
+MOST_TIMES = 200
+"""An archive that unpacks to more than `MOST_BYTES`, and to so many times its size, is refused."""
+
+
+OTHER_KINDS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar"}
+"""How files begin that are archives and not read."""
+
+VOLUME = re.compile(r"\.(zip|7z|rar|tar|tgz|gz)\.\d{3}$|\.z\d\d$|\.part\d+\.rar$")
+"""Names of the files that an archive was cut into."""
+
+ENCRYPTED = 1
+"""The bit of a zip member that says so."""
+
+
+class Member(NamedTuple):
+    """A file in an archive.
+
+    Attributes:
+        name: without what leads nowhere.
+        full_name: as the archive has it.
+        size: bytes that it unpacks to.
+        state: another whenever its contents are; None where this is not known.
+        opened: opens it; None where it is no file.
+    """
+
+    name: str
+    full_name: str
+    size: int
+    state: str | None
+    opened: Callable[[], IO[bytes]] | None
+
+
+class ArchiveError(ValueError):
+    """Why an archive is not read, and what to do."""
+
+
+class ArchiveFiles:
+    """The files of an archive, in the order in which they lie there, since a compressed tar has no other.
+
+    Args:
+        path: of the archive, for people.
+        file: opened for reading.
+        stack: closes what is opened here.
+
+    Raises:
+        ArchiveError: where it is of another kind, damaged, locked, or unpacks to far too much.
+    """
+
+    def __init__(self, path: str, file: IO[bytes], stack: ExitStack):
+        self.path = path
+        _check_kind(path, file)
+        try:
+            self.members = [member for member in _members(path, file, stack) if _is_listed(member.name)]
+        except ArchiveError:
+            raise
+        except Exception as error:  # each part of a damaged archive raises errors of its own
+            raise ArchiveError(
+                f"data.path={path} is no zip or tar file, or damaged ({short(error)}); pack it again"
+            ) from error
+        self.names = [member.name for member in self.members]
+        self.folders = sorted(folders_of(self.names))
+        reasons = {index: _refused(member) for index, member in enumerate(self.members)}
+        self.refused = {index: reason for index, reason in reasons.items() if reason}
+        states = [member.state for member in self.members if member.state is not None]
+        self.states = states if len(states) == len(self.members) else None
+
+    def read(self, indices: Iterable[int]) -> Iterator[Encoded | str]:
+        """The contents of files, or the reasons why they cannot be read."""
+        return map(self._contents, indices)
+
+    def shown(self, name: str) -> str:
+        """Its path in the archive."""
+        return f"{self.path}/{name}"
+
+    def _contents(self, index: int) -> Encoded | str:
+        member = self.members[index]
+        if index in self.refused or member.opened is None:
+            return self.refused[index]
+        try:
+            with member.opened() as file:
+                return file.read(member.size + 1)
+        except Exception as error:  # as above
+            return short(error)
+
+
+def _check_kind(path: str, file: IO[bytes]) -> None:
+    """Refuse kinds of archives that are not read, with what unpacks them."""
+    start = file.read(8)
+    file.seek(0)
+    if VOLUME.search(path.lower()):
+        raise ArchiveError(
+            f"data.path={path} is one of several files that an archive was cut into; unpack all of them into "
+            "a folder by `7z x` on the first, and use data=folder"
+        )
+    kind = next((kind for magic, kind in OTHER_KINDS.items() if start.startswith(magic)), None)
+    if kind is not None:
+        raise ArchiveError(
+            f"data.path={path} is a {kind} file, which is not read here; unpack it into a folder by "
+            f"`7z x {path}`, and use data=folder"
+        )
+
+
+def _members(path: str, file: IO[bytes], stack: ExitStack) -> list[Member]:
+    is_tar = tarfile.is_tarfile(file)  # first, since a tar whose last member is a zip passes for one
+    packed = file.seek(0, 2)
+    file.seek(0)
+    members, total = [], 0
+    for member in _tar_members(file, stack) if is_tar else _zip_members(path, file, stack):
+        total += member.size
+        if total > MOST_BYTES and total > MOST_TIMES * packed:
+            raise ArchiveError(
+                f"data.path={path} unpacks to more than {MOST_TIMES} times its size of {packed:,} bytes, as "
+                "what is made to fill a disk does; if it is none, unpack it into a folder and use data=folder"
+            )
+        members.append(member)
+    return members
+
+
+def _zip_members(path: str, file: IO[bytes], stack: ExitStack) -> Iterator[Member]:
+    unzipped = stack.enter_context(zipfile.ZipFile(file))
+    infos = [info for info in unzipped.infolist() if not info.is_dir()]
+    if infos and all(info.flag_bits & ENCRYPTED for info in infos):
+        raise ArchiveError(
+            f"data.path={path} is encrypted; unpack it with its password into a folder, and use data=folder"
+        )
+    for info in infos:
+        yield Member(
+            _plain(info.filename.replace("\\", "/")),  # as old programs of Windows wrote it
+            info.filename,
+            info.file_size,
+            f"{info.file_size} {info.CRC:08x}",
+            partial(unzipped.open, info),
+        )
+
+
+def _tar_members(file: IO[bytes], stack: ExitStack) -> Iterator[Member]:
+    untarred = stack.enter_context(tarfile.open(fileobj=file))  # noqa: SIM115 - the stack closes it
+    number = 0
+    for info in untarred:
+        number += 1
+        opened = partial(_open, untarred, info) if info.isreg() else None
+        if not info.isdir():
+            yield Member(_plain(info.name), info.name, info.size, None, opened)
+    # Python takes damage for the end. A true end is a block of zeros.
+    untarred.fileobj.seek(untarred.offset)
+    if untarred.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0") or untarred.fileobj.tell() <= untarred.offset:
+        raise ValueError(f"it breaks off after {number} members")
+
+
+def _open(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    assert file is not None  # it is a file, no folder or link
+    return file
+
+
+def _refused(member: Member) -> str:
+    """Why a member is not read, or nothing."""
+    if member.opened is None:
+        return "a link or a device, not a file"
+    if member.full_name.startswith("/") or ".." in member.name.split("/"):
+        return "its name leads out of the archive"
+    if member.size > MOST_BYTES:
+        return f"it unpacks to {member.size:,} bytes; at most {MOST_BYTES:,} are read"
+    return ""
+
+
+def _is_listed(name: str) -> bool:
+    return is_visible(name) and not name.startswith("__MACOSX/")
+
+
+def _plain(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -1,0 +1,224 @@
+"""Tables with a row an image: csv, tsv, jsonl, parquet, or words in lines."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ddpm.data.layout.labels import Labels, named, text
+from ddpm.data.layout.match import Known
+from ddpm.data.layout.names import IMAGES, listed, suffix
+
+SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet", "txt")
+
+_LABELS = (
+    "label labels label_name class classes class_name classname class_label category category_name "
+    "target targets breed species variety diagnosis dx y class_id classid class_idx label_id "
+    "category_id"
+)
+LABELS = tuple(_LABELS.split())
+"""What columns of labels are called, in small letters and with _ for blanks."""
+
+CAPTIONS = ("text", "caption", "captions", "prompt", "description")
+"""What columns of captions are called."""
+
+_FILES = (
+    "file_name filename file_names filenames file filepath filepaths file_path image_path path image "
+    "image_id imageid image_name img img_name name id id_code image_index"
+)
+FILES = tuple(_FILES.split())
+"""What columns of names of images are called."""
+
+_NO_LABELS = (
+    "split set dataset data_set subset fold part partition usage width height size x y xmin ymin xmax "
+    "ymax w h x_1 y_1 index url md5 sha256 license"
+)
+NO_LABELS = tuple(_NO_LABELS.split())
+"""What columns are called that are no labels, though their values repeat, unless they are asked for."""
+
+TRIED = 1000
+"""Values of a column that are looked at first."""
+
+LEAST_MATCH = 0.5
+"""Share of the rows, or of the images, that have to match for a table to be one of images."""
+
+Columns = Mapping[str, Sequence[object]]
+
+
+def read(name: str, contents: bytes, images: Known, label_column: str | None = None) -> Labels | None:
+    """What a table says; None where it is not about these images.
+
+    Args:
+        name: of the file.
+        contents: of it.
+        images: that there are.
+        label_column: that is asked for; None is the one that can be it.
+
+    Raises:
+        ValueError: where it is damaged.
+    """
+    columns = _columns(name, contents, images)
+    key = _key(columns, images)
+    if key is None:
+        return None
+    keys = [text(value) for value in columns[key]]
+    captions = _captions(columns, keys, images)
+    values: Sequence[str]
+    if label_column is not None:
+        if label_column not in columns:
+            return Labels(captions=captions, share=1.0, columns=tuple(one for one in columns if one != key))
+        values = [text(value) for value in columns[label_column]]
+    else:
+        candidates = _candidates(columns, key)
+        if len(candidates) != 1:
+            why = ""
+            if len(candidates) > 1:
+                shown = listed(candidates, 6)
+                why = f"has several columns that may be labels ({shown}): choose by data.label_column="
+            labels = named([(one, None) for one in keys], images)
+            return replace(labels, captions=captions, why_none=why, columns=tuple(candidates), problem="")
+        values = candidates[next(iter(candidates))]
+    return replace(named(zip(keys, values, strict=True), images), captions=captions)
+
+
+def _columns(name: str, contents: bytes, images: Known) -> Columns:
+    end = suffix(name)
+    if end == "parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(io.BytesIO(contents))
+        return {column: table[column].to_pylist() for column in table.column_names}
+    decoded = _decoded(contents)
+    if end in ("jsonl", "ndjson"):
+        rows = [json.loads(line) for line in decoded.splitlines() if line.strip()]
+        rows = [row for row in rows if isinstance(row, dict)]
+        return {
+            column: [row.get(column) for row in rows]
+            for column in dict.fromkeys(c for row in rows for c in row)
+        }
+    lines = _rows(decoded, end)
+    if not lines:
+        return {}
+    width = len(lines[0])
+    has_header = not any(isinstance(images.find(cell), int) and suffix(cell) in IMAGES for cell in lines[0])
+    if end == "txt" and (width < 2 or has_header):
+        return {}
+    header = [cell.strip() for cell in lines[0]] if has_header else [f"column {i + 1}" for i in range(width)]
+    rows = lines[has_header:]
+    return {column: [row[i] if i < len(row) else "" for row in rows] for i, column in enumerate(header)}
+
+
+def _decoded(contents: bytes) -> str:
+    try:
+        return contents.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return contents.decode("utf-16" if contents[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1")
+
+
+def _rows(decoded: str, end: str) -> list[list[str]]:
+    first = decoded.partition("\n")[0]
+    if end == "txt" and "\t" not in first and "," not in first:
+        return [line.split() for line in decoded.splitlines() if line.strip()]
+    delimiter = max("\t", ",", ";", key=first.count) if end != "tsv" else "\t"
+    try:
+        return [row for row in csv.reader(io.StringIO(decoded, newline=""), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _key(columns: Columns, images: Known) -> str | None:
+    """The column that names images, if there is one: of files and called so, or the one that fits best."""
+    if called := [column for column in columns if _names_files(column, columns[column])]:
+        return called[0]
+    shares = {one: _share(columns[one], images) for one in columns if _plain(one) not in LABELS}
+    best = max(shares, key=lambda one: (shares[one], _plain(one) in FILES), default=None)
+    return best if best is not None and shares[best] >= LEAST_MATCH else None
+
+
+def _share(values: Sequence[object], images: Known) -> float:
+    """How many of some values name images, or how many of the images they name: the larger share."""
+    some = values[:: len(values) // TRIED + 1]
+    found = sum(images.find(text(value)) is not None for value in some)
+    if not found:
+        return 0.0
+    every = {images.find(text(value)) for value in set(map(text, values))} if 2 * found < len(some) else set()
+    return max(found / len(some), sum(isinstance(one, int) for one in every) / max(1, len(images)))
+
+
+def _names_files(column: str, values: Sequence[object]) -> bool:
+    """Whether a column names images, be they there or not."""
+    if _plain(column) not in FILES or not values:
+        return False
+    return 2 * sum(suffix(text(value)) in IMAGES for value in values) > len(values)
+
+
+def _candidates(columns: Columns, key: str) -> dict[str, list[str]]:
+    """The columns that may be labels: those called so, else those whose values repeat."""
+    values = {one: [text(value) for value in columns[one]] for one in columns if one != key}
+    of_classes = {one: found for one, found in values.items() if len(set(found) - {""}) > 1}
+    boxes = any(_plain(one) == "x" for one in columns)
+    called = [one for one in of_classes if _plain(one) in LABELS and not (boxes and _plain(one) == "y")]
+    if called:
+        return _same({one: values[one] for one in called})
+    if hot := _one_hot(values):
+        return hot
+    repeating = {
+        one: found
+        for one, found in of_classes.items()
+        if _plain(one) not in (*NO_LABELS, *CAPTIONS, *FILES)
+        and len(set(found)) <= len(found) / 2
+        and not any(map(_is_fraction, found))
+    }
+    return _same(repeating)
+
+
+def _same(columns: dict[str, list[str]]) -> dict[str, list[str]]:
+    """One of several columns that part images in the same way, of words rather than of numbers."""
+    together = len(set(zip(*columns.values(), strict=True)))
+    if not columns or any(len(set(found)) != together for found in columns.values()):
+        return columns
+    words = [one for one in columns if not all(map(_is_number, columns[one]))]
+    one = [*words, *columns][0]
+    return {one: columns[one]}
+
+
+def _one_hot(values: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """A column of names, from columns of which one is 1 and all others are 0."""
+    ones = {"1", "1.0"}
+    binary = {
+        one: [v in ones for v in found] for one, found in values.items() if set(found) <= {*ones, "0", "0.0"}
+    }
+    if len(binary) < 2 or not next(iter(binary.values())):
+        return {}
+    rows = list(zip(*binary.values(), strict=True))
+    if not all(sum(row) == 1 for row in rows):
+        return {}
+    names = list(binary)
+    return {"the columns": [names[row.index(True)] for row in rows]}
+
+
+def _captions(columns: Columns, keys: Sequence[str], images: Known) -> dict[int, str]:
+    column = next((one for one in columns if _plain(one) in CAPTIONS), None)
+    captions: dict[int, str] = {}
+    for key, value in zip(keys, columns[column] if column is not None else (), strict=False):
+        index = images.find(key)
+        if isinstance(index, int) and isinstance(value, str) and value.strip():
+            captions.setdefault(index, value.strip())
+    return captions
+
+
+def _plain(column: str) -> str:
+    return "_".join(column.strip().lower().replace("-", " ").split())
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_fraction(value: str) -> bool:
+    return _is_number(value) and not float(value).is_integer()

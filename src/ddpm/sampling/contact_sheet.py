@@ -1,0 +1,123 @@
+"""The picture that shows a data set: a row a class with its name, or a grid where there are no classes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.sampling.captions import CAPTION, caption, legible, text_width
+from ddpm.sampling.figures import enlarged, grid
+
+ROWS = 20
+"""Classes that have a row; the others are counted."""
+
+IN_A_ROW = {"to train on": 12, "held out": 3}
+"""Images of a class, by what they are for."""
+
+IN_A_GRID = 64
+"""Images that are shown where there are no classes."""
+
+THUMBNAIL = 128
+"""Images with a longer side than this many pixels are reduced, by a whole factor."""
+
+MOST_NAME = 180
+"""Pixels that the names of classes may take; longer ones are shortened."""
+
+PADDING, GAP, BACKGROUND = 2, 16, 64
+
+
+class _Part(NamedTuple):
+    """Images of a data set that are for one purpose.
+
+    Attributes:
+        title: what they are for.
+        images: all of them.
+        columns: how many of each class are shown.
+    """
+
+    title: str
+    images: ImageSet
+    columns: int
+
+
+def contact_sheet(data_set: DataSet) -> np.ndarray | None:
+    """Images from all over a data set; of a stream, of those that are held out.
+
+    Returns:
+        uint8 [height, width, 3]; None where there is no image to show.
+    """
+    window = data_set.image_shape[1:]
+    parts = [
+        _Part(title, images.centre(window), columns)
+        for (title, columns), images in zip(
+            IN_A_ROW.items(), (data_set.train, data_set.validation), strict=True
+        )
+        if isinstance(images, ImageSet) and len(images)
+    ]
+    if not parts:
+        return None
+    if data_set.classes is None or any(part.images.labels is None for part in parts):
+        return grid(torch.from_numpy(_reduced(_some(parts[0].images, IN_A_GRID))))
+    return _rows(parts, data_set.classes)
+
+
+def _rows(parts: Sequence[_Part], classes: Sequence[str]) -> np.ndarray:
+    """A row a class: its name, how many images it has, and some of them, part by part."""
+    names = legible([str(name) for name in classes[:ROWS]])
+    counts = [_counts(part.images, len(classes)) for part in parts]
+    notes = [" + ".join(f"{int(count[label]):,}" for count in counts) for label in range(len(names))]
+    left = min(MOST_NAME, max(text_width(text) for text in [*names, *notes]) + 2 * PADDING)
+    height, width = _cells(parts[0].images.copy(np.arange(1)).images).shape[1:3]
+    pitch = max(height, 2 * CAPTION) + PADDING
+    starts = np.cumsum([left + PADDING, *(part.columns * (width + PADDING) + GAP for part in parts)])
+    bottom = CAPTION + PADDING + len(names) * pitch
+    more = len(classes) - len(names)
+    shape = (bottom + (CAPTION + PADDING if more else 0), int(starts[-1]) - GAP, 3)
+    canvas = np.full(shape, BACKGROUND, np.uint8)
+
+    def write(text: str, top: int, first: int, columns: int) -> None:
+        canvas[top : top + CAPTION, first : first + columns] = caption(text, columns, BACKGROUND, "l")
+
+    for label, (name, note) in enumerate(zip(names, notes, strict=True)):
+        top = CAPTION + PADDING + label * pitch
+        write(name, top, 0, left)
+        write(note, top + CAPTION, 0, left)
+        for part, start in zip(parts, starts, strict=False):
+            assert part.images.labels is not None
+            mine = np.flatnonzero(part.images.labels == label)
+            for column, cell in enumerate(_cells(_some(part.images, part.columns, mine))):
+                first = int(start) + column * (width + PADDING)
+                canvas[top : top + height, first : first + width] = cell
+    for part, start in zip(parts, starts, strict=False):
+        write(part.title, 0, int(start), part.columns * (width + PADDING) - PADDING)
+    if more:
+        write(f"and {more:,} more classes", bottom, 0, shape[1])
+    return canvas
+
+
+def _counts(images: ImageSet, num_classes: int) -> np.ndarray:
+    assert images.labels is not None
+    return np.bincount(images.labels, minlength=num_classes)
+
+
+def _some(images: ImageSet, most: int, indices: np.ndarray | None = None) -> np.ndarray:
+    """Up to `most` images, evenly from all over those at `indices`: uint8 [K, C, H, W]."""
+    chosen = np.arange(len(images)) if indices is None else indices
+    n = min(most, len(chosen))
+    return images.copy(chosen[np.arange(n) * len(chosen) // max(1, n)]).images
+
+
+def _cells(images: np.ndarray) -> np.ndarray:
+    """As they stand in the sheet: uint8 [K, h, w, 3] of uint8 [K, C, H, W]."""
+    return enlarged(torch.from_numpy(_reduced(images)))
+
+
+def _reduced(images: np.ndarray) -> np.ndarray:
+    """Images uint8 [K, C, h, w] with sides of at most `THUMBNAIL`, each pixel the mean of a square."""
+    factor = -(-max(images.shape[2:]) // THUMBNAIL)
+    if factor == 1 or not len(images):
+        return images
+    return np.stack([[np.asarray(Image.fromarray(plane).reduce(factor)) for plane in one] for one in images])
