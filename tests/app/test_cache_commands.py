@@ -147,7 +147,7 @@ def test_about_is_for_people_too(tmp_path: Path):
     (entry,) = Cache().entries()
     about = json.loads((entry.path / "about.json").read_text())
     assert about["source"] == str(tmp_path / "mine")
-    assert about["identity"] == {"folder": str(tmp_path / "mine")}
+    assert about["identity"]["folder"] == str(tmp_path / "mine")
     assert about["settings"]["size"] == [8, 6]
     assert about["settings"]["split"] == "all"
     assert ImageSettings.cache_limit == 100

@@ -277,6 +277,22 @@ def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, o
     assert len(files(own_cache)) == 1
 
 
+def test_a_folder_that_grew_reads_what_is_new(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    path = folder(tmp_path / "images")
+    Folder(path, image_size=8).read()
+    for i in range(12, 15):
+        Image.new("RGB", (9, 9), (i, 0, 200)).save(path / "ab"[i % 2] / f"{i}.png")
+    os.utime(path / "b" / "3.png", ns=(0, 0))
+    (path / "a" / "4.png").unlink()
+    mine = Folder(path, image_size=8).read()
+    assert sum(m.startswith("prepared 4 new images, 10 as they were, in ") for m in caplog.messages) == 1
+    assert len(Cache().entries()) == 1
+    fresh = Folder(path, image_size=8, cache_dir=tmp_path / "other").read()
+    assert mine.fingerprint == fresh.fingerprint
+    assert mine.facts == fresh.facts
+
+
 def test_the_identity_does_not_depend_on_where_the_images_are(tmp_path: Path):
     prints = {Folder(folder(tmp_path / name), image_size=8).read().fingerprint for name in ("here", "there")}
     assert len(prints) == 1
