@@ -176,7 +176,7 @@ class DataSet:
             classes=list(classes),
             understood=[
                 *self.understood,
-                f"the classes are numbered in another order, that of a run: {shown}",
+                f"the classes are numbered in the order of a run: {shown}",
             ],
             known_facts=facts,
         )
