@@ -179,7 +179,6 @@ def _standing(name: str, names: Collection[str]) -> str:
     meant = meaning(name)
     if meant is None:
         return name
-    for says in (str, lambda other: MEANINGS.get(other.lower()), meaning):
-        if found := [other for other in names if says(other) == meant]:
-            return meant if found == [name] else name
-    return name
+    called = [other for other in names if MEANINGS.get(other.lower()) == meant]
+    alike = called or [other for other in names if meaning(other) == meant]
+    return meant if alike == [name] else name
