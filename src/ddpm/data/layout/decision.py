@@ -165,18 +165,18 @@ def _classes(found: _Set, said: Mapping[str, Said]) -> tuple[_Set, _Classes]:
     captions = {index: text for part in found.used for index, text in said[part].captions.items()}
     notes = list(dict.fromkeys(note for part in found.used for note in said[part].notes))
     if found.asked.labels == "none":
-        return found, _Classes(None, "none: data.labels=none", captions)
+        return found, _Classes(None, "data.labels=none", captions)
     _check_side_files(found, said)
     by = _by_folder(found, [part for part in found.used if not said[part].classes])
     if by.why_none and any(not said[part].classes for part in found.train):
-        return found, _Classes(None, "; ".join([f"none: {by.why_none}", *notes]), captions)
+        return found, _Classes(None, "; ".join([by.why_none, *notes]), captions)
     of = _of_folders(found, by)
     for part in found.used:
         of |= said[part].classes
         _check_complete(found, said[part], images[part])
     classes = {part: {of[index] for index in inside if index in of} for part, inside in images.items()}
     if lacking := [part for part in found.train if not classes[part]]:
-        why = f"none: the images of {found.folders(lacking[0])} have no labels"
+        why = f"the images of {found.folders(lacking[0])} have no labels"
         return found, _Classes(None, "; ".join([why, *notes]), captions)
     trained = set().union(*(classes[part] for part in found.train))
     if found.validation is not None:
