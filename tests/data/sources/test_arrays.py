@@ -190,7 +190,7 @@ def mnist_original(
 
 def lld(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:  # Timothy102/LogoGAN
     return written.hdf5(folder / "LLD-icon.hdf5", data=images.transpose(0, 3, 1, 2),
-                        **{"labels/resnet/rc_64": labels, "meta_data/names": np.array(["a"], "S")})  # fmt: skip
+                        **{"labels/resnet/rc_64": labels, "meta/names": np.array(["a"], "S")})  # fmt: skip
 
 
 def positional(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:  # openai/guided-diffusion
@@ -512,8 +512,9 @@ def test_code_in_a_batch_is_never_run(tmp_path: Path, protocol: int, inside: boo
     images, labels = labelled(20)
     rows = images.reshape(20, -1)
     (tmp_path / "batch").write_bytes(pickle.dumps({"data": rows, "labels": labels, "x": value}, protocol))
-    refused(tmp_path / "batch", r"^data\.path=.*batch could not be read as a pickle \(it is a pickle that "
-            r"names (pathlib|builtins|__builtin__|_pickle)[\w.]+, which could run any code; .*nothing was run\)$")  # fmt: skip
+    names = r"(pathlib|builtins|__builtin__|_pickle)[\w.]+"
+    said = rf"it is a pickle that names {names}, which could run any code; .*nothing was run"
+    refused(tmp_path / "batch", rf"^data\.path=.*batch could not be read as a pickle \({said}\)$")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -533,7 +534,6 @@ def test_a_file_out_of_the_archive_is_not_written(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(arrays, "set/k.npz")
         archive.write(arrays, "../../escaped.npz")
-        archive.write(arrays, "/escaped.npz")
     check(Arrays(tmp_path / "a.zip").read(), both(8))
     assert not list(tmp_path.parent.rglob("escaped.npz"))
 

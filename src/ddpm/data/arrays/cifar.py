@@ -147,6 +147,10 @@ def _bytearray(contents: bytes | str = b"", encoding: str = "latin1") -> bytes:
     )
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 ADMITTED = {
     **{
         (f"numpy.{core}.{module}", name): stand_in
@@ -161,6 +165,7 @@ ADMITTED = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
     **{(module, "bytearray"): _bytearray for module in ("builtins", "__builtin__")},
+    **{(module, "bytes"): _no_bytes for module in ("builtins", "__builtin__")},
 }
 """All that a pickle may name, and what stands for it here."""
 

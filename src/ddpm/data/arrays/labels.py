@@ -29,6 +29,8 @@ def values_of(held: Held) -> np.ndarray:
     array = array.reshape(-1)
     if array.dtype.kind in "OSU":
         return np.array([_text(value) for value in array], dtype=str)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64)
     if array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array)):
         index = int(np.flatnonzero(array != np.trunc(array))[0])
         raise ValueError(f"label {index} of {held.name} is {array[index]}, which is no whole number")

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import tarfile
 import zipfile
@@ -15,6 +16,9 @@ from ddpm.data.arrays.held import BLOCK, check_unpacked
 
 HEAD = 64
 OPENED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+
+SAYS = re.compile(r"\.(zip|tar|tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
+"""Names of archives."""
 
 Wanted = Callable[[bytes, str], bool]
 """From how a member begins, and its name, to whether it is unpacked."""
@@ -35,6 +39,8 @@ def unpack(archive: Path, folder: Path, wanted: Wanted) -> list[tuple[str, str]]
         members = _zipped(archive)
     elif _is_tar(archive):
         members = _tarred(archive)
+    elif SAYS.search(archive.name):
+        raise ValueError("it is none, or damaged")
     else:
         return None
     left = []
