@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ddpm.data.decoding import decode
-from ddpm.data.resizing import fit
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import decode
+from ddpm.data.pixels.resizing import fit
+from ddpm.data.pixels.shaping import Shaping
 
 Pixels = np.ndarray
 """uint8 [H, W, 3]."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded
 from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.stream.images import StreamedImages
 
 Image = tuple[np.ndarray, str | None]

@@ -13,7 +13,7 @@ from conftest import ROOT, composed, only_run, run_here
 
 import ddpm
 from ddpm.app.groups import SWITCHES
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.hub import Hub
 from ddpm.errors import UsageError
 from ddpm.migration import migrated
@@ -214,3 +214,14 @@ def test_what_has_no_successor_is_refused_in_one_message(
     torch.save({**checkpoint, "config": {**checkpoint["config"], key: node}}, tmp_path / "old.ckpt")
     with pytest.raises(UsageError, match=rf"ckpt=.*{key}.*{message}.*is of version 0\.1"):
         ddpm.load(tmp_path / "old.ckpt")
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2"])
+def test_arrays_are_read_by_one_source(version: str):
+    old = "ddpm.data.npz.Npz" if version == "0.1" else "ddpm.data.sources.npz.Npz"
+    config = config_of_0_1() if version == "0.1" else composed("train")
+    config["data"] = {"_target_": old, "path": "a.npz", "image_key": "x", "batch_size": 4}
+    now = migrated(config)["data"]
+    assert now["_target_"] == "ddpm.data.sources.arrays.Arrays"
+    assert (now["path"], now["image_key"], now["batch_size"]) == ("a.npz", "x", 4)
+    assert now.get("horizontal_flip") is (True if version == "0.1" else None)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ddpm import __main__
 from ddpm.app.cache import parse_limit
-from ddpm.data.cache import Cache, size_in_words
+from ddpm.data.prepared.cache import Cache, size_in_words
 from ddpm.data.settings import ImageSettings
 from ddpm.data.sources.folder import Folder
 

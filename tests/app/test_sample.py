@@ -14,9 +14,9 @@ from torch import nn
 import ddpm
 from ddpm.app import command_line
 from ddpm.app import sample as app_sample
-from ddpm.data.decoding import Decoded
 from ddpm.data.images import ImageSet
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.folder import Folder
 from ddpm.diffusion.start import FromImage
 from ddpm.networks import UNet

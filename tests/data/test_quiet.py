@@ -16,8 +16,8 @@ DAMAGED = """
 import io, logging, sys, warnings
 import numpy as np
 from PIL import Image
-from ddpm.data.decoding import decode_all
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import decode_all
+from ddpm.data.pixels.shaping import Shaping
 Image.MAX_IMAGE_PIXELS = 3000
 noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 files = []

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddpm.data.cache import GB, Cache, Entry, described, needless, size_in_words
+from ddpm.data.prepared.cache import GB, Cache, Entry, described, needless, size_in_words
 from ddpm.data.settings import ImageSettings
 
 UNITS = {"": 1.0, "TB": 1e3, "GB": 1.0, "MB": 1e-3, "KB": 1e-6, "B": 1e-9}

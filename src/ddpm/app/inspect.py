@@ -133,7 +133,7 @@ def _counts(counts: Mapping[str, str]) -> str:
 
 
 def _quantiles(numbers: Sequence[float]) -> str:
-    """Numbers as `ddpm.data.quantiles` gives them."""
+    """Numbers as `ddpm.data.prepared.quantiles` gives them."""
     if numbers[0] == numbers[-1]:
         return f"{numbers[0]:g}, of all images"
     titles = ("least", "5 %", "median", "95 %", "most")

@@ -18,10 +18,10 @@ from ddpm.app.command_line import Job
 from ddpm.app.own import own_settings
 from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
-from ddpm.data.cache import Cache
-from ddpm.data.decoding import decode_or_reason
 from ddpm.data.images import ImageSet
-from ddpm.data.shaping import CROPS, RESIZES, Shaping, parse_range
+from ddpm.data.pixels.decoding import decode_or_reason
+from ddpm.data.pixels.shaping import CROPS, RESIZES, Shaping, parse_range
+from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion import Known
 from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.diffusion.validity import check_combination

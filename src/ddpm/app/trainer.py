@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
 from ddpm.app.run_directory import Place
-from ddpm.data.cache import Cache
+from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion.validity import check_request
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded, Encoded, decode_or_reason, from_array, short
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import Decoded, Encoded, decode_or_reason, from_array, short
+from ddpm.data.pixels.shaping import Shaping
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.data.holdout import check_fraction
-from ddpm.data.shaping import CROPS, RESIZES, Shaping, check_channels, parse_range, parse_size
+from ddpm.data.pixels.shaping import CROPS, RESIZES, Shaping, check_channels, parse_range, parse_size
 from ddpm.data.skipped import check_on_error
 
 

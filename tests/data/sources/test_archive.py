@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm.data.decoding import Decoded, decode_or_reason
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import Decoded, decode_or_reason
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.archive import Archive
 from ddpm.data.sources.folder import Folder
 

@@ -317,6 +317,15 @@ def test_a_part_without_labels_holds_nothing_out_of_others(tmp_path: Path):
     check(Arrays(tmp_path / "a.npz", label_key="none").read(), data, None)
 
 
+def test_images_nobody_named_a_part_of_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)  # imene-swaan/autoML4rad
+    images, labels = labelled(20, 8)
+    np.savez(tmp_path / "a.npz", x=images, y=labels, tx=images[:5], ty=labels[:5])
+    check_one(Arrays(tmp_path / "a.npz").read(), images, labels)
+    assert "not used: tx (an array that is not among the images; data.image_key=tx takes it)" in caplog.text
+    assert "not used: ty (an array that is neither images nor labels)" in caplog.text
+
+
 # -- numbers
 
 
@@ -433,9 +442,7 @@ def test_files_of_other_content_are_listed(name: str, tmp_path: Path):
     refused(tmp_path / name, rf"^data\.path=.*{name}: none of its arrays are images.*it holds \w+.* \[")
 
 
-@pytest.mark.parametrize(
-    "contents", [b"", b"words", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08\x00", b"PK\x03\x04"]
-)
+@pytest.mark.parametrize("contents", [b"", b"\xc3\xa9t\xc3\xa9", b"\x1f\x8b\x08\x00"])
 def test_files_that_hold_no_arrays(tmp_path: Path, contents: bytes):
     (tmp_path / "file").write_bytes(contents)
     refused(
@@ -447,6 +454,11 @@ def test_files_that_hold_no_arrays(tmp_path: Path, contents: bytes):
     refused(
         written.zipped(tmp_path / "folder"), r"^data\.path=.*folder\.zip holds no arrays: folder/file: it "
     )
+
+
+def test_what_else_may_read_it_is_said(tmp_path: Path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    refused(tmp_path, r"^data\.path=.*data=folder")
 
 
 def test_labels_that_do_not_fit(tmp_path: Path):
@@ -609,7 +621,7 @@ def test_what_unpacks_to_far_more_is_refused(
     refused(path, r"^data\.path=.*it would unpack from [\d,]+ bytes to [\d,]+ or more; at most 200 times")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=st.data())
 @pytest.mark.parametrize("name", ["npz", "idx", "idx gz", "CIFAR-10", "SVHN", "SVHN 7.3", "PCam"])
 def test_a_file_cut_anywhere_is_told_in_one_message(

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ddpm.app.build import build_data
 from ddpm.data import columns, splits
-from ddpm.data.decoding import CHUNK, THREADS, decode_all
+from ddpm.data.pixels.decoding import CHUNK, THREADS, decode_all
 from ddpm.data.sources.hub import Hub
 from ddpm.data.sources.hub import __file__ as hub_file
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from written_shards import encoded, numbered, numbers, read, write_parquet, write_tar
 
-from ddpm.data.cache import WITHOUT_SOURCE, Cache, needless
+from ddpm.data.prepared.cache import WITHOUT_SOURCE, Cache, needless
 
 
 def write(folder: Path, names: dict[str, list[int]]) -> Path:

@@ -13,8 +13,8 @@ from ddpm.data.arrays import cifar, hdf5, idx, mat, npz
 from ddpm.data.arrays.held import BLOCK, Held, Workspace
 from ddpm.data.arrays.unpacking import Counted, unpack
 from ddpm.data.classes import natural
-from ddpm.data.decoding import short
 from ddpm.data.paths import files_below
+from ddpm.data.pixels.decoding import short
 
 HEAD = 32
 ZIP = b"PK\x03\x04"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from ddpm.data.decoding import Encoded
+from ddpm.data.pixels.decoding import Encoded
 
 
 class Files(Protocol):

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import IO, NamedTuple
 
-from ddpm.data.decoding import Encoded, short
 from ddpm.data.files import folders_of, is_visible
+from ddpm.data.pixels.decoding import Encoded, short
 
 MOST_BYTES = 256 << 20
 """A member that unpacks to more is refused: it would fill the memory."""

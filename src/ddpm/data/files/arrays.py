@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded, Encoded, from_array, short
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import Decoded, Encoded, from_array, short
+from ddpm.data.pixels.shaping import Shaping
 
 CHANNELS = (1, 3, 4)
 

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from ddpm.data.cache import FileState
-from ddpm.data.decoding import Encoded, short
 from ddpm.data.files import folders_of, is_visible
+from ddpm.data.pixels.decoding import Encoded, short
+from ddpm.data.prepared.cache import FileState
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ddpm.data.decoding import Encoded
 from ddpm.data.paths import files_below
+from ddpm.data.pixels.decoding import Encoded
 
 
 class FolderFiles:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ddpm.data import splits
-from ddpm.data.decoding import short
 from ddpm.data.layout import beside, coco, stylegan, tables
 from ddpm.data.layout.labels import Labels
 from ddpm.data.layout.match import Known
 from ddpm.data.layout.names import Folders, counted, folders_of, stem, suffix
 from ddpm.data.layout.tree import Place, Tree
+from ddpm.data.pixels.decoding import short
 
 FOLDERS = frozenset({"annotation", "annotations", "anno", "labels", "meta", "metadata", "csv"})
 """Folders without images that hold such files, beside those with images."""

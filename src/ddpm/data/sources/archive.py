@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ddpm.data import cache
-from ddpm.data.cache import FileState
 from ddpm.data.files.archived import ArchiveFiles
 from ddpm.data.files.bucket import open_url
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_file, is_url
-from ddpm.data.preparation import Found, prepared
+from ddpm.data.prepared import cache
+from ddpm.data.prepared.cache import FileState
+from ddpm.data.prepared.preparation import Found, prepared
 from ddpm.data.sources.image_files import ImageFiles
 
 

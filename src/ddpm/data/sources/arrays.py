@@ -9,18 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm.data import cache, kinds, splits
+from ddpm.data import kinds, splits
 from ddpm.data.arrays.files import contents
 from ddpm.data.arrays.held import Workspace
 from ddpm.data.arrays.labels import numbered, values_of
 from ddpm.data.arrays.layouts import is_plain
 from ddpm.data.arrays.roles import Images, Part, Roles, likeness, listed, roles
 from ddpm.data.classes import classes_in
-from ddpm.data.decoding import RANGES, Decoded, from_array, short
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing, files_below
-from ddpm.data.preparation import Found, Understood, prepared
+from ddpm.data.pixels.decoding import RANGES, Decoded, from_array, short
+from ddpm.data.prepared import cache
+from ddpm.data.prepared.preparation import Found, Understood, prepared
 from ddpm.data.settings import ImageSettings
 
 logger = logging.getLogger(__name__)

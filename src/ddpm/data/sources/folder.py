@@ -6,7 +6,7 @@ from ddpm.data.files.bucket import BucketFiles
 from ddpm.data.files.on_disk import FolderFiles
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_folder, is_url
-from ddpm.data.preparation import prepared
+from ddpm.data.prepared.preparation import prepared
 from ddpm.data.sources.image_files import ImageFiles
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from ddpm.data import columns, splits
 from ddpm.data.classes import labelled, listed, strangers
 from ddpm.data.columns import Columns, LabelValue, NoClassError
-from ddpm.data.decoding import Decoded, decode_all, short
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import LARGEST_POINTER, check_fetched, existing_folder, files_below
-from ddpm.data.preparation import Found, Understood, prepared
+from ddpm.data.pixels.decoding import Decoded, decode_all, short
+from ddpm.data.prepared.preparation import Found, Understood, prepared
 from ddpm.data.settings import ImageSettings
 from ddpm.data.skipped import printable
 

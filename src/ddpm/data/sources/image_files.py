@@ -10,14 +10,14 @@ import numpy as np
 
 from ddpm.data import kinds
 from ddpm.data.classes import labelled
-from ddpm.data.decoding import Decoded, decode_all
 from ddpm.data.files import Files, contents
 from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.holdout import scattered
 from ddpm.data.layout.decision import Asked, Layout, decide
 from ddpm.data.layout.names import ARRAY, IMAGES, is_clutter, may_be_image, sort, suffix
 from ddpm.data.paths import is_url
-from ddpm.data.preparation import Found, Understood
+from ddpm.data.pixels.decoding import Decoded, decode_all
+from ddpm.data.prepared.preparation import Found, Understood
 from ddpm.data.settings import ImageSettings
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded
 from ddpm.data.images import DataSet, ImageSet, survey
-from ddpm.data.preparation import sentences
+from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.prepared.preparation import sentences
 from ddpm.data.settings import ReadingSettings
 from ddpm.data.skipped import Skipped
 from ddpm.data.stream.images import StreamedImages

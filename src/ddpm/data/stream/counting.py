@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpm.data.classes import classes_in, listed, strangers
 from ddpm.data.columns import LabelValue
-from ddpm.data.decoding import short
 from ddpm.data.paths import check_fetched
+from ddpm.data.pixels.decoding import short
 from ddpm.data.stream import parquet, webdataset
 from ddpm.data.stream.parts import ShardParts
 from ddpm.data.stream.sample import Counted

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch.distributed as dist
 
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.skipped import Skipped
 from ddpm.data.stream.order import ShardOrder
 from ddpm.data.stream.shards import Shards

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded
+from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.stream.images import StreamedImages
 from ddpm.data.stream.order import Block, ShardOrder
 from ddpm.data.stream.sample import Sample

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ddpm.data.columns import Image, LabelValue, decoded
-from ddpm.data.decoding import Decoded
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.pixels.shaping import Shaping
 
 
 class Sample(NamedTuple):

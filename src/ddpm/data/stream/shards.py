@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ddpm.data import cache
-from ddpm.data.cache import Cache
 from ddpm.data.columns import LabelValue
-from ddpm.data.decoding import short
-from ddpm.data.preparation import Understood
+from ddpm.data.pixels.decoding import short
+from ddpm.data.prepared import cache
+from ddpm.data.prepared.cache import Cache
+from ddpm.data.prepared.preparation import Understood
 from ddpm.data.settings import ReadingSettings
 from ddpm.data.stream import parquet, webdataset
 from ddpm.data.stream.counting import counted, is_parquet

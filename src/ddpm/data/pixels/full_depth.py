@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageFile, ImageOps, TiffImagePlugin
 
-from ddpm.data.levels import OF_TYPE, Limits, Numbers
+from ddpm.data.pixels.levels import OF_TYPE, Limits, Numbers
 
 PHOTOMETRIC, BITS, SAMPLE_FORMAT, PLANES, EXTRA = 262, 258, 339, 284, 338
 MINIMUM, MAXIMUM = (340, 280), (341, 281)

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm.data import cache, classes, preparation, records, skipped
-from ddpm.data.decoding import Decoded, decode_all
+from ddpm.data import classes, skipped
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
-from ddpm.data.preparation import Found, prepared
+from ddpm.data.pixels.decoding import Decoded, decode_all
+from ddpm.data.prepared import cache, preparation, records
+from ddpm.data.prepared.preparation import Found, prepared
 from ddpm.data.settings import ImageSettings
 from ddpm.runtime import progress
 

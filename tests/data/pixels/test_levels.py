@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.data.levels import Numbers, levels
+from ddpm.data.pixels.levels import Numbers, levels
 
 
 def one(value: float, kind: str = "f8") -> np.ndarray:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data.resizing import fit
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.resizing import fit
+from ddpm.data.pixels.shaping import Shaping
 
 FILTERS = {
     "lanczos": (3.0, lambda x: np.sinc(x) * np.sinc(x / 3)),

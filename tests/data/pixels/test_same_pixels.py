@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ddpm.data.decoding import decode
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import decode
+from ddpm.data.pixels.shaping import Shaping
 
 SIDES = np.geomspace(33, 3000, 40).round().astype(int).tolist()
 PATTERNS = ("stripes", "zone plate", "noise", "china", "flower")

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data import cache
-from ddpm.data.cache import Cache, Entry
+from ddpm.data.prepared import cache
+from ddpm.data.prepared.cache import Cache, Entry
 from ddpm.data.sources.folder import Folder
 
 
@@ -81,7 +81,7 @@ def program(code: str, *arguments: str, cache_dir: Path) -> subprocess.Popen:
     """Another process. `ready()` says so on its output, so that nobody need wait by the clock."""
     head = """
         import sys, time
-        from ddpm.data.cache import Cache
+        from ddpm.data.prepared.cache import Cache
         def ready(): print("ready", flush=True)
         """
     command = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), *arguments]
@@ -139,8 +139,8 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path):
     code = """
         import resource, signal
         import numpy as np
-        from ddpm.data.decoding import Decoded
-        from ddpm.data.preparation import Found, prepared
+        from ddpm.data.pixels.decoding import Decoded
+        from ddpm.data.prepared.preparation import Found, prepared
         from ddpm.data.settings import ImageSettings
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         image = Decoded(np.zeros((3, 32, 32), np.uint8), "RGB", (32, 32))

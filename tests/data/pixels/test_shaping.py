@@ -1,7 +1,7 @@
 import pytest
 
+from ddpm.data.pixels.shaping import Shaping, check_channels, parse_range, parse_size
 from ddpm.data.settings import ImageSettings
-from ddpm.data.shaping import Shaping, check_channels, parse_range, parse_size
 from ddpm.data.sources.arrays import Arrays
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.data import in_use
+from ddpm.data.prepared import in_use
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
 

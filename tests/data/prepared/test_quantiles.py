@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddpm.data.quantiles import SHARES, quantiles
+from ddpm.data.prepared.quantiles import SHARES, quantiles
 
 
 def test_as_many_images_are_below_as_is_said():

@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.shaping import Shaping
 
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ddpm.data.full_depth import bits_of, full_numbers
-from ddpm.data.levels import Limits, Numbers, levels
+from ddpm.data.pixels.full_depth import bits_of, full_numbers
+from ddpm.data.pixels.levels import Limits, Numbers, levels
+from ddpm.data.pixels.resizing import fit
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.quiet import quietly
-from ddpm.data.resizing import fit
-from ddpm.data.shaping import Shaping
 from ddpm.runtime.cores import available_cores
 
 # Pillow would also try formats that start other programs (EPS) or that match almost any bytes (TGA).

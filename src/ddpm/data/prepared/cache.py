@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from ddpm.data import in_use
+from ddpm.data.prepared import in_use
 
 logger = logging.getLogger(__name__)
 

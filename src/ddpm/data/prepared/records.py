@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.data.decoding import Decoded
-from ddpm.data.quantiles import quantiles
+from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.prepared.quantiles import quantiles
 
 LISTED_SIZES = 20
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data import decoding
-from ddpm.data.decoding import Decoded, decode_all, decode_or_reason, from_array
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels import decoding
+from ddpm.data.pixels.decoding import Decoded, decode_all, decode_or_reason, from_array
+from ddpm.data.pixels.shaping import Shaping
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ddpm.data.cache import Entry
-from ddpm.data.decoding import Decoded
-from ddpm.data.records import Records, same
+from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.prepared.cache import Entry
+from ddpm.data.prepared.records import Records, same
 
 RECORDS = "records.npy"
 

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpm.data import cache
-from ddpm.data.cache import Cache, FileState, size_in_words
-from ddpm.data.decoding import Decoded
-from ddpm.data.earlier import RECORDS, Earlier, joined
 from ddpm.data.holdout import num_training
-from ddpm.data.image_file import ImageFile
 from ddpm.data.images import DataSet, ImageSet, survey
-from ddpm.data.records import RECORD, Records, hashed
+from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.prepared import cache
+from ddpm.data.prepared.cache import Cache, FileState, size_in_words
+from ddpm.data.prepared.earlier import RECORDS, Earlier, joined
+from ddpm.data.prepared.image_file import ImageFile
+from ddpm.data.prepared.records import RECORD, Records, hashed
 from ddpm.data.settings import ImageSettings
 from ddpm.data.skipped import NAMED, Skipped, printable
 from ddpm.runtime.progress import Countdown

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data.decoding import Decoded, decode, decode_or_reason
-from ddpm.data.shaping import Shaping
+from ddpm.data.pixels.decoding import Decoded, decode, decode_or_reason
+from ddpm.data.pixels.shaping import Shaping
 
 COLOUR = Shaping(channels=3)
 EXTRAS = {

@@ -1,0 +1,1 @@
+"""Images that are prepared once and kept for the runs that follow."""
