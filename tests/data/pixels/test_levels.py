@@ -35,8 +35,7 @@ def test_a_level_is_where_the_number_is_in_its_range(
     highest = lowest + span
     dtype = np.dtype(kind)
     if dtype.kind == "f":
-        value = dtype.type(lowest + share * span)
-        value = min(max(value, dtype.type(lowest)), dtype.type(highest))
+        value = float(dtype.type(lowest + share * span))
     else:
         ends = np.iinfo(dtype)
         value = min(max(round(lowest + share * span), ends.min), ends.max)
@@ -70,6 +69,7 @@ def test_a_stated_range_takes_the_place_of_the_limits():
         (Numbers(one(np.nan), (0, 1)), None, "it holds nan, beyond its type of numbers"),
         (Numbers(one(np.inf), (0, 1)), None, "it holds inf"),
         (Numbers(one(-np.inf), (0, 1)), None, "it holds -inf"),
+        (Numbers(one(2**25, "f4"), (2**25 + 1, 2**26)), None, "it holds 3.35544e+07, beyond"),
         (Numbers(one(1), (0, 255), whole=False), (0, 9), "only the upper byte"),
         (Numbers(one(1), (0, 9), "its tags", whole=False), None, "only the upper byte"),
     ],

@@ -52,7 +52,7 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
             f"numbers of type {values.dtype}, and nothing says which are black and white; say it, as in "
             "data.value_range=[0, 1]"
         )
-    lowest, highest = values.min(), values.max()
+    lowest, highest = values.min().item(), values.max().item()  # numpy would round the limits to their type
     for found in (lowest, highest):
         if not limits[0] <= found <= limits[1]:  # so with NaN
             stated = "data.value_range" if value_range else numbers.stated
