@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm.data import cache, splits
+from ddpm.data import cache, kinds, splits
 from ddpm.data.arrays.files import contents
 from ddpm.data.arrays.held import Workspace
 from ddpm.data.arrays.labels import numbered, values_of
 from ddpm.data.arrays.layouts import is_plain
 from ddpm.data.arrays.roles import Images, Part, Roles, likeness, listed, roles
 from ddpm.data.classes import classes_in
-from ddpm.data.decoding import Decoded, from_array, short
+from ddpm.data.decoding import RANGES, Decoded, from_array, short
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing, files_below
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 NO_LABELS = "leave labels out with data.label_key=none"
 NAMED = 10
-RANGES = ((0, 1), (-1, 1), (0, 255), (0, 65535))
-"""What numbers that lie within them most likely fill."""
+LIKELY = ((0, 1), (-1, 1), (0, 255), (0, 65535))
+"""What numbers of other types most likely fill, if they lie within."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Arrays(ImageSettings):
             raise ValueError(f"data.path={self.path}: {error}") from error
         if not found.arrays:
             name, reason = found.left_out[0] if found.left_out else ("it", "holds no files")
-            raise ValueError(f"data.path={self.path} holds no arrays: {name}: {reason}")
+            said = f"data.path={self.path} holds no arrays: {name}: {reason}"
+            raise ValueError(kinds.refused("arrays", self.path, None) or said)
         known = roles(found.arrays, self.path, self.image_key, self.label_key)
         parts = self._parts(known)
         images = [one for part in parts.all for one in part.images]
@@ -150,7 +151,7 @@ class Arrays(ImageSettings):
 
     def _check_range(self, images: Sequence[Images]) -> None:
         """Refuse numbers whose range nobody knows, and say what they are."""
-        unknown = [one for one in images if one.held.dtype not in (np.uint8, np.bool_)]
+        unknown = [one for one in images if one.held.dtype.name not in RANGES]
         if self.value_range is not None or not unknown:
             return
         lowest, highest = np.inf, -np.inf
@@ -163,7 +164,7 @@ class Arrays(ImageSettings):
                         "finite; mend it"
                     )
                 lowest, highest = min(lowest, float(block.min())), max(highest, float(block.max()))
-        low, high = next((r for r in RANGES if r[0] <= lowest and highest <= r[1]), (lowest, highest))
+        low, high = next((r for r in LIKELY if r[0] <= lowest and highest <= r[1]), (lowest, highest))
         raise ValueError(
             f"data.value_range is not set: {unknown[0].held.name} holds numbers of type "
             f"{unknown[0].held.dtype} from {lowest:g} to {highest:g}, and nothing says which are black and "
@@ -184,8 +185,6 @@ class Arrays(ImageSettings):
                 while index is not None and index - start < first + len(block):
                     number = index - start
                     image = block[number - first]
-                    if image.dtype == np.bool_:
-                        image = image.astype(np.uint8) * (255 if shaping.value_range is None else 1)
                     try:
                         yield from_array(np.ascontiguousarray(image), shaping)
                     except ValueError as error:
