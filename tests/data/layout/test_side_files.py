@@ -6,6 +6,8 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from laid_out import by_class, images, laid_out, meant, under
 
 FLAT = images("", n=4)
@@ -280,3 +282,54 @@ def test_labels_beside_images():
     assert meant(FLAT, files=files) == (EXPECTED, None)
     with pytest.raises(ValueError, match=r"the \.cls files beside the images: no label for 1 image of 4"):
         laid_out(FLAT, files=dict(list(files.items())[:3]))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*FLAT, *STEMS, "cat"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["labels", "images", "annotations", "categories", "id", "image_id", "file_name",
+                             "category_id", "caption", "name", "0.png"]),
+            inner, max_size=4,
+        )
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["dataset.json", "coco.json", "0.json"]), JSON)
+def test_any_json_is_labels_or_not_or_one_message(file: str, contents: object):
+    outcome(file, json.dumps(contents))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([file for file in SAID if not file.startswith("annotations/")]),
+    st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), max_size=4),
+    st.none() | st.integers(0, 400),
+)
+def test_damage_is_labels_or_not_or_one_message(file: str, changes: list[tuple[int, bytes]], cut: int | None):
+    whole = SAID[file]
+    changed = bytearray(
+        whole
+        if isinstance(whole, bytes)
+        else (whole if isinstance(whole, str) else json.dumps(whole)).encode()
+    )
+    for place, change in changes:
+        changed[place : place + len(change)] = change
+    outcome(file, bytes(changed[:cut]))
+
+
+def outcome(file: str, contents: str | bytes) -> None:
+    message = ""
+    try:
+        _, found = laid_out(FLAT, files={file: contents})
+    except ValueError as refused:
+        message = str(refused)
+    if message:
+        assert message.startswith((f"data.path=SET: {file} ", f"data.path=SET: {file}: "))
+        assert "\n" not in message
+    elif found.classes is not None:
+        assert sorted(found.classes) == [0, 1, 2, 3]

@@ -355,3 +355,13 @@ def test_class_depth(tmp_path: Path):
     data = Folder(path, image_size=8, class_depth=1).read()
     assert data.classes == ["bottle", "cable"]
     assert (len(data.train), len(data.validation)) == (6, 9)
+
+
+def test_a_share_of_a_part_depends_on_that_part_alone(tmp_path: Path):
+    contents = levels("train/b", "train/a", "test/a", "test/b")
+    data = Folder(
+        as_folder(tmp_path, contents), image_size=8, validation_split="none", validation_fraction=0.5
+    )
+    names = sorted(name for name in contents if "train" in name)
+    expected = [contents[names[i]] for i in np.argsort(scattered(len(names)))]
+    assert [*data.read().train.images[:, 0, 0, 0], *data.read().validation.images[:, 0, 0, 0]] == expected
