@@ -12,6 +12,9 @@ import yaml
 from conftest import ROOT, composed, only_run, run_here
 
 import ddpm
+from ddpm.app.groups import SWITCHES
+from ddpm.data.shaping import Shaping
+from ddpm.data.sources.hub import Hub
 from ddpm.errors import UsageError
 from ddpm.migration import migrated
 from ddpm.run import found
@@ -149,6 +152,37 @@ def test_every_name_moves():
     assert now["tags"] == []
     assert now["trainer"]["gradient_clip_algorithm"] == "norm"
     assert now["trainer"]["max_steps"] == 10
+
+
+@pytest.mark.parametrize("version_0_1", [True, False])
+def test_the_part_to_train_on_is_called_split(version_0_1: bool):
+    """Since after 0.1, and in runs of versions between too."""
+    from ddpm.app.check import check_keys
+
+    config = config_of_0_1() if version_0_1 else composed("train", "experiment=smoke")
+    hub = composed("train", "data=hub", "data.name=x/y", "data.image_size=8")["data"]
+    new = ("resize", "crop", "value_range", "split", "validation_split", "cache_limit")
+    old = {name: value for name, value in hub.items() if name not in new}
+    old |= {"train_split": "extra", "validation_split": "test"}
+    if version_0_1:
+        old["_target_"] = "ddpm.data.hub.Hub"
+    config["data"] = old
+    data = migrated(config)["data"]
+    assert data == {**{name: value for name, value in hub.items() if name not in new}, "split": "extra",
+                    "validation_split": "test"}  # fmt: skip
+    source = Hub(
+        **{name: value for name, value in data.items() if name not in SWITCHES["data"] + ("_target_",)}
+    )
+    assert (source.split, source.validation_split) == ("extra", "test")
+    assert source.shaping == Shaping((8, 8)), "what such runs did: lanczos, centre"
+    now = migrated({**config, "data": {**old, "train_split": "train"}})
+    check_keys({k: v for k, v in now.items() if k not in ("defaults", "hydra")}, "train")
+    assert migrated(now) == now
+
+
+def test_an_old_key_that_is_typed_is_answered_with_the_new_one():
+    with pytest.raises(UsageError, match=r"data\.train_split: is now data\.split"):
+        composed("train", "data=hub", "data.name=x/y", "data.train_split=train")
 
 
 def test_what_is_migrated_passes_the_check():

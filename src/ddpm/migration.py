@@ -1,4 +1,4 @@
-"""Runs and checkpoints of version 0.1: where their keys and targets went."""
+"""Runs and checkpoints of version 0.1 and later: where their keys and targets went."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -66,6 +66,7 @@ GONE = (
 
 MOVED = {
     "ema_decay": "ema.decay",
+    "data.train_split": "data.split",
     **{
         f"optimizer.{key}": f"lr_schedule.{key}, of lr_schedule={split.lr_schedule}"
         for split in OPTIMIZERS.values()
@@ -77,6 +78,9 @@ MOVED = {
     },
 }
 """Keys that a person may still type, with the new ones."""
+
+RENAMED = {"ddpm.data.sources.hub.Hub": {"train_split": "split"}}
+"""Settings of a class that are called otherwise now; runs of later versions than 0.1 have them too."""
 
 NEW: dict[str, Any] = {"tags": []}
 """Keys at the top that version 0.1 did not have, with what stands for saying nothing."""
@@ -95,9 +99,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: where it names something of version 0.1 that there is no more.
     """
     if "ema_decay" not in config:  # every configuration of version 0.1 says it
-        data = config.get("data")
-        moved = TARGETS.get(data.get("_target_", "")) if isinstance(data, Mapping) else None
-        return {**config, "data": {**(data or {}), "_target_": moved}} if moved else dict(config)
+        return {name: _of_today(value) for name, value in config.items()}
     result = {name: value for name, value in config.items() if name != "ema_decay"}
     result["ema"] = {**option("ema", "exponential"), "decay": config["ema_decay"]}
     if "optimizer" in config:
@@ -137,10 +139,22 @@ def _renamed(key: str, node: Any) -> Any:
         return settings
     if target in TARGETS:
         moved = TARGETS[target]
-        return {} if moved is None else {**BESIDE.get(target, {}), **settings, "_target_": moved}
+        if moved is None:
+            return {}
+        return _of_today({**BESIDE.get(target, {}), **settings, "_target_": moved})
     if target.startswith("ddpm."):
         try:
             signatures.read(target)
         except LookupError:
             raise UsageError(f"{key}._target_={target}: {GONE}") from None
-    return settings
+    return _of_today(settings)
+
+
+def _of_today(node: Any) -> Any:
+    """What builds one object, with the class and the settings of today; whatever else as it is."""
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    if not isinstance(target, str):
+        return node
+    moved = TARGETS.get(target) or target
+    names = RENAMED.get(moved, {})
+    return {names.get(name, name): value for name, value in {**node, "_target_": moved}.items()}

@@ -1,15 +1,21 @@
 """Continuing a run: what is taken over, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import composed
 
 from ddpm.app import arguments, command_line, run_directory
-from ddpm.app.continuing import Resume, resume
+from ddpm.app.build import describe
+from ddpm.app.continuing import Resume, resume, resume_on
+from ddpm.data.holdout import split
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV
@@ -17,11 +23,14 @@ from ddpm.training.loggers import MetricsCSV
 DATA = {"fingerprint": "of the pictures"}
 
 
-def checkpoint_of(directory: Path, config: dict[str, Any], step: int) -> Path:
+def checkpoint_of(
+    directory: Path, config: dict[str, Any], step: int, data: dict[str, Any] | None = None
+) -> Path:
     (directory / "checkpoints").mkdir(parents=True)
     weights = {"state_dict": {}, "ema": {"parameters": {}, "num_updates": step}}
     AtomicCheckpointIO().save_checkpoint(
-        {"config": config, "data": DATA, "global_step": step, **weights}, directory / "checkpoints" / LAST
+        {"config": config, "data": data or DATA, "global_step": step, **weights},
+        directory / "checkpoints" / LAST,
     )
     return directory
 
@@ -65,6 +74,74 @@ def test_where_the_pictures_lie_may_differ_but_not_what_they_are(tmp_path: Path)
     assert resume(config, DATA).step == 100
     with pytest.raises(UsageError, match="the images are not those that it was trained on"):
         resume(config, {"fingerprint": "of others"})
+    elsewhere = composed("train", "data=folder", "data.path=x")
+    run = checkpoint_of(tmp_path / "folder", elsewhere, 100)
+    free = ("data.path=y", "data.split=all", "data.validation_split=test", "data.cache_limit=3")
+    assert resume({**composed("train", "data=folder", *free), "ckpt": str(run)}, DATA).step == 100
+
+
+def described(**changed: Any) -> dict[str, Any]:
+    return {
+        "fingerprint": str(changed),
+        "num_train": 90,
+        "num_validation": 10,
+        "classes": ["a", "b"],
+        **changed,
+    }
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "message"),
+    [
+        ({"classes": ["1", "2", "10"]}, {"classes": ["1", "10", "2"]},
+         r"classes are 1, 2, 10 here and 1, 10, 2 in the checkpoint, in another order; init="),
+        ({"classes": ["cat", "dog"]}, {"classes": ["test", "train"]},
+         r"classes are cat, dog here and test, train in the checkpoint\. Folders such as train .* are parts"),
+        ({"classes": None}, {"classes": ["data"]}, r"classes are none here and data in the checkpoint"),
+        ({"num_train": 100, "understood": ["images: 100 to train on (train)", "classes: 2"]},
+         {}, r"here there are 100 to train on \(train\); in the checkpoint 90 to train on, 10 held out\. "
+             r"data\.split= and data\.validation_split= choose the parts; init="),
+        ({"fingerprint": "x"}, {}, r"as many, with other pixels or labels.*version that trained it"),
+    ],
+)  # fmt: skip
+def test_what_differs_between_the_images_is_told(
+    here: dict[str, Any], there: dict[str, Any], message: str, tmp_path: Path
+):
+    config = composed("train")
+    run = checkpoint_of(tmp_path / "run", config, 100, described(**there))
+    with pytest.raises(UsageError, match=f"the images are not those that it was trained on.*{message}"):
+        resume({**config, "ckpt": str(run)}, described(**here))
+
+
+class Named:
+    """A source of images in twelve classes."""
+
+    def __init__(self, classes: list[str]):
+        self.classes = classes
+
+    def read(self) -> DataSet:
+        names = [str(i % 12) for i in range(48)]
+        labels = np.array([self.classes.index(name) for name in names])
+        images = np.arange(48 * 4, dtype=np.uint8).reshape(48, 1, 2, 2)
+        return split(ImageSet(images, labels), 0.25, self.classes)
+
+
+def test_classes_keep_the_order_that_they_had(tmp_path: Path):
+    """Earlier versions put 10 before 2; the checkpoint's labels are what its network knows."""
+    config = composed("train")
+    then = ImageDataModule(Named(sorted(map(str, range(12)))))
+    run = checkpoint_of(tmp_path / "run", config, 100, describe(then))
+    now = ImageDataModule(Named([str(i) for i in range(12)]))
+    assert now.fingerprint != then.fingerprint
+    assert resume_on({**config, "ckpt": str(run)}, now).step == 100
+    assert {**describe(now), "understood": []} == describe(then)
+    assert now.data_set.understood == [
+        "the classes are numbered in the order of a run: 0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9"
+    ]
+    others = ImageDataModule(Named([str(i) for i in range(12)]))
+    others.data_set = replace(others.data_set, train=others.data_set.validation)
+    with pytest.raises(UsageError, match=r"here there are 12 to train on.* in the checkpoint 36 to"):
+        resume_on({**config, "ckpt": str(run)}, others)
 
 
 def left(directory: Path, *words: str, **config: Any) -> Path:

@@ -4,11 +4,18 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ddpm.app import command_line
+from ddpm.data.module import ImageDataModule
+from ddpm.data.sources.digits import Digits
+from ddpm.evaluation.nll import NLL
+from ddpm.run import found
 
 MISTAKES = {
     "metrics=[nl]": r"metrics=nl: there is no such option; did you mean nll",
@@ -53,6 +60,30 @@ def test_a_mistake_is_told(
     said = capsys.readouterr().err
     assert re.search(MISTAKES[arguments], said), said
     assert [path.name for path in tmp_path.iterdir()] == ["others"]
+
+
+def test_classes_in_another_order_are_numbered_as_the_runs_are(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Earlier versions put names in another order; which image is of which class has not changed."""
+    monkeypatch.chdir(tmp_path)
+    names = [str(i) for i in reversed(range(10))]
+    _, checkpoint = found(conditional_run)
+    checkpoint["data"]["classes"] = names
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    seen: list[ImageDataModule] = []
+    measure = NLL.__call__
+
+    def look(self: NLL, module: Any, data: ImageDataModule, **settings: Any) -> dict[str, Any]:
+        seen.append(data)
+        return measure(self, module, data, **settings)
+
+    monkeypatch.setattr(NLL, "__call__", look)
+    words = ("ckpt=old.ckpt", "metrics.nll.n=4", "metrics.nll.num_steps=2")
+    assert evaluated(*words, monkeypatch=monkeypatch) == 0
+    own = Digits().read()
+    assert seen[0].data_set.classes == names
+    assert np.array_equal(seen[0].data_set.validation.labels, 9 - own.validation.labels)
 
 
 @pytest.mark.e2e

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run_here
+from PIL import Image
 
 import ddpm
 from ddpm import __main__
@@ -35,6 +36,26 @@ def test_a_data_set_is_inspected(tmp_path: Path):
     assert outcome.returncode == 0, outcome.stderr
     assert "1,437 to train on, 360 held out" in outcome.stdout
     assert len(list(tmp_path.glob("logs/inspect/*/contact_sheet.png"))) == 1
+
+
+@pytest.mark.e2e
+def test_parts_of_other_classes_end_with_2_and_leave_nothing(tmp_path: Path):
+    for part, name in (("train", "cat"), ("train", "dog"), ("test", "cow")):
+        (tmp_path / "set" / part / name).mkdir(parents=True)
+        for level in range(2):
+            Image.new("L", (8, 8), level).save(tmp_path / "set" / part / name / f"{level}.png")
+    (tmp_path / "set" / "test" / "cat").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "set" / "test" / "cat" / "0.png")
+    outcome = command("inspect", "data=folder", "data.path=set", "data.image_size=8", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "the folder test/ holds classes that the folder train/ lacks: cow; hold out" in outcome.stderr
+    assert "data.validation_split=none" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    words = ["data=folder", "data.path=set", "data.image_size=8", "data.validation_split=none"]
+    outcome = command("inspect", *words, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "(the folder train/; the folder test/ is not used)" in outcome.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT, run_here
 
 from ddpm.app import arguments, command_line, screens
+from ddpm.app.build import describe
 from ddpm.app.run_directory import Place
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.module import ImageDataModule
+from ddpm.runtime.computing import Computing
 from ddpm.training.checkpoints import LAST
 
 DIRECTORIES = [
@@ -101,6 +109,34 @@ def test_programs_are_named_from_where_the_person_stands(tmp_path: Path, monkeyp
     (script,) = shlex.split(re.search(r"sample it +python (.*) ckpt=run", said)[1])
     assert (standing / script).resolve() == tmp_path / "a clone" / "sample.py"
     assert "measure it    python -m ddpm evaluate ckpt=run" in said, "there is no such script"
+
+
+class Told:
+    """A source that says what it understood."""
+
+    def read(self) -> DataSet:
+        images = ImageSet(np.zeros((8, 1, 9, 9), np.uint8), np.arange(8) % 2)
+        said = ("images: 8 to train on (the folder train), 0 held out", "classes: 2 (the folders): 猫, dog")
+        return DataSet(images, images.subset(slice(0)), ["猫", "dog"], understood=said, window=(8, 8))
+
+
+def test_what_was_understood_of_the_data_stands_at_the_start_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(strategy=device, max_steps=3, world_size=1)
+    module: Any = SimpleNamespace(num_parameters=5, config=None)
+    data = ImageDataModule(Told())
+    assert data.image_shape == (1, 8, 8)
+    screens.announce(trainer, module, data, Place(tmp_path, cwd=tmp_path), Computing("32-true", False, False))
+    assert caplog.messages[1:4] == [
+        "images         8 to train on (the folder train), 0 held out",
+        "classes        2 (the folders): 猫, dog",
+        "size           8x8, grey, in training another part of each image every time",
+    ]
+    assert caplog.text.count("the folder train") == 1
+    assert describe(data)["understood"] == list(Told().read().understood)
 
 
 @pytest.mark.e2e

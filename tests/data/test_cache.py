@@ -1,6 +1,8 @@
 """Prepared once, by one process, and whole or not at all."""
 
+import errno
 import json
+import logging
 import os
 import pickle
 import signal
@@ -21,10 +23,10 @@ from ddpm.data.cache import Cache, Entry
 from ddpm.data.sources.folder import Folder
 
 
-def build(contents: bytes = b"words") -> Any:
+def build(contents: bytes = b"words", **about: Any) -> Any:
     def write(directory: Path) -> Mapping[str, Any]:
         (directory / "file").write_bytes(contents)
-        return {"note": "mine"}
+        return {"note": "mine", **about}
 
     return write
 
@@ -45,14 +47,44 @@ def files(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.name != "locks")
 
 
-def program(code: str, *, cache_dir: Path) -> subprocess.Popen:
+def kept(
+    name: str,
+    *,
+    size: int = 1000,
+    age: float = 0.0,
+    about: Mapping[str, Any] | None = None,
+    limit: float | None = None,
+) -> Entry:
+    """An entry that was used so many seconds ago, and is no longer."""
+    entry = Cache(limit=limit).get(name, key_of(name), build(bytes(size), **(about or {})))
+    entry.release()
+    then = time.time() - age
+    if (entry.path / "about.json").exists():
+        os.utime(entry.path / "about.json", (then, then))
+    return entry
+
+
+def key_of(name: str) -> str:
+    return cache.key({"name": name}, [])
+
+
+def folder_of(name: str) -> str:
+    return f"{name}-{key_of(name)[:16]}"
+
+
+def left() -> list[str]:
+    """The names of the entries, the last used first."""
+    return [entry.path.name.rsplit("-", 1)[0] for entry in Cache().entries()]
+
+
+def program(code: str, *arguments: str, cache_dir: Path) -> subprocess.Popen:
     """Another process. `ready()` says so on its output, so that nobody need wait by the clock."""
     head = """
         import sys, time
         from ddpm.data.cache import Cache
         def ready(): print("ready", flush=True)
         """
-    command = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)]
+    command = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), *arguments]
     environment = {**os.environ, "DDPM_CACHE": str(cache_dir)}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, env=environment, text=True, **pipes)
@@ -245,6 +277,22 @@ def test_a_changed_file_rebuilds_and_an_unchanged_one_does_not(tmp_path: Path, o
     assert len(files(own_cache)) == 1
 
 
+def test_a_folder_that_grew_reads_what_is_new(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    path = folder(tmp_path / "images")
+    Folder(path, image_size=8).read()
+    for i in range(12, 15):
+        Image.new("RGB", (9, 9), (i, 0, 200)).save(path / "ab"[i % 2] / f"{i}.png")
+    os.utime(path / "b" / "3.png", ns=(0, 0))
+    (path / "a" / "4.png").unlink()
+    mine = Folder(path, image_size=8).read()
+    assert sum(m.startswith("prepared 4 new images, 10 as they were, in ") for m in caplog.messages) == 1
+    assert len(Cache().entries()) == 1
+    fresh = Folder(path, image_size=8, cache_dir=tmp_path / "other").read()
+    assert mine.fingerprint == fresh.fingerprint
+    assert mine.facts == fresh.facts
+
+
 def test_the_identity_does_not_depend_on_where_the_images_are(tmp_path: Path):
     prints = {Folder(folder(tmp_path / name), image_size=8).read().fingerprint for name in ("here", "there")}
     assert len(prints) == 1
@@ -269,3 +317,236 @@ def test_about_is_plain_json(own_cache: Path, tmp_path: Path):
     assert about["shape"] == [12, 3, 8, 8]
     assert about["classes"] == ["a", "b"]
     assert about["facts"]["sizes"] == {"9x9": 12}
+
+
+KB = 1e-6
+"""As GB, the unit of limits."""
+
+
+def test_the_least_recently_used_goes_when_the_limit_is_reached(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    for name, age in (("a", 300), ("b", 500), ("c", 100), ("d", 400)):
+        kept(name, age=age)
+    kept("e", limit=5 * KB)
+    assert left() == ["e", "c", "a", "d", "b"]
+    assert caplog.messages == []
+    kept("f", size=1001, limit=4 * KB)
+    assert left() == ["f", "e", "c"]
+    (line,) = caplog.messages
+    for name in ("a", "b", "d"):
+        assert f"{folder_of(name)} (1.0 kB, the least recently used)" in line
+    assert line.endswith("; data.cache_limit=4e-06 (GB)")
+    kept("g", limit=None)
+    assert left() == ["g", "f", "e", "c"]
+
+
+def test_an_entry_that_is_used_stays_whoever_uses_it(own_cache: Path, caplog: pytest.LogCaptureFixture):
+    """By this process, by another, or by a child of another that was killed."""
+    code = """
+        import os
+        entry = Cache().get("theirs", sys.argv[1], None)
+        if os.fork() == 0:
+            ready()
+            sys.stdin.readline()
+            os._exit(0)
+        time.sleep(60)
+        """
+    mine = Cache().get("mine", key_of("mine"), build(bytes(1000)))
+    kept("theirs")
+    process = program(code, key_of("theirs"), cache_dir=own_cache)
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.wait()
+    for entry in Cache().entries():
+        os.utime(entry.path / "about.json", (0, 0))
+    kept("unused")
+    kept("new", limit=KB)
+    assert sorted(left()) == ["mine", "new", "theirs"]
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert (
+        line
+        == f"data.cache_limit=1e-06 (GB): 3.0 kB in {own_cache} is in use, or not ours to remove, and stays"
+    )
+    assert {e.path.name.split("-")[0]: Cache().is_used(e) for e in Cache().entries()} == {
+        "mine": True,
+        "theirs": True,
+        "new": False,
+    }
+    process.communicate("\n", timeout=60)
+    mine.release()
+    while Cache().spare() < 3000:
+        time.sleep(0.01)
+    kept("last", limit=KB)
+    assert left() == ["last"]
+
+
+def test_an_entry_is_used_as_long_as_its_images_are_mapped(tmp_path: Path):
+    data_set = Folder(folder(tmp_path / "images"), image_size=8).read()
+    (entry,) = Cache().entries()
+    part = data_set.train.images[2:4]
+    del data_set
+    assert Cache().is_used(entry)
+    assert Cache().prune(0) == ([], 0)
+    del part
+    assert not Cache().is_used(entry)
+    assert len(Cache().prune(0)[0]) == 1
+
+
+def test_an_entry_larger_than_the_limit_stays_and_is_told(caplog: pytest.LogCaptureFixture):
+    kept("a")
+    kept("b", size=5000, limit=2 * KB)
+    assert left() == ["b"]
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert line == f"data.cache_limit=2e-06 (GB): {folder_of('b')} alone takes 5.0 kB and stays"
+
+
+def test_what_no_source_needs_goes_first(tmp_path: Path):
+    source = tmp_path / "source.zip"
+    source.write_bytes(b"123")
+    state = list(cache.state(source)[1:])
+    kept("needed", age=900, about={"source": str(source), "source_state": state})
+    kept("changed", about={"source": str(source), "source_state": [4, state[1]]})
+    kept("gone", about={"source": str(tmp_path / "gone")})
+    kept("elsewhere", age=800)
+    kept("old", about={"format": 1})
+    kept("state1", about={"family": "x", "source": str(source)})
+    superseded = kept("state2", about={"family": "y", "source": str(source)})
+    about = json.loads((superseded.path / "about.json").read_text())
+    (superseded.path / "about.json").write_text(json.dumps({**about, "family": "x"}))
+    found = {path.name.split("-")[0]: why for path, why in cache.needless(Cache().entries()).items()}
+    assert found == {
+        "changed": "older than its source",
+        "gone": "without a source",
+        "old": "of an older version",
+        "state1": "older than its source",
+    }
+    kept("new", limit=7 * KB)
+    assert set(left()) >= {"needed", "elsewhere", "state2", "new"}
+    assert len(left()) == 7
+    removed, _ = Cache().prune(None)
+    assert len(removed) == 3
+    assert left() == ["new", "state2", "elsewhere", "needed"]
+    removed, _ = Cache().prune(3 * KB)
+    assert [one.entry.path.name.split("-")[0] for one in removed] == ["needed"]
+
+
+def test_the_next_state_of_a_source_replaces_the_one_before(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    used = Cache().get("used", key_of("used"), build(family="x"))
+    kept("other", about={"family": "y"})
+    kept("first", about={"family": "x"})
+    assert left() == ["first", "other", "used"]
+    kept("second", about={"family": "x"})
+    assert left() == ["second", "other", "used"]
+    assert f"{folder_of('first')} (1.0 kB, older than its source)" in caplog.messages[-1]
+    assert "cache_limit" not in caplog.messages[-1]
+    used.release()
+    kept("third", about={"family": "x"})
+    assert left() == ["third", "other"]
+
+
+def test_the_latest_of_a_family():
+    assert Cache().latest("x") is None
+    entries = [Cache().get(name, key_of(name), build(family="x")) for name in ("a", "b")]
+    os.utime(entries[1].path / "about.json", (0, 0))
+    latest = Cache().latest("x")
+    assert latest == entries[1]
+    for entry in entries:
+        entry.release()
+    assert Cache().is_used(latest)
+    assert Cache().latest("y") is None
+
+
+def test_leftovers_go_with_the_next_build(own_cache: Path):
+    kept("a")
+    for leftover in (f"{'b' * 5}-{'0' * 16}.abcdefgh.building", f"c-{'0' * 16}.0123abcd.removed"):
+        (own_cache / leftover).mkdir()
+        (own_cache / leftover / "file").write_bytes(bytes(10))
+    damaged = kept("damaged")
+    (damaged.path / "file").write_bytes(b"1")
+    kept("d")
+    assert left() == ["d", "a"]
+    assert files(own_cache) == [folder_of("a"), folder_of("d")]
+
+
+def test_a_removal_that_is_killed_leaves_no_entry(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    kept("a")
+    monkeypatch.setattr(cache.shutil, "rmtree", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        Cache().prune(0)
+    monkeypatch.undo()
+    (half,) = own_cache.glob("*.removed")
+    size = 1000 + (half / "about.json").stat().st_size
+    assert Cache(own_cache).entries() == []
+    assert Cache(own_cache).prune(None) == ([], size)
+    assert files(own_cache) == []
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_the_file_system_knows_no_locks_it_is_careful(
+    error: int, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What was used within a week may be in use; a person who clears the cache knows."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    kept("a", age=8 * 86_400)
+    kept("b", age=6 * 86_400)
+    assert Cache().get("b", key_of("b"), refuse).size == 1000
+    os.utime(own_cache / folder_of("b") / "about.json", (time.time() - 6 * 86_400,) * 2)
+    leftover = own_cache / f"x-{'0' * 16}.abcdefgh.building"
+    leftover.mkdir()
+    kept("c", limit=KB)
+    assert left() == ["c", "b"]
+    assert leftover.exists() == (error != errno.ENOSYS)  # filelock then makes do with the file itself
+    assert [Cache().is_used(entry) for entry in Cache().entries()] == [True, True]
+    Cache().clear()
+    assert files(own_cache) == []
+
+
+def test_a_cache_that_cannot_be_written_to_is_read(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    kept("a")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "read-only", str(own_cache))
+
+    for name in ("utime", "mkdir", "rename"):
+        monkeypatch.setattr(os, name, refused)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    entry = Cache(limit=0).get("a", key_of("a"), refuse)
+    assert Cache().is_used(entry)
+    entry.release()
+    assert Cache().prune(0) == ([], 0)
+    assert left() == ["a"]
+    with pytest.raises(ValueError, match=r"data\.cache_dir=.*could not be written there"):
+        Cache().get("b", key_of("b"), build())
+
+
+@pytest.mark.e2e
+def test_many_processes_prepare_use_and_prune_at_once(tmp_path: Path):
+    """Whoever has an entry reads all of it, however hard the others prune."""
+    code = """
+        import random
+        random.seed(int(sys.argv[1]) if len(sys.argv) > 1 else None)
+        for _ in range(150):
+            which = random.choice("abcd")
+            def build(directory):
+                (directory / "file").write_bytes(which.encode() * 1000)
+                return {"family": random.choice("xy")}
+            entry = Cache(limit=random.choice([0, 2e-6, None])).get(which, which * 64, build)
+            if random.random() < 0.3:
+                Cache().prune(0)
+            if random.random() < 0.1:
+                Cache().clear()
+            assert (entry.path / "file").read_bytes() == which.encode() * 1000
+            entry.release()
+        """
+    processes = [program(code, cache_dir=tmp_path) for _ in range(4)]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert all(process.returncode == 0 for process in processes), said
+    Cache(tmp_path).clear()
+    assert files(tmp_path) == []

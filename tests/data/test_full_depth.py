@@ -41,8 +41,8 @@ def levels(
 def agrees(source: bytes, expected: np.ndarray, shaping: Shaping = COLOUR) -> Decoded:
     found = decode(source, shaping)
     assert found.pixels.shape == expected.shape
-    worst = np.abs(found.pixels - expected).max()
-    assert worst <= 1 + 1e-9
+    worst = np.abs(found.pixels - np.floor(expected + 0.5)).max()
+    assert worst <= 1
     return found
 
 
@@ -112,7 +112,7 @@ def test_significant_bits_wherever_they_stand(bits: int, channels: int):
 
 
 def test_a_dark_image_of_the_upper_bits_stays_dark():
-    held = numbers(12) >> 5  # below 128 of 4095
+    held = numbers(12) >> 4  # below 256 of 4095, so that all are below 4096
     for stored in (held << 4, held << 4 | held >> 8, np.round(held * (65535 / 4095)).astype(int)):
         source = by_hand.png(stored, 16, chunks=[(b"sBIT", b"\x0c")])
         assert agrees(source, levels(held, 0, 4095)).limits == (0, 65535)
@@ -420,6 +420,40 @@ def test_jpeg_2000(bits: int, signed: bool):
     found = agrees(jpeg_2000(held, bits, signed), levels(held, lowest, lowest + 2**bits - 1))
     assert found.limits == (lowest, lowest + 2**bits - 1)
     assert found.values == (held.min(), held.max())
+
+
+def test_jpeg_2000_behind_a_lot_of_other_things():
+    held = numbers(16, shape=(32, 40))
+    buffer = io.BytesIO()
+    Image.fromarray(held[..., 0].astype(np.uint16)).save(buffer, "JPEG2000", irreversible=False)
+    whole = buffer.getvalue()
+    start = whole.index(b"jp2c") - 4
+    other = struct.pack(">I", 8 + 100_000) + b"free" + bytes(100_000)
+    agrees(whole[:start] + other + whole[start:], levels(held, 0, 65535))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", [10, 16])
+def test_deep_colours_of_jpeg_2000_are_read_by_their_upper_bytes(bits: int, channels: int):
+    """Eight bits are written; a head that names more moves them to the middle of those."""
+    held = numbers(8, channels, (32, 40))
+    buffer = io.BytesIO()
+    pixels = held[..., 0] if channels == 1 else held
+    modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+    image = Image.frombytes(modes[channels], (40, 32), pixels.astype(np.uint8).tobytes())
+    image.save(buffer, "JPEG2000", no_jp2=True, irreversible=False, mct=0)
+    head = bytearray(buffer.getvalue())
+    for channel in range(channels):
+        head[42 + 3 * channel] = bits - 1
+    stands_for = held + 2 ** (bits - 1) - 128
+    highest = 2**bits - 1
+    colours, opacity = stands_for, None
+    if channels in (2, 4):
+        colours, opacity = stands_for[..., :-1], stands_for[..., -1] / highest
+    agrees(bytes(head), levels(colours, 0, highest, opacity))
+    if channels > 1:
+        reason = str(decode_or_reason(bytes(head), Shaping(value_range=(0, highest))))
+        assert "only the upper byte" in reason
 
 
 def test_colours_of_jpeg_2000():

@@ -1,6 +1,7 @@
 """Sets of images: maps are read like arrays, and what identifies a set."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,30 @@ def test_the_fingerprint_changes_with_a_pixel_a_label_and_a_class():
         DataSet(a.train, a.validation, window=(1, 3)),
     ]
     assert len({a.fingerprint, *(other.fingerprint for other in others)}) == 6
+
+
+def test_classes_are_numbered_in_another_order_and_everything_else_stays():
+    """As a set whose names were in that order to begin with."""
+    names = ["0", "1", "2", "10", "11"]
+    natural = split(numbered(20), 0.25, names)
+    text = ["0", "1", "10", "11", "2"]
+    moved = np.array([text.index(name) for name in names])
+    other = natural.with_classes(text)
+    assert other.classes == text
+    for part, before in ((other.train, natural.train), (other.validation, natural.validation)):
+        assert np.array_equal(part.labels, moved[before.labels])
+        assert [text[label] for label in part.labels] == [names[label] for label in before.labels]
+        assert np.shares_memory(part.images, before.images)
+    labels = moved[numbered(20).labels]
+    from_the_start = split(ImageSet(numbered(20).images, labels), 0.25, text)
+    assert other.fingerprint == from_the_start.fingerprint != natural.fingerprint
+    known = replace(natural, known_facts={**natural.facts, "sizes": {"2x4": 20}})
+    assert known.with_classes(text).fingerprint == other.fingerprint
+    assert known.with_classes(text).facts["sizes"] == {"2x4": 20}
+    assert natural.with_classes(names) is natural
+    for wrong in (["a", *text[1:]], text[1:], []):
+        with pytest.raises(ValueError, match="no classes"):
+            natural.with_classes(wrong)
 
 
 def test_a_split_leaves_something_to_train_on():

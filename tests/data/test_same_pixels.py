@@ -55,12 +55,13 @@ def differences(image: Image.Image, size: int, **options: object) -> list[np.nda
 def agree(side: int, pattern: str) -> None:
     # Every second one wide, every second one tall, of sides that no power of two divides.
     shape = (side, side * 4 // 3 + 1) if side % 2 else (side * 4 // 3 + 1, side)
-    options = {"quality": (75, 95)[side % 2], "subsampling": side % 3, "progressive": side % 5 == 0}
+    # Pillow's buffer is too small for noise that is written in scans.
+    scans = side % 5 == 0 and pattern != "noise"
+    options = {"quality": (75, 95)[side % 2], "subsampling": side % 3, "progressive": scans}
     image = picture(pattern, *shape)
     for size in WANTED:
         for difference in differences(image, size, **options):
-            assert difference.max() <= 2
-            assert difference.mean() <= 0.3
+            assert difference.max() == 0
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

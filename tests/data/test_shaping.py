@@ -1,6 +1,8 @@
 import pytest
 
+from ddpm.data.settings import ImageSettings
 from ddpm.data.shaping import Shaping, check_channels, parse_range, parse_size
+from ddpm.data.sources.arrays import Arrays
 
 
 def test_sizes():
@@ -45,3 +47,17 @@ def test_random_parts_are_seven_eighths_of_what_is_stored():
     for crop in ("center", "none"):
         assert Shaping((28, 56), crop=crop).stored == (28, 56)
     assert Shaping(crop="random").stored is None
+
+
+def test_what_is_shown_at_a_time_is_as_large_as_is_asked():
+    assert Shaping((28, 56), crop="random").window == (28, 56)
+    assert Shaping((28, 56)).window is None
+    assert Shaping().window is None
+
+
+def test_parts_of_images_that_are_not_resized_are_refused():
+    with pytest.raises(ValueError, match=r"data\.crop=random needs data\.image_size"):
+        ImageSettings(crop="random")
+    with pytest.raises(ValueError, match=r"data\.crop=random needs data\.image_size"):
+        Arrays("x.npz", crop="random")
+    assert Arrays("x.npz", crop="random", image_size=8).shaping.window == (8, 8)

@@ -49,7 +49,7 @@ def prune(cache_dir: str | Path | None = None, limit: float | None = ImageSettin
     of = "" if limit is None else f"; the limit is {size_in_words(round(limit * GB))}"
     print(f"{cache.directory}: {size_in_words(freed)} freed, {size_in_words(left)} left{of}")
     if limit is not None and left > limit * GB:
-        print("what is left is in use, and stays")
+        print("what is left is in use, or not yours to remove, and stays")
     return 0
 
 
@@ -62,7 +62,8 @@ def clear(cache_dir: str | Path | None = None) -> int:
     cache = Cache(cache_dir)
     freed = cache.clear()
     for entry in cache.entries():
-        print(f"{entry.path.name} is in use, and stays")
+        why = "is in use" if cache.is_used(entry) else "cannot be removed by you"
+        print(f"{entry.path.name} {why}, and stays")
     print(f"{cache.directory}: {size_in_words(freed)} freed")
     return 0
 

@@ -1,13 +1,15 @@
 """Going on from a checkpoint: the same run (`ckpt=`), or a new one from its weights (`init=`)."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ddpm.app import check
+from ddpm.app.build import describe
 from ddpm.app.groups import PROVIDED
+from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
@@ -15,6 +17,9 @@ from ddpm.targets import build, resolve
 from ddpm.training.checkpoints import averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.module import DDPM
+
+NAMED = 12
+"""Classes that a message names."""
 
 CONTINUED = (
     "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
@@ -27,10 +32,23 @@ UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
 """Keys of a node that say how it is built, not what."""
 
 FREE = (
-    "data.path", "data.cache_dir", "data.device_share", "data.num_workers", "data.source.path",
+    "data.path", "data.cache_dir", "data.cache_limit", "data.split", "data.validation_split",
+    "data.device_share", "data.num_workers", "data.source.path",
     "model.compile", "model.channels_last", "optimizer.fused", "optimizer.foreach",
 )  # fmt: skip
 """Keys of them that may differ all the same: the images are compared by their contents."""
+
+
+class OtherOrderError(UsageError):
+    """The classes are those of the checkpoint, in another order.
+
+    Attributes:
+        classes: of the checkpoint.
+    """
+
+    def __init__(self, message: str, classes: Sequence[str]):
+        super().__init__(message)
+        self.classes = classes
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,23 @@ class Resume:
                     later.unlink()
 
 
+def resume_on(config: Mapping[str, Any], data: ImageDataModule) -> Resume:
+    """The checkpoint of `ckpt=`, on a data set whose classes are numbered from here on as they were there:
+    earlier versions put names in another order.
+
+    Raises:
+        UsageError: as `resume`.
+    """
+    try:
+        return resume(config, describe(data))
+    except OtherOrderError as error:
+        try:
+            data.order_classes(error.classes)
+        except ValueError:
+            raise error from None
+    return resume(config, describe(data))
+
+
 def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
     """The checkpoint of `ckpt=`, which must belong to the run that the configuration describes.
 
@@ -75,7 +110,8 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
         data: its data set, described.
 
     Raises:
-        UsageError: naming what differs, or why there is nothing left to do.
+        UsageError: naming what differs, or why there is nothing left to do; `OtherOrderError` where only the
+            classes are in another order.
     """
     path, checkpoint = found(config["ckpt"])
     step, lr_schedule = checkpoint["global_step"], config["lr_schedule"]
@@ -91,8 +127,8 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
         for key, here, there in _differences(name, _select(config, name), _select(checkpoint["config"], name))
         if key not in FREE
     ]
-    if data["fingerprint"] != checkpoint["data"]["fingerprint"]:
-        differing.append("the images are not those that it was trained on")
+    if not differing and data["fingerprint"] != checkpoint["data"]["fingerprint"]:
+        _refuse_images(path, data, checkpoint["data"])
     if differing:
         raise UsageError(
             f"ckpt={path}: belongs to another run: {differing[0]}. ckpt= alone continues it with its own "
@@ -141,6 +177,46 @@ def start_from(module: DDPM, init: str) -> None:
                 "there; choose the model that it was trained with"
             )
     module.start_from(theirs)
+
+
+def _refuse_images(path: Path, here: Mapping[str, Any], there: Mapping[str, Any]) -> NoReturn:
+    """Say what differs between the data set and that of a checkpoint, both described, and what to do.
+
+    Raises:
+        UsageError: always.
+    """
+    begin = f"ckpt={path}: the images are not those that it was trained on"
+    end = "; init= starts a new run from its weights"
+    classes, theirs = here.get("classes"), there.get("classes")
+    if classes != theirs:
+        differs = f"{begin}: their classes are {_some(classes)} here and {_some(theirs)} in the checkpoint"
+        if classes and theirs and sorted(classes) == sorted(theirs):
+            raise OtherOrderError(f"{differs}, in another order{end}", theirs)
+        raise UsageError(
+            f"{differs}. Folders such as train and test are parts now, not classes, and a folder around "
+            f"everything is none; the version that trained it continues it as it was{end}"
+        )
+    counts = [tuple(data.get(name) for name in ("num_train", "num_validation")) for data in (here, there)]
+    if counts[0] != counts[1]:
+        said = [
+            next((line for line in data.get("understood") or () if line.startswith("images: ")), None)
+            or f"{train} to train on, {validation} held out"
+            for data, (train, validation) in zip((here, there), counts, strict=True)
+        ]
+        said = [text.removeprefix("images: ") for text in said]
+        raise UsageError(
+            f"{begin}: here there are {said[0]}; in the checkpoint {said[1]}. data.split= and "
+            f"data.validation_split= choose the parts{end}"
+        )
+    raise UsageError(
+        f"{begin}: they are as many, with other pixels or labels. Their files have changed, or this version "
+        f"reads them otherwise; the version that trained it continues it as it was{end}"
+    )
+
+
+def _some(classes: Sequence[str] | None) -> str:
+    named = ", ".join(str(name) for name in (classes or ())[:NAMED])
+    return f"{named} ..." if len(classes or ()) > NAMED else named or "none"
 
 
 def _select(config: Mapping[str, Any], name: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             f"data: images are {list(data.image_shape)} (channels, height, width), and the run draws "
             f"{list(run.module.image_shape)}"
         )
+    with suppress(ValueError):  # of an earlier version, whose order of names was another
+        data.order_classes(run.module.classes or ())
     theirs = data.data_set.classes
     if run.module.classes is not None and list(theirs or ()) != run.module.classes:
         raise UsageError(

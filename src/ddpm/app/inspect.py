@@ -19,6 +19,10 @@ NAMED = 20
 """Classes and modes that are named; the others are counted."""
 
 
+UNDERSTOOD = ("images", "classes", "captions")
+"""What sentences of `DataSet.understood` are about that are rows of their own."""
+
+
 def prepare(config: dict[str, Any], place: Place) -> Job:
     """Read the data set of a configuration.
 
@@ -61,7 +65,13 @@ def understood(data: ImageDataModule) -> dict[str, str]:
     and a line each.
     """
     data_set = data.data_set
-    rows = dict(sentence.split(": ", 1) for sentence in data_set.understood)
+    rows: dict[str, str] = {}
+    for sentence in data_set.understood:
+        title, _, text = sentence.partition(": ")
+        if title in UNDERSTOOD:
+            rows[title] = text
+        else:
+            rows["note"] = f"{rows['note']}; {sentence}" if "note" in rows else sentence
     if "images" not in rows:  # a source of one's own need not say it
         rows["images"] = f"{len(data_set.train):,} to train on, {len(data_set.validation):,} held out"
     if "classes" not in rows:
@@ -119,7 +129,7 @@ def _by_class(data_set: DataSet) -> str:
 def _counts(counts: Mapping[str, str]) -> str:
     named = ", ".join(f"{printable(name)}: {count}" for name, count in list(counts.items())[:NAMED])
     others = len(counts) - NAMED
-    return f"{named} and {others:,} others" if others > 0 else named
+    return f"{named} and {others:,} other{'s' if others > 1 else ''}" if others > 0 else named
 
 
 def _quantiles(numbers: Sequence[float]) -> str:

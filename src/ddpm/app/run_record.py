@@ -16,12 +16,13 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 
+from ddpm import __version__
 from ddpm.app.continuing import Resume
 from ddpm.app.run_directory import Place
 from ddpm.runtime.computing import Computing
 from ddpm.training.module import DDPM
 
-PACKAGES = ("ddpm", "torch", "lightning", "hydra-core", "numpy")
+PACKAGES = ("torch", "lightning", "hydra-core", "numpy")
 
 
 class RunRecord:
@@ -41,7 +42,7 @@ class RunRecord:
             "working_directory": str(Path.cwd()),
             "host": platform.node(),
             "python": platform.python_version(),
-            "versions": {name: version(name) for name in PACKAGES},
+            "versions": {"ddpm": __version__, **{name: version(name) for name in PACKAGES}},
             "git": git_commit(),
             **known,
         }

@@ -50,8 +50,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         except ValueError as error:
             raise UsageError(str(error)) from error
     limit_val_batches = _validation(config, data)
+    resume = continuing.resume_on(config, data) if config["ckpt"] else None
     description = describe(data)
-    resume = continuing.resume(config, description) if config["ckpt"] else None
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
     module = build_module(config, description)

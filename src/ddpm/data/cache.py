@@ -1,5 +1,6 @@
 """A folder of things that were prepared once, such as decoded images, for the runs that follow."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +33,16 @@ BUILDING, REMOVED = ".building", ".removed"
 NAME = re.compile(r"[a-z0-9_-]{1,40}-[0-9a-f]{16}")
 LEFTOVER = re.compile(rf"({NAME.pattern})\.[0-9a-z_]{{8}}({re.escape(BUILDING)}|{re.escape(REMOVED)})")
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems answer that know no locks."""
+
 LONG_AGO = 7 * 86_400
 """Seconds after which something is taken to be unused where the file system knows no locks."""
 
 OLD_VERSION = "of an older version"
 SUPERSEDED = "older than its source"
 WITHOUT_SOURCE = "without a source"
+LEAST_RECENT = "the least recently used"
 
 FileState = tuple[str, int, int]
 """Name, size in bytes and time of change in ns of a file: what tells quickly whether it is as it was."""
@@ -49,8 +55,9 @@ class Entry:
     Attributes:
         path: its folder.
         about: plain containers that say what it is. Some of them the cache itself knows, all optional:
-            `family`, the same for all states of one source that are prepared alike; `source`, the path of
-            that source; `source_file`, its state where it is one file.
+            `format`, of its files; `built`, when, in a form that sorts; `family`, the same for all states of
+            one source that are prepared alike; `source`, the path of that source; `source_state`, its size
+            and time of change where it is a file.
         mark: says that it is in use, if it is: see `release`.
     """
 
@@ -183,16 +190,13 @@ class Cache:
         """
         freed = self._remove_leftovers(careful=False)
         for entry in self.entries():
-            if self._remove(entry.path, careful=False):
-                freed += entry.size
-            else:
-                logger.info("%s is in use and stays", entry.path.name)
+            freed += entry.size if self._remove(entry.path, careful=False) else 0
         return freed
 
     def _build(self, path: Path, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
         building = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=BUILDING, dir=self.directory))
         try:
-            about = {"format": FORMAT, "built": time.time(), **build(building)}
+            about = {"format": FORMAT, "built": datetime.now(UTC).isoformat(), **build(building)}
             about["files"] = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
             (building / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
             for file in building.iterdir():
@@ -226,13 +230,16 @@ class Cache:
         }
         removed = self._remove_beyond(self.limit, entries, superseded)
         if removed:
-            logger.info("%s: removed %s", self.directory, ", ".join(described(one) for one in removed))
+            is_full = any(one.entry.path not in superseded for one in removed)
+            by = f"; data.cache_limit={self.limit:g} (GB)" if is_full else ""
+            names = ", ".join(described(one) for one in removed)
+            logger.info("removed from %s: %s%s", self.directory, names, by)
         gone = {one.entry.path for one in removed}
         left = sum(entry.size for entry in entries if entry.path not in gone)
         if self.limit is not None and left > self.limit * GB:
             what = f"{built.path.name} alone takes {size_in_words(built.size)}"
             if built.size <= self.limit * GB:
-                what = f"{size_in_words(left)} in {self.directory} are in use"
+                what = f"{size_in_words(left)} in {self.directory} is in use, or not ours to remove,"
             logger.warning("data.cache_limit=%g (GB): %s and stays", self.limit, what)
 
     def _remove_beyond(
@@ -251,8 +258,7 @@ class Cache:
             is_beyond = limit is not None and total > limit * GB
             if (entry.path in at_once or is_beyond) and self._remove(entry.path):
                 total -= entry.size
-                why = reasons.get(entry.path, f"the least recently used beyond data.cache_limit={limit:g}")
-                removed.append(Removed(entry, why))
+                removed.append(Removed(entry, reasons.get(entry.path, LEAST_RECENT)))
         return removed
 
     @contextmanager
@@ -267,7 +273,6 @@ class Cache:
         """
         folder = self.directory / "locks"
         folder.mkdir(exist_ok=True)
-        (folder / name).touch()
         lock = FileLock(folder / name)
         knows_locks = True
         try:
@@ -277,7 +282,9 @@ class Cache:
                 raise
             logger.info("another process prepares %s; waiting for it", name)
             lock.acquire(poll_interval=0.1)
-        except OSError:  # the file can be written, so it is the lock that cannot be had
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
             knows_locks = False
         try:
             yield knows_locks
@@ -300,6 +307,8 @@ class Cache:
             return False
         except FileNotFoundError:
             return True
+        except PermissionError:  # of somebody else, in a cache that is shared
+            return False
         except OSError as error:
             logger.warning("%s could not be removed (%s)", path, error)
             return False
@@ -364,12 +373,12 @@ def needless(entries: Iterable[Entry]) -> dict[Path, str]:
     stays = {entry.path for entry in latest.values()}
     found = {}
     for entry in entries:
-        source, file = entry.about.get("source"), entry.about.get("source_file")
+        source = entry.about.get("source")
         if entry.about.get("format") != FORMAT:
             found[entry.path] = OLD_VERSION
         elif source is not None and not os.path.exists(source):
             found[entry.path] = WITHOUT_SOURCE
-        elif entry.path not in stays or (file is not None and tuple(file) != state(Path(file[0]))):
+        elif entry.path not in stays or (source and _has_changed(source, entry.about.get("source_state"))):
             found[entry.path] = SUPERSEDED
     return found
 
@@ -387,8 +396,16 @@ def size_in_words(size: int) -> str:
     return f"{size / 1000**power:.1f} {' kMGT'[power]}B"
 
 
-def _built(entry: Entry) -> float:
-    return float(entry.about.get("built", 0.0))
+def _built(entry: Entry) -> str:
+    return str(entry.about.get("built", ""))
+
+
+def _has_changed(source: str, state_then: Sequence[int] | None) -> bool:
+    """Whether a file is another than it was; of folders that is not known quickly."""
+    try:
+        return state_then is not None and list(state(Path(source))[1:]) != list(state_then)
+    except OSError:
+        return True
 
 
 def _whole(path: Path) -> Entry | None:
@@ -396,7 +413,7 @@ def _whole(path: Path) -> Entry | None:
     try:
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
         whole = all((path / name).stat().st_size == size for name, size in about["files"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return Entry(path, about) if whole else None
 

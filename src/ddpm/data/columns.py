@@ -271,15 +271,19 @@ def _image(value: Any) -> Encoded | str:
 
 def _numbers(scalar: Any) -> np.ndarray | str:
     """Nested lists as an array [H, W, C]."""
+    import pyarrow.compute as pc
+
     values = scalar.values
     if values is None:
         return NOTHING
     lengths = [len(values)]  # how many there are at each depth
     while _is_list(values.type):
-        if len(set(map(len, values))) > 1:
+        if len(pc.list_value_length(values).unique()) > 1:
             return "its rows differ in length"
         values = values.flatten()
         lengths.append(len(values))
+    if values.null_count or 0 in lengths:
+        return "some of its numbers are missing"
     sides = [inner // max(1, outer) for outer, inner in zip((1, *lengths), lengths, strict=False)]
     return _channels_last(values.to_numpy(zero_copy_only=False).reshape(sides))
 

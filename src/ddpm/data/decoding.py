@@ -154,13 +154,16 @@ def _open(source: Encoded) -> ImageFile.ImageFile:
 
 def _plain(opened: Image.Image, bits: int) -> Image.Image:
     """The image in mode L, LA, RGB or RGBA."""
+    if opened.mode[0] in "IF":  # Pillow would cut what is above 255
+        raise ValueError(f"pixels of the kind {opened.mode} in {opened.format} are not read here")
     if opened.mode == "L" and bits < 8 and isinstance(opened.info.get("transparency"), int):
         opened.info["transparency"] *= 255 // (2**bits - 1)  # which Pillow leaves in the file's numbers
     if opened.mode == "La":
         opened = opened.convert("LA")
+    wanted = "L" if opened.mode in ("1", "L", "LA") else "RGB"
     if opened.has_transparency_data:
-        return opened.convert("LA" if opened.mode in ("1", "L", "LA") else "RGBA")
-    return opened.convert("L" if opened.mode in ("1", "L") else "RGB")
+        wanted += "A"
+    return opened if opened.mode == wanted else opened.convert(wanted)  # which copies all the same
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -108,10 +108,9 @@ def _at_lower_end(values: np.ndarray, bits: int) -> bool:
     if values.max() >= 2**bits:
         return False
     significant = values.astype(np.uint32) >> (16 - bits)
-    zeros = significant << (16 - bits)
-    repeated = zeros | zeros >> bits
+    above_zeros = significant << (16 - bits)  # as above repeated bits, since what is left here is dark
     scaled = (significant * (65535 / (2**bits - 1)) + 0.5).astype(np.uint32)
-    return not ((values == zeros) | (values == repeated) | (values == scaled)).all()
+    return not ((values == above_zeros) | (values == scaled)).all()
 
 
 def _tiff(opened: TiffImagePlugin.TiffImageFile, again: Callable[[], Opened]) -> Numbers | None:
@@ -196,7 +195,8 @@ def _jpeg_2000(opened: Opened) -> Numbers | None:
     file.seek(0)
     start = (contents := file.read(1 << 20)).find(SIZE_OF_CODESTREAM)
     file.seek(position)
-    depth = contents[start + 42] if 0 <= start < len(contents) - 42 else 7
+    unknown = 15 if opened.mode == "I;16" else 7
+    depth = contents[start + 42] if 0 <= start < len(contents) - 42 else unknown
     bits, signed = (depth & 127) + 1, depth > 127
     if bits <= 8:
         return None

@@ -57,15 +57,15 @@ class ImageFile:
             the shape [N, C, H, W] of what is left.
         """
         channels = 3 if self.is_colour else 1
-        shape = (len(filled), channels, *(self.size or (1, 1)))
-        stored, final = self.image_bytes, channels * shape[2] * shape[3]
+        height, width = self.size or (1, 1)
+        stored, final = self.image_bytes, channels * height * width
         # Each image moves towards the beginning, over nothing that is still to be read.
         for index, position in enumerate(filled.tolist()):
             if index * final != position * stored:
                 self.file.seek(position * stored)
                 self._write(index * final, self.file.read(final))
         self.file.truncate(len(filled) * final)
-        return shape
+        return len(filled), channels, height, width
 
     def close(self) -> None:
         """Close the file."""

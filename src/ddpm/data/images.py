@@ -3,7 +3,7 @@
 import hashlib
 import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ COPIED_AT_ONCE = 16
 
 SURVEYED_AT_ONCE = 1 << 24
 """Bytes of a set that are looked at together."""
+
+
+NAMED = 12
+"""Classes that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,39 @@ class DataSet:
         if facts is None:
             facts = survey([part for part in (self.train, self.validation) if isinstance(part, ImageSet)])
         return facts if self.window is None else {**facts, "window": list(self.window)}
+
+    def with_classes(self, classes: Sequence[str]) -> "DataSet":
+        """The same images, their classes numbered in another order.
+
+        Args:
+            classes: the same names in this order.
+
+        Raises:
+            ValueError: for other names, and images that are streamed.
+        """
+        if list(self.classes or ()) == list(classes):
+            return self
+        train, validation = self.train, self.validation
+        if not isinstance(train, ImageSet) or sorted(self.classes or ()) != sorted(classes):
+            raise ValueError(f"these images have no classes {', '.join(classes)} that could be put in order")
+        numbers = np.array([list(classes).index(name) for name in self.classes or ()], np.int64)
+        parts = [
+            ImageSet(part.images, None if part.labels is None else numbers[part.labels])
+            for part in (train, validation)
+        ]
+        facts = None if self.known_facts is None else {**self.known_facts, **survey(parts)}
+        shown = ", ".join(map(str, classes[:NAMED])) + (", ..." if len(classes) > NAMED else "")
+        return replace(
+            self,
+            train=parts[0],
+            validation=parts[1],
+            classes=list(classes),
+            understood=[
+                *self.understood,
+                f"the classes are numbered in the order of a run: {shown}",
+            ],
+            known_facts=facts,
+        )
 
     @cached_property
     def fingerprint(self) -> str:

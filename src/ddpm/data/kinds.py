@@ -213,6 +213,8 @@ def _refused_archive(option: str, path: str | Path, place: Path, archive: Kind) 
         return None
     kind = _most(found)
     what = f"{path} is {archive.name} of {kind.names}"
+    if kind in (ZIP, TAR):
+        return f"data.path={what}; unpack it, and name one of these: data=archive data.path=FILE"
     read_by = "archive" if kind is PICTURE else "arrays" if "arrays" in kind.file else None
     if option == read_by or (option == "stream" and PICTURE in found):
         return None

@@ -61,9 +61,9 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
                 "by data.value_range"
             )
     black, white = limits[::-1] if numbers.inverted else limits
-    # float32 holds every number of 16 bits.
+    # float32 holds every number of 16 bits, and 255 times it.
     numbers_as = "f4" if values.dtype.itemsize <= 2 else "f8"
-    scaled = (values.astype(numbers_as) - black) * (255 / (white - black))
+    scaled = (values.astype(numbers_as) - black) * 255 / (white - black)
     if numbers.opacity is not None:
         opacity = numbers.opacity[..., None]
         scaled = scaled * opacity + 255 * (1 - opacity)

@@ -132,6 +132,14 @@ class ImageDataModule(LightningDataModule):
             found.train.check_shared(self.batch_size, world_size=1, accumulation=1)
         return found
 
+    def order_classes(self, classes: Sequence[str]) -> None:
+        """Number the classes in this order, which is that of a run, whatever order names are put in today.
+
+        Raises:
+            ValueError: for other classes, and images that are streamed.
+        """
+        self.data_set = self.data_set.with_classes(classes)
+
     @property
     def fingerprint(self) -> str:
         """A hash of the images and labels, the same on every machine."""

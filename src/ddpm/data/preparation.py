@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from ddpm.runtime.progress import Countdown
 
 logger = logging.getLogger(__name__)
 
+LEFT_OUT = "left_out.json"
 NAMED_CLASSES = 10
 SHOWN_EVERY = 16
 
@@ -115,27 +117,28 @@ def prepared(
         ValueError: where nothing can be read, sizes differ, the cache cannot be written, there is no room for
             the images, or by `on_error`.
     """
-    files = list(files)
     asked = {
-        "source": dict(identity),
-        "shaping": asdict(settings.shaping),
-        "parts": [settings.split, settings.validation_split],
+        "identity": dict(identity),
+        "settings": {
+            **asdict(settings.shaping),
+            "split": settings.split,
+            "validation_split": settings.validation_split,
+        },
     }
     family = cache.key(asked, [])
     entries = Cache(settings.cache_dir, settings.cache_limit)
     source = _local_path(settings)
+    state = cache.state(source) if source is not None and source.is_file() else None
 
     def build(directory: Path) -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             about = _store(find(Path(scratch)), directory, settings.on_error, entries, family)
-        is_file = source is not None and os.path.isfile(source) and len(files) == 1
         return {
             "name": name,
-            "source": source,
-            "source_file": files[0] if is_file else None,
-            "prepared": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "asked": asked,
+            "source": None if source is None else str(source),
+            "source_state": None if state is None else state[1:],
             "family": family,
+            **asked,
             **about,
         }
 
@@ -145,12 +148,14 @@ def prepared(
     weakref.finalize(images, entry.release)  # in use as long as it is mapped
     labels = np.load(entry.path / "labels.npy", mmap_mode="r") if about["labels"] else None
     captions = _read_json(entry.path / "captions.json") if about["captions"] else None
-    left_out = _read_json(entry.path / "left_out.json")
+    left_out: dict[str, list[tuple[str, str]]] = {"skipped": [], "others": []}
+    if LEFT_OUT in about["files"]:
+        left_out = _read_json(entry.path / LEFT_OUT)
     skipped = Skipped(settings.on_error, [(name, reason) for name, reason in left_out["skipped"]])
     if skipped:
         logger.warning("skipped %s of %s files", f"{len(skipped):,}", f"{about['files_found']:,}")
     if others := [(name, reason) for name, reason in left_out["others"]]:
-        logger.warning("left out %s that are none of the %s", f"{len(others):,}", f"{about['files_found']:,}")
+        logger.warning("left out %s beside the %s files", f"{len(others):,}", f"{about['files_found']:,}")
     if unused_range := _unused_range(about["facts"]):
         logger.warning("%s: %s", source or name, unused_range)
     cut = about["cut"] or num_training(len(images), settings.validation_fraction)
@@ -168,12 +173,12 @@ def prepared(
     )
 
 
-def _local_path(settings: ImageSettings) -> str | None:
+def _local_path(settings: ImageSettings) -> Path | None:
     """Where the files of a source lie on this machine; None where they come from elsewhere."""
     path = getattr(settings, "path", None)
     if path is None or "://" in str(path):
         return None
-    return os.path.realpath(os.path.expanduser(path))
+    return Path(os.path.realpath(os.path.expanduser(path)))
 
 
 def _read_json(path: Path) -> Any:
@@ -188,19 +193,23 @@ def _unused_range(facts: Mapping[str, Any]) -> str | None:
     of = f"where {_plain(black)} is black and {_plain(white)} white"
     if low == high:
         return f"every number of these images is {_plain(low)}, {of}: they are all of one colour"
-    typed = f"{_plain(low, math.floor)},{_plain(high, math.ceil)}"
+    low_typed, high_typed = _plain(low, ROUND_FLOOR), _plain(high, ROUND_CEILING)
     return (
-        f"the numbers of these images reach from {_plain(low)} to {_plain(high)}, {of}: they look all alike; "
-        f"to use the whole range, data.value_range=[{typed}]"
+        f"the numbers of these images reach from {_plain(low)} to {_plain(high)}, {of}: little can be "
+        f"seen of them; data.value_range=[{low_typed},{high_typed}] makes {low_typed} black and "
+        f"{high_typed} white"
     )
 
 
-def _plain(number: float, rounded: Callable[[float], int] = round) -> str:
-    """A number as a person would type it: whole, or of three digits."""
-    if number == int(number):
-        return str(int(number))
-    unit = 10.0 ** (math.floor(math.log10(abs(number))) - 2)
-    return f"{rounded(number / unit) * unit:.3g}"
+def _plain(number: float, rounding: str = ROUND_HALF_EVEN) -> str:
+    """A number as a person would type it: whole from 100 on, else of three digits."""
+    if not math.isfinite(number) or number.is_integer():
+        return f"{number + 0.0:.0f}"  # of the two zeros the one without a sign
+    single = np.float32(number)
+    exact = Decimal(str(single) if float(single) == number else repr(number))
+    if abs(number) >= 100:
+        return str(exact.to_integral_value(rounding))
+    return f"{float(Context(prec=3, rounding=rounding).plus(exact)):g}"
 
 
 def _sentences(
@@ -237,7 +246,7 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
     count = len(found.positions)
     skipped = Skipped(on_error)
     records = Records(np.zeros(count, RECORD))
-    source_at = np.full(1 + max(found.positions, default=-1), -1, np.int64)
+    source_at = np.full(1 + int(found.positions.max(initial=-1)), -1, np.int64)
     for name, reason in found.left_out[:NAMED]:
         logger.warning("left out %s: %s", printable(name), reason)
     with ExitStack() as stack:
@@ -274,9 +283,11 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         (directory / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
     if found.states is not None:
         np.save(directory / RECORDS, records.rows[taken])
-    left_out = {"skipped": list(skipped), "others": list(found.left_out)}
-    (directory / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
+    if skipped or found.left_out:
+        left_out = {"skipped": list(skipped), "others": list(found.left_out)}
+        (directory / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
     stored = ImageSet(np.memmap(directory / "images.u8", np.uint8, "r", shape=shape), labels)
+    facts = {**survey([stored]), **records.facts(np.sort(taken))}
     seconds = time.monotonic() - started
     if reused := int((where >= 0).sum()):
         new = len(filled) - reused
@@ -294,7 +305,7 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         "left_out": len(found.left_out),
         "understood": list(found.understood),
         "modes": records.modes,
-        "facts": {**survey([stored]), **records.facts(np.sort(taken))},
+        "facts": facts,
     }
 
 
@@ -320,8 +331,8 @@ def _check_room(directory: Path, needed: int, entries: Cache) -> None:
     Raises:
         ValueError: where less is free.
     """
-    free = shutil.disk_usage(directory).free
-    if needed <= free:
+    total, _, free = shutil.disk_usage(directory)
+    if needed <= free or not total:  # some file systems do not say
         return
     spare = entries.spare()
     prune = f" (python -m ddpm cache prune 0 frees {size_in_words(spare)})" if spare else ""

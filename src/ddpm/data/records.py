@@ -89,13 +89,11 @@ class Records:
 
 def hashed(names: Sequence[str], states: Sequence[str]) -> np.ndarray:
     """A hash of each name and state, S16 [N]: what has another of either has another hash."""
-    return np.array(
-        [
-            hashlib.blake2b(f"{name}\0{state}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            for name, state in zip(names, states, strict=True)
-        ],
-        "S16",
+    digests = (
+        hashlib.blake2b(f"{name}\0{state}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        for name, state in zip(names, states, strict=True)
     )
+    return np.fromiter(digests, "S16", len(names))
 
 
 def same(new: np.ndarray, old: np.ndarray) -> np.ndarray:

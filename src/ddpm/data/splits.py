@@ -58,10 +58,9 @@ def meaning(name: str) -> str | None:
 
 def rest(name: str) -> tuple[str, ...]:
     """The words in a name beside those that make it a part, small letters; numbers do not count."""
+    makes_it = MEANINGS if meaning(name) else BESIDE
     return tuple(
-        word
-        for word in words(name)
-        if word not in MEANINGS and word not in BESIDE and word not in NEUTRAL and not word.isdecimal()
+        word for word in words(name) if word not in makes_it and word not in NEUTRAL and not word.isdecimal()
     )
 
 
@@ -180,7 +179,6 @@ def _standing(name: str, names: Collection[str]) -> str:
     meant = meaning(name)
     if meant is None:
         return name
-    for says in (str, lambda other: MEANINGS.get(other.lower()), meaning):
-        if found := [other for other in names if says(other) == meant]:
-            return meant if found == [name] else name
-    return name
+    called = [other for other in names if MEANINGS.get(other.lower()) == meant]
+    alike = called or [other for other in names if meaning(other) == meant]
+    return meant if alike == [name] else name

@@ -94,7 +94,7 @@ def _rows(parts: Sequence[_Part], classes: Sequence[str]) -> np.ndarray:
     for part, start in zip(parts, starts, strict=False):
         write(part.title, 0, int(start), part.columns * (width + PADDING) - PADDING)
     if more:
-        write(f"and {more:,} more classes", bottom, 0, shape[1])
+        write(f"and {more:,} more class{'es' if more > 1 else ''}", bottom, 0, shape[1])
     return canvas
 
 

@@ -205,7 +205,7 @@ REFUSED = {
     "says nothing about the images": ({"labels.csv": "a,b\n7,8\n"}, {"labels": "labels.csv"}),
     "labels no image": ({"labels.csv": "id\n0\n1\n2\n3\n"}, {"labels": "labels.csv"}),
     "none of the images": (
-        {"labels.csv": table(("id", ["8.png"]), ("label", [1]))}, {"labels": "labels.csv"}
+        {"labels.csv": table(("id", ["8.png", "9.png"]), ("label", [1, 2]))}, {"labels": "labels.csv"}
     ),
 }  # fmt: skip
 

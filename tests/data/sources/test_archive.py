@@ -224,3 +224,61 @@ def test_any_bytes_give_an_image_or_a_reason(
     else:
         assert found
         assert "\n" not in found
+
+
+def test_what_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ddpm.data.files.archived.MOST_BYTES", 1_000_000)
+    files = {f"{i}.bmp": bytes(900_000) for i in range(40)}
+    for kind in ("a.zip", "a.tar.gz", "a.tar.xz"):
+        path = pack(tmp_path / kind, files)
+        with pytest.raises(ValueError, match=rf"data\.path=.*{kind} unpacks to more than 200 times its size"):
+            Archive(path, image_size=8).read()
+    assert len(Archive(pack(tmp_path / "b.tar", files | FILES), image_size=8).read().train)
+
+
+def test_an_encrypted_archive_is_said_to_be(tmp_path: Path):
+    path = pack(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": encoded(2)})
+    contents = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := contents.find(mark, at + 1)) >= 0:
+            contents[at + offset] |= 1
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"data\.path=.*a\.zip is encrypted; unpack it with its password"):
+        Archive(path, image_size=8).read()
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("a.7z", b"7z\xbc\xaf\x27\x1c\x00\x04rest", r"is a 7z file.*`7z x .*data=folder"),
+        ("a.rar", b"Rar!\x1a\x07\x01\x00rest", r"is a rar file.*`7z x .*data=folder"),
+        ("a.zip.001", b"PK\x03\x04rest", r"is one of several files that an archive was cut into; unpack"),
+        ("train.z01", b"PK\x03\x04rest", r"is one of several files"),
+        ("a.part1.rar", b"Rar!\x1a\x07\x01\x00rest", r"is one of several files"),
+        ("a.zip", b"words", r"is no zip or tar file, or damaged"),
+    ],
+)
+def test_other_kinds_of_archives(tmp_path: Path, name: str, contents: bytes, message: str):
+    (tmp_path / name).write_bytes(contents)
+    with pytest.raises(ValueError, match=rf"data\.path=.*{name} {message}") as refused:
+        Archive(tmp_path / name, image_size=8).read()
+    assert "\n" not in str(refused.value)
+
+
+def test_an_archive_in_an_archive_and_one_of_arrays(tmp_path: Path):
+    inner = pack(tmp_path / "inner.zip").read_bytes()
+    with pytest.raises(ValueError, match=r"data\.path=.*is a tar file of zip files; unpack it, and name one"):
+        Archive(pack(tmp_path / "outer.tar", {"inner.zip": inner}), image_size=8).read()
+    batches = {f"cifar-10-batches-py/{name}": b"x" for name in ("data_batch_1", "test_batch", "batches.meta")}
+    with pytest.raises(ValueError, match=r"data\.path=.* CIFAR's batches; read it by data=arrays"):
+        Archive(pack(tmp_path / "cifar.tar.gz", batches), image_size=8).read()
+
+
+def test_names_written_by_old_windows_programs(tmp_path: Path):
+    path = pack(
+        tmp_path / "a.zip", {f"{name}\\{i}.png": encoded(i) for name in ("cat", "dog") for i in range(2)}
+    )
+    contents = path.read_bytes()
+    assert b"cat\\0.png" in contents
+    assert Archive(path, image_size=8).read().classes == ["cat", "dog"]

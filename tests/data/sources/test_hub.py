@@ -18,7 +18,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 
 from ddpm.app.build import build_data
-from ddpm.data import columns
+from ddpm.data import columns, splits
 from ddpm.data.decoding import CHUNK, THREADS, decode_all
 from ddpm.data.sources.hub import Hub
 from ddpm.data.sources.hub import __file__ as hub_file
@@ -119,7 +119,12 @@ def test_reading_from_disk_leaves_nothing_but_the_prepared_images(
     Hub("any/name", path=path).read()
     assert sorted(tmp_path.rglob("*")) == before
     [entry] = own_cache.glob("any-name-*")
-    assert sorted(file.name for file in entry.iterdir()) == ["about.json", "images.u8", "labels.npy"]
+    assert sorted(file.name for file in entry.iterdir()) == [
+        "about.json",
+        "images.u8",
+        "labels.npy",
+        "left_out.json",
+    ]
 
 
 def test_rows_keep_their_order(tmp_path: Path):
@@ -328,6 +333,25 @@ def test_parts_are_chosen_by_name(
     in_order = reds(found.train.images) if validation else sorted(reds(found.train.images))
     assert (in_order, reds(found.validation.images)) == (train, validation)
     assert found.understood[0] == f"images: {len(train)} to train on ({understood}"
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "expected"),
+    [
+        ("train training val", None, (("train",), "val")),
+        ("train training val", "training", (("training",), "val")),
+        ("train_sft test_sft", None, (("train_sft",), "test_sft")),
+        ("train_sft test_sft", "train_sft", (("train_sft",), "test_sft")),
+        ("train dev_clean dev_other test", None, (("train",), "test")),
+        ("train dev_clean dev_other test", "dev_other+train", (("dev_other", "train"), "test")),
+        ("photos", None, (("photos",), None)),
+    ],
+)
+def test_parts_go_by_their_own_names_too(names: str, split: str | None, expected: tuple):
+    sizes = dict.fromkeys(names.split(), 1)
+    assert splits.chosen_by_name(sizes, split, None, "somewhere") == expected
+    with pytest.raises(ValueError, match=r"data\.validation_split=eval: there is no such part"):
+        splits.chosen_by_name({"a": 1}, None, "eval", "somewhere")
 
 
 def test_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -607,7 +631,7 @@ def test_images_that_are_arrays(layout: str, tmp_path: Path):
 
 
 def test_rows_of_numbers_that_are_no_images(tmp_path: Path):
-    rows = [[[[9, 9], [9, 9]]] * 2, [[[1], [2, 3]]], None, [[[7]], [[8]]]]
+    rows = [[[[9, 9], [9, 9]]] * 2, [[[1], [2, 3]]], None, [[[7]], [[8]]], [[[None]]], [[[1]], None], []]
     path = write_plain(tmp_path / "set", img=pa.array(rows, pa.list_(pa.list_(pa.list_(pa.uint8())))))
     found = Hub(path=path, validation_fraction=0).read()
     assert found.train.images.tolist() == [[[[7], [8]]]]
@@ -615,6 +639,9 @@ def test_rows_of_numbers_that_are_no_images(tmp_path: Path):
         "an array of shape [2, 2, 2] is no image",
         "its rows differ in length",
         "there is no image in this row",
+        "some of its numbers are missing",
+        "its rows differ in length",
+        "some of its numbers are missing",
     ]
 
 

@@ -1,10 +1,13 @@
 """Which shards are trained on and which are held out, by their names and folders."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from written_shards import encoded, numbered, numbers, read, write_parquet, write_tar
+
+from ddpm.data.cache import WITHOUT_SOURCE, Cache, needless
 
 
 def write(folder: Path, names: dict[str, list[int]]) -> Path:
@@ -152,3 +155,16 @@ def test_the_parts_of_a_bucket(tmp_path: Path):
         memory.pipe_file(f"/bucket/set/{name}", write_tar(tmp_path / name, numbered(held)).read_bytes())
     found = read("memory://bucket/set", validation_size=9)  # type: ignore[arg-type]
     assert numbers(found) == ([1, 2], [4])
+
+
+def test_counts_of_shards_that_grew_are_no_longer_needed(tmp_path: Path):
+    write(tmp_path / "set", {"train-0.tar": [1], "val-0.tar": [2]})
+    read(tmp_path / "set")
+    write(tmp_path / "set", {"train-1.tar": [3]})
+    read(tmp_path / "set")
+    [entry] = Cache().entries()
+    assert entry.about["counts"] == [1, 1, 1]
+    assert not Cache().is_used(entry)
+    assert needless([entry]) == {}
+    shutil.rmtree(tmp_path / "set")
+    assert needless([entry]) == {entry.path: WITHOUT_SOURCE}

@@ -27,8 +27,8 @@ class ByFolder:
     depth: int | None = None
     shared: int = 0
 
-    def class_of(self, part: str, path: Folders) -> str | None:
-        """The class of what lies in these folders of a part; None where it lies beside the classes."""
+    def class_of(self, part: str, folder: str, path: Folders) -> str | None:
+        """The class of a place in the tree; None where it lies beside the classes."""
         for folders in self.steps[part]:
             if not path or path[0] not in folders:
                 return None
@@ -37,7 +37,7 @@ class ByFolder:
         return "/".join(path[: len(path) - self.shared][: self.depth]) or None
 
 
-def by_folder(parts: Mapping[str, Sequence[tuple[Folders, str]]], depth: int | None = None) -> ByFolder:
+def by_folder(parts: Mapping[str, Mapping[Folders, Sequence[str]]], depth: int | None = None) -> ByFolder:
     """The classes of some parts.
 
     Wrapping folders that all parts have in common, and folders that are only pieces, are passed. Images
@@ -45,19 +45,18 @@ def by_folder(parts: Mapping[str, Sequence[tuple[Folders, str]]], depth: int | N
     class. A part whose images lie in no folder at all takes no part in this.
 
     Args:
-        parts: of each, the folders of its images, below those that are passed already, and their names
-            without suffix.
+        parts: of each the names of its images, without suffix, by the folders that they lie in below those
+            that are passed already.
         depth: folders of a path that count; None is all.
     """
-    left = {part: list(images) for part, images in parts.items() if any(path for path, _ in images)}
+    left = {part: dict(images) for part, images in parts.items() if images.keys() - {()}}
     steps: dict[str, list[frozenset[str]]] = {part: [] for part in parts}
     while True:
-        beside = {part: sum(not path for path, _ in images) for part, images in left.items()}
-        for part, images in left.items():
-            if not are_strays(beside[part], len(images)):
-                lie = "lies" if beside[part] == 1 else "lie"
-                return ByFolder(f"{counted(beside[part])} {lie} beside the folders")
-        folders = {path[0] for images in left.values() for path, _ in images if path}
+        for images in left.values():
+            beside = len(images.get((), ()))
+            if not are_strays(beside, sum(map(len, images.values()))):
+                return ByFolder(f"{counted(beside)} {'lies' if beside == 1 else 'lie'} beside the folders")
+        folders = {path[0] for images in left.values() for path in images if path}
         if len(folders) == 1:
             passed = {part: frozenset(folders) for part in left}
         else:
@@ -66,11 +65,11 @@ def by_folder(parts: Mapping[str, Sequence[tuple[Folders, str]]], depth: int | N
             break
         for part, names in passed.items():
             steps[part].append(names)
-            left[part] = [(path[1:], stem) for path, stem in left[part] if path]
-        left = {part: images for part, images in left.items() if any(path for path, _ in images)}
+            left[part] = _below(left[part])
+        left = {part: images for part, images in left.items() if images.keys() - {()}}
     if not folders:
         return ByFolder("there are no folders of classes")
-    whole = frozenset(path for images in left.values() for path, _ in images if path)
+    whole = frozenset(path for images in left.values() for path in images if path)
     classes = {_outermost(path, whole) for path in whole}
     shared = 0
     while len({path[-1 - shared :][:1] for path in classes}) == 1 < min(map(len, classes)) - shared:
@@ -84,10 +83,19 @@ def _outermost(path: Folders, whole: frozenset[Folders]) -> Folders:
     return next((path[:depth] for depth in range(1, len(path)) if path[:depth] in whole), path)
 
 
-def _shards(images: Sequence[tuple[Folders, str]]) -> frozenset[str] | None:
+def _below(images: Mapping[Folders, Sequence[str]]) -> dict[Folders, Sequence[str]]:
+    """The same without the outermost folder of each path, and without what lies in none."""
+    found: dict[Folders, list[str]] = defaultdict(list)
+    for path, stems in images.items():
+        if path:
+            found[path[1:]] += stems
+    return dict(found)
+
+
+def _shards(images: Mapping[Folders, Sequence[str]]) -> frozenset[str] | None:
     """The folders on top, if they are pieces."""
     stems: dict[str, list[str]] = defaultdict(list)
-    for path, stem in images:
+    for path, inside in images.items():
         if path:
-            stems[path[0]].append(stem)
+            stems[path[0]] += inside
     return frozenset(stems) if are_shards(stems) else None

@@ -129,11 +129,9 @@ def decide(
     """
     there = list(there)
     where = tree((folders_of(names[index]) for index in kinds.images), there)
-    places = {
-        index: place
-        for index in (*kinds.images, *kinds.unknown)
-        if (place := where.place(folders_of(names[index]))) is not None
-    }
+    tried = [*kinds.images, *kinds.unknown]
+    at = {folders: where.place(folders) for folders in {folders_of(names[index]) for index in tried}}
+    places = {index: place for index in tried if (place := at[folders_of(names[index])]) is not None}
     sizes = {part: 0 for part, _ in where.parts.values()}
     for index in kinds.images:
         if sizes and index in places:
@@ -152,33 +150,39 @@ def decide(
         wanted=wanted,
         label_column=asked.label_column,
     )
-    return _layout(*_classes(found, side))
+    said = {part: side.of(part, found.images(part)) for part in found.used}
+    return _layout(*_classes(found, said))
 
 
-def _classes(found: _Set, side: SideFiles) -> tuple[_Set, _Classes]:
-    """The classes of the images, and the set without a part to validate on if that has none."""
+def _classes(found: _Set, said: Mapping[str, Said]) -> tuple[_Set, _Classes]:
+    """The classes of the images, and the set without a part to validate on if that has none.
+
+    Args:
+        found: the set.
+        said: what side files say of each part that is used.
+    """
     images = {part: found.images(part) for part in found.used}
-    said = {part: side.of(part, inside) for part, inside in images.items()}
-    captions = {index: text for one in said.values() for index, text in one.captions.items()}
-    notes = list(dict.fromkeys(note for one in said.values() for note in one.notes))
+    captions = {index: text for part in found.used for index, text in said[part].captions.items()}
+    notes = list(dict.fromkeys(note for part in found.used for note in said[part].notes))
     if found.asked.labels == "none":
         return found, _Classes(None, "data.labels=none", captions)
     _check_side_files(found, said)
-    of, by = _by_folder(found, [part for part in found.used if not said[part].classes])
-    if any(not said[part].classes for part in found.train) and by.why_none:
-        return found, _Classes(None, "; ".join([f"none: {by.why_none}", *notes]), captions)
+    by = _by_folder(found, [part for part in found.used if not said[part].classes])
+    if by.why_none and any(not said[part].classes for part in found.train):
+        return found, _Classes(None, "; ".join([by.why_none, *notes]), captions)
+    of = _of_folders(found, by)
     for part in found.used:
         of |= said[part].classes
         _check_complete(found, said[part], images[part])
     classes = {part: {of[index] for index in inside if index in of} for part, inside in images.items()}
     if lacking := [part for part in found.train if not classes[part]]:
-        why = f"none: the images of {found.folders(lacking[0])} have no labels"
+        why = f"the images of {found.folders(lacking[0])} have no labels"
         return found, _Classes(None, "; ".join([why, *notes]), captions)
     trained = set().union(*(classes[part] for part in found.train))
     if found.validation is not None:
         validated = classes[found.validation]
         if not validated or (len(validated) == 1 < len(trained) and validated.isdisjoint(trained)):
-            return _classes(_without_validation(found, "has no labels"), side)
+            return _classes(_without_validation(found, "has no labels"), said)
         _check_same(found, trained, validated)
     files = list(dict.fromkeys(file for part in found.used for file in said[part].files))
     if not all(said[part].classes for part in found.used):
@@ -186,29 +190,31 @@ def _classes(found: _Set, side: SideFiles) -> tuple[_Set, _Classes]:
     return found, _Classes(of, "; ".join([" and ".join(files), *notes]), captions, _folders(found, by))
 
 
-def _by_folder(found: _Set, parts: Sequence[str]) -> tuple[dict[int, str], ByFolder]:
-    """The classes that the folders of some parts say."""
-    by = by_folder(
-        {
-            part: [(found.places[index].path, stem(found.names[index])) for index in found.images(part)]
-            for part in parts
-        },
-        found.asked.class_depth,
-    )
-    if by.why_none:
-        return {}, by
-    places = ((index, place) for index, place in found.places.items() if place.part in parts)
-    named = ((index, by.class_of(place.part, place.path)) for index, place in places)
-    return {index: name for index, name in named if name is not None}, by
+def _by_folder(found: _Set, parts: Sequence[str]) -> ByFolder:
+    """What folders say of some parts."""
+    images: dict[str, dict[Folders, list[str]]] = {}
+    for part in parts:
+        images[part] = {}
+        for index in found.images(part):
+            images[part].setdefault(found.places[index].path, []).append(stem(found.names[index]))
+    return by_folder(images, found.asked.class_depth)
+
+
+def _of_folders(found: _Set, by: ByFolder) -> dict[int, str]:
+    """The classes of all that may be an image, as folders say."""
+    at = {place: by.class_of(*place) for place in set(found.places.values()) if place.part in by.steps}
+    named = ((index, at.get(place)) for index, place in found.places.items())
+    return {index: name for index, name in named if name is not None}
 
 
 def _folders(found: _Set, by: ByFolder) -> dict[str, Folders]:
     """Where each class is that folders say, whether images are there or not."""
     at: dict[str, Folders] = {}
-    paths = {path[:depth] for path in map(folders_of, found.names) for depth in range(1, len(path) + 1)}
-    for path in sorted({*paths, *found.there}):
+    paths = set(map(folders_of, found.names))
+    above = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
+    for path in sorted({*above, *found.there}):
         place = found.where.place(path)
-        if place is not None and place.part in by.steps and (name := by.class_of(place.part, place.path)):
+        if place is not None and place.part in by.steps and (name := by.class_of(*place)):
             at.setdefault(name, path)
     return at
 
@@ -216,6 +222,8 @@ def _folders(found: _Set, by: ByFolder) -> dict[str, Folders]:
 def _check_side_files(found: _Set, said: Mapping[str, Said]) -> None:
     """Refuse what asks for a file or a column that labels nothing."""
     labelled = any(said[part].classes for part in found.train)
+    notes = "; ".join(note for part in found.train for note in said[part].notes)
+    because = f" ({notes})" if notes else ""
     asked = found.asked
     if asked.label_column is not None and not labelled:
         columns = listed((column for one in said.values() for column in one.columns), 10)
@@ -223,8 +231,8 @@ def _check_side_files(found: _Set, said: Mapping[str, Said]) -> None:
         raise ValueError(f"data.label_column={asked.label_column} labels no image to train on; {there}")
     if asked.labels not in ("auto", "folders") and not labelled:
         raise ValueError(
-            f"data.labels={asked.labels}: it labels no image to train on; it may be auto, folders, none or "
-            "the name of another file"
+            f"data.labels={asked.labels} labels no image to train on{because}; it may be auto, folders, none "
+            "or the name of another file"
         )
 
 
@@ -287,7 +295,7 @@ def _layout(found: _Set, classes: _Classes) -> Layout:
 
     left_out = {
         i: BESIDE
-        for i in tried
+        for i in found.kinds.images
         if i not in used and (i not in found.places or found.places[i].part in found.used)
     }
     return Layout(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,7 +44,10 @@ TRIED = 1000
 LEAST_MATCH = 0.5
 """Share of the rows, or of the images, that have to match for a table to be one of images."""
 
-Columns = Mapping[str, Sequence[object]]
+ONES = frozenset({"1", "1.0"})
+ZEROS = frozenset({"0", "0.0"})
+
+Columns = Mapping[str, Sequence[str]]
 
 
 def read(name: str, contents: bytes, images: Known, label_column: str | None = None) -> Labels | None:
@@ -62,24 +66,23 @@ def read(name: str, contents: bytes, images: Known, label_column: str | None = N
     key = _key(columns, images)
     if key is None:
         return None
-    keys = [text(value) for value in columns[key]]
-    captions = _captions(columns, keys, images)
-    values: Sequence[str]
+    captions = _captions(columns, columns[key], images)
+    others = tuple(one for one in columns if one != key)
     if label_column is not None:
-        if label_column not in columns:
-            return Labels(captions=captions, share=1.0, columns=tuple(one for one in columns if one != key))
-        values = [text(value) for value in columns[label_column]]
+        if label_column not in others:
+            return Labels(captions=captions, share=1.0, columns=others)
+        values = columns[label_column]
     else:
         candidates = _candidates(columns, key)
-        if len(candidates) != 1:
-            why = ""
-            if len(candidates) > 1:
-                shown = listed(candidates, 6)
-                why = f"has several columns that may be labels ({shown}): choose by data.label_column="
-            labels = named([(one, None) for one in keys], images)
-            return replace(labels, captions=captions, why_none=why, columns=tuple(candidates), problem="")
-        values = candidates[next(iter(candidates))]
-    return replace(named(zip(keys, values, strict=True), images), captions=captions)
+        if len(candidates) > 1:
+            shown = listed(candidates, 6)
+            why = f"has several columns that may be labels ({shown}): choose by data.label_column="
+            return Labels(captions=captions, why_none=why, share=1.0, columns=others)
+        if not candidates:
+            return Labels(captions=captions, share=1.0, columns=others)
+        [values] = candidates.values()
+    keyed = zip(columns[key], map(str.strip, values), strict=True)
+    return replace(named(keyed, images), captions=captions)
 
 
 def _columns(name: str, contents: bytes, images: Known) -> Columns:
@@ -88,15 +91,13 @@ def _columns(name: str, contents: bytes, images: Known) -> Columns:
         import pyarrow.parquet as pq
 
         table = pq.read_table(io.BytesIO(contents))
-        return {column: table[column].to_pylist() for column in table.column_names}
+        return {column: list(map(text, table[column].to_pylist())) for column in table.column_names}
     decoded = _decoded(contents)
     if end in ("jsonl", "ndjson"):
         rows = [json.loads(line) for line in decoded.splitlines() if line.strip()]
         rows = [row for row in rows if isinstance(row, dict)]
-        return {
-            column: [row.get(column) for row in rows]
-            for column in dict.fromkeys(c for row in rows for c in row)
-        }
+        every = dict.fromkeys(column for row in rows for column in row)
+        return {column: [text(row.get(column)) for row in rows] for column in every}
     lines = _rows(decoded, end)
     if not lines:
         return {}
@@ -105,8 +106,8 @@ def _columns(name: str, contents: bytes, images: Known) -> Columns:
     if end == "txt" and (width < 2 or has_header):
         return {}
     header = [cell.strip() for cell in lines[0]] if has_header else [f"column {i + 1}" for i in range(width)]
-    rows = lines[has_header:]
-    return {column: [row[i] if i < len(row) else "" for row in rows] for i, column in enumerate(header)}
+    columns = itertools.zip_longest(*lines[has_header:], fillvalue="")
+    return dict(zip(header, columns, strict=False))
 
 
 def _decoded(contents: bytes) -> str:
@@ -136,44 +137,44 @@ def _key(columns: Columns, images: Known) -> str | None:
     return best if best is not None and shares[best] >= LEAST_MATCH else None
 
 
-def _share(values: Sequence[object], images: Known) -> float:
+def _share(values: Sequence[str], images: Known) -> float:
     """How many of some values name images, or how many of the images they name: the larger share."""
     some = values[:: len(values) // TRIED + 1]
-    found = sum(images.find(text(value)) is not None for value in some)
+    found = sum(images.find(value) is not None for value in some)
     if not found:
         return 0.0
-    every = {images.find(text(value)) for value in set(map(text, values))} if 2 * found < len(some) else set()
+    every = {images.find(value) for value in set(values)} if 2 * found < len(some) else set()
     return max(found / len(some), sum(isinstance(one, int) for one in every) / max(1, len(images)))
 
 
-def _names_files(column: str, values: Sequence[object]) -> bool:
+def _names_files(column: str, values: Sequence[str]) -> bool:
     """Whether a column names images, be they there or not."""
     if _plain(column) not in FILES or not values:
         return False
-    return 2 * sum(suffix(text(value)) in IMAGES for value in values) > len(values)
+    return 2 * sum(suffix(value) in IMAGES for value in values) > len(values)
 
 
-def _candidates(columns: Columns, key: str) -> dict[str, list[str]]:
+def _candidates(columns: Columns, key: str) -> Columns:
     """The columns that may be labels: those called so, else those whose values repeat."""
-    values = {one: [text(value) for value in columns[one]] for one in columns if one != key}
-    of_classes = {one: found for one, found in values.items() if len(set(found) - {""}) > 1}
+    distinct = {one: set(columns[one]) for one in columns if one != key}
+    of_classes = [one for one in distinct if len(distinct[one] - {""}) > 1]
     boxes = any(_plain(one) == "x" for one in columns)
     called = [one for one in of_classes if _plain(one) in LABELS and not (boxes and _plain(one) == "y")]
     if called:
-        return _same({one: values[one] for one in called})
-    if hot := _one_hot(values):
-        return hot
-    repeating = {
-        one: found
-        for one, found in of_classes.items()
+        return _same({one: columns[one] for one in called})
+    if hot := _one_hot({one: columns[one] for one in of_classes if distinct[one] <= {*ONES, *ZEROS}}):
+        return {"the columns": hot}
+    repeating = [
+        one
+        for one in of_classes
         if _plain(one) not in (*NO_LABELS, *CAPTIONS, *FILES)
-        and len(set(found)) <= len(found) / 2
-        and not any(map(_is_fraction, found))
-    }
-    return _same(repeating)
+        and len(distinct[one]) <= len(columns[one]) / 2
+        and not any(map(_is_fraction, distinct[one]))
+    ]
+    return _same({one: columns[one] for one in repeating})
 
 
-def _same(columns: dict[str, list[str]]) -> dict[str, list[str]]:
+def _same(columns: Columns) -> Columns:
     """One of several columns that part images in the same way, of words rather than of numbers."""
     together = len(set(zip(*columns.values(), strict=True)))
     if not columns or any(len(set(found)) != together for found in columns.values()):
@@ -183,19 +184,13 @@ def _same(columns: dict[str, list[str]]) -> dict[str, list[str]]:
     return {one: columns[one]}
 
 
-def _one_hot(values: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """A column of names, from columns of which one is 1 and all others are 0."""
-    ones = {"1", "1.0"}
-    binary = {
-        one: [v in ones for v in found] for one, found in values.items() if set(found) <= {*ones, "0", "0.0"}
-    }
-    if len(binary) < 2 or not next(iter(binary.values())):
-        return {}
-    rows = list(zip(*binary.values(), strict=True))
-    if not all(sum(row) == 1 for row in rows):
-        return {}
-    names = list(binary)
-    return {"the columns": [names[row.index(True)] for row in rows]}
+def _one_hot(columns: Columns) -> list[str]:
+    """The one column that is 1 in each row, all others being 0; nothing where that is not so."""
+    rows = [[value in ONES for value in row] for row in zip(*columns.values(), strict=True)]
+    if len(columns) < 2 or any(sum(row) != 1 for row in rows):
+        return []
+    names = list(columns)
+    return [names[row.index(True)] for row in rows]
 
 
 def _captions(columns: Columns, keys: Sequence[str], images: Known) -> dict[int, str]:
@@ -203,7 +198,7 @@ def _captions(columns: Columns, keys: Sequence[str], images: Known) -> dict[int,
     captions: dict[int, str] = {}
     for key, value in zip(keys, columns[column] if column is not None else (), strict=False):
         index = images.find(key)
-        if isinstance(index, int) and isinstance(value, str) and value.strip():
+        if isinstance(index, int) and value.strip():
             captions.setdefault(index, value.strip())
     return captions
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.data import kinds
 from ddpm.data.classes import labelled
 from ddpm.data.decoding import Decoded, decode_all
 from ddpm.data.files import Files, contents
 from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.holdout import scattered
 from ddpm.data.layout.decision import Asked, Layout, decide
-from ddpm.data.layout.names import ARRAY, counted, is_clutter, listed, may_be_image, sort, suffix
-from ddpm.data.layout.nothing import nothing_here
+from ddpm.data.layout.names import ARRAY, IMAGES, is_clutter, may_be_image, sort, suffix
+from ddpm.data.paths import is_url
 from ddpm.data.preparation import Found, Understood
 from ddpm.data.settings import ImageSettings
 
@@ -51,6 +52,19 @@ class ImageFiles(ImageSettings):
         """What is chosen of the files, beside parts."""
         return {"labels": [self.labels, self.label_column, self.class_depth]}
 
+    def _nothing(self, names: Sequence[str]) -> str:
+        """What to say where none of these files is an image."""
+        if not names:
+            return f"data.path={self.path}: it holds no files; name a folder or an archive with images in it"
+        option = type(self).__name__.lower()
+        is_named = any(suffix(name) in IMAGES for name in names)
+        if not is_named and not is_url(self.path) and (said := kinds.refused(option, self.path, most=None)):
+            return said
+        return (
+            f"data.path={self.path}: none of the {len(names):,} files in it can be read as an image; name a "
+            "folder or an archive with images in it"
+        )
+
     def _found(self, files: Files) -> Found:
         """What is made of the files.
 
@@ -58,9 +72,9 @@ class ImageFiles(ImageSettings):
             ValueError: where they are not what is asked for.
         """
         names = files.names
-        kinds = sort(names, files.refused)
-        nothing = nothing_here(str(self.path), names)
-        if not (kinds.images or files.refused):
+        sorted_names = sort(names, files.refused)
+        nothing = self._nothing(names)
+        if not (sorted_names.images or files.refused):
             raise ValueError(nothing)
         there = [tuple(folder.split("/")) for folder in files.folders if not is_clutter(f"{folder}/x")]
         asked = Asked(
@@ -71,8 +85,7 @@ class ImageFiles(ImageSettings):
             self.label_column,
             self.class_depth,
         )
-        layout = decide(names, kinds, there, asked, lambda index: contents(files, index))
-        _tell(layout, names)
+        layout = decide(names, sorted_names, there, asked, lambda index: contents(files, index))
         refused = [index for index in sorted(files.refused) if may_be_image(names[index])]
         used = [*layout.train, *(layout.validation or ()), *refused]
         positions = np.append(_positions(layout, names), len(names) + np.arange(len(refused)))
@@ -82,7 +95,7 @@ class ImageFiles(ImageSettings):
         def read(wanted: Sequence[int]) -> Iterator[Decoded | str]:
             numbers = [chosen[index] for index in wanted]
             encoded = files.read(numbers)
-            if not kinds.images or suffix(names[kinds.images[0]]) != ARRAY:
+            if not sorted_names.images or suffix(names[sorted_names.images[0]]) != ARRAY:
                 return decode_all(encoded, self.shaping)
             return (array_or_reason(one, self.shaping) for one in encoded)
 
@@ -124,11 +137,3 @@ def _positions(layout: Layout, names: Sequence[str]) -> np.ndarray:
     at = np.empty(len(names), np.int64)
     at[sorted(range(len(names)), key=names.__getitem__)] = scattered(len(names))
     return at[list(layout.train)]
-
-
-def _tell(layout: Layout, names: Sequence[str]) -> None:
-    if layout.left_out:
-        beside = listed(names[index] for index in layout.left_out)
-        logger.warning(
-            "left out %s beside the folders of images: %s", counted(len(layout.left_out), "file"), beside
-        )

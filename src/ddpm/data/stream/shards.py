@@ -152,15 +152,20 @@ def find_shards(
     parts = chosen_shards(paths, folder, settings, path)
     used = [*parts.train, *parts.validation]
     asked = {"counting": COUNTING, "columns": [image_column, label_column], "train": len(parts.train)}
-    about = (
-        Cache(settings.cache_dir)
-        .get(
-            Path(str(path).rstrip("/*")).name or "shards",
-            cache.key(asked, [states[name] for name in used]),
-            lambda directory: counted(filesystem, parts, image_column, label_column),
-        )
-        .about
+    alike = {**asked, "train": None, "url": url, "parts": [settings.split, settings.validation_split]}
+    name = Path(str(path).rstrip("/*")).name or "shards"
+    entry = Cache(settings.cache_dir, settings.cache_limit).get(
+        name,
+        cache.key(asked, [states[name] for name in used]),
+        lambda _: {
+            "name": name,
+            "source": None if "://" in str(path) else folder,
+            "family": cache.key(alike, []),
+            **counted(filesystem, parts, image_column, label_column),
+        },
     )
+    entry.release()  # it is read
+    about = entry.about
     counts = np.array(about["counts"], np.int64)
     for held, which in zip((counts[: len(parts.train)], counts[len(parts.train) :]), parts[2:], strict=True):
         if len(held) and not held.sum():
