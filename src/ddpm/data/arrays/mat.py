@@ -15,14 +15,18 @@ MAGIC = b"MATLAB 5.0"
 HEADER = 128
 COMPRESSED = 15
 PACKED = 1 << 16
+LEAST = 1 << 28
+MOST_COPIES = 32
+"""Bytes that SciPy may use, and as many times what a file holds: bytes may be doubles, and copied."""
+
 READER = Path(__file__).with_name("mat_reader.py")
 
 
 def mat(file: Path, prefix: str, work: Workspace) -> list[Held]:
     """The arrays of numbers, the cells of strings, and what of both is in structs, with `/` between names."""
-    _check_size(file)
+    size = _unpacked_size(file)
     folder = Path(tempfile.mkdtemp(dir=work.folder))
-    command = [sys.executable, "-P", str(READER), str(file), str(folder)]
+    command = [sys.executable, "-P", str(READER), str(file), str(folder), str(LEAST + MOST_COPIES * size)]
     process = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
     )
@@ -33,13 +37,17 @@ def mat(file: Path, prefix: str, work: Workspace) -> list[Held]:
     return [held for i, name in enumerate(names) for held in npy(folder / f"{i}.npy", prefix + name, work)]
 
 
-def _check_size(file: Path) -> None:
-    """Unpack the compressed variables of a file of version 5, and only count their bytes."""
+def _unpacked_size(file: Path) -> int:
+    """Bytes of a file, and of the compressed variables of version 5, which are unpacked and counted only.
+
+    Raises:
+        ValueError: where they are far more than they should be.
+    """
     total = 0
     with file.open("rb") as opened:
         header = opened.read(HEADER)
         if not header.startswith(MAGIC):
-            return
+            return file.stat().st_size
         order = ">" if header.endswith(b"MI") else "<"
         while len(tag := opened.read(8)) == 8:
             kind, length = struct.unpack(f"{order}2I", tag)
@@ -52,3 +60,4 @@ def _check_size(file: Path) -> None:
                 total += len(unpacking.decompress(packed, BLOCK))
                 check_unpacked(opened.tell(), total)
             opened.seek(after)
+    return file.stat().st_size + total

@@ -1,9 +1,10 @@
 """The arrays of a MATLAB file as npy files: a program of its own, as SciPy crashes on damaged files.
 
-    python mat_reader.py FILE FOLDER
+    python mat_reader.py FILE FOLDER BYTES
 
 writes into the folder `names.json`, the names of the arrays with `/` between those of structs and fields, and
-the arrays as `0.npy`, `1.npy`, ... An error is the last line that it prints.
+the arrays as `0.npy`, `1.npy`, ... An error is the last line that it prints. It takes at most as many bytes
+of memory beyond those of its start, where the system can hold it to that.
 """
 
 import json
@@ -48,9 +49,23 @@ def main(file: Path, folder: Path) -> None:
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
 
+def take_at_most(size: int) -> None:
+    """Let requests for more memory than what is held and these bytes fail: damaged files promise anything."""
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        return
+    import resource
+
+    held = int(status.read_text().split()[0]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = held + size
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     try:
+        take_at_most(int(sys.argv[3]))
         main(Path(sys.argv[1]), Path(sys.argv[2]))
     except Exception as error:  # a damaged file raises whatever its parts raise
         sys.exit(" ".join(f"{error}".split()) or type(error).__name__)
