@@ -50,3 +50,13 @@ def test_a_reader_that_is_killed(tmp_path: Path, opened: Workspace, monkeypatch:
     monkeypatch.setattr("ddpm.data.arrays.mat.READER", tmp_path / "crash.py")
     with pytest.raises(ValueError, match="it is damaged, and SciPy crashed at it"):
         mat(tmp_path / "a.mat", "", opened)
+
+
+def test_what_a_damaged_file_promises_is_not_believed(tmp_path: Path, opened: Workspace):
+    scipy.io.savemat(tmp_path / "a.mat", {"s": np.zeros((7, 11), [("a", "O"), ("b", "O")])})
+    whole = (tmp_path / "a.mat").read_bytes()
+    sizes = np.array([7, 11], "<i4").tobytes()
+    assert whole.count(sizes) == 1
+    (tmp_path / "a.mat").write_bytes(whole.replace(sizes, np.array([7 << 20, 110], "<i4").tobytes()))
+    with pytest.raises(ValueError, match=r"[Uu]nable to allocate"):
+        mat(tmp_path / "a.mat", "", opened)
