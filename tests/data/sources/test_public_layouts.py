@@ -321,12 +321,12 @@ def test_captions_are_kept_beside_the_images(tmp_path: Path):
 
 
 def test_mistakes(tmp_path: Path):
-    path = as_folder(tmp_path, levels("train/a", "train/b", "test/a"))
+    path = as_folder(tmp_path, levels("train/a", "train/b", "test/a", "test/c"))
     (path / "val").mkdir()
     for settings, message in (
         (
             {},
-            r"data\.path=.*: the folder train/ holds classes that the folder test/ lacks: b; hold out",
+            r"data\.path=.*: the folder test/ holds classes that the folder train/ lacks: c; hold out",
         ),
         ({"split": "val"}, r"data\.path=.*: its part validation holds no images"),
         ({"validation_split": "val"}, r"data\.validation_split=validation: it holds no images"),

@@ -264,20 +264,16 @@ def _without_validation(found: _Set, why: str) -> _Set:
 
 
 def _check_same(found: _Set, trained: set[str], validated: set[str]) -> None:
-    """Refuse parts of different classes."""
+    """Refuse a part to validate on with classes that no image to train on is of."""
     assert found.validation is not None
     train, validation = found.folders(*found.train), found.folders(found.validation)
-    for has, lacks, more in (
-        (validation, train, validated - trained),
-        (train, validation, trained - validated),
-    ):
-        if more:
-            names = listed(str(name) for name in classes_in(more))
-            fewer = ", take fewer folders by data.class_depth=1" if any("/" in name for name in more) else ""
-            raise ValueError(
-                f"data.path={found.asked.path}: {has} holds classes that {lacks} lacks: {names}; hold out a "
-                f"share by data.validation_split=none{fewer}, or train without classes by data.labels=none"
-            )
+    if more := validated - trained:
+        names = listed(str(name) for name in classes_in(more))
+        fewer = ", take fewer folders by data.class_depth=1" if any("/" in name for name in more) else ""
+        raise ValueError(
+            f"data.path={found.asked.path}: {validation} holds classes that {train} lacks: {names}; hold out a "
+            f"share by data.validation_split=none{fewer}, or train without classes by data.labels=none"
+        )
 
 
 def _layout(found: _Set, classes: _Classes) -> Layout:
