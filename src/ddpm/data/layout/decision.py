@@ -271,8 +271,8 @@ def _check_same(found: _Set, trained: set[str], validated: set[str]) -> None:
         names = listed(str(name) for name in classes_in(more))
         fewer = ", take fewer folders by data.class_depth=1" if any("/" in name for name in more) else ""
         raise ValueError(
-            f"data.path={found.asked.path}: {validation} holds classes that {train} lacks: {names}; hold out a "
-            f"share by data.validation_split=none{fewer}, or train without classes by data.labels=none"
+            f"data.path={found.asked.path}: {validation} holds classes that {train} lacks: {names}; hold out "
+            f"a share by data.validation_split=none{fewer}, or train without classes by data.labels=none"
         )
 
 
