@@ -120,8 +120,8 @@ def _members(path: str, file: IO[bytes], stack: ExitStack) -> list[Member]:
         if bounds.is_too_much(total, packed):
             raise ArchiveError(
                 f"data.path={path} unpacks to more than {bounds.MOST_TIMES} times its size of "
-                f"{packed:,} bytes, as what is made to fill a disk does; if it is none, unpack it into a folder "
-                "and use data=folder"
+                f"{packed:,} bytes, as what is made to fill a disk does; if it is none, unpack it into a "
+                "folder and use data=folder"
             )
         members.append(member)
     return members
