@@ -10,10 +10,10 @@ from typing import IO, Any, NamedTuple, cast
 
 from ddpm.data import bounds, columns
 from ddpm.data.columns import LabelValue, NoClassError
+from ddpm.data.layout.names import IMAGES
 from ddpm.data.stream.sample import Counted, Sample
 from ddpm.data.stream.unpacking import Unzipped
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jp2", "ppm", "avif")
 LABEL_SUFFIX, CAPTION_SUFFIX = "cls", "txt"
 MOST_DIGITS = 19
 NOT_READ = "it is not read"
@@ -137,7 +137,7 @@ def _suffix(extension: str) -> str:
 
 
 def _is_image(extension: str) -> bool:
-    return _suffix(extension) in IMAGE_SUFFIXES
+    return _suffix(extension) in IMAGES
 
 
 def _says_label(extension: str, label_column: str | None) -> bool:
