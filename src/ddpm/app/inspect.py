@@ -98,8 +98,8 @@ def described(data: ImageDataModule) -> dict[str, str]:
     if "modes" in facts:
         rows["mode before"] = _counts({name: f"{count:,}" for name, count in facts["modes"].items()})
     if "values" in facts and "limits" in facts:
-        (lowest, highest), (black, white) = facts["values"], facts["limits"]
-        rows["values before"] = f"{lowest:g} to {highest:g}, where {black:g} is black and {white:g} white"
+        (low, high), (lowest, highest) = facts["values"], facts["limits"]
+        rows["values before"] = f"{low:g} to {high:g}, in a range from {lowest:g} to {highest:g}"
     if "mean" in facts:
         rows["mean"] = " ".join(f"{value:.4f}" for value in facts["mean"])
         rows["deviation"] = " ".join(f"{value:.4f}" for value in facts["std"])

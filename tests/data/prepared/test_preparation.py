@@ -264,8 +264,8 @@ def told(*images: Decoded, caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_numbers_that_fill_little_of_their_range_are_told_with_the_key(caplog: pytest.LogCaptureFixture):
     (line,) = told(numbers(0, 9), numbers(3, 16), caplog=caplog)
     assert line == (
-        "mine: the numbers of these images reach from 0 to 16, where 0 is black and 255 white: little can be "
-        "seen of them; data.value_range=[0,16] makes 0 black and 16 white"
+        "mine: the numbers of these images reach from 0 to 16, in a range from 0 to 255: little can be "
+        "seen of them; data.value_range=[0,16] takes what is there for the range"
     )
     (line,) = told(numbers(-1000, 3071, (-32768, 32767)), caplog=caplog)
     assert "data.value_range=[-1000,3071] " in line
@@ -303,7 +303,7 @@ def test_numbers_that_fill_their_range_are_not_told(images: list[Decoded], caplo
 def test_a_set_of_one_colour_is_told_without_a_range(caplog: pytest.LogCaptureFixture):
     (line,) = told(numbers(0, 0), numbers(0, 0), caplog=caplog)
     assert line == (
-        "mine: every number of these images is 0, where 0 is black and 255 white: they are all of one colour"
+        "mine: every number of these images is 0, in a range from 0 to 255: they are all of one colour"
     )
 
 

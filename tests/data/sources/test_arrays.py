@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm.data.arrays import held
+from ddpm.data import bounds
 from ddpm.data.images import DataSet
 from ddpm.data.sources.arrays import Arrays
 from ddpm.data.sources.folder import Folder
@@ -617,7 +617,7 @@ def test_what_unpacks_to_far_more_is_refused(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = write(tmp_path)
-    monkeypatch.setattr(held, "MOST_UNPACKED", 1 << 20)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
     refused(path, r"^data\.path=.*it would unpack from [\d,]+ bytes to [\d,]+ or more; at most 200 times")
 
 

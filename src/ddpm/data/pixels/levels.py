@@ -29,7 +29,7 @@ class Numbers(NamedTuple):
 
 
 def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndarray, Limits, Limits]:
-    """Levels uint8 [H, W, C]; the lowest and the highest number; the numbers that became black and white.
+    """Levels uint8 [H, W, C]; the lowest and the highest number; the ends of their range.
 
     A level is round(255 (x - black) / (white - black)); what is not opaque is laid over white.
 
@@ -67,4 +67,4 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
     if numbers.opacity is not None:
         opacity = numbers.opacity[..., None]
         scaled = scaled * opacity + 255 * (1 - opacity)
-    return (scaled + 0.5).astype(np.uint8), (float(lowest), float(highest)), (black, white)
+    return (scaled + 0.5).astype(np.uint8), (float(lowest), float(highest)), limits
