@@ -77,3 +77,8 @@ def test_parts_that_are_used():
         chosen({"train": 0, "test": 3}, None, None, "SET")
     with pytest.raises(ValueError, match=r"its parts are validation, test, and none is called train"):
         chosen({"validation": 1, "test": 3}, None, None, "SET")
+
+
+def test_an_empty_part_names_the_key_and_those_that_are_not_empty():
+    with pytest.raises(ValueError, match=r"train holds no images; choose by data\.split another of test$"):
+        chosen({"train": 0, "validation": 0, "test": 3}, None, None, "PATH")

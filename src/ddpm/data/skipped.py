@@ -1,6 +1,7 @@
 """What cannot be read is left out and listed, or refused, as `data.on_error` says."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ logger = logging.getLogger(__name__)
 
 NAMED = 20
 """Unreadable files that are named in warnings; all are listed."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Skipped:
@@ -76,5 +79,6 @@ def write_list(skipped: Iterable[tuple[str, str]], directory: Path) -> None:
 
 
 def printable(name: str) -> str:
-    """File names need not be text in any encoding, and a terminal refuses the rest."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """File names need not be text in any encoding, and a terminal refuses or obeys the rest."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

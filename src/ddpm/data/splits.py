@@ -129,7 +129,9 @@ def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | 
         train = tuple(dict.fromkeys(_named("split", name, sizes) for name in split.split("+")))
     for name in train:
         if not sizes[name]:
-            raise ValueError(f"data.path={path}: its part {name} holds no images; choose another of {there}")
+            others = ", ".join(other for other, size in sizes.items() if size)
+            choose = f"; choose by data.split another of {others}" if others else ""
+            raise ValueError(f"data.path={path}: its part {name} holds no images{choose}")
     if validation_split is not None:
         *preferred, last = validation_split.split("|")
         wanted = next((name for name in preferred if _known(name, sizes)), last)

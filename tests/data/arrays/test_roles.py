@@ -196,3 +196,9 @@ def test_rules(arrays: dict[str, tuple[int, ...]], meant: dict[str, tuple[list[s
 def test_what_is_refused(arrays: dict[str, tuple[int, ...]], said: str):
     with pytest.raises(ValueError, match=f"^{said}"):
         roles([held(name, shape) for name, shape in arrays.items()], "F")
+
+
+def test_images_that_are_asked_for_as_labels_are_refused():
+    arrays = [held("x_train", (4, 8, 8)), held("y_train", (4,)), held("other", (4,))]
+    with pytest.raises(ValueError, match=r"data\.label_key=x_train: .* which are images; it holds"):
+        roles(arrays, "PATH", label_key="x_train")

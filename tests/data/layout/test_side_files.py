@@ -333,3 +333,53 @@ def outcome(file: str, contents: str | bytes) -> None:
         assert "\n" not in message
     elif found.classes is not None:
         assert sorted(found.classes) == [0, 1, 2, 3]
+
+
+def test_a_name_that_may_be_an_image_of_two_parts_is_refused_and_one_part_alone_is_not():
+    """Contests number the images of each part anew."""
+    names = [f"{part}/{i}.png" for part in ("train", "test") for i in range(4)]
+    files = {"labels.csv": table(("id", STEMS), ("breed", ANIMALS))}
+    with pytest.raises(
+        ValueError, match=r"says 0, which may be any of train/0\.png, test/0\.png.*_split=none"
+    ):
+        meant(names, files=files)
+    train, validation = meant(names, files=files, validation_split="none")
+    assert list(train.values()) == ANIMALS
+    assert validation is None
+
+
+def test_a_file_of_all_parts_labels_each_of_them():
+    names = [f"train/{i}.png" for i in range(2)] + [f"test/{i}.png" for i in range(2, 4)]
+    train, validation = meant(names, files={"labels.csv": table(("id", STEMS), ("breed", ANIMALS))})
+    assert list(train.values()) == ANIMALS[:2]
+    assert list(validation.values()) == ANIMALS[2:]
+    _, found = laid_out(names, files={"labels.csv": table(("id", STEMS), ("breed", ANIMALS))})
+    assert found.understood[2] == "labels.csv"  # and that none of its images is missing
+
+
+def test_a_table_of_images_that_are_not_used_labels_nothing_and_is_no_reason_to_refuse():
+    """As in GTSRB, where a picture of each class lies beside the parts."""
+    names = [*under("Train", "Test"), *images("Meta", n=2)]
+    meta = table(("Path", ["Meta/0.png", "Meta/1.png"]), ("ClassId", ["5", "6"]))
+    assert by_class(names, files={"Meta.csv": meta}) == [{"cat": 2, "dog": 2}, {"cat": 2, "dog": 2}]
+
+
+@pytest.mark.parametrize("other", ["id", "Unnamed: 0", ""])
+def test_numbers_of_rows_are_no_names_of_images(other: str):
+    names = [FLAT[i] for i in (1, 0, 3, 2)]
+    for values in ([name.removesuffix(".png") for name in names], names):
+        rows = table((other, STEMS), ("image_id", values), ("label", ANIMALS))
+        train, _ = meant(FLAT, files={"labels.csv": rows})
+        assert train == dict(zip(names, ANIMALS, strict=True))
+
+
+def test_where_two_columns_may_name_the_images_this_is_said():
+    shifted = ["1", "2", "3", "0"]
+    rows = table(("row", STEMS), ("number", shifted), ("label", ANIMALS))
+    _, found = laid_out(FLAT, files={"labels.csv": rows})
+    assert found.classes is None
+    assert "several columns that may name the images (row, number)" in found.understood[2]
+    with pytest.raises(ValueError, match=r"label_column=label labels no .*may name .*call the one file_name"):
+        laid_out(FLAT, files={"labels.csv": rows}, label_column="label")
+    same = table(("row", STEMS), ("number", STEMS), ("has_it", ["0", "1", "0", "1"]))
+    assert by_class(FLAT, files={"labels.csv": same}) == [{"0": 2, "1": 2}, None]

@@ -282,3 +282,19 @@ def test_names_written_by_old_windows_programs(tmp_path: Path):
     contents = path.read_bytes()
     assert b"cat\\0.png" in contents
     assert Archive(path, image_size=8).read().classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_members_of_one_name_the_last_counts_as_after_unpacking(tmp_path: Path, kind: str):
+    path = pack(tmp_path / kind, {"a.png": encoded(10), "b.png": encoded(20)})
+    newer = encoded(30)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("a.png", newer)
+    else:
+        with tarfile.open(path, "a") as tar:
+            member = tarfile.TarInfo("./a.png")
+            member.size = len(newer)
+            tar.addfile(member, io.BytesIO(newer))
+    assert levels(Archive(path, image_size=8)) == {20, 30}

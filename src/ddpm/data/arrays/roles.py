@@ -138,6 +138,11 @@ def roles(
         labels = None if label_key == "none" else _labels(part, images, pool, path, label_key)
         parts[part] = Part(images, labels)
         used |= {held.name for held in labels or ()}
+    if label_key not in (None, "none") and all(part.labels is None for part in parts.values()):
+        raise ValueError(
+            f"data.label_key={label_key}: {path} has no such labels beside {listed(used)}, which are images; "
+            f"it holds {listed(arrays)}"
+        )
     names = tuple(held for held in others if held.name not in used and _names_classes(held))
     parts, nameless = _called(parts)
     unused = [

@@ -60,7 +60,9 @@ class ArchiveFiles:
         self.path = path
         _check_kind(path, file)
         try:
-            self.members = [member for member in _members(path, file, stack) if _is_listed(member.name)]
+            self.members = _newest(
+                [member for member in _members(path, file, stack) if _is_listed(member.name)]
+            )
         except ArchiveError:
             raise
         except Exception as error:  # each part of a damaged archive raises errors of its own
@@ -125,6 +127,12 @@ def _members(path: str, file: IO[bytes], stack: ExitStack) -> list[Member]:
             )
         members.append(member)
     return members
+
+
+def _newest(members: list[Member]) -> list[Member]:
+    """The last of those of one name, which unpacking would leave: archives are updated by appending."""
+    last = {member.name: index for index, member in enumerate(members)}
+    return [member for index, member in enumerate(members) if last[member.name] == index]
 
 
 def _zip_members(path: str, file: IO[bytes], stack: ExitStack) -> Iterator[Member]:

@@ -144,10 +144,12 @@ def decide(
     side = SideFiles(
         asked.path,
         names,
+        kinds.images,
         kinds.others,
         where,
         places,
         contents,
+        found.images(*found.used),
         labels=asked.labels not in ("none", "folders"),
         wanted=wanted,
         label_column=asked.label_column,
@@ -230,7 +232,9 @@ def _check_side_files(found: _Set, said: Mapping[str, Said]) -> None:
     if asked.label_column is not None and not labelled:
         columns = listed((column for one in said.values() for column in one.columns), 10)
         there = f"the columns are {columns}" if columns else "there is no table of labels"
-        raise ValueError(f"data.label_column={asked.label_column} labels no image to train on; {there}")
+        raise ValueError(
+            f"data.label_column={asked.label_column} labels no image to train on{because}; {there}"
+        )
     if asked.labels not in ("auto", "folders") and not labelled:
         raise ValueError(
             f"data.labels={asked.labels} labels no image to train on{because}; it may be auto, folders, none "

@@ -1,7 +1,8 @@
 """Files of labels and captions among the files of a set: which there are, and what they say of whom."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ddpm.data import splits
 from ddpm.data.layout import beside, coco, stylegan, tables
@@ -51,10 +52,12 @@ class SideFiles:
     Attributes:
         path: of the set, for messages.
         names: of all files.
+        images: numbers of all images.
         others: numbers of those that are no images.
         where: wrappers and parts.
         places: of the images.
         contents: reads a file by its number.
+        used: numbers of the images of all parts that are used.
         labels: whether classes are wanted; else captions alone.
         wanted: the file that is asked for, or None.
         label_column: see `ddpm.data.layout.tables`.
@@ -62,10 +65,12 @@ class SideFiles:
 
     path: str
     names: Sequence[str]
+    images: Sequence[int]
     others: Sequence[int]
     where: Tree
     places: Mapping[int, Place]
     contents: Callable[[int], bytes]
+    used: Sequence[int]
     labels: bool = True
     wanted: str | None = None
     label_column: str | None = None
@@ -76,17 +81,21 @@ class SideFiles:
         Raises:
             ValueError: where a file of labels is damaged, labels none of the images or one of them twice.
         """
+        own, here = Known(self.names, images), set(images)
         near = beside.beside(self.names, images, self.others)
         taken = {index for files in near.values() for index in files.values()}
-        known = Known(self.names, images)
         captions = beside.captions(near, self.contents)
         found: dict[int, list[tuple[int, Labels]]] = {}
         notes: list[str] = []
         columns: list[str] = []
         for index in self._candidates(part, taken):
+            # A name in a file of all parts is looked for in all of them: it may be that of several images.
+            known = own if self._part_of(self.names[index]) else self._every
             said = self._read(index, known)
             if said is None:
                 continue
+            if known is not own:
+                said = replace(said, classes=_of(said.classes, here), captions=_of(said.captions, here))
             captions = {**said.captions, **captions}
             columns += said.columns
             if not self.labels:
@@ -95,7 +104,7 @@ class SideFiles:
                 found.setdefault(_rank(self.names[index]), []).append((index, said))
             elif said.why_none:
                 notes.append(f"{self.names[index]} {said.why_none}")
-            elif not said.share:
+            elif not said.share and not self._is_of_others(index):
                 raise self._refused(index, "labels none of the images")
         if found:
             return self._merged(found[min(found)], captions)
@@ -149,6 +158,15 @@ class SideFiles:
         means = splits.meaning(stem(name))
         return means if any(means == part for part, _ in self.where.parts.values()) else None
 
+    @cached_property
+    def _every(self) -> Known:
+        return Known(self.names, self.used)
+
+    def _is_of_others(self, index: int) -> bool:
+        """Whether it names images that are there and not used, as a table of another part does."""
+        said = self._read(index, Known(self.names, self.images))
+        return said is not None and said.share > 0
+
     def _read(self, index: int, known: Known) -> Labels | None:
         name = self.names[index]
         seen = known.seen_from(folders_of(name))
@@ -189,10 +207,16 @@ class SideFiles:
         return Said(classes, [self.names[index] for index, _ in found], captions, notes)
 
     def _refused(self, index: int, why: str) -> ValueError:
+        parts = {self.places[image].part for image in self.used if image in self.places}
+        alone = ", or use one part alone by data.validation_split=none" if len(parts) > 1 else ""
         return ValueError(
             f"data.path={self.path}: {self.names[index]} {why}; mend it, take the folders for classes by "
-            "data.labels=folders, another file by data.labels=FILE, or no classes by data.labels=none"
+            f"data.labels=folders, another file by data.labels=FILE, no classes by data.labels=none{alone}"
         )
+
+
+def _of(said: Mapping[int, str], images: Collection[int]) -> dict[int, str]:
+    return {index: value for index, value in said.items() if index in images}
 
 
 def _rank(name: str) -> int:

@@ -61,9 +61,13 @@ def read(name: str, contents: bytes, images: Known, label_column: str | None = N
         ValueError: where it is damaged.
     """
     columns = _columns(name, contents, images)
-    key = _key(columns, images)
-    if key is None:
+    keys = _keys(columns, images)
+    if not keys:
         return None
+    if len(keys) > 1:
+        why = f"has several columns that may name the images ({listed(keys, 6)}): call the one file_name"
+        return Labels(why_none=why, share=1.0, columns=tuple(columns))
+    [key] = keys
     captions = _captions(columns, columns[key], images)
     others = tuple(one for one in columns if one != key)
     if label_column is not None:
@@ -126,13 +130,28 @@ def _rows(decoded: str, end: str) -> list[list[str]]:
         raise ValueError(str(error)) from error
 
 
-def _key(columns: Columns, images: Known) -> str | None:
-    """The column that names images, if there is one: of files and called so, or the one that fits best."""
+def _keys(columns: Columns, images: Known) -> list[str]:
+    """The column that names images, if there is one: of files and called so, or the one that fits best;
+    several where they fit equally well and mean other images.
+    """
     if called := [column for column in columns if _names_files(column, columns[column])]:
-        return called[0]
+        return called[:1]
     shares = {one: _share(columns[one], images) for one in columns if _plain(one) not in LABELS}
-    best = max(shares, key=lambda one: (shares[one], _plain(one) in FILES), default=None)
-    return best if best is not None and shares[best] >= LEAST_MATCH else None
+    rank = {one: _key_rank(one, columns[one], share) for one, share in shares.items() if share >= LEAST_MATCH}
+    best = [one for one in rank if rank[one] == max(rank.values())]
+    meant = {tuple(map(str, map(images.find, columns[one]))) for one in best}
+    return best if len(meant) > 1 else best[:1]
+
+
+def _key_rank(column: str, values: Sequence[str], share: float) -> tuple[bool, int, float, bool]:
+    """How likely a column that fits names images: by its values, by what it is called, by how well it fits.
+
+    Numbers of rows and of classes fit as well as names that are numbers.
+    """
+    of_files = 2 * sum(suffix(value) in IMAGES for value in values) > len(values)
+    called = _plain(column)
+    name = len(FILES) - FILES.index(called) if called in FILES else 0
+    return of_files, name, round(share, 1), 2 * len(set(values)) > len(values)
 
 
 def _share(values: Sequence[str], images: Known) -> float:

@@ -21,6 +21,8 @@ from ddpm.runtime.cores import available_cores
 # Pillow would also try formats that start other programs (EPS) or that match almost any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 AS_IT_IS = Shaping()
+EMPTY = "it is empty"
+NO_IMAGE = "not an image, or of a format that is not read here"
 CHUNK = 16
 THREADS = min(16, available_cores() + 4)
 
@@ -115,7 +117,7 @@ def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | 
     except UnidentifiedImageError:
         # Pillow's own message repeats the path, or the address of a buffer.
         empty = (source.stat().st_size if isinstance(source, Path) else len(source)) == 0
-        return "it is empty" if empty else "not an image, or of a format that is not read here"
+        return EMPTY if empty else NO_IMAGE
     except Exception as error:
         return short(error)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ddpm.data.holdout import num_training
 from ddpm.data.images import DataSet, ImageSet, survey
-from ddpm.data.pixels.decoding import Decoded
+from ddpm.data.pixels.decoding import EMPTY, NO_IMAGE, Decoded
 from ddpm.data.prepared import cache
 from ddpm.data.prepared.cache import Cache, FileState, size_in_words
 from ddpm.data.prepared.earlier import RECORDS, Earlier, joined
@@ -271,8 +271,10 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         filled = np.flatnonzero(source_at >= 0)
         taken = source_at[filled]
         cut = None if found.cut is None else int(np.searchsorted(filled, found.cut))
-        if not len(filled) or cut == 0:
-            raise ValueError(found.nothing)
+        if not len(filled):
+            raise ValueError(_nothing(found, skipped))
+        if cut in (0, len(filled)):
+            raise ValueError(_empty_part(found, skipped, validates=cut > 0))
         shape = file.finish(filled)
     labels, classes = found.label(taken)
     if labels is not None:
@@ -306,6 +308,27 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         "modes": records.modes,
         "facts": facts,
     }
+
+
+def _nothing(found: Found, skipped: Skipped) -> str:
+    """What to say where no image could be read, with the first reason that says what to do."""
+    name, reason = next((one for one in skipped if one[1] not in (NO_IMAGE, EMPTY)), ("", ""))
+    return f"{found.nothing}; the first, {printable(name)}: {reason}" if name else found.nothing
+
+
+def _empty_part(found: Found, skipped: Skipped, *, validates: bool) -> str:
+    """What to say where no image of a part could be read, with the first reason."""
+    assert found.cut is not None
+    key, where = (
+        ("validation_split", found.understood.validation) if validates else ("split", found.understood.train)
+    )
+    at = dict(zip(found.names, found.positions >= found.cut, strict=True))
+    name, reason = next((one for one in skipped if at[one[0]] == validates), ("", ""))
+    other = ", or hold out a share by data.validation_split=none" if validates else ""
+    return (
+        f"data.{key}: none of the images of {where or 'this part'} can be read; the first, "
+        f"{printable(name)}: {reason}; mend them, or choose another part by data.{key}{other}"
+    )
 
 
 def _earlier(found: Found, entries: Cache, family: str) -> Earlier | None:
