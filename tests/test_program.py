@@ -19,9 +19,9 @@ from PIL import Image
 from ddpm.data.batches import MicroBatches
 from ddpm.data.loading import read
 from ddpm.data.sources.digits import Digits
-from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.diffusion.timesteps import Uniform
 from ddpm.random import Purpose, Stream
+from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.checkpoints import find
 
 pytestmark = pytest.mark.e2e
