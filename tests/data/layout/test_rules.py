@@ -187,7 +187,7 @@ def sets(draw: st.DrawFn) -> list[str]:
     return [f"{folder}/{i}.png".lstrip("/") for folder, count in counts.items() for i in range(count)]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(sets())
 def test_any_tree(names: list[str]):
     try:
