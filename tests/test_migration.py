@@ -173,9 +173,7 @@ def test_the_part_to_train_on_is_called_split(version_0_1: bool):
     source = Hub(
         **{name: value for name, value in data.items() if name not in SWITCHES["data"] + ("_target_",)}
     )
-    assert (source.split, source.validation_split) == ("extra", "test|none"), (
-        "else a share, as then"
-    )
+    assert (source.split, source.validation_split) == ("extra", "test|none"), "else a share, as then"
     assert source.shaping == Shaping((8, 8)), "what such runs did: lanczos, centre"
     now = migrated({**config, "data": {**old, "train_split": "train"}})
     check_keys({k: v for k, v in now.items() if k not in ("defaults", "hydra")}, "train")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from properties import short_and_long
 
 from ddpm.data import classes, skipped
 from ddpm.data.holdout import scattered
@@ -397,9 +397,7 @@ EDITS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.sampled_from([None, None, 1, 3]), st.lists(st.lists(EDITS, max_size=6), min_size=2, max_size=6))
-def test_what_is_taken_over_is_as_if_prepared_from_nothing(
+def check_what_is_taken_over_is_as_if_prepared_from_nothing(
     channels: int | None, states: list[list[tuple[str, int, int]]]
 ):
     with tempfile.TemporaryDirectory() as directory:
@@ -424,6 +422,15 @@ def test_what_is_taken_over_is_as_if_prepared_from_nothing(
             del mine
             assert len(entries) <= 2
         assert_same_entry(Path(directory))
+
+
+test_what_is_taken_over_is_as_if_prepared_from_nothing, test_what_is_taken_over_of_many = short_and_long(
+    check_what_is_taken_over_is_as_if_prepared_from_nothing,
+    st.sampled_from([None, None, 1, 3]),
+    st.lists(st.lists(EDITS, max_size=6), min_size=2, max_size=6),
+    everyday=10,
+    long=60,
+)
 
 
 def test_how_many_were_taken_over_is_told(caplog: pytest.LogCaptureFixture, tmp_path: Path):
