@@ -103,7 +103,7 @@ def _files(folder: str, prefix: str, above: tuple[str, ...], folders: list[str])
 
 
 def _true(question: Callable[[], bool]) -> bool:
-    """What the file system answers; False where a link leads to itself."""
+    """What the file system says; False where a link leads to itself."""
     try:
         return question()
     except OSError:

@@ -113,7 +113,7 @@ def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | 
         path: of the set, for messages.
 
     Raises:
-        ValueError: where there is no such part, it holds no images, or it cannot be told which to train on.
+        ValueError: where there is no such part, it holds no images, or nothing says which to train on.
     """
     there = ", ".join(sizes)
     if split is None:

@@ -621,9 +621,12 @@ def test_what_unpacks_to_far_more_is_refused(
     refused(path, r"^data\.path=.*it would unpack from [\d,]+ bytes to [\d,]+ or more; at most 200 times")
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+CUT = ["npz", "idx", "idx gz", "CIFAR-10", "SVHN 7.3", "PCam"]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=st.data())
-@pytest.mark.parametrize("name", ["npz", "idx", "idx gz", "CIFAR-10", "SVHN", "SVHN 7.3", "PCam"])
+@pytest.mark.parametrize("name", [*CUT, pytest.param("SVHN", marks=pytest.mark.slow)])
 def test_a_file_cut_anywhere_is_told_in_one_message(
     name: str, drawn: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 AT_ONCE = 64
-"""Files that are asked for together, as one answer takes as long as many."""
+"""Files that are asked for together: one takes as long as many."""
 
 WILDCARD = re.compile(r"[*?[]")
 """A name with one of these is a pattern where many are asked for together."""

@@ -35,7 +35,7 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
 
     Args:
         numbers: of the image.
-        value_range: takes the place of their limits.
+        value_range: is instead of their limits.
 
     Raises:
         ValueError: where nothing says which numbers are black and white, or a number lies beyond them.

@@ -34,7 +34,7 @@ NAME = re.compile(r"[a-z0-9_-]{1,40}-[0-9a-f]{16}")
 LEFTOVER = re.compile(rf"({NAME.pattern})\.[0-9a-z_]{{8}}({re.escape(BUILDING)}|{re.escape(REMOVED)})")
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-"""What file systems answer that know no locks."""
+"""Errors of file systems that know no locks."""
 
 LONG_AGO = 7 * 86_400
 """Seconds after which something is taken to be unused where the file system knows no locks."""
@@ -366,7 +366,7 @@ def state(file: Path) -> FileState:
 
 
 def needless(entries: Iterable[Entry]) -> dict[Path, str]:
-    """Why no source needs an entry, for those of which that can be told quickly."""
+    """Why no source needs an entry, for those of which that is known quickly."""
     entries = list(entries)
     latest: dict[str, Entry] = {}
     for entry in sorted(entries, key=_built):

@@ -39,7 +39,7 @@ TRIED = 100
 """Files after which it is reckoned how much room all of them need."""
 
 LEAST_FILLED = 0.1
-"""Images whose numbers fill less of their range than this are told: they look black, or all alike."""
+"""Images whose numbers fill less of their range than this are warned of: they look black, or all alike."""
 
 Label = Callable[[np.ndarray], tuple[np.ndarray | None, Sequence[str] | None]]
 

@@ -83,8 +83,8 @@ def rows(path: str, file: IO[bytes], first: int, label_column: str | None) -> It
     with _opened(path, file) as opened:
         for key, contents in _samples(opened, first, wanted):
             label = _labelled(contents, label_column).label
-            pictures = sorted(filter(_is_image, contents))
-            image = contents[pictures[0]] if pictures else "there is no image in this sample"
+            images = sorted(filter(_is_image, contents))
+            image = contents[images[0]] if images else "there is no image in this sample"
             yield Sample(f"{key} of {path}", image, label)
         _check_end(path, opened)
 
