@@ -1,5 +1,6 @@
 """Which parts of a set are for training and which for validation, by the names that people give them."""
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -141,7 +142,11 @@ def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | 
         if name in train:
             raise ValueError(f"data.validation_split={name}: it is trained on; choose another of {there}")
         if not sizes[name]:
-            raise ValueError(f"data.validation_split={name}: it holds no images; choose another of {there}")
+            others = ", ".join(other for other, size in sizes.items() if size and other not in train)
+            raise ValueError(
+                f"data.validation_split={wanted}: it holds no images; choose another"
+                f"{f' of {others}' if others else ''}, or hold out a share by none"
+            )
         return Parts(train, name)
     return Parts(train, next((name for name in HELD_OUT if name not in train and sizes.get(name)), None))
 
@@ -154,7 +159,12 @@ def _known(name: str, sizes: Mapping[str, int]) -> str | None:
 def _named(key: str, name: str, sizes: Mapping[str, int]) -> str:
     if (known := _known(name, sizes)) is not None:
         return known
-    raise ValueError(f"data.{key}={name}: there is no such part; there are {', '.join(sizes) or 'none'}")
+    near = difflib.get_close_matches(name.lower(), [*sizes, *MEANINGS], 1)
+    meant = next((known for word in near if (known := _known(word, sizes))), None)
+    there = f"there are {', '.join(sizes)}" if sizes else "there are none"
+    raise ValueError(
+        f"data.{key}={name}: there is no such part; {there}{f' (did you mean {meant}?)' if meant else ''}"
+    )
 
 
 def chosen_by_name(

@@ -246,3 +246,20 @@ def test_what_was_left_out_is_listed_in_a_file(tmp_path: Path):
     (tmp_path / "images" / "b\udcff.png").touch()
     write_list(Folder(tmp_path / "images", image_size=8).read().skipped, tmp_path)
     assert (tmp_path / "skipped.txt").read_text() == rf"{tmp_path}/images/b\udcff.png: it is empty" + "\n"
+
+
+def test_what_runs_wrote_where_a_person_stands_is_not_read(tmp_path: Path):
+    for name in ("cat/a.png", "dog/b.png", "logs/cat/c.png", "logs/train/owl/d.png"):
+        save(tmp_path / name)
+    before = Folder(tmp_path, image_size=4).read()
+    assert before.classes == [
+        "cat",
+        "dog",
+        "logs/cat",
+        "logs/train/owl",
+    ]  # somebody's own
+    (tmp_path / "logs/train/owl/d.png").unlink()
+    (tmp_path / "logs/train/owl").rmdir()
+    for run in ("train/2026-11-26_07-22-16_folder", "inspect/2026-11-26_07-22-17_x", "train/multirun/x"):
+        save(tmp_path / "logs" / run / "samples/step_00000001.png")
+    assert Folder(tmp_path, image_size=4).read().classes == ["cat", "dog", "logs/cat"]
