@@ -48,19 +48,17 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
         )
     limits = value_range or numbers.limits
     lowest, highest = values.min().item(), values.max().item()  # numpy would round the limits to their type
+    held = " to ".join(dict.fromkeys(f"{number:.6g}" for number in (lowest, highest)))
     if limits is None:
         raise ValueError(
-            f"numbers of type {values.dtype}, here {lowest:.6g} to {highest:.6g}, and nothing says which are "
+            f"numbers of type {values.dtype}, here {held}, and nothing says which are "
             "black and white; say it, as in data.value_range=[0,1]"
         )
     for found in (lowest, highest):
         if not limits[0] <= found <= limits[1]:  # so with NaN
             stated = "data.value_range" if value_range else numbers.stated
             do = "widen it" if value_range else "name its range by data.value_range"
-            raise ValueError(
-                f"it holds {lowest:.6g} to {highest:.6g}, beyond {stated}, "
-                f"{limits[0]:.6g} to {limits[1]:.6g}; {do}"
-            )
+            raise ValueError(f"it holds {held}, beyond {stated}, {limits[0]:.6g} to {limits[1]:.6g}; {do}")
     black, white = limits[::-1] if numbers.inverted else limits
     # float32 holds every number of 16 bits, and 255 times it.
     numbers_as = "f4" if values.dtype.itemsize <= 2 else "f8"
