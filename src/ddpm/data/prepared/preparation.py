@@ -271,8 +271,12 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         filled = np.flatnonzero(source_at >= 0)
         taken = source_at[filled]
         cut = None if found.cut is None else int(np.searchsorted(filled, found.cut))
-        if not len(filled) or cut == 0:
+        if not len(filled):
             raise ValueError(found.nothing)
+        if cut == 0:
+            raise _unreadable("split", "to train on", found.understood.train)
+        if cut == len(filled):
+            raise _unreadable("validation_split", "to validate on", found.understood.validation)
         shape = file.finish(filled)
     labels, classes = found.label(taken)
     if labels is not None:
@@ -306,6 +310,14 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         "modes": records.modes,
         "facts": facts,
     }
+
+
+def _unreadable(key: str, what: str, which: str) -> ValueError:
+    """Of a set with parts, where only other parts can be read."""
+    return ValueError(
+        f"data.{key}: no image {what}{_from(which)} can be read; mend them, or choose another part by "
+        f"data.{key}"
+    )
 
 
 def _earlier(found: Found, entries: Cache, family: str) -> Earlier | None:
