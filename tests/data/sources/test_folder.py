@@ -55,6 +55,16 @@ def test_which_are_held_out_depends_on_paths_alone(tmp_path: Path, monkeypatch: 
     assert again.read().train.images[:, 0, 0, 0].tolist() == order
 
 
+@pytest.mark.parametrize(("part", "key"), [("train", "split"), ("test", "validation_split")])
+def test_a_part_of_which_nothing_can_be_read(tmp_path: Path, own_cache: Path, part: str, key: str):
+    for name in ("train", "test"):
+        save(tmp_path / name / "a.png")
+    (tmp_path / part / "a.png").write_bytes(b"words")
+    with pytest.raises(ValueError, match=rf"^data\.{key}: no image .*\(the folder {part}/.*choose"):
+        Folder(tmp_path, image_size=8).read()
+    assert list(own_cache.glob("*-*")) == []
+
+
 def test_a_share_is_held_out(tmp_path: Path):
     for i in range(20):
         save(tmp_path / f"{i:02}.png", i)
