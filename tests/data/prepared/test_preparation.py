@@ -119,7 +119,7 @@ def test_where_nothing_can_be_read_the_reason_is_told_that_says_what_to_do():
     numbers.save(buffer := io.BytesIO(), "TIFF")
     with pytest.raises(ValueError, match=r"nothing here; the first, b: .*data\.value_range"):
         store([("a", b"words"), ("b", buffer.getvalue())])
-    with pytest.raises(ValueError, match="^nothing here$"):
+    with pytest.raises(ValueError, match=r"^nothing here$"):
         store([("a", b"words"), ("b", b"")])
 
 
