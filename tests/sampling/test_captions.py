@@ -112,3 +112,11 @@ def test_a_sheet_of_images_without_a_class_has_no_captions(fonts: Path):
     blank = torch.zeros(2, 1, 8, 8)
     assert sheet(Two(), blank, [-1]).shape[0] == sheet(Two(), blank).shape[0] - CAPTION
     assert sheet(Two(), blank, [0, -1]).shape == sheet(Two(), blank).shape
+
+
+def test_a_class_whose_name_has_a_line_break_or_no_encoding_is_written_out():
+    names = ["new\nline", "\udcff", "\x1b[31m"]
+    assert captions.legible(names) == [r"new\nline", r"\udcff", r"\x1b[31m"]
+    for name in names:
+        assert captions.caption(name, 60, 0).shape == (captions.CAPTION, 60, 3)
+        assert captions.text_width(name) > captions.text_width("a")

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ddpm.data.skipped import printable
+
 log = logging.getLogger(__name__)
 
 CAPTION = 14
@@ -49,11 +51,12 @@ def caption(text: str, width: int, background: int, align: Literal["l", "m"] = "
     """White text on grey, shortened to fit: uint8 [CAPTION, width, 3].
 
     Args:
-        text: one line.
+        text: of which control characters are written out, so that it is one line.
         width: in pixels.
         background: its grey.
         align: l at the left, m in the middle.
     """
+    text = printable(text)
     font = font_for(text) or _pillows()
     strip = Image.new("RGB", (width, CAPTION), (background,) * 3)
     at = (width / 2 if align == "m" else 1, CAPTION / 2)
@@ -65,6 +68,7 @@ def caption(text: str, width: int, background: int, align: Literal["l", "m"] = "
 
 def text_width(text: str) -> int:
     """Pixels that a caption needs for a text."""
+    text = printable(text)
     return math.ceil((font_for(text) or _pillows()).getlength(text)) + 2
 
 
@@ -82,7 +86,7 @@ def legible(classes: Sequence[str]) -> list[str]:
 
     The log says so, once for the same classes.
     """
-    return list(_legible(tuple(classes)))
+    return list(_legible(tuple(map(printable, classes))))
 
 
 @cache

@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laid_out import by_class, images, laid_out, meant, under
 
+from ddpm.data.layout.decision import Asked, decide
+from ddpm.data.layout.names import sort
+
 FLAT = images("", n=4)
 ANIMALS = ["cat", "dog", "cat", "dog"]
 EXPECTED = {"0.png": "cat", "1.png": "dog", "2.png": "cat", "3.png": "dog"}
@@ -383,3 +386,13 @@ def test_where_two_columns_may_name_the_images_this_is_said():
         laid_out(FLAT, files={"labels.csv": rows}, label_column="label")
     same = table(("row", STEMS), ("number", STEMS), ("has_it", ["0", "1", "0", "1"]))
     assert by_class(FLAT, files={"labels.csv": same}) == [{"0": 2, "1": 2}, None]
+
+
+@pytest.mark.parametrize("end", ["txt", "cls"])
+def test_files_beside_images_are_read_in_the_order_in_which_they_lie(end: str):
+    """A compressed archive is read anew to go back: in any other order that takes the square of its size."""
+    beside_first = [f"{i}.{end}" for i in (2, 0, 3, 1)]
+    names, read = [*FLAT, *beside_first], []
+    decide(names, sort(names), [], Asked("SET"), lambda index: read.append(index) or b"cat")
+    assert read
+    assert read == sorted(read)

@@ -144,7 +144,7 @@ def test_pnm_that_breaks_its_own_word():
     whole = by_hand.pnm(held, 63, plain=False)
     assert decode_or_reason(whole[:-1]) == "image file is truncated"
     assert decode_or_reason(by_hand.pnm(held, 63, plain=True)[:90]) == "image file is truncated"
-    assert "it holds 63, beyond its maxval" in str(decode_or_reason(by_hand.pnm(held, 62, plain=False)))
+    assert "it holds 0 to 63, beyond its maxval" in str(decode_or_reason(by_hand.pnm(held, 62, plain=False)))
     assert "beyond its maxval" in str(decode_or_reason(by_hand.pnm(-held, 63, plain=True)))
     assert "invalid literal" in str(decode_or_reason(b"P2 2 1 63 5 five"))
 
@@ -241,7 +241,7 @@ def test_tiff_that_states_its_range(tags: dict, lowest: float, highest: float):
 def test_tiff_beyond_the_range_that_it_states():
     source = grey_tiff(16, 1, numbers(12), order="<", compressed=False, tags={281: ("H", [4094])})
     reason = str(decode_or_reason(source))
-    assert "it holds 4095, beyond its tags MinSampleValue and MaxSampleValue, 0 to 4094" in reason
+    assert "it holds 0 to 4095, beyond its tags MinSampleValue and MaxSampleValue, 0 to 4094" in reason
     assert "data.value_range" in reason
 
 
@@ -477,7 +477,7 @@ def test_a_range_is_in_the_numbers_of_the_file(bits: int):
         assert (found.values, found.limits) == ((0, highest), (-1, 2 * highest))
     narrow = Shaping(value_range=(0, highest - 0.5))
     reason = str(decode_or_reason(by_hand.png(held, bits), narrow))
-    assert f"it holds {highest}, beyond data.value_range, 0 to {highest - 0.5}" in reason
+    assert f"it holds 0 to {highest}, beyond data.value_range, 0 to {highest - 0.5}" in reason
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])

@@ -58,7 +58,11 @@ def test_a_stated_range_takes_the_place_of_the_limits():
 @pytest.mark.parametrize(
     ("numbers", "value_range", "reason"),
     [
-        (Numbers(one(0.5, "f4"), None), None, "numbers of type float32, here 0.5, and nothing says which are black"),
+        (
+            Numbers(one(0.5, "f4"), None),
+            None,
+            "type float32, here 0.5, and nothing says which are black",
+        ),
         (
             Numbers(one(5), (0, 4), "its maxval"),
             None,

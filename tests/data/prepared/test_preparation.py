@@ -104,8 +104,23 @@ def test_a_part_of_its_own_for_validation_stays_its_own():
     sources = [(str(i), b"words" if i == 1 else flat(i)) for i in range(5)]
     data_set = store(sources, cut=3)
     assert (reds(data_set.train.images), reds(data_set.validation.images)) == ([0, 2], [3, 4])
-    with pytest.raises(ValueError, match=r"^data\.split: no image to train on can be read"):
-        store([("a", b""), ("b", flat(1))], cut=1)
+
+
+def test_a_part_of_which_nothing_can_be_read_is_refused_with_the_first_reason():
+    good, empty = ("good", flat(1)), ("bad", b"")
+    with pytest.raises(ValueError, match=r"data\.split: none of .* the first, bad: it is empty"):
+        store([empty, good], cut=1)
+    with pytest.raises(ValueError, match=r"validation_split: none of .* bad: it is empty; .*_split=none"):
+        store([good, empty], cut=1)
+
+
+def test_where_nothing_can_be_read_the_reason_is_told_that_says_what_to_do():
+    numbers = Image.fromarray(np.full((4, 4), 0.5, np.float32))
+    numbers.save(buffer := io.BytesIO(), "TIFF")
+    with pytest.raises(ValueError, match=r"nothing here; the first, b: .*data\.value_range"):
+        store([("a", b"words"), ("b", buffer.getvalue())])
+    with pytest.raises(ValueError, match=r"^nothing here$"):
+        store([("a", b"words"), ("b", b"")])
 
 
 def test_a_share_is_held_out_of_what_could_be_read():

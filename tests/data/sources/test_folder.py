@@ -60,7 +60,9 @@ def test_a_part_of_which_nothing_can_be_read(tmp_path: Path, own_cache: Path, pa
     for name in ("train", "test"):
         save(tmp_path / name / "a.png")
     (tmp_path / part / "a.png").write_bytes(b"words")
-    with pytest.raises(ValueError, match=rf"^data\.{key}: no image .*\(the folder {part}/.*choose"):
+    with pytest.raises(
+        ValueError, match=rf"^data\.{key}: none of the images of the folder {part}/ can .*choose"
+    ):
         Folder(tmp_path, image_size=8).read()
     assert list(own_cache.glob("*-*")) == []
 

@@ -28,12 +28,11 @@ def beside(names: Sequence[str], images: Sequence[int], others: Sequence[int]) -
 
 def captions(found: Mapping[int, Mapping[str, int]], contents: Callable[[int], bytes]) -> dict[int, str]:
     """The captions of images, by their numbers."""
+    ends = ((image, next((one for one in (*CAPTIONS, META) if one in found[image]), None)) for image in found)
+    wanted = ((found[image][end], image, end) for image, end in ends if end is not None)
     said = {}
-    for image, files in found.items():
-        end = next((one for one in (*CAPTIONS, META) if one in files), None)
-        if end is None:
-            continue
-        words = contents(files[end]).decode("utf-8-sig", "replace").strip()
+    for file, image, end in sorted(wanted):  # a compressed archive is read from its beginning to go back
+        words = contents(file).decode("utf-8-sig", "replace").strip()
         caption = _in_json(words) if end == META else words
         if caption and not BOXES.fullmatch(caption):
             said[image] = caption
@@ -42,11 +41,8 @@ def captions(found: Mapping[int, Mapping[str, int]], contents: Callable[[int], b
 
 def classes(found: Mapping[int, Mapping[str, int]], contents: Callable[[int], bytes]) -> dict[int, str]:
     """The labels of images, by their numbers."""
-    said = {
-        image: contents(files[LABEL]).decode("utf-8-sig", "replace").strip()
-        for image, files in found.items()
-        if LABEL in files
-    }
+    wanted = sorted((files[LABEL], image) for image, files in found.items() if LABEL in files)
+    said = {image: contents(file).decode("utf-8-sig", "replace").strip() for file, image in wanted}
     return {image: label for image, label in said.items() if label}
 
 

@@ -322,6 +322,7 @@ def _empty_part(found: Found, skipped: Skipped, *, validates: bool) -> str:
     key, where = (
         ("validation_split", found.understood.validation) if validates else ("split", found.understood.train)
     )
+    where = where.partition(";")[0]
     at = dict(zip(found.names, found.positions >= found.cut, strict=True))
     name, reason = next((one for one in skipped if at[one[0]] == validates), ("", ""))
     other = ", or hold out a share by data.validation_split=none" if validates else ""
