@@ -333,3 +333,11 @@ def outcome(file: str, contents: str | bytes) -> None:
         assert "\n" not in message
     elif found.classes is not None:
         assert sorted(found.classes) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(True, "True"), (2.0, "2"), (0.5, "0.5"), (" a ", "a"), (float("nan"), ""), (None, ""), ([1], "")],
+)
+def test_a_class_is_called_as_in_any_table(value: object, said: str):
+    assert text(value) == said
