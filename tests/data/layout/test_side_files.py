@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laid_out import by_class, images, laid_out, meant, under
 
+from ddpm.data.layout.labels import text
+
 FLAT = images("", n=4)
 ANIMALS = ["cat", "dog", "cat", "dog"]
 EXPECTED = {"0.png": "cat", "1.png": "dog", "2.png": "cat", "3.png": "dog"}
