@@ -169,11 +169,11 @@ def test_the_part_to_train_on_is_called_split(version_0_1: bool):
     config["data"] = old
     data = migrated(config)["data"]
     assert data == {**{name: value for name, value in hub.items() if name not in new}, "split": "extra",
-                    "validation_split": "test"}  # fmt: skip
+                    "validation_split": "test|none"}  # fmt: skip
     source = Hub(
         **{name: value for name, value in data.items() if name not in SWITCHES["data"] + ("_target_",)}
     )
-    assert (source.split, source.validation_split) == ("extra", "test")
+    assert (source.split, source.validation_split) == ("extra", "test|none"), "else a share, as then"
     assert source.shaping == Shaping((8, 8)), "what such runs did: lanczos, centre"
     now = migrated({**config, "data": {**old, "train_split": "train"}})
     check_keys({k: v for k, v in now.items() if k not in ("defaults", "hydra")}, "train")

@@ -157,4 +157,7 @@ def _of_today(node: Any) -> Any:
         return node
     moved = TARGETS.get(target) or target
     names = RENAMED.get(moved, {})
-    return {names.get(name, name): value for name, value in {**node, "_target_": moved}.items()}
+    result = {names.get(name, name): value for name, value in {**node, "_target_": moved}.items()}
+    if "train_split" in node and isinstance(part := node.get("validation_split"), str):
+        result["validation_split"] = f"{part}|none"  # it then meant a share where there was no such part
+    return result

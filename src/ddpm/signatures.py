@@ -19,12 +19,14 @@ class Parameters:
         required: those it cannot do without.
         any: whether it takes every key.
         annotations: of those that have one, as written.
+        named: those of a dataclass that are given by name alone, which come last.
     """
 
     names: tuple[str, ...]
     required: frozenset[str]
     any: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
 
 
 NOTHING = Parameters((), frozenset())
@@ -96,24 +98,33 @@ def _of_dataclass(node: ast.ClassDef, file: Path | None) -> Parameters | None:
     inherited = [_of_base(base, file) for base in node.bases]
     if None in inherited:
         return None
-    members = {
-        member.target.id: member
-        for member in node.body
-        if isinstance(member, ast.AnnAssign)
-        and isinstance(member.target, ast.Name)
-        and not ast.unparse(member.annotation).startswith(("KW_ONLY", "ClassVar"))
-    }
+    members: dict[str, ast.AnnAssign] = {}
+    named: set[str] = set()
+    only_named = any("kw_only=True" in ast.unparse(decorator) for decorator in node.decorator_list)
+    for member in node.body:
+        if not isinstance(member, ast.AnnAssign) or not isinstance(member.target, ast.Name):
+            continue
+        written = ast.unparse(member.annotation)
+        if written == "KW_ONLY":
+            only_named = True
+        elif not written.startswith("ClassVar"):
+            members[member.target.id] = member
+            named |= {member.target.id} if only_named else set()
     own = Parameters(
         tuple(members),
         frozenset(name for name, member in members.items() if not _has_default(member.value)),
         annotations={name: ast.unparse(member.annotation) for name, member in members.items()},
+        named=frozenset(named),
     )
     whole = NOTHING
     for part in [*filter(None, inherited), own]:
+        keyword = whole.named - set(part.names) | part.named
+        names = dict.fromkeys((*whole.names, *part.names))
         whole = Parameters(
-            tuple(dict.fromkeys((*whole.names, *part.names))),
+            tuple(sorted(names, key=lambda name: name in keyword)),
             whole.required - set(part.names) | part.required,
             annotations={**whole.annotations, **part.annotations},
+            named=keyword,
         )
     return whole
 

@@ -410,7 +410,7 @@ def test_inspect_in_a_process_of_its_own(name: str, tmp_path: Path):
 
 def test_looking_imports_nothing_heavy():
     code = (
-        "import sys; from ddpm.data import kinds; kinds.refused'folder', '.'; "
+        "import sys; from ddpm.data import kinds; kinds.refused('folder', '.'); "
         "sys.exit(' '.join({'numpy', 'torch', 'PIL', 'pyarrow', 'datasets'} & set(sys.modules)) or 0)"
     )
     process = subprocess.run(

@@ -128,7 +128,7 @@ def test_what_a_source_understood_is_said_in_its_words():
     assert found["note"] == "of two: the first; and so on"
     assert found["by class"].startswith("海船0: 1, 海船1: 1")
     assert found["by class"].endswith("海船19: 1 and 10 others (to train on)")
-    assert found["values before"] == "0 to 15, where 0 is black and 65535 white"
+    assert found["values before"] == "0 to 15, in a range from 0 to 65535"
 
 
 def test_mistakes_are_told_as_such(tmp_path: Path):

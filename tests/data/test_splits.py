@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddpm.data.splits import Parts, chosen, meaning, parts_among
+from ddpm.data.splits import Parts, chosen, chosen_by_name, meaning, parts_among
 
 MEANINGS = {
     "train": "train", "Training": "train", "TRAIN": "train", "train2017": "train", "seg_train": "train",
@@ -56,6 +56,9 @@ def test_parts_that_are_used():
     assert chosen(sizes, None, None, "SET") == Parts(("train",), "validation")
     assert chosen(sizes, None, "none", "SET") == Parts(("train",), None)
     assert chosen(sizes, None, "test", "SET") == Parts(("train",), "test")
+    assert chosen(sizes, None, "dev2|test|none", "SET") == Parts(("train",), "test")
+    assert chosen({"train": 5}, None, "test|none", "SET") == Parts(("train",), None)
+    assert chosen_by_name({"train": 5, "valid": 1}, None, "valid|none", "SET") == Parts(("train",), "valid")
     assert chosen(sizes, "train+val", None, "SET") == Parts(("train", "validation"), "test")
     assert chosen(sizes, "all", None, "SET") == Parts(("train", "validation", "test"), None)
     assert chosen({"train": 5, "test": 3}, None, None, "SET") == Parts(("train",), "test")
@@ -66,6 +69,7 @@ def test_parts_that_are_used():
         ("dev2", None, r"data\.split=dev2: there is no such part; there are train, validation, test"),
         ("test", "test", r"data\.validation_split=test: it is trained on"),
         (None, "nowhere", r"data\.validation_split=nowhere: there is no such part"),
+        (None, "dev2|nowhere", r"data\.validation_split=nowhere: there is no such part"),
     ):
         with pytest.raises(ValueError, match=message):
             chosen(sizes, split, validation_split, "SET")

@@ -164,7 +164,5 @@ def test_the_same_schedule_is_continued(tmp_path: Path):
 
 def test_images_without_classes_are_refused_with_the_reason():
     data = {**DATA, "classes": None, "understood": ["images: 9", "classes: none (3 lie beside the folders)"]}
-    with pytest.raises(
-        UsageError, match=r"have no classes \(3 lie beside the folders\); use conditional=fal"
-    ):
+    with pytest.raises(UsageError, match=r"have no classes \(3 lie beside the folders\); use conditional="):
         build_module(config("conditional=true"), data)

@@ -12,6 +12,7 @@ from ddpm.app.command_line import Job
 from ddpm.app.run_directory import Place
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
+from ddpm.data.prepared.quantiles import MEDIAN
 from ddpm.data.skipped import printable
 from ddpm.sampling.contact_sheet import contact_sheet
 
@@ -82,6 +83,12 @@ def understood(data: ImageDataModule) -> dict[str, str]:
         rows["captions"] = f"{given:,}, {rows.get('captions', 'which nothing uses yet')}"
     channels, height, width = data.image_shape
     rows["size"] = f"{height}x{width}, {'grey' if channels == 1 else 'colour'}"
+    if (
+        "height" in data.facts
+        and data.facts["height"][MEDIAN] < height
+        and data.facts["width"][MEDIAN] < width
+    ):
+        rows["size"] += "; most were smaller and are enlarged, as data.image_size says"
     if data_set.window is not None:
         rows["size"] += ", in training another part of each image every time"
     return rows
@@ -98,8 +105,8 @@ def described(data: ImageDataModule) -> dict[str, str]:
     if "modes" in facts:
         rows["mode before"] = _counts({name: f"{count:,}" for name, count in facts["modes"].items()})
     if "values" in facts and "limits" in facts:
-        (lowest, highest), (black, white) = facts["values"], facts["limits"]
-        rows["values before"] = f"{lowest:g} to {highest:g}, where {black:g} is black and {white:g} white"
+        (low, high), (lowest, highest) = facts["values"], facts["limits"]
+        rows["values before"] = f"{low:g} to {high:g}, in a range from {lowest:g} to {highest:g}"
     if "mean" in facts:
         rows["mean"] = " ".join(f"{value:.4f}" for value in facts["mean"])
         rows["deviation"] = " ".join(f"{value:.4f}" for value in facts["std"])

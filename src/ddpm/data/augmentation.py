@@ -18,7 +18,7 @@ def windows(images: Tensor, u: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         images: at least as large as `size`.
         u: [B, 2] in [0, 1), how far down and to the right each part lies; evenly spread numbers give every
-            place that it can have the same chance.
+            position that it can have the same chance.
         size: (height, width) of the parts.
     """
     for dimension, part in zip((2, 3), size, strict=True):

@@ -48,6 +48,13 @@ def listed(classes: Sequence[int | str] | None) -> str:
     )
 
 
+def one_hot(value: object) -> int | None:
+    """The index of the one in a list of zeros; None where it is no such list."""
+    if not isinstance(value, list) or not all(isinstance(one, int | float) for one in value):
+        return None
+    return value.index(1) if sorted(value) == [0] * (len(value) - 1) + [1] else None
+
+
 def labelled(
     values: Sequence[int | str], classes: Sequence[int | str] | None = None
 ) -> tuple[np.ndarray, list[str]]:

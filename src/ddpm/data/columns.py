@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ddpm.data.classes import one_hot
 from ddpm.data.pixels.decoding import Decoded, Encoded, decode_or_reason, from_array, short
 from ddpm.data.pixels.shaping import Shaping
 
@@ -142,11 +143,10 @@ def label(value: Any) -> LabelValue | None:
         NoClassError: where it is none of these.
     """
     if isinstance(value, list):
-        if len(value) > 1 and all(isinstance(one, int | float) for one in value):
-            if sorted(value) == [0] * (len(value) - 1) + [1]:
-                return value.index(1)
-        elif len(value) <= 1:
+        if len(value) <= 1:
             return label(value[0]) if value else None
+        if (index := one_hot(value)) is not None:
+            return index
         raise NoClassError("it holds several values an image")
     if isinstance(value, float):
         if value != value:

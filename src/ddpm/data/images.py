@@ -18,7 +18,6 @@ COPIED_AT_ONCE = 16
 SURVEYED_AT_ONCE = 1 << 24
 """Bytes of a set that are looked at together."""
 
-
 NAMED = 12
 """Classes that a sentence names."""
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddpm.data.layout.names import IMAGES
+
 CONVERTING = "docs/converting.md"
 """Says how each kind that is not read is converted."""
 
@@ -76,7 +78,6 @@ BESIDE = Kind("", "")
 """Texts that lie beside images."""
 
 SUFFIXES = {
-    PICTURE: "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff jp2 j2k jpf jpx ppm pgm pbm pnm avif",
     ZIP: "zip",
     TAR: "tar tgz tbz tbz2 txz tar.gz tar.bz2 tar.xz",
     PARQUET: "parquet",
@@ -101,6 +102,7 @@ SUFFIXES = {
     BESIDE: "txt md rst xml yaml yml toml ini html htm pdf py ipynb sh log lst md5 sha256 lock db",
 }
 KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
+KIND_OF_SUFFIX |= dict.fromkeys(IMAGES, PICTURE)
 
 NAMES = (
     (re.compile(r"(data|test)_batch(_\d+)?(\.bin)?|batches\.meta"), CIFAR),

@@ -1,6 +1,7 @@
 """The files and folders that `data.path` names."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,12 @@ from ddpm.data.prepared.cache import FileState
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_POINTER = 1024
 """Files of so many bytes or more are no pointers."""
+
+OUTPUT_OF = ("train", "sample", "evaluate", "inspect")
+"""Folders in `logs` that programs write their run directories into."""
+
+RUN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+"""How a run directory's name begins."""
 
 
 def is_url(path: str | Path) -> bool:
@@ -65,7 +72,8 @@ def _visible_in(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def files_below(folder: Path, folders: list[str] | None = None) -> Iterator[FileState]:
-    """Every file below a folder that is not hidden, through links too, but not round in circles.
+    """Every file below a folder that is not hidden, through links too, but not round in circles; without
+    what runs wrote there.
 
     Args:
         folder: its path, which the names are relative to.
@@ -93,6 +101,8 @@ def _files(folder: str, prefix: str, above: tuple[str, ...], folders: list[str])
         return
     for entry in _visible_in(folder):
         if _true(entry.is_dir):
+            if _is_output(entry):
+                continue
             folders.append(f"{prefix}{entry.name}")
             yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real), folders)
         elif _true(entry.is_file):
@@ -102,8 +112,17 @@ def _files(folder: str, prefix: str, above: tuple[str, ...], folders: list[str])
             yield f"{prefix}{entry.name}", 0, 0
 
 
+def _is_output(entry: os.DirEntry[str]) -> bool:
+    """Whether runs were written there, as they are where a person stands: their grids are no images to train
+    on.
+    """
+    if Path(entry.path).parent.name != "logs" or entry.name not in OUTPUT_OF:
+        return False
+    return all(child.name == "multirun" or RUN.match(child.name) for child in _visible_in(entry.path))
+
+
 def _true(question: Callable[[], bool]) -> bool:
-    """What the file system answers; False where a link leads to itself."""
+    """What the file system says; False where a link leads to itself."""
     try:
         return question()
     except OSError:

@@ -23,8 +23,8 @@ class ReadingSettings:
         value_range: the numbers that are black and white, where neither file nor number type says so.
         split: the part to train on, by name; parts joined by + are taken together, `all` is all of them; None
             is train.
-        validation_split: the part to validate on; `none` holds out some of those to train on instead; None is
-            validation, else test, else some of those to train on.
+        validation_split: the part to validate on; `none` holds out some of those to train on instead; of
+            several with | between, the first that is there; None is validation, else test, else `none`.
         on_error: what to do about something that is no image: `skip` names it in a warning and lists it in
             `skipped`, `fail` refuses it.
         cache_dir: where prepared images are kept; None is $DDPM_CACHE or ~/.cache/ddpm.

@@ -51,7 +51,7 @@ class Skipped:
             logger.warning("skipped %s: %s", printable(name), reason)
 
     def update(self, found: Iterable[tuple[str, str]]) -> None:
-        """The same of what was told before.
+        """The same of what was warned of before.
 
         Raises:
             ValueError: as `add`.

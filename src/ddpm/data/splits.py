@@ -1,5 +1,6 @@
 """Which parts of a set are for training and which for validation, by the names that people give them."""
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -109,11 +110,11 @@ def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | 
     Args:
         sizes: how many images each part holds, by its name; a name with a meaning stands as that.
         split: `data.split`.
-        validation_split: `data.validation_split`.
+        validation_split: `data.validation_split`; of several names with | between, the first that is there.
         path: of the set, for messages.
 
     Raises:
-        ValueError: where there is no such part, it holds no images, or it cannot be told which to train on.
+        ValueError: where there is no such part, it holds no images, or nothing says which to train on.
     """
     there = ", ".join(sizes)
     if split is None:
@@ -132,23 +133,38 @@ def chosen(sizes: Mapping[str, int], split: str | None, validation_split: str | 
             others = ", ".join(other for other, size in sizes.items() if size)
             choose = f"; choose by data.split another of {others}" if others else ""
             raise ValueError(f"data.path={path}: its part {name} holds no images{choose}")
-    if validation_split == "none":
-        return Parts(train, None)
     if validation_split is not None:
-        name = _named("validation_split", validation_split, sizes)
+        *preferred, last = validation_split.split("|")
+        wanted = next((name for name in preferred if _known(name, sizes)), last)
+        if wanted == "none":
+            return Parts(train, None)
+        name = _named("validation_split", wanted, sizes)
         if name in train:
             raise ValueError(f"data.validation_split={name}: it is trained on; choose another of {there}")
         if not sizes[name]:
-            raise ValueError(f"data.validation_split={name}: it holds no images; choose another of {there}")
+            others = ", ".join(other for other, size in sizes.items() if size and other not in train)
+            raise ValueError(
+                f"data.validation_split={wanted}: it holds no images; choose another"
+                f"{f' of {others}' if others else ''}, or hold out a share by none"
+            )
         return Parts(train, name)
     return Parts(train, next((name for name in HELD_OUT if name not in train and sizes.get(name)), None))
 
 
+def _known(name: str, sizes: Mapping[str, int]) -> str | None:
+    """The part that is called so, or by another word for the same."""
+    return next((known for known in (name, MEANINGS.get(name.lower(), name)) if known in sizes), None)
+
+
 def _named(key: str, name: str, sizes: Mapping[str, int]) -> str:
-    for known in (name, MEANINGS.get(name.lower(), name)):
-        if known in sizes:
-            return known
-    raise ValueError(f"data.{key}={name}: there is no such part; there are {', '.join(sizes) or 'none'}")
+    if (known := _known(name, sizes)) is not None:
+        return known
+    near = difflib.get_close_matches(name.lower(), [*sizes, *MEANINGS], 1)
+    meant = next((known for word in near if (known := _known(word, sizes))), None)
+    there = f"there are {', '.join(sizes)}" if sizes else "there are none"
+    raise ValueError(
+        f"data.{key}={name}: there is no such part; {there}{f' (did you mean {meant}?)' if meant else ''}"
+    )
 
 
 def chosen_by_name(
@@ -168,9 +184,16 @@ def chosen_by_name(
     """
     stands = {name: _standing(name, sizes) for name in sizes}
     own = {standing: name for name, standing in stands.items()}
-    wanted = None if split is None else "+".join(stands.get(name, name) for name in split.split("+"))
-    held_out = None if validation_split is None else stands.get(validation_split, validation_split)
-    found = chosen({stands[name]: size for name, size in sizes.items()}, wanted, held_out, path)
+
+    def standing(names: str | None, between: str) -> str | None:
+        return names and between.join(stands.get(name, name) for name in names.split(between))
+
+    found = chosen(
+        {stands[name]: size for name, size in sizes.items()},
+        standing(split, "+"),
+        standing(validation_split, "|"),
+        path,
+    )
     return Parts(
         tuple(own[name] for name in found.train), None if found.validation is None else own[found.validation]
     )

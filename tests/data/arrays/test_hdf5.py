@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from data.arrays import written
 
+from ddpm.data import bounds
 from ddpm.data.arrays import held
 from ddpm.data.arrays.hdf5 import hdf5, matlab
 from ddpm.data.arrays.held import Workspace
@@ -77,7 +78,7 @@ def test_strings_that_are_the_same_bytes(tmp_path: Path, opened: Workspace, monk
     words = written.hdf5(tmp_path / "a.h5", y=["a" * 1000] * 300)
     (found,) = hdf5(words, "", opened)
     assert found.read().tolist() == ["a" * 1000] * 300
-    monkeypatch.setattr(held, "MOST_UNPACKED", 1000)
-    monkeypatch.setattr(held, "MOST_RATIO", 2)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1000)
+    monkeypatch.setattr(bounds, "MOST_TIMES", 2)
     with pytest.raises(ValueError, match="it would unpack"):
         found.read()

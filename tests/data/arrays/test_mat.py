@@ -44,6 +44,16 @@ def test_version_4(tmp_path: Path, opened: Workspace):
     np.testing.assert_array_equal(found.read(), np.arange(12).reshape(3, 4))
 
 
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_file_cut_short(tmp_path: Path, opened: Workspace, share: float):
+    file = tmp_path / "a.mat"
+    scipy.io.savemat(file, {"x": np.arange(300.0)})
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError):  # in SciPy's words  # noqa: PT011
+        mat(file, "", opened)
+
+
 def test_a_reader_that_is_killed(tmp_path: Path, opened: Workspace, monkeypatch: pytest.MonkeyPatch):
     scipy.io.savemat(tmp_path / "a.mat", {"x": np.arange(3)})
     (tmp_path / "crash.py").write_text("import os; os.kill(os.getpid(), 11)")

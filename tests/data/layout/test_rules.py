@@ -5,9 +5,9 @@ The rules stand here once more, over plain paths and without a care for speed.
 
 from collections import Counter
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from laid_out import meant
+from properties import short_and_long
 
 PARTS = {"train": "train", "Training": "train", "val": "validation", "test": "test", "seg_train": "train",
          "seg_test": "test"}  # fmt: skip
@@ -156,7 +156,7 @@ def rules(names: list[str]) -> tuple[dict, dict | None]:
         if both is None or not both[0]:
             return dict.fromkeys(parts[trained]), dict.fromkeys(parts[validated])
         has, also = set(both[0].values()), set(both[1].values())
-        if also and also <= has:
+        if also == has:
             return both[0], both[1]
         if also and not (len(also) == 1 < len(has) and not also & has):
             raise RefusedError
@@ -187,9 +187,7 @@ def sets(draw: st.DrawFn) -> list[str]:
     return [f"{folder}/{i}.png".lstrip("/") for folder, count in counts.items() for i in range(count)]
 
 
-@settings(max_examples=1500, deadline=None)
-@given(sets())
-def test_any_tree(names: list[str]):
+def check_any_tree(names: list[str]):
     try:
         expected = rules(names)
     except RefusedError:
@@ -199,6 +197,9 @@ def test_any_tree(names: list[str]):
     except ValueError:
         found = None
     assert found == expected
+
+
+test_any_tree, test_any_tree_of_many = short_and_long(check_any_tree, sets(), everyday=300, long=1500)
 
 
 CLASSES = ["cat", "dog", "0", "1", "10", "a b", "猫", "n01440764", "animals/fox", "animals/owl"]
@@ -244,8 +245,11 @@ def sensible(draw: st.DrawFn) -> tuple[list[str], list[dict | None]]:
     return draw(st.permutations(names)), [expected[0], expected[1] if len(expected) > 1 else None]
 
 
-@settings(max_examples=500, deadline=None)
-@given(sensible())
-def test_a_set_as_people_lay_it_out(case: tuple[list[str], list[dict | None]]):
+def check_a_set_as_people_lay_it_out(case: tuple[list[str], list[dict | None]]):
     names, expected = case
     assert list(meant(names)) == expected
+
+
+test_a_set_as_people_lay_it_out, test_many_sets_as_people_lay_them_out = short_and_long(
+    check_a_set_as_people_lay_it_out, sensible(), everyday=100, long=500
+)

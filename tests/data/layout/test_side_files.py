@@ -394,7 +394,8 @@ def test_files_beside_images_are_read_in_the_order_in_which_they_lie(end: str):
     beside_first = [f"{i}.{end}" for i in (2, 0, 3, 1)]
     names, read = [*FLAT, *beside_first], []
     decide(names, sort(names), [], Asked("SET"), lambda index: read.append(index) or b"cat")
-    assert read == sorted(read) != []
+    assert read
+    assert read == sorted(read)
 
 
 def test_blanks_behind_commas_do_not_count():

@@ -254,7 +254,7 @@ def test_arrays_are_shaped_like_files():
 @pytest.mark.parametrize(
     ("array", "value_range", "reason"),
     [
-        (np.zeros((4, 4, 3), np.float32), None, "numbers of type float32, and nothing says"),
+        (np.zeros((4, 4, 3), np.float32), None, "numbers of type float32, here 0, and nothing says"),
         (np.zeros((4, 4, 3), np.int32), None, "data.value_range"),
         (np.full((4, 4, 1), np.nan), (0, 1), "it holds nan, beyond data.value_range, 0 to 1"),
         (np.full((4, 4, 1), np.inf), (0, 1), "it holds inf"),

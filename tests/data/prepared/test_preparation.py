@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from properties import short_and_long
 
 from ddpm.data import classes, skipped
 from ddpm.data.holdout import scattered
@@ -279,8 +279,8 @@ def told(*images: Decoded, caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_numbers_that_fill_little_of_their_range_are_told_with_the_key(caplog: pytest.LogCaptureFixture):
     (line,) = told(numbers(0, 9), numbers(3, 16), caplog=caplog)
     assert line == (
-        "mine: the numbers of these images reach from 0 to 16, where 0 is black and 255 white: little can be "
-        "seen of them; data.value_range=[0,16] makes 0 black and 16 white"
+        "mine: the numbers of these images reach from 0 to 16, in a range from 0 to 255: little can be "
+        "seen of them; data.value_range=[0,16] takes what is there for the range"
     )
     (line,) = told(numbers(-1000, 3071, (-32768, 32767)), caplog=caplog)
     assert "data.value_range=[-1000,3071] " in line
@@ -318,7 +318,7 @@ def test_numbers_that_fill_their_range_are_not_told(images: list[Decoded], caplo
 def test_a_set_of_one_colour_is_told_without_a_range(caplog: pytest.LogCaptureFixture):
     (line,) = told(numbers(0, 0), numbers(0, 0), caplog=caplog)
     assert line == (
-        "mine: every number of these images is 0, where 0 is black and 255 white: they are all of one colour"
+        "mine: every number of these images is 0, in a range from 0 to 255: they are all of one colour"
     )
 
 
@@ -412,9 +412,7 @@ EDITS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.sampled_from([None, None, 1, 3]), st.lists(st.lists(EDITS, max_size=6), min_size=2, max_size=6))
-def test_what_is_taken_over_is_as_if_prepared_from_nothing(
+def check_what_is_taken_over_is_as_if_prepared_from_nothing(
     channels: int | None, states: list[list[tuple[str, int, int]]]
 ):
     with tempfile.TemporaryDirectory() as directory:
@@ -439,6 +437,15 @@ def test_what_is_taken_over_is_as_if_prepared_from_nothing(
             del mine
             assert len(entries) <= 2
         assert_same_entry(Path(directory))
+
+
+test_what_is_taken_over_is_as_if_prepared_from_nothing, test_what_is_taken_over_of_many = short_and_long(
+    check_what_is_taken_over_is_as_if_prepared_from_nothing,
+    st.sampled_from([None, None, 1, 3]),
+    st.lists(st.lists(EDITS, max_size=6), min_size=2, max_size=6),
+    everyday=10,
+    long=60,
+)
 
 
 def test_how_many_were_taken_over_is_told(caplog: pytest.LogCaptureFixture, tmp_path: Path):

@@ -121,7 +121,7 @@ def test_members_that_cannot_be_read_are_named(tmp_path: Path):
 
 
 def test_a_member_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ddpm.data.files.archived.MOST_BYTES", 10_000)
+    monkeypatch.setattr("ddpm.data.bounds.MOST_BYTES", 10_000)
     path = pack(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": bytes(10_001)})
     assert list(Archive(path, image_size=8).read().skipped) == [
         (f"{path}/b.png", "it unpacks to 10,001 bytes; at most 10,000 are read")
@@ -227,7 +227,7 @@ def test_any_bytes_give_an_image_or_a_reason(
 
 
 def test_what_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ddpm.data.files.archived.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("ddpm.data.bounds.MOST_BYTES", 1_000_000)
     files = {f"{i}.bmp": bytes(900_000) for i in range(40)}
     for kind in ("a.zip", "a.tar.gz", "a.tar.xz"):
         path = pack(tmp_path / kind, files)

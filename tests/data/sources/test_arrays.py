@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm.data.arrays import held
+from ddpm.data import bounds
 from ddpm.data.images import DataSet
 from ddpm.data.sources.arrays import Arrays
 from ddpm.data.sources.folder import Folder
@@ -617,13 +617,16 @@ def test_what_unpacks_to_far_more_is_refused(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = write(tmp_path)
-    monkeypatch.setattr(held, "MOST_UNPACKED", 1 << 20)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 20)
     refused(path, r"^data\.path=.*it would unpack from [\d,]+ bytes to [\d,]+ or more; at most 200 times")
+
+
+CUT = ["npz", "idx", "idx gz", "CIFAR-10", "SVHN 7.3", "PCam"]
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=st.data())
-@pytest.mark.parametrize("name", ["npz", "idx", "idx gz", "CIFAR-10", "SVHN", "SVHN 7.3", "PCam"])
+@pytest.mark.parametrize("name", [*CUT, pytest.param("SVHN", marks=pytest.mark.slow)])
 def test_a_file_cut_anywhere_is_told_in_one_message(
     name: str, drawn: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm.data import bounds
 from ddpm.data.files.bucket import BucketFiles
 from ddpm.data.sources.archive import Archive
 from ddpm.data.sources.folder import Folder
@@ -89,6 +90,20 @@ def test_one_that_cannot_be_read_is_named(store: fsspec.AbstractFileSystem, monk
         f"memory://bucket/set/{part}/dog/1.png" for part in ("test", "train")
     ]
     assert skipped[0][1] == "the store is tired"
+
+
+def test_names_that_are_patterns_and_files_that_are_too_large(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    for number, name in enumerate(("a[1].png", "a1.png", "b*.png", "b?.png")):
+        store.pipe(f"/bucket/patterns/{name}", encoded(number))
+    store.pipe("/bucket/patterns/large.png", bytes(5000))
+    monkeypatch.setattr(bounds, "MOST_BYTES", 4999)
+    found = Folder("memory://bucket/patterns", image_size=None, validation_fraction=0).read()
+    assert len(found.train) == len({image.tobytes() for image in found.train.images}) == 4
+    assert list(found.skipped) == [
+        ("memory://bucket/patterns/large.png", "it has 5,000 bytes; at most 4,999 are read")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,18 @@ def test_which_are_held_out_depends_on_paths_alone(tmp_path: Path, monkeypatch: 
     assert again.read().train.images[:, 0, 0, 0].tolist() == order
 
 
+@pytest.mark.parametrize(("part", "key"), [("train", "split"), ("test", "validation_split")])
+def test_a_part_of_which_nothing_can_be_read(tmp_path: Path, own_cache: Path, part: str, key: str):
+    for name in ("train", "test"):
+        save(tmp_path / name / "a.png")
+    (tmp_path / part / "a.png").write_bytes(b"words")
+    with pytest.raises(
+        ValueError, match=rf"^data\.{key}: none of the images of the folder {part}/ can .*choose"
+    ):
+        Folder(tmp_path, image_size=8).read()
+    assert list(own_cache.glob("*-*")) == []
+
+
 def test_a_share_is_held_out(tmp_path: Path):
     for i in range(20):
         save(tmp_path / f"{i:02}.png", i)
@@ -246,3 +258,20 @@ def test_what_was_left_out_is_listed_in_a_file(tmp_path: Path):
     (tmp_path / "images" / "b\udcff.png").touch()
     write_list(Folder(tmp_path / "images", image_size=8).read().skipped, tmp_path)
     assert (tmp_path / "skipped.txt").read_text() == rf"{tmp_path}/images/b\udcff.png: it is empty" + "\n"
+
+
+def test_what_runs_wrote_where_a_person_stands_is_not_read(tmp_path: Path):
+    for name in ("cat/a.png", "dog/b.png", "logs/cat/c.png", "logs/train/owl/d.png"):
+        save(tmp_path / name)
+    before = Folder(tmp_path, image_size=4).read()
+    assert before.classes == [
+        "cat",
+        "dog",
+        "logs/cat",
+        "logs/train/owl",
+    ]  # somebody's own
+    (tmp_path / "logs/train/owl/d.png").unlink()
+    (tmp_path / "logs/train/owl").rmdir()
+    for run in ("train/2026-11-26_07-22-16_folder", "inspect/2026-11-26_07-22-17_x", "train/multirun/x"):
+        save(tmp_path / "logs" / run / "samples/step_00000001.png")
+    assert Folder(tmp_path, image_size=4).read().classes == ["cat", "dog", "logs/cat"]

@@ -119,12 +119,7 @@ def test_reading_from_disk_leaves_nothing_but_the_prepared_images(
     Hub("any/name", path=path).read()
     assert sorted(tmp_path.rglob("*")) == before
     [entry] = own_cache.glob("any-name-*")
-    assert sorted(file.name for file in entry.iterdir()) == [
-        "about.json",
-        "images.u8",
-        "labels.npy",
-        "left_out.json",
-    ]
+    assert sorted(file.name for file in entry.iterdir()) == ["about.json", "images.u8", "labels.npy"]
 
 
 def test_rows_keep_their_order(tmp_path: Path):

@@ -329,7 +329,7 @@ def test_mistakes(tmp_path: Path):
             r"data\.path=.*: the folder test/ holds classes that the folder train/ lacks: c; hold out",
         ),
         ({"split": "val"}, r"data\.path=.*: its part validation holds no images"),
-        ({"validation_split": "val"}, r"data\.validation_split=validation: it holds no images"),
+        ({"validation_split": "val"}, r"data\.validation_split=val: it holds no images"),
         ({"split": "nowhere"}, r"data\.split=nowhere: there is no such part; there are .*test"),
         ({"labels": "nowhere.csv"}, r"data\.labels=nowhere\.csv: there is no such file"),
         ({"class_depth": 0}, r"data\.class_depth=0 must be at least 1"),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from written_shards import encoded, numbers, png, read, trained_on, write_parquet
 
-from ddpm.data.stream import unpacking
+from ddpm.data import bounds
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_shard_without_rows(tmp_path: Path):
 
 
 def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(unpacking, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 16)
     table = pa.table({"image": [{"bytes": bytes(1 << 20) + bytes([n]), "path": None} for n in range(9)]})
     pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     assert (tmp_path / "a.parquet").stat().st_size < 1 << 15

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from ddpm.data.stream import unpacking
+from ddpm.data import bounds
 from ddpm.data.stream.unpacking import Unzipped, check_unpacked
 
 LIMIT = 1 << 16
@@ -13,7 +13,7 @@ LIMIT = 1 << 16
 
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "MOST_BYTES", LIMIT)
+    monkeypatch.setattr(bounds, "MOST_BYTES", LIMIT)
 
 
 def test_both_much_and_many_times_as_much_is_too_much():

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from written_shards import numbered, numbers, png, read, trained_on, write_tar
 
-from ddpm.data.stream import unpacking, webdataset
+from ddpm.data import bounds
+from ddpm.data.stream import webdataset
 
 WORDS = {
     "words": [b"b10", b"b9\n", b"a"],
@@ -168,7 +169,7 @@ def test_files_of_a_sample_that_lie_apart_are_named(order: str, tmp_path: Path):
 
 def test_a_member_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_tar(tmp_path / "a.tar", {"1.png": png(1), "2.png": bytes(5000), "3.png": png(3)})
-    monkeypatch.setattr(webdataset, "MOST_BYTES", 4000)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 4000)
     found = read(tmp_path)
     samples = list(found.train.shards.read(0, 0))
     assert samples[1].image == "it unpacks to 5,000 bytes; at most 4,000 are read"
@@ -177,7 +178,7 @@ def test_a_member_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("kind", ["large file", "large header", "many files"])
 def test_a_gzip_bomb_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(unpacking, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 1 << 16)
     zeros = bytes(3 << 20)
     if kind == "large header":
         member = tarfile.TarInfo("1.png")

@@ -5,12 +5,12 @@ them, and binary ones.
 import io
 import pickle
 import pickletools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddpm.data import bounds
 from ddpm.data.arrays.held import Held, Workspace, in_memory
 
 PIXELS = 3 * 32 * 32
@@ -188,15 +188,16 @@ def _plain(value: Any) -> np.ndarray | None:
         return value.plain()
     if not isinstance(value, list) or not value:
         return None
-    for kinds in ((int,), (float, int), (str, bytes)):
+    for kinds in ((int,), (float, int)):
         if all(isinstance(item, kinds) for item in value):
-            array = np.array([*_texts(value)] if kinds == (str, bytes) else value)
+            array = np.array(value)
             return None if array.dtype.kind == "O" else array
-    return None
-
-
-def _texts(values: list[str | bytes]) -> Iterator[str]:
-    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values)
+    if not all(isinstance(item, str | bytes) for item in value):
+        return None
+    # NumPy gives each the room of the longest, and all may be one string of the file.
+    if 4 * max(map(len, value)) * len(value) > bounds.MOST_BYTES:
+        return None
+    return np.array([item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value])
 
 
 def _text(value: Any) -> str | None:

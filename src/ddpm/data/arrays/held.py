@@ -9,9 +9,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-MOST_RATIO = 200
-MOST_UNPACKED = 256 << 20
-"""What unpacks to more bytes than this, and to more than `MOST_RATIO` times its size, is not unpacked."""
+from ddpm.data import bounds
 
 BLOCK = 1 << 24
 """Bytes of an array that are read together."""
@@ -121,9 +119,9 @@ def in_stream(
 
 
 def check_unpacked(packed: int, unpacked: int) -> None:
-    """Refuse, with ValueError, so many bytes from so few that only an attack or an accident makes them."""
-    if unpacked > MOST_UNPACKED and unpacked > MOST_RATIO * packed:
+    """Refuse, with ValueError, what `bounds.is_too_much` says of."""
+    if bounds.is_too_much(unpacked, packed):
         raise ValueError(
-            f"it would unpack from {packed:,} bytes to {unpacked:,} or more; at most {MOST_RATIO} times the "
-            "size is unpacked here, so unpack it first if it is meant to be so"
+            f"it would unpack from {packed:,} bytes to {unpacked:,} or more; at most {bounds.MOST_TIMES} "
+            "times the size is unpacked here, so unpack it first if it is meant to be so"
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ddpm.data.arrays.held import Held
-from ddpm.data.classes import natural
+from ddpm.data.classes import labelled
 
 
 def is_line(shape: Sequence[int]) -> bool:
@@ -66,16 +66,7 @@ def numbered(
             first = 0 if lowest == 0 or highest < len(words) else 1
             if highest - first < len(words) and len(set(words)) == len(words) > 1:
                 return together - first, list(words), array
-    return (*_in_order(together), None)
-
-
-def _in_order(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    found, inverse = np.unique(values, return_inverse=True)
-    words = [str(value) for value in found]
-    order = sorted(range(len(words)), key=lambda index: natural(words[index]))
-    rank = np.empty(len(words), np.int64)
-    rank[order] = np.arange(len(words))
-    return rank[inverse.reshape(-1)], [words[index] for index in order]
+    return *labelled(together.tolist()), None
 
 
 def _columns(held: Held, array: np.ndarray) -> np.ndarray:

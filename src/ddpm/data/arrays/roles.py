@@ -45,7 +45,7 @@ GENERAL = {
     "orig",
     "list",
 }
-"""Words that tell nothing apart."""
+"""Words that say nothing."""
 
 NO_LABELS = {
     "id", "ids", "index", "indices", "number", "numbers", "order", "size", "sizes", "shape", "shapes", "file",

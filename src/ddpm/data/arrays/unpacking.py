@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 from ddpm.data.arrays.held import BLOCK, check_unpacked
@@ -46,7 +46,7 @@ def unpack(archive: Path, folder: Path, wanted: Wanted) -> list[tuple[str, str]]
     left = []
     for name, member in members:
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith("/") or ".." in parts:
+        if (reads_as := PureWindowsPath(name)).anchor or ".." in reads_as.parts:  # on any system
             left.append((name, "its name leads out of the archive"))
         elif member is None:
             left.append((name, "a link or a device, not a file"))

@@ -1,4 +1,4 @@
-"""The files of a set, wherever they lie. A kind of place a file: a folder, an archive, a bucket."""
+"""The files of a set, wherever they lie: in a folder, an archive or a bucket."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol

@@ -8,15 +8,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import IO, NamedTuple
 
+from ddpm.data import bounds
 from ddpm.data.files import folders_of, is_visible
 from ddpm.data.pixels.decoding import Encoded, short
-
-MOST_BYTES = 256 << 20
-"""A member that unpacks to more is refused: it would fill the memory."""
-
-MOST_TIMES = 200
-"""An archive that unpacks to more than `MOST_BYTES`, and to so many times its size, is refused."""
-
 
 OTHER_KINDS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar"}
 """How files begin that are archives and not read."""
@@ -125,10 +119,11 @@ def _members(path: str, file: IO[bytes], stack: ExitStack) -> list[Member]:
     members, total = [], 0
     for member in _tar_members(file, stack) if is_tar else _zip_members(path, file, stack):
         total += member.size
-        if total > MOST_BYTES and total > MOST_TIMES * packed:
+        if bounds.is_too_much(total, packed):
             raise ArchiveError(
-                f"data.path={path} unpacks to more than {MOST_TIMES} times its size of {packed:,} bytes, as "
-                "what is made to fill a disk does; if it is none, unpack it into a folder and use data=folder"
+                f"data.path={path} unpacks to more than {bounds.MOST_TIMES} times its size of "
+                f"{packed:,} bytes, as what is made to fill a disk does; if it is none, unpack it into a "
+                "folder and use data=folder"
             )
         members.append(member)
     return members
@@ -183,8 +178,8 @@ def _refused(member: Member) -> str:
         return "a link or a device, not a file"
     if member.full_name.startswith("/") or ".." in member.name.split("/"):
         return "its name leads out of the archive"
-    if member.size > MOST_BYTES:
-        return f"it unpacks to {member.size:,} bytes; at most {MOST_BYTES:,} are read"
+    if member.size > bounds.MOST_BYTES:
+        return f"it unpacks to {member.size:,} bytes; at most {bounds.MOST_BYTES:,} are read"
     return ""
 
 

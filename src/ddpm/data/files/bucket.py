@@ -1,9 +1,11 @@
 """The files of a folder behind a URL, in whatever store `fsspec` reads."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from ddpm.data import bounds
 from ddpm.data.files import folders_of, is_visible
 from ddpm.data.pixels.decoding import Encoded, short
 from ddpm.data.prepared.cache import FileState
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 AT_ONCE = 64
-"""Files that are asked for together, as one answer takes as long as many."""
+"""Files that are asked for together: one takes as long as many."""
+
+WILDCARD = re.compile(r"[*?[]")
+"""A name with one of these is a pattern where many are asked for together."""
 
 
 class BucketFiles:
@@ -46,22 +51,37 @@ class BucketFiles:
             for (name, info), state in zip(infos.items(), self.states, strict=True)
         ]
         self.folders = sorted(folders_of(self.names))
-        self.refused: dict[int, str] = {}
+        self.refused = {
+            index: f"it has {size:,} bytes; at most {bounds.MOST_BYTES:,} are read"
+            for index, (_, size, _) in enumerate(self.files)
+            if size > bounds.MOST_BYTES
+        }
         self._root = root.rstrip("/")
 
     def read(self, indices: Iterable[int]) -> Iterator[Encoded | str]:
         """The contents of files, or the reasons why they cannot be read."""
         chosen = list(indices)
         for first in range(0, len(chosen), AT_ONCE):
-            paths = [f"{self._root}/{self.names[index]}" for index in chosen[first : first + AT_ONCE]]
-            found = self.filesystem.cat(paths, on_error="return")
-            for path in paths:
-                contents = found[path]
+            paths = {index: f"{self._root}/{self.names[index]}" for index in chosen[first : first + AT_ONCE]}
+            wanted = [path for index, path in paths.items() if index not in self.refused]
+            plain = [path for path in wanted if not WILDCARD.search(path)]
+            found = self.filesystem.cat(plain, on_error="return") if plain else {}
+            for index, path in paths.items():
+                if index in self.refused:
+                    yield self.refused[index]
+                    continue
+                contents = found[path] if path in found else self._one(path)
                 yield contents if isinstance(contents, bytes) else short(contents)
 
     def shown(self, name: str) -> str:
         """Its URL."""
         return f"{self.url}/{name}"
+
+    def _one(self, path: str) -> bytes | Exception:
+        try:
+            return bytes(self.filesystem.cat_file(path))
+        except Exception as error:  # as above
+            return error
 
 
 def open_url(url: str) -> tuple[IO[bytes], FileState]:

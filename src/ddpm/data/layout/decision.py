@@ -95,11 +95,13 @@ class _Set:
 
 @dataclass(frozen=True)
 class _Classes:
-    """Attributes:
-    of: the class of each file that has one; None where there are none.
-    said: what says so, or why not.
-    captions: of files.
-    folders: see `Layout`.
+    """The classes of a set.
+
+    Attributes:
+        of: the class of each file that has one; None where there are none.
+        said: what says so, or why not.
+        captions: of files.
+        folders: see `Layout`.
     """
 
     of: Mapping[int, str] | None

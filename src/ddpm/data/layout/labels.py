@@ -68,15 +68,6 @@ def text(value: object) -> str:
     return str(value).strip() if isinstance(value, (str, int, float)) and value == value else ""
 
 
-def one_hot(value: object) -> int | None:
-    """The place of the one in a list of zeros; None where it is no such list."""
-    if not isinstance(value, list) or not all(isinstance(one, (int, float)) for one in value):
-        return None
-    if sorted(value) != [0.0] * (len(value) - 1) + [1.0]:
-        return None
-    return value.index(1)
-
-
 def several(number: int) -> str:
     """Why images with several classes each have none."""
     return f"gives {counted(number)} several classes"

@@ -1,5 +1,6 @@
 """Which image a file of labels means by a name: with or without folders, with or without a suffix."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
@@ -26,10 +27,12 @@ class Known:
         self.names = names
         self.folder = ""
         self.images = list(images)
-        self._by_stem: dict[str, list[int]] = defaultdict(list)
+        self._by_end: dict[tuple[str | None, str], list[int]] = defaultdict(list)  # by folder, and by any
         self._by_path = {names[index]: index for index in self.images}
         for index in self.images:
-            self._by_stem[_stem(names[index]).rpartition("/")[2]].append(index)
+            above, _, base = _stem(names[index]).rpartition("/")
+            for folder in (above.rpartition("/")[2], None):
+                self._by_end[folder, base].append(index)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,7 +62,8 @@ class Known:
         """Images whose path, without its suffix, ends with another, or is the end of that."""
         *above, base = path.split("/")
         found = []
-        for index in self._by_stem.get(base, ()):
+        folders_here = {above[-1], ""} if above else {None}
+        for index in itertools.chain.from_iterable(self._by_end.get((one, base), ()) for one in folders_here):
             folders = folders_of(self.names[index])
             shared = min(len(folders), len(above))
             if not shared or list(folders[-shared:]) == above[-shared:]:

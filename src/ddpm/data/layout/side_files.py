@@ -34,7 +34,7 @@ class Said:
         classes: of images, by their numbers; empty where none says any.
         files: names of the files that say so.
         captions: of images, by their numbers.
-        notes: what to tell about files, ends of sentences.
+        notes: what to say about files, ends of sentences.
         columns: of tables that could not label them.
     """
 

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 
-from ddpm.data.layout.labels import Labels, named, one_hot, text
+from ddpm.data.classes import one_hot
+from ddpm.data.layout.labels import Labels, named, text
 from ddpm.data.layout.match import Known
 from ddpm.data.layout.names import counted
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ddpm.data.columns import CAPTION_NAMES
 from ddpm.data.layout.labels import Labels, named, text
 from ddpm.data.layout.match import Known
 from ddpm.data.layout.names import IMAGES, listed, suffix
@@ -20,9 +21,6 @@ _LABELS = (
 )
 LABELS = tuple(_LABELS.split())
 """What columns of labels are called, in small letters and with _ for blanks."""
-
-CAPTIONS = ("text", "caption", "captions", "prompt", "description")
-"""What columns of captions are called."""
 
 _FILES = (
     "file_name filename file_names filenames file filepath filepaths file_path image_path path image "
@@ -187,7 +185,7 @@ def _candidates(columns: Columns, key: str) -> Columns:
     repeating = [
         one
         for one in of_classes
-        if _plain(one) not in (*NO_LABELS, *CAPTIONS, *FILES)
+        if _plain(one) not in (*NO_LABELS, *CAPTION_NAMES, *FILES)
         and len(distinct[one]) <= len(columns[one]) / 2
         and not any(map(_is_fraction, distinct[one]))
     ]
@@ -214,7 +212,7 @@ def _one_hot(columns: Columns) -> list[str]:
 
 
 def _captions(columns: Columns, keys: Sequence[str], images: Known) -> dict[int, str]:
-    column = next((one for one in columns if _plain(one) in CAPTIONS), None)
+    column = next((one for one in columns if _plain(one) in CAPTION_NAMES), None)
     captions: dict[int, str] = {}
     for key, value in zip(keys, columns[column] if column is not None else (), strict=False):
         index = images.find(key)

@@ -45,7 +45,7 @@ class Decoded(NamedTuple):
         size: (height, width) that it had.
         values: the lowest and the highest number that it held; of bytes where they span a tenth of the range
             or more, those that are left after resizing.
-        limits: the numbers that became black and white.
+        limits: the ends of its range, the lower one first: black and white, or white and black.
     """
 
     pixels: np.ndarray

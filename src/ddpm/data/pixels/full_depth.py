@@ -226,7 +226,7 @@ def _both_bytes(
 ) -> np.ndarray:
     """The numbers uint16 [H, W, C] of an image with 16 bits a channel.
 
-    Pillow keeps the upper byte of each. Told the other order of bytes, it keeps the lower one.
+    Pillow keeps the upper byte of each. With the other order of bytes, it keeps the lower one.
 
     Args:
         opened: not loaded yet.

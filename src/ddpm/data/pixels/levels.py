@@ -29,13 +29,13 @@ class Numbers(NamedTuple):
 
 
 def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndarray, Limits, Limits]:
-    """Levels uint8 [H, W, C]; the lowest and the highest number; the numbers that became black and white.
+    """Levels uint8 [H, W, C]; the lowest and the highest number; the ends of their range.
 
     A level is round(255 (x - black) / (white - black)); what is not opaque is laid over white.
 
     Args:
         numbers: of the image.
-        value_range: takes the place of their limits.
+        value_range: is instead of their limits.
 
     Raises:
         ValueError: where nothing says which numbers are black and white, or a number lies beyond them.
@@ -47,19 +47,18 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
             "save it as PNG"
         )
     limits = value_range or numbers.limits
+    lowest, highest = values.min().item(), values.max().item()  # numpy would round the limits to their type
+    held = " to ".join(dict.fromkeys(f"{number:.6g}" for number in (lowest, highest)))
     if limits is None:
         raise ValueError(
-            f"numbers of type {values.dtype}, and nothing says which are black and white; say it, as in "
-            "data.value_range=[0, 1]"
+            f"numbers of type {values.dtype}, here {held}, and nothing says which are "
+            "black and white; say it, as in data.value_range=[0,1]"
         )
-    lowest, highest = values.min().item(), values.max().item()  # numpy would round the limits to their type
     for found in (lowest, highest):
         if not limits[0] <= found <= limits[1]:  # so with NaN
             stated = "data.value_range" if value_range else numbers.stated
-            raise ValueError(
-                f"it holds {found:.6g}, beyond {stated}, {limits[0]:.6g} to {limits[1]:.6g}; name its range "
-                "by data.value_range"
-            )
+            do = "widen it" if value_range else "name its range by data.value_range"
+            raise ValueError(f"it holds {held}, beyond {stated}, {limits[0]:.6g} to {limits[1]:.6g}; {do}")
     black, white = limits[::-1] if numbers.inverted else limits
     # float32 holds every number of 16 bits, and 255 times it.
     numbers_as = "f4" if values.dtype.itemsize <= 2 else "f8"
@@ -67,4 +66,4 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
     if numbers.opacity is not None:
         opacity = numbers.opacity[..., None]
         scaled = scaled * opacity + 255 * (1 - opacity)
-    return (scaled + 0.5).astype(np.uint8), (float(lowest), float(highest)), (black, white)
+    return (scaled + 0.5).astype(np.uint8), (float(lowest), float(highest)), limits

@@ -34,7 +34,7 @@ NAME = re.compile(r"[a-z0-9_-]{1,40}-[0-9a-f]{16}")
 LEFTOVER = re.compile(rf"({NAME.pattern})\.[0-9a-z_]{{8}}({re.escape(BUILDING)}|{re.escape(REMOVED)})")
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-"""What file systems answer that know no locks."""
+"""Errors of file systems that know no locks."""
 
 LONG_AGO = 7 * 86_400
 """Seconds after which something is taken to be unused where the file system knows no locks."""
@@ -128,11 +128,11 @@ class Cache:
             return found
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with self._lock(path.name):
+            with self._lock(path.name) as knows_locks:
                 if found := _marked(path):
                     return found
                 self._discard(path)
-                for leftover in self._leftovers(path.name):
+                for leftover in self._leftovers(path.name) if knows_locks else ():
                     shutil.rmtree(leftover)
                 entry = self._build(path, build)
         except OSError as error:
@@ -200,10 +200,11 @@ class Cache:
             about["files"] = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
             (building / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
             for file in building.iterdir():
-                with file.open("rb") as opened:
+                with file.open("r+b") as opened:  # Windows flushes what can be written only
                     os.fsync(opened.fileno())
             building.chmod(0o755)
-            mark = in_use.mark(building / ABOUT)  # so that it is in use from the moment it appears
+            # So that it is in use from the moment it appears.
+            mark = in_use.mark(building / ABOUT) if in_use.CAN_MOVE else None
             try:
                 building.rename(path)
             except OSError:
@@ -216,7 +217,7 @@ class Cache:
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
-        return Entry(path, about, mark)
+        return Entry(path, about, mark or in_use.mark(path / ABOUT))
 
     def _keep_to_the_limit(self, built: Entry) -> None:
         """Remove what an entry that was just built supersedes, and what goes beyond the limit."""
@@ -365,7 +366,7 @@ def state(file: Path) -> FileState:
 
 
 def needless(entries: Iterable[Entry]) -> dict[Path, str]:
-    """Why no source needs an entry, for those of which that can be told quickly."""
+    """Why no source needs an entry, for those of which that is known quickly."""
     entries = list(entries)
     latest: dict[str, Entry] = {}
     for entry in sorted(entries, key=_built):

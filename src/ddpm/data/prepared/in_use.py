@@ -10,6 +10,9 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+CAN_MOVE = sys.platform != "win32"
+"""Whether a folder can be renamed while a file in it is open. Where it cannot, that alone protects it."""
+
 
 class Mark:
     """Says that a file is in use: until it is ended or nobody holds it any more, or until this process and
@@ -57,6 +60,10 @@ def alone(file: Path) -> Iterator[bool | None]:
     Raises:
         OSError: where there is no such file.
     """
+    if not CAN_MOVE:  # nor can what this process opens
+        file.stat()
+        yield True
+        return
     opened = os.open(file, os.O_RDWR if os.access(file, os.W_OK) else os.O_RDONLY)
     try:
         found: bool | None = True

@@ -39,7 +39,7 @@ TRIED = 100
 """Files after which it is reckoned how much room all of them need."""
 
 LEAST_FILLED = 0.1
-"""Images whose numbers fill less of their range than this are told: they look black, or all alike."""
+"""Images whose numbers fill less of their range than this are warned of: they look black, or all alike."""
 
 Label = Callable[[np.ndarray], tuple[np.ndarray | None, Sequence[str] | None]]
 
@@ -189,15 +189,14 @@ def _unused_range(facts: Mapping[str, Any]) -> str | None:
     """What to say where the numbers of all images fill only a little of their range."""
     if not facts["filled"] < LEAST_FILLED:
         return None
-    (low, high), (black, white) = facts["values"], facts["limits"]
-    of = f"where {_plain(black)} is black and {_plain(white)} white"
+    (low, high), (lowest, highest) = facts["values"], facts["limits"]
+    of = f"in a range from {_plain(lowest)} to {_plain(highest)}"
     if low == high:
         return f"every number of these images is {_plain(low)}, {of}: they are all of one colour"
     low_typed, high_typed = _plain(low, ROUND_FLOOR), _plain(high, ROUND_CEILING)
     return (
         f"the numbers of these images reach from {_plain(low)} to {_plain(high)}, {of}: little can be "
-        f"seen of them; data.value_range=[{low_typed},{high_typed}] makes {low_typed} black and "
-        f"{high_typed} white"
+        f"seen of them; data.value_range=[{low_typed},{high_typed}] takes what is there for the range"
     )
 
 
@@ -323,6 +322,7 @@ def _empty_part(found: Found, skipped: Skipped, *, validates: bool) -> str:
     key, where = (
         ("validation_split", found.understood.validation) if validates else ("split", found.understood.train)
     )
+    where = where.partition(";")[0]
     at = dict(zip(found.names, found.positions >= found.cut, strict=True))
     name, reason = next((one for one in skipped if at[one[0]] == validates), ("", ""))
     other = ", or hold out a share by data.validation_split=none" if validates else ""

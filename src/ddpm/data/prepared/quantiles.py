@@ -5,6 +5,8 @@ import numpy as np
 SHARES = (0.0, 0.05, 0.5, 0.95, 1.0)
 """Of the images, that are at most as large as each number says: the least of all, ..., the largest."""
 
+MEDIAN = SHARES.index(0.5)
+
 
 def quantiles(sizes: np.ndarray) -> dict[str, list[float]]:
     """Sizes that are there, below which these shares of all lie.

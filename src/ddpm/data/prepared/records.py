@@ -48,9 +48,9 @@ class Records:
         row = self.rows[index]
         height, width = row["size"].tolist()
         low, high = row["values"].tolist()
-        black, white = row["limits"].tolist()
+        lowest, highest = row["limits"].tolist()
         return Decoded(
-            pixels[: row["planes"]], self.modes[row["mode"]], (height, width), (low, high), (black, white)
+            pixels[: row["planes"]], self.modes[row["mode"]], (height, width), (low, high), (lowest, highest)
         )
 
     def facts(self, indices: np.ndarray) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Records:
             other_sizes: how many more there were.
             modes: of all, by Pillow's names.
             values: the lowest and the highest number.
-            limits: the numbers that became black and white, the lowest and the highest of all images.
+            limits: the ends of their range, the lowest and the highest of all images.
             filled: the share of this range that the numbers fill, where each image has the limits of its own.
             height, width, aspect: see `quantiles`.
         """

@@ -46,7 +46,7 @@ class Arrays(ImageSettings):
         The others: see `ImageSettings`.
 
     Raises:
-        ValueError: from `read`, where there is no such file, it is damaged, it cannot be told what its arrays
+        ValueError: from `read`, where there is no such file, it is damaged, nothing says what its arrays
             are, they do not fit, or the range of their numbers is not known.
     """
 

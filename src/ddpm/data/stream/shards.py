@@ -38,7 +38,7 @@ class Shards:
     """Shards of one kind, in the order of their names.
 
     Attributes:
-        url: of their place, for `fsspec`.
+        url: of where they lie, for `fsspec`.
         paths: of the files, there.
         counts: int64 [S], rows in each.
         classes: names of the labels, if there are any.
@@ -214,8 +214,8 @@ def _class_names(
     """The names of classes that lie in a folder, or in that around it, for labels that are numbers."""
     if not all(isinstance(value, int) for value in values):
         return None
-    for place in (folder, folder.rpartition("/")[0]):
-        file = f"{place}/{CLASS_NAMES}"
+    for where in (folder, folder.rpartition("/")[0]):
+        file = f"{where}/{CLASS_NAMES}"
         if filesystem.exists(file):
             names = str(filesystem.cat_file(file).decode(errors="replace")).strip().splitlines()
             if strange := [value for value in values if value not in range(len(names))]:

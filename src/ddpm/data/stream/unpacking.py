@@ -3,18 +3,15 @@
 import gzip
 from typing import IO
 
-from ddpm.data.files.archived import MOST_BYTES
-
-MOST_TIMES = 200
-"""A file may unpack to so many times its size; images are packed already."""
+from ddpm.data import bounds
 
 
 def check_unpacked(path: str, unpacked: int, packed: int) -> None:
     """Refuse, with ValueError, a file of `packed` bytes that unpacks to `unpacked` ones."""
-    if unpacked > MOST_BYTES and unpacked > MOST_TIMES * packed:
+    if bounds.is_too_much(unpacked, packed):
         raise ValueError(
-            f"data.path: {path} of {packed:,} bytes unpacks to {unpacked:,} or more; at most {MOST_TIMES} "
-            "times as many are read; remove it"
+            f"data.path: {path} of {packed:,} bytes unpacks to {unpacked:,} or more; at most "
+            f"{bounds.MOST_TIMES} times as many are read; remove it"
         )
 
 
@@ -37,7 +34,7 @@ class Unzipped:
         self.unzipped = gzip.GzipFile(fileobj=file)
 
     def read(self, size: int) -> bytes:
-        if size > MOST_BYTES:
+        if size > bounds.MOST_BYTES:
             raise ValueError(f"data.path: a member of {self.path} unpacks to {size:,} bytes; remove it")
         contents = self.unzipped.read(size)
         check_unpacked(self.path, self.tell(), self.packed)

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, NamedTuple, cast
 
-from ddpm.data import columns
+from ddpm.data import bounds, columns
 from ddpm.data.columns import LabelValue, NoClassError
-from ddpm.data.files.archived import MOST_BYTES
+from ddpm.data.layout.names import IMAGES
 from ddpm.data.stream.sample import Counted, Sample
 from ddpm.data.stream.unpacking import Unzipped
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jp2", "ppm", "avif")
 LABEL_SUFFIX, CAPTION_SUFFIX = "cls", "txt"
 MOST_DIGITS = 19
 NOT_READ = "it is not read"
@@ -84,8 +83,8 @@ def rows(path: str, file: IO[bytes], first: int, label_column: str | None) -> It
     with _opened(path, file) as opened:
         for key, contents in _samples(opened, first, wanted):
             label = _labelled(contents, label_column).label
-            pictures = sorted(filter(_is_image, contents))
-            image = contents[pictures[0]] if pictures else "there is no image in this sample"
+            images = sorted(filter(_is_image, contents))
+            image = contents[images[0]] if images else "there is no image in this sample"
             yield Sample(f"{key} of {path}", image, label)
         _check_end(path, opened)
 
@@ -138,7 +137,7 @@ def _suffix(extension: str) -> str:
 
 
 def _is_image(extension: str) -> bool:
-    return _suffix(extension) in IMAGE_SUFFIXES
+    return _suffix(extension) in IMAGES
 
 
 def _says_label(extension: str, label_column: str | None) -> bool:
@@ -190,8 +189,8 @@ def _object(contents: bytes | str) -> dict[str, Any]:
 
 def _contents(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
     """What is in a member, or the reason why it is not read."""
-    if member.size > MOST_BYTES:
-        return f"it unpacks to {member.size:,} bytes; at most {MOST_BYTES:,} are read"
+    if member.size > bounds.MOST_BYTES:
+        return f"it unpacks to {member.size:,} bytes; at most {bounds.MOST_BYTES:,} are read"
     file = opened.extractfile(member)
     assert file is not None  # it is a file, no folder or link
     return file.read()
