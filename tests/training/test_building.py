@@ -160,3 +160,9 @@ def test_the_same_schedule_is_continued(tmp_path: Path):
     whole = rates(trained(tmp_path / "whole", cycle, 8))
     trained(tmp_path / "first", cycle, 5)
     assert rates(trained(tmp_path / "rest", cycle, 8, tmp_path / "first" / LAST)) == whole
+
+
+def test_images_without_classes_are_refused_with_the_reason():
+    data = {**DATA, "classes": None, "understood": ["images: 9", "classes: none (3 lie beside the folders)"]}
+    with pytest.raises(UsageError, match=r"have no classes \(3 lie beside the folders\); use conditional="):
+        build_module(config("conditional=true"), data)

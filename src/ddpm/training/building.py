@@ -32,7 +32,7 @@ def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> D
 
     Args:
         config: plain containers, with every group of `PARTS`; `lr_schedule` and `ema` may be None.
-        data: the data set: `image_shape` [C, H, W] and `classes`, names or None.
+        data: the data set: `image_shape` [C, H, W] and `classes`, names or None; if it has `understood`, why.
         arguments: of the constructor, in place of what the configuration says.
 
     Raises:
@@ -41,7 +41,9 @@ def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> D
     image_shape = tuple(data["image_shape"])
     classes = data["classes"] if config["conditional"] else None
     if config["conditional"] and not classes:
-        raise UsageError("conditional=true: these images have no classes; use conditional=false")
+        said = (line.removeprefix("classes: none") for line in data.get("understood") or ())
+        why = next((reason for reason in said if reason.startswith(" (")), "")
+        raise UsageError(f"conditional=true: these images have no classes{why}; use conditional=false")
     names = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
     parts = {name: targets.build(name, config[name]) for name in names}
     parts |= {

@@ -397,9 +397,18 @@ def test_files_beside_images_are_read_in_the_order_in_which_they_lie(end: str):
     decide(names, sort(names), [], Asked("SET"), lambda index: read.append(index) or b"cat")
     assert read
     assert read == sorted(read)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [(True, "True"), (2.0, "2"), (0.5, "0.5"), (" a ", "a"), (float("nan"), ""), (None, ""), ([1], "")],
 )
 def test_a_class_is_called_as_in_any_table(value: object, said: str):
     assert text(value) == said
+
+
+def test_blanks_behind_commas_do_not_count():
+    """As Roboflow writes one column a class."""
+    rows = "filename, cat, dog\n0.png, 1, 0\n1.png, 0, 1\n2.png, 1, 0\n3.png, 0, 1\n"
+    train, _ = meant(FLAT, files={"_classes.csv": rows})
+    assert train == EXPECTED

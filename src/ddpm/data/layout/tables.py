@@ -108,7 +108,8 @@ def _columns(name: str, contents: bytes, images: Known) -> Columns:
     if end == "txt" and (width < 2 or has_header):
         return {}
     header = [cell.strip() for cell in lines[0]] if has_header else [f"column {i + 1}" for i in range(width)]
-    columns = itertools.zip_longest(*lines[has_header:], fillvalue="")
+    cells = ([cell.strip() for cell in line] for line in lines[has_header:])
+    columns = itertools.zip_longest(*cells, fillvalue="")
     return dict(zip(header, columns, strict=False))
 
 
