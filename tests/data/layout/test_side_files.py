@@ -397,6 +397,8 @@ def test_files_beside_images_are_read_in_the_order_in_which_they_lie(end: str):
     decide(names, sort(names), [], Asked("SET"), lambda index: read.append(index) or b"cat")
     assert read
     assert read == sorted(read)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [(True, "True"), (2.0, "2"), (0.5, "0.5"), (" a ", "a"), (float("nan"), ""), (None, ""), ([1], "")],
