@@ -156,7 +156,7 @@ def rules(names: list[str]) -> tuple[dict, dict | None]:
         if both is None or not both[0]:
             return dict.fromkeys(parts[trained]), dict.fromkeys(parts[validated])
         has, also = set(both[0].values()), set(both[1].values())
-        if also == has:
+        if also and also <= has:
             return both[0], both[1]
         if also and not (len(also) == 1 < len(has) and not also & has):
             raise RefusedError

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from laid_out import by_class, images, laid_out, meant, under
 
 from ddpm.data.layout.decision import Asked, decide
+from ddpm.data.layout.labels import text
 from ddpm.data.layout.names import sort
 
 FLAT = images("", n=4)
@@ -396,6 +397,14 @@ def test_files_beside_images_are_read_in_the_order_in_which_they_lie(end: str):
     decide(names, sort(names), [], Asked("SET"), lambda index: read.append(index) or b"cat")
     assert read
     assert read == sorted(read)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(True, "True"), (2.0, "2"), (0.5, "0.5"), (" a ", "a"), (float("nan"), ""), (None, ""), ([1], "")],
+)
+def test_a_class_is_called_as_in_any_table(value: object, said: str):
+    assert text(value) == said
 
 
 def test_blanks_behind_commas_do_not_count():

@@ -27,8 +27,8 @@ class ByFolder:
     depth: int | None = None
     shared: int = 0
 
-    def class_of(self, part: str, folder: str, path: Folders) -> str | None:
-        """The class of a place in the tree; None where it lies beside the classes."""
+    def class_of(self, part: str, path: Folders) -> str | None:
+        """The class of what lies there in a part; None where that is beside the classes."""
         for folders in self.steps[part]:
             if not path or path[0] not in folders:
                 return None

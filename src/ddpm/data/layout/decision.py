@@ -206,7 +206,11 @@ def _by_folder(found: _Set, parts: Sequence[str]) -> ByFolder:
 
 def _of_folders(found: _Set, by: ByFolder) -> dict[int, str]:
     """The classes of all that may be an image, as folders say."""
-    at = {place: by.class_of(*place) for place in set(found.places.values()) if place.part in by.steps}
+    at = {
+        place: by.class_of(place.part, place.path)
+        for place in set(found.places.values())
+        if place.part in by.steps
+    }
     named = ((index, at.get(place)) for index, place in found.places.items())
     return {index: name for index, name in named if name is not None}
 
@@ -218,7 +222,7 @@ def _folders(found: _Set, by: ByFolder) -> dict[str, Folders]:
     above = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
     for path in sorted({*above, *found.there}):
         place = found.where.place(path)
-        if place is not None and place.part in by.steps and (name := by.class_of(*place)):
+        if place is not None and place.part in by.steps and (name := by.class_of(place.part, place.path)):
             at.setdefault(name, path)
     return at
 

@@ -61,8 +61,6 @@ def named(pairs: Iterable[tuple[str, str | None]], images: Known, why_none: str 
 
 def text(value: object) -> str:
     """A label as it stands in a file: whole numbers without a point, nothing for what is no label."""
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() if isinstance(value, (str, int, float)) and value == value else ""
