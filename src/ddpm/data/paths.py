@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ddpm.data.pixels.decoding import LFS_POINTER, NOT_FETCHED
 from ddpm.data.prepared.cache import FileState
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_POINTER = 1024
 """Files of so many bytes or more are no pointers."""
 
@@ -85,9 +85,7 @@ def files_below(folder: Path, folders: list[str] | None = None) -> Iterator[File
 def check_fetched(name: object, beginning: bytes) -> None:
     """Refuse, with ValueError, a file that by its first bytes stands for another that Git has not fetched."""
     if beginning.startswith(LFS_POINTER):
-        raise ValueError(
-            f"data.path: {name} is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
-        )
+        raise ValueError(f"data.path: {name} is {NOT_FETCHED}")
 
 
 def _searched(path: Path) -> str:

@@ -272,3 +272,10 @@ def test_arrays_are_shaped_like_files():
 def test_arrays_that_are_no_images(array: np.ndarray, value_range: tuple[float, float] | None, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
         from_array(array, Shaping(value_range=value_range))
+
+
+def test_a_file_that_git_has_not_fetched_says_how_to(tmp_path: Path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    (tmp_path / "a.png").write_bytes(pointer)
+    for source in (pointer, tmp_path / "a.png"):
+        assert "git lfs pull" in decode_or_reason(source)

@@ -208,10 +208,12 @@ class SideFiles:
 
     def _refused(self, index: int, why: str) -> ValueError:
         parts = {self.places[image].part for image in self.used if image in self.places}
-        alone = ", or use one part alone by data.validation_split=none" if len(parts) > 1 else ""
+        none = "or no classes by data.labels=none"
+        if len(parts) > 1:
+            none = "no classes by data.labels=none, or use one part alone by data.validation_split=none"
         return ValueError(
             f"data.path={self.path}: {self.names[index]} {why}; mend it, take the folders for classes by "
-            f"data.labels=folders, another file by data.labels=FILE, no classes by data.labels=none{alone}"
+            f"data.labels=folders, another file by data.labels=FILE, {none}"
         )
 
 

@@ -22,6 +22,10 @@ from ddpm.runtime.cores import available_cores
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 AS_IT_IS = Shaping()
 EMPTY = "it is empty"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for another which Git has not fetched."""
+
+NOT_FETCHED = "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
 NO_IMAGE = "not an image, or of a format that is not read here"
 CHUNK = 16
 THREADS = min(16, available_cores() + 4)
@@ -116,10 +120,18 @@ def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | 
         return decode(source, shaping)
     except UnidentifiedImageError:
         # Pillow's own message repeats the path, or the address of a buffer.
-        empty = (source.stat().st_size if isinstance(source, Path) else len(source)) == 0
-        return EMPTY if empty else NO_IMAGE
+        beginning = _beginning(source)
+        return NOT_FETCHED if beginning == LFS_POINTER else NO_IMAGE if beginning else EMPTY
     except Exception as error:
         return short(error)
+
+
+def _beginning(source: Encoded) -> bytes:
+    """As many bytes as tell a pointer of Git LFS."""
+    if isinstance(source, bytes):
+        return source[: len(LFS_POINTER)]
+    with source.open("rb") as file:
+        return file.read(len(LFS_POINTER))
 
 
 def decode_all(sources: Iterable[Encoded | str], shaping: Shaping = AS_IT_IS) -> Iterator[Decoded | str]:
