@@ -8,6 +8,8 @@ from ddpm.data.sources.arrays import Arrays
 def test_sizes():
     assert parse_size(32) == (32, 32)
     assert parse_size([32, 48]) == (32, 48)
+    with pytest.raises(ValueError, match=r"data\.image_size=\[8, 100000\]: at most 8,192 pixels a side"):
+        parse_size([8, 100000])
     for bad in (0, -1, [32, 0], [32], [1, 2, 3], "32", "ab", 3.5, [3.5, 2], True, [True, 2], None):
         with pytest.raises(ValueError, match=r"data\.image_size="):
             parse_size(bad)

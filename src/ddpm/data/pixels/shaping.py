@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 RESIZES = ("lanczos", "bicubic", "box", "nearest")
+LARGEST = 8192
+"""Pixels a side; one image of more takes gigabytes while it is resized."""
+
 CROPS = ("center", "random", "none")
 
 
@@ -57,6 +60,8 @@ def parse_size(image_size: int | Sequence[int]) -> tuple[int, int]:
         raise ValueError(
             f"data.image_size={image_size} must be a whole number of pixels, at least 1, or [height, width]"
         )
+    if max(size) > LARGEST:
+        raise ValueError(f"data.image_size={image_size}: at most {LARGEST:,} pixels a side")
     return size[0], size[1]
 
 
