@@ -79,3 +79,12 @@ def test_a_part_without_images_is_refused():
     assert by_class(under("train", "test"), ["val"]) == [TWO, TWO]
     with pytest.raises(ValueError, match=r"data\.split=train: there is no such part; there are none"):
         laid_out(CATS_DOGS, split="train")
+
+
+def test_a_part_to_validate_on_that_is_empty_is_mentioned():
+    _, found = laid_out(under("train", "test"), ("train", "test", "val"))
+    assert found.understood[1] == "the folder test/; the part validation holds no images"
+    _, found = laid_out(under("train"), ("train", "val"))
+    assert found.understood[1] == "a share; the part validation holds no images"
+    _, found = laid_out(under("train", "val"), ("train", "test", "val"))
+    assert found.understood[1] == "the folder val/"

@@ -247,7 +247,7 @@ def test_what_is_there_and_is_no_image_of_the_set_is_told_and_listed(caplog: pyt
     messages = warned(caplog)
     assert messages[0] == "left out stray 0: it lies beside the classes"
     assert sum(line.startswith("left out stray") for line in messages) == skipped.NAMED
-    assert messages[-2:] == ["skipped 1 of 2 files", "left out 30 beside the 2 files"]
+    assert messages[-2:] == ["skipped 1 of 2 files", "left out 30 beside the 2 images"]
 
 
 def numbers(low: float, high: float, limits: tuple[float, float] = (0.0, 255.0), side: int = 4) -> Decoded:

@@ -299,9 +299,9 @@ def test_what_is_not_used_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     )
     Arrays(tmp_path / "a.npz").read()
     said = "\n".join(caplog.messages)
-    assert "not used: y_fine (an array that is not among the labels; data.label_key=y_fine takes it)" in said
-    assert "not used: x_small (an array that is not among the images; data.image_key=x_small takes" in said
-    assert "not used: notes (an array that is neither images nor labels)" in said
+    assert "left out y_fine: an array that is not among the labels; data.label_key=y_fine takes it" in said
+    assert "left out x_small: an array that is not among the images; data.image_key=x_small takes" in said
+    assert "left out notes: an array that is neither images nor labels" in said
 
 
 def test_a_part_without_labels_holds_nothing_out_of_others(tmp_path: Path):
@@ -322,8 +322,8 @@ def test_images_nobody_named_a_part_of_are_told(tmp_path: Path, caplog: pytest.L
     images, labels = labelled(20, 8)
     np.savez(tmp_path / "a.npz", x=images, y=labels, tx=images[:5], ty=labels[:5])
     check_one(Arrays(tmp_path / "a.npz").read(), images, labels)
-    assert "not used: tx (an array that is not among the images; data.image_key=tx takes it)" in caplog.text
-    assert "not used: ty (an array that is neither images nor labels)" in caplog.text
+    assert "left out tx: an array that is not among the images; data.image_key=tx takes it" in caplog.text
+    assert "left out ty: an array that is neither images nor labels" in caplog.text
 
 
 # -- numbers

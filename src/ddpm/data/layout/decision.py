@@ -327,9 +327,10 @@ def _trained_on(found: _Set) -> str:
 
 
 def _held_out(found: _Set) -> str:
-    if found.validation is None:
-        return found.no_validation
-    said = found.folders(found.validation)
-    if found.validation == "test" and found.asked.validation_split is None:
-        said += "; there is no part for validation"
-    return said
+    said = found.no_validation if found.validation is None else found.folders(found.validation)
+    if found.asked.validation_split is not None:
+        return said
+    used = splits.HELD_OUT.index(found.validation) if found.validation in splits.HELD_OUT else None
+    if empty := [part for part in splits.HELD_OUT[:used] if found.sizes.get(part) == 0]:
+        return f"{said or 'a share'}; the part {' and '.join(empty)} holds no images"
+    return f"{said}; there is no part for validation" if found.validation == "test" else said

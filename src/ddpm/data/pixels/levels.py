@@ -58,6 +58,8 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
         if not limits[0] <= found <= limits[1]:  # so with NaN
             stated = "data.value_range" if value_range else numbers.stated
             do = "widen it" if value_range else "name its range by data.value_range"
+            if found != found:
+                do = "mend or remove it"
             raise ValueError(f"it holds {held}, beyond {stated}, {limits[0]:.6g} to {limits[1]:.6g}; {do}")
     black, white = limits[::-1] if numbers.inverted else limits
     # float32 holds every number of 16 bits, and 255 times it.

@@ -155,7 +155,7 @@ def prepared(
     if skipped:
         logger.warning("skipped %s of %s files", f"{len(skipped):,}", f"{about['files_found']:,}")
     if others := [(name, reason) for name, reason in left_out["others"]]:
-        logger.warning("left out %s beside the %s files", f"{len(others):,}", f"{about['files_found']:,}")
+        logger.warning("left out %s beside the %s images", f"{len(others):,}", f"{about['files_found']:,}")
     if unused_range := _unused_range(about["facts"]):
         logger.warning("%s: %s", source or name, unused_range)
     cut = about["cut"] or num_training(len(images), settings.validation_fraction)

@@ -1,6 +1,5 @@
 """Files of arrays: npz and npy, idx, CIFAR's batches, MATLAB's and HDF5."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
@@ -23,8 +22,6 @@ from ddpm.data.pixels.decoding import RANGES, Decoded, from_array, short
 from ddpm.data.prepared import cache
 from ddpm.data.prepared.preparation import Found, Understood, prepared
 from ddpm.data.settings import ImageSettings
-
-logger = logging.getLogger(__name__)
 
 NO_LABELS = "leave labels out with data.label_key=none"
 NAMED = 10
@@ -79,8 +76,7 @@ class Arrays(ImageSettings):
         self._check_range(images)
         labels, classes, said_by = self._labels(parts, known)
         cut, total = sum(part.count for part in parts.train), sum(part.count for part in parts.all)
-        for reason, names in _by_reason(known.unused).items():
-            logger.info("not used: %s (%s)", listed(names), reason)
+        unused = [(listed(names), reason) for reason, names in _by_reason(known.unused).items()]
         return Found(
             [f"image {index} of {one.held.name}" for one in images for index in range(one.layout.count)],
             lambda chosen: self._read(images, chosen),
@@ -89,7 +85,7 @@ class Arrays(ImageSettings):
             nothing=f"data.path={self.path} holds no images",
             cut=None if parts.validation is None else cut,
             channels=self.channels,
-            left_out=[*found.left_out, *known.unused],
+            left_out=[*found.left_out, *unused],
             understood=Understood(
                 _called([one for part in parts.train for one in part.images]),
                 parts.why_share if parts.validation is None else _called(parts.validation.images),
