@@ -88,3 +88,28 @@ def test_a_part_to_validate_on_that_is_empty_is_mentioned():
     assert found.understood[1] == "a share; the part validation holds no images"
     _, found = laid_out(under("train", "val"), ("train", "test", "val"))
     assert found.understood[1] == "the folder val/"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "masks"),
+    [
+        ("images", "masks"),
+        ("JPEGImages", "SegmentationClass"),
+        ("img", "gt"),
+        ("train/images", "train/masks"),
+        ("set/images/train", "set/labels/train"),
+    ],
+)
+def test_masks_beside_images_are_left_out(pictures: str, masks: str):
+    names = images(f"{pictures}/cat", f"{pictures}/dog", f"{masks}/cat", f"{masks}/dog")
+    names, found = laid_out(names)
+    assert {names[i] for i in found.left_out} == {name for name in names if name.startswith(f"{masks}/")}
+    assert by_class(names) == [TWO, None]
+
+
+def test_folders_called_as_masks_may_be_classes():
+    assert by_class(images("mask/a", "mask/b", "no_mask/a")) == [
+        {"mask/a": 2, "mask/b": 2, "no_mask/a": 2},
+        None,
+    ]
+    assert by_class(images("labels", "cat")) == [{"labels": 2, "cat": 2}, None]

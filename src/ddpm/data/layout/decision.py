@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from ddpm.data import splits
 from ddpm.data.classes import classes_in
 from ddpm.data.layout.by_folder import ByFolder, by_folder
+from ddpm.data.layout.masks import masks
 from ddpm.data.layout.names import Folders, Sorted, counted, folders_of, listed, stem
 from ddpm.data.layout.side_files import Said, SideFiles
 from ddpm.data.layout.tree import Place, Tree, are_strays, tree
 
 BESIDE = "it lies beside the folders of images"
+MASK = "a mask, by the name of its folder, which lies beside one of images"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def decide(
         ValueError: where it is not what was asked for, or parts of it do not fit together.
     """
     there = list(there)
+    masked = masks(names, kinds.images)
+    kinds = kinds._replace(images=[index for index in kinds.images if index not in masked])
     where = tree((folders_of(names[index]) for index in kinds.images), there)
     tried = [*kinds.images, *kinds.unknown]
     at = {folders: where.place(folders) for folders in {folders_of(names[index]) for index in tried}}
@@ -155,7 +159,8 @@ def decide(
         label_column=asked.label_column,
     )
     said = {part: side.of(part, found.images(part)) for part in found.used}
-    return _layout(*_classes(found, said))
+    layout = _layout(*_classes(found, said))
+    return replace(layout, left_out={**layout.left_out, **dict.fromkeys(sorted(masked), MASK)})
 
 
 def _classes(found: _Set, said: Mapping[str, Said]) -> tuple[_Set, _Classes]:
