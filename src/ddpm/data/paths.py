@@ -5,11 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ddpm.data.pixels.decoding import LFS_POINTER, NOT_FETCHED
 from ddpm.data.prepared.cache import FileState
-
-LARGEST_POINTER = 1024
-"""Files of so many bytes or more are no pointers."""
 
 OUTPUT_OF = ("train", "sample", "evaluate", "inspect")
 """Folders in `logs` that programs write their run directories into."""
@@ -80,12 +76,6 @@ def files_below(folder: Path, folders: list[str] | None = None) -> Iterator[File
         folders: to which the names of the folders below it are added.
     """
     yield from _files(os.fspath(folder), "", (), [] if folders is None else folders)
-
-
-def check_fetched(name: object, beginning: bytes) -> None:
-    """Refuse, with ValueError, a file that by its first bytes stands for another that Git has not fetched."""
-    if beginning.startswith(LFS_POINTER):
-        raise ValueError(f"data.path: {name} is {NOT_FETCHED}")
 
 
 def _searched(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from ddpm.data import git_lfs
 from ddpm.data.pixels.full_depth import bits_of, full_numbers
 from ddpm.data.pixels.levels import Limits, Numbers, levels
 from ddpm.data.pixels.resizing import fit
@@ -22,10 +23,6 @@ from ddpm.runtime.cores import available_cores
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 AS_IT_IS = Shaping()
 EMPTY = "it is empty"
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How a file begins that stands for another which Git has not fetched."""
-
-NOT_FETCHED = "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
 NO_IMAGE = "not an image, or of a format that is not read here"
 CHUNK = 16
 THREADS = min(16, available_cores() + 4)
@@ -121,7 +118,7 @@ def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | 
     except UnidentifiedImageError:
         # Pillow's own message repeats the path, or the address of a buffer.
         beginning = _beginning(source)
-        return NOT_FETCHED if beginning == LFS_POINTER else NO_IMAGE if beginning else EMPTY
+        return git_lfs.NOT_FETCHED if beginning == git_lfs.POINTER else NO_IMAGE if beginning else EMPTY
     except Exception as error:
         return short(error)
 
@@ -129,9 +126,9 @@ def decode_or_reason(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded | 
 def _beginning(source: Encoded) -> bytes:
     """As many bytes as tell a pointer of Git LFS."""
     if isinstance(source, bytes):
-        return source[: len(LFS_POINTER)]
+        return source[: len(git_lfs.POINTER)]
     with source.open("rb") as file:
-        return file.read(len(LFS_POINTER))
+        return file.read(len(git_lfs.POINTER))
 
 
 def decode_all(sources: Iterable[Encoded | str], shaping: Shaping = AS_IT_IS) -> Iterator[Decoded | str]:

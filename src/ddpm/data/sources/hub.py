@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ddpm.data import columns, splits
+from ddpm.data import columns, git_lfs, splits
 from ddpm.data.classes import labelled, listed, strangers
 from ddpm.data.columns import Columns, LabelValue, NoClassError
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
-from ddpm.data.paths import LARGEST_POINTER, check_fetched, existing_folder, files_below
+from ddpm.data.paths import existing_folder, files_below
 from ddpm.data.pixels.decoding import Decoded, decode_all, short
 from ddpm.data.prepared.preparation import Found, Understood, prepared
 from ddpm.data.settings import ImageSettings
@@ -259,8 +259,8 @@ class Hub(ImageSettings):
             return datasets.load_dataset(str(folder), self.subset, cache_dir=str(scratch))
         except Exception as error:
             for name, size, _ in files_below(folder):
-                if size < LARGEST_POINTER:
-                    check_fetched(folder / name, (folder / name).read_bytes())
+                if size < git_lfs.LARGEST:
+                    git_lfs.check_fetched(folder / name, (folder / name).read_bytes())
             reason = short(error.__cause__ or error)
             hint = "; rename the folder, brackets in its name hide its files" if "[" in str(folder) else ""
             raise ValueError(

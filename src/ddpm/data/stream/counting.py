@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpm.data.classes import classes_in, listed, strangers
 from ddpm.data.columns import LabelValue
-from ddpm.data.paths import check_fetched
+from ddpm.data.git_lfs import check_fetched
 from ddpm.data.pixels.decoding import short
 from ddpm.data.stream import parquet, webdataset
 from ddpm.data.stream.parts import ShardParts
