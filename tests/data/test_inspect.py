@@ -61,6 +61,13 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert np.array_equal(sheet, contact_sheet(build_data(settings).data_set))
 
 
+def test_it_is_said_where_most_are_enlarged(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for size, enlarged in ((9, False), (13, True)):  # of 12x9, high and wide
+        settings = config("folder.Folder", path=str(folder(tmp_path / f"{size}")), image_size=size)
+        inspected(settings, tmp_path / "out")
+        assert ("most were smaller and are enlarged" in rows(capsys)["size"]) is enlarged
+
+
 def test_originals_of_many_sizes_in_a_few_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "images").mkdir()
     for i in range(100):

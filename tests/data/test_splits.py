@@ -67,12 +67,16 @@ def test_parts_that_are_used():
     assert chosen({}, None, None, "SET") == Parts((), None)
     for split, validation_split, message in (
         ("dev2", None, r"data\.split=dev2: there is no such part; there are train, validation, test"),
+        ("trian", None, r"data\.split=trian: there is no such part; .*\(did you mean train\?\)$"),
+        ("zzz", None, r"data\.split=zzz: there is no such part; there are train, validation, test$"),
         ("test", "test", r"data\.validation_split=test: it is trained on"),
         (None, "nowhere", r"data\.validation_split=nowhere: there is no such part"),
         (None, "dev2|nowhere", r"data\.validation_split=nowhere: there is no such part"),
     ):
         with pytest.raises(ValueError, match=message):
             chosen(sizes, split, validation_split, "SET")
+    with pytest.raises(ValueError, match=r"data\.validation_split=val: it holds no images; .*of test, or"):
+        chosen({"train": 5, "validation": 0, "test": 3}, None, "val", "SET")
     with pytest.raises(ValueError, match=r"data\.path=SET: its part train holds no images"):
         chosen({"train": 0, "test": 3}, None, None, "SET")
     with pytest.raises(ValueError, match=r"its parts are validation, test, and none is called train"):

@@ -21,6 +21,7 @@ from ddpm.app.groups import WHOLE
 from ddpm.app.hydra_errors import first_lines, no_such_option, told_in_one_message
 from ddpm.app.left_out import leave_out
 from ddpm.app.run_configuration import continued, own_file, own_of_file, read_own, run_configuration
+from ddpm.data.paths import is_url
 from ddpm.errors import UsageError
 
 
@@ -64,7 +65,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         leave_out(values, program, typed=typed, groups=groups, directories=arguments.directories)
         check.check_keys(values, program, arguments.allowed)
     data = values.get("data") or {}
-    if isinstance(data.get("path"), str) and "://" not in data["path"]:  # to be repeated from anywhere
+    if isinstance(data.get("path"), str) and not is_url(data["path"]):  # to be repeated from anywhere
         data["path"] = str(absolute(data["path"]))
     return Composed(values, config, origin)
 

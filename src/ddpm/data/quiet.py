@@ -42,7 +42,7 @@ def quietly() -> Iterator[None]:
             if not _inside:
                 log.setLevel(level)
                 with suppress(ValueError):  # someone may have restored other filters meanwhile
-                    warnings.filters.remove(rule)  # type: ignore[attr-defined]
+                    warnings.filters.remove(rule)  # type: ignore[attr-defined]  # a list, whatever its type says
 
 
 @cache

@@ -70,7 +70,11 @@ def test_a_stated_range_takes_the_place_of_the_limits():
         ),
         (Numbers(one(5), (0, 9)), (0, 4), "it holds 5, beyond data.value_range, 0 to 4"),
         (Numbers(one(-1), (0, 9)), (0, 4), "it holds -1, beyond data.value_range"),
-        (Numbers(one(np.nan), (0, 1)), None, "it holds nan, beyond its type of numbers"),
+        (
+            Numbers(one(np.nan), (0, 1)),
+            None,
+            "holds nan, beyond its type of numbers, 0 to 1; mend or remove it",
+        ),
         (Numbers(one(np.inf), (0, 1)), None, "it holds inf"),
         (Numbers(one(-np.inf), (0, 1)), None, "it holds -inf"),
         (Numbers(one(2**25, "f4"), (2**25 + 1, 2**26)), None, "it holds 3.35544e+07, beyond"),

@@ -129,7 +129,7 @@ def test_images_are_decoded_as_they_are_shaped(tmp_path: Path):
     features = datasets.Features(image=datasets.Array3D((20, 30, 3), "uint8"))
     rows = {"image": rng.randint(0, 256, (3, 20, 30, 3)).astype(np.uint8)}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
-    found = read(tmp_path, image_size=14, crop="random", validation_size=1)  # type: ignore[arg-type]
+    found = read(tmp_path, image_size=14, crop="random", validation_size=1)
     [sample, *_] = found.train.shards.read(0, 0)
     assert sample.decoded(found.train.shaping).pixels.shape == (3, 16, 16)
     assert found.validation.image_shape == (3, 16, 16)

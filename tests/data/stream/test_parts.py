@@ -153,7 +153,7 @@ def test_the_parts_of_a_bucket(tmp_path: Path):
     memory = fsspec.filesystem("memory")
     for name, held in HELD.items():
         memory.pipe_file(f"/bucket/set/{name}", write_tar(tmp_path / name, numbered(held)).read_bytes())
-    found = read("memory://bucket/set", validation_size=9)  # type: ignore[arg-type]
+    found = read("memory://bucket/set", validation_size=9)
     assert numbers(found) == ([1, 2], [4])
 
 

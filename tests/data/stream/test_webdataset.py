@@ -198,7 +198,7 @@ def test_what_is_compressed_is_unpacked_once(tmp_path: Path, monkeypatch: pytest
     write_tar(tmp_path / "a.tgz", {f"{n:03}.{suffix}": png(n) if suffix == "png" else b"1" + bytes(20_000)
                                    for n in range(40) for suffix in ("cls", "png")}, "w:gz")  # fmt: skip
     rewound = []
-    monkeypatch.setattr(gzip._GzipReader, "_rewind", lambda self: rewound.append(self))  # type: ignore[attr-defined]
+    monkeypatch.setattr(gzip._GzipReader, "_rewind", lambda self: rewound.append(self))
     with (tmp_path / "a.tgz").open("rb") as file:
         assert webdataset.count("a.tgz", file, None).rows == 40
         file.seek(0)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path, PureWindowsPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from ddpm.data.arrays.held import BLOCK, check_unpacked
 
@@ -84,7 +84,7 @@ def _tarred(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
         file.seek(0)
         decompressed = next((open_ for start, open_ in OPENED.items() if head.startswith(start)), None)
         counted = Counted(stack.enter_context(decompressed(file)) if decompressed else file, file)
-        with tarfile.open(fileobj=counted, mode="r|") as opened:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r|") as opened:
             count = 0
             for info in opened:
                 count += 1

@@ -1,5 +1,6 @@
 """From numbers of any type, as an image holds them, to levels of brightness from 0 to 255."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -57,9 +58,10 @@ def levels(numbers: Numbers, value_range: Limits | None = None) -> tuple[np.ndar
     for found in (lowest, highest):
         if not limits[0] <= found <= limits[1]:  # so with NaN
             stated = "data.value_range" if value_range else numbers.stated
-            do = "widen it" if value_range else "name its range by data.value_range"
-            if found != found:
+            if math.isnan(found):
                 do = "mend or remove it"
+            else:
+                do = "widen it" if value_range else "name its range by data.value_range"
             raise ValueError(f"it holds {held}, beyond {stated}, {limits[0]:.6g} to {limits[1]:.6g}; {do}")
     black, white = limits[::-1] if numbers.inverted else limits
     # float32 holds every number of 16 bits, and 255 times it.

@@ -19,6 +19,7 @@ import numpy as np
 
 from ddpm.data.holdout import num_training
 from ddpm.data.images import DataSet, ImageSet, survey
+from ddpm.data.paths import is_url
 from ddpm.data.pixels.decoding import EMPTY, NO_IMAGE, Decoded
 from ddpm.data.prepared import cache
 from ddpm.data.prepared.cache import Cache, FileState, size_in_words
@@ -176,7 +177,7 @@ def prepared(
 def _local_path(settings: ImageSettings) -> Path | None:
     """Where the files of a source lie on this machine; None where they come from elsewhere."""
     path = getattr(settings, "path", None)
-    if path is None or "://" in str(path):
+    if path is None or is_url(path):
         return None
     return Path(os.path.realpath(os.path.expanduser(path)))
 

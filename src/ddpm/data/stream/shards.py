@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ddpm.data.columns import LabelValue
+from ddpm.data.paths import is_url
 from ddpm.data.pixels.decoding import short
 from ddpm.data.prepared import cache
 from ddpm.data.prepared.cache import Cache
@@ -132,7 +133,7 @@ def find_shards(
     Raises:
         ValueError: where there are no such shards, one is damaged, or holds no images or no label.
     """
-    url = str(path) if "://" in str(path) else str(Path(os.path.expanduser(path)).absolute())
+    url = str(path) if is_url(path) else str(Path(os.path.expanduser(path)).absolute())
     try:
         filesystem = _filesystem(url)
         root = filesystem._strip_protocol(url)
@@ -159,7 +160,7 @@ def find_shards(
         cache.key(asked, [states[name] for name in used]),
         lambda _: {
             "name": name,
-            "source": None if "://" in str(path) else folder,
+            "source": None if is_url(path) else folder,
             "family": cache.key(alike, []),
             **counted(filesystem, parts, image_column, label_column),
         },
