@@ -238,7 +238,9 @@ def test_variables_of_weights_and_biases_hold_where_no_key_says_otherwise(
 def test_what_only_its_beginning_tells_of_a_logger_is_one_message(settings, message, tmp_path: Path):
     logger = WandbLogger(**{"save_dir": str(tmp_path), **settings})
     with pytest.raises(UsageError, match=message):
-        train._begin([logger, MetricsCSV(tmp_path / "metrics.csv")], {"csv": None, "wandb": {"mode": None}})
+        train._begin_loggers(
+            [logger, MetricsCSV(tmp_path / "metrics.csv")], {"csv": None, "wandb": {"mode": None}}
+        )
 
 
 class Plain(Logger):
@@ -254,7 +256,7 @@ class Plain(Logger):
 
 
 def test_a_logger_need_not_have_an_experiment(tmp_path: Path):
-    train._begin([Plain(), MetricsCSV(tmp_path / "metrics.csv")], {"plain": {"_target_": "Plain"}})
+    train._begin_loggers([Plain(), MetricsCSV(tmp_path / "metrics.csv")], {"plain": {"_target_": "Plain"}})
 
 
 def test_what_weights_and_biases_refuses_in_its_variables_is_one_message(tmp_path: Path):

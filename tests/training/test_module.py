@@ -20,9 +20,10 @@ from ddpm.diffusion.timesteps import LossSecondMoment, Stratified
 from ddpm.diffusion.variances import LearnedRange
 from ddpm.diffusion.weighting import Hybrid
 from ddpm.training.callbacks.checkpoints import Checkpoints
-from ddpm.training.callbacks.interruption import Interrupted, Interruption
+from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.checkpoints import find
+from ddpm.training.ending import Interrupted
 from ddpm.training.module import DDPM
 
 

@@ -95,6 +95,10 @@ class TrainSettings:
     tags: list[Any] | None
     ckpt: str | None
     init: str | None
+    resume: str
+    on_nonfinite: str
+    timeout: float
+    requeue: bool
     preflight: bool
     allow_targets: list[Any]
 

@@ -26,8 +26,7 @@ from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
-from ddpm.training.callbacks.interruption import Interrupted
-from ddpm.training.ending import why_it_ended
+from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
 from ddpm.training.module import DDPM
 
@@ -145,7 +144,7 @@ def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     return computing
 
 
-def _begin(loggers: list[Logger], nodes: dict[str, Any]) -> None:
+def _begin_loggers(loggers: list[Logger], nodes: dict[str, Any]) -> None:
     """Begin what the loggers write to, and find what only that can tell: a name or a place that is refused.
 
     Raises:
@@ -166,53 +165,75 @@ def _fit(
     computing: Computing,
 ) -> int:
     """Train, and keep the record of it. Returns the exit code."""
-    leader, directory = trainer.is_global_zero, place.directory
-    terminal.set_up(directory / "train.log", leader=leader)
+    terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero)
     warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
-    record = None
-    csv = loggers[-1]
-    if leader:
-        _begin(loggers, module.config["logger"])
-        if resume and isinstance(csv, MetricsCSV):
-            resume.take_over_history(csv)
-        write_config(place.directory, module.config)
-        data.write_skipped(directory)
-        record = RunRecord(directory, known(trainer, module, place, resume, computing))
-        screens.announce(trainer, module, data, place, computing, resume)
-        for logger in loggers:
-            logger.log_hyperparams(shown(module.config, module.data))
-        if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
-            for logger in loggers:
-                log_picture(logger, "data/contact_sheet", sheet, step=0)
-    status, exit_code = "failed", 1
+    record, raised = None, None
+    if trainer.is_global_zero:
+        record = _begin(trainer, module, data, place, loggers, resume, computing)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
-        status, exit_code = "finished", 0
-    except Interrupted as interruption:
-        status = "interrupted"
-        # a rank that Lightning started and that ends with another code would have the leader killed
-        exit_code = 128 + interruption.signum if leader else 0
-    except Exception:
-        log.exception("training failed at step %d", trainer.global_step)
+        _train(trainer, module, data, resume)
+    except Exception as error:
+        raised = error
+        if not isinstance(error, Interrupted | TrainingError):
+            log.exception("training failed at step %d", trainer.global_step)
     finally:
+        ended = ending(trainer, raised)
         if record is not None:
-            data.write_skipped(directory)  # a stream finds more as it goes
-            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            record.end(
-                status,
-                exit_code=exit_code,
-                why=why_it_ended(trainer) if status == "finished" else None,
-                step=trainer.global_step,
-                metrics=metrics,
-                objective=metrics.get("val/loss"),
-                wandb_id=next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), None),
-            )
+            data.write_skipped(place.directory)  # a stream finds more as it goes
+            _record_end(record, trainer, loggers, ended)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                logger.finish(exit_code)
+                logger.finish(ended.exit_code)
     if record is not None:
-        schedule = module.config["lr_schedule"]
-        allowed = module.config["allow_targets"]
+        schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
-    return exit_code
+    elif ended.status == "interrupted":
+        return 0  # a rank that Lightning started and that ends with another code would have the leader killed
+    return ended.exit_code
+
+
+def _begin(
+    trainer: Trainer,
+    module: DDPM,
+    data: ImageDataModule,
+    place: Place,
+    loggers: list[Logger],
+    resume: Resume | None,
+    computing: Computing,
+) -> RunRecord:
+    """What the leader writes and says before the first step."""
+    directory, csv = place.directory, loggers[-1]
+    assert module.config is not None
+    _begin_loggers(loggers, module.config["logger"])
+    if resume and isinstance(csv, MetricsCSV):
+        resume.take_over_history(csv)
+    write_config(directory, module.config)
+    data.write_skipped(directory)
+    record = RunRecord(directory, known(trainer, module, place, resume, computing))
+    screens.announce(trainer, module, data, place, computing, resume)
+    for logger in loggers:
+        logger.log_hyperparams(shown(module.config, module.data))
+    if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
+        for logger in loggers:
+            log_picture(logger, "data/contact_sheet", sheet, step=0)
+    return record
+
+
+def _train(trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None) -> None:
+    """Train to an end."""
+    trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
+
+
+def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ended: Ending) -> None:
+    """What run.json says in the end."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    record.end(
+        ended.status,
+        exit_code=ended.exit_code,
+        why=ended.why,
+        step=trainer.global_step,
+        metrics=metrics,
+        objective=metrics.get("val/loss"),
+        wandb_id=next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), None),
+    )

@@ -1,11 +1,52 @@
-"""Why a training ended, in words."""
+"""Why a training ended: what it raised or reached, in words, with the exit code that says so."""
 
-from typing import Any
+import signal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from ddpm.training.callbacks.time_limit import TimeLimit, is_over
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """The run was asked to end, and its state is saved."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class TrainingError(RuntimeError):
+    """Why a run cannot go on, in words that need no traceback."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        status: as run.json has it.
+        exit_code: of the process.
+        why: in words; None where nothing is known.
+    """
+
+    status: Literal["finished", "interrupted", "failed"]
+    exit_code: int
+    why: str | None
+
+
+def ending(trainer: Trainer, raised: BaseException | None) -> Ending:
+    """How a training ended that raised this, or nothing."""
+    if raised is None:
+        return Ending("finished", 0, why_it_ended(trainer))
+    if isinstance(raised, Interrupted):
+        return Ending("interrupted", 128 + raised.signum, signal.Signals(raised.signum).name)
+    if isinstance(raised, TrainingError):
+        return Ending("failed", 1, str(raised))
+    first_line = (str(raised).strip().splitlines() or [""])[0]
+    return Ending("failed", 1, f"{type(raised).__name__}: {first_line}")
 
 
 def why_it_ended(trainer: Trainer) -> str | None:

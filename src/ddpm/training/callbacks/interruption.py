@@ -9,18 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
+from ddpm.training.ending import Interrupted
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """The run was asked to end, and its state is saved."""
-
-    def __init__(self, signum: int):
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
-        self.signum = signum
 
 
 class Interruption(EveryNSteps):

@@ -14,7 +14,8 @@ from ddpm.sampling.batches import announced_sampling, seconds_to_draw
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import sheet
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.callbacks.interruption import Interrupted, received
+from ddpm.training.callbacks.interruption import received
+from ddpm.training.ending import Interrupted
 from ddpm.training.loggers import log_picture
 
 log = logging.getLogger(__name__)
