@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ddpm.app import arguments as words
-from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory, sweep_table
+from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory, streams, sweep_table
 from ddpm.app.arguments import Arguments
 from ddpm.app.compose import Composed, claimed, composed, with_recipe
 from ddpm.app.grammar import absolute, quoted, shown
@@ -31,6 +31,7 @@ from ddpm.app.run_configuration import run_configuration
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
+from ddpm.runtime.writing import WriteError
 
 Job = Callable[[], int]
 """Does the work; returns the exit code."""
@@ -49,6 +50,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             module here whose `prepare` builds the job.
         prepare: another that builds it.
     """
+    streams.make_unfailing()
     command = invocation.program()
     typed = sys.argv[len(command) if command[0] != "-m" else len(command) - 1 :]
     try:
@@ -71,6 +73,9 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
         if run_directory.is_leader():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except WriteError as error:  # what was asked for is done, and could not be written
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _prepare_of(program: str) -> Prepare:

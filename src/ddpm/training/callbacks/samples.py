@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image
 
 from ddpm.diffusion.samplers import Sampler
+from ddpm.runtime import writing
 from ddpm.runtime.progress import duration
 from ddpm.sampling.batches import announced_sampling, seconds_to_draw
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import sheet
+from ddpm.sampling.figures import png, sheet
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import received
 from ddpm.training.ending import Interrupted
@@ -100,8 +100,7 @@ class SampleGrids(EveryNSteps):
             if drawn is not None:
                 picture = sheet(module, drawn)
                 path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(path)
+                writing.write(path, png(picture))
                 for logger in trainer.loggers:
                     log_picture(logger, "samples/grid", picture, step=trainer.global_step)
                 self._drawn = trainer.global_step, sampler
