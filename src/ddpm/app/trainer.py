@@ -31,6 +31,7 @@ from ddpm.runtime.computing import Computing
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.completed_steps import CompletedSteps
+from ddpm.training.callbacks.continuation import Continuation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
@@ -205,7 +206,11 @@ def build_trainer(
     if shows_progress:
         callbacks = [callback for callback in callbacks if not isinstance(callback, TrainingProgress)]
     waiting = DataWait()
-    own: list[Callback] = [CompletedSteps(), TrainingRows(waiting), *callbacks, Interruption(), waiting]
+    # a checkpoint is the state right after an optimizer step: what else belongs to the step comes behind it
+    saving = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
+    others = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+    own: list[Callback] = [CompletedSteps(), Continuation(), *saving, TrainingRows(waiting), *others]
+    own += [Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
