@@ -228,10 +228,9 @@ def _train(
 ) -> None:
     """Train to an end, going back to a checkpoint where the configuration says so."""
 
-    def go_back(path: Path, asked: Rollback) -> None:
+    def go_back(path: Path, step: int, asked: Rollback) -> None:
         if record is None:
             return
-        step = trainer.global_step
         back = Resume(path, step, wandb_id=None, lr_schedule={})
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
