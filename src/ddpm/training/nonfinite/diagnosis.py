@@ -100,7 +100,8 @@ def found_by_all(module: Any, step: Step, *, report: bool = True) -> Found:
         words += nobody
     if report:
         writes = own is not None or (everyone[rank] is None and trainer.is_global_zero)
-        directory = Path(trainer.default_root_dir) / "nonfinite" / f"step_{step.number:08d}"
+        again = f"_rollback_{module.watch.rollbacks}" if module.watch.rollbacks else ""
+        directory = Path(trainer.default_root_dir) / "nonfinite" / f"step_{step.number:08d}{again}"
         if writes:
             write(directory, _report(module, step, (own or found).words, layers))
         words += f". {directory} holds the report"
@@ -128,15 +129,14 @@ def look(module: Any, step: Step, layers: "Layers") -> Found | None:
         with _as_in(module, seen), layers.watching(module.network):
             losses = _losses(module, seen)
         if layers.first is not None:
-            layer, i = layers.first
-            where = "" if i is None else f", first for {_image(seen, i)}"
+            layer, sample = layers.first
+            where = "" if sample is None else f", first for {_image(seen, sample)}"
             return Found(f"{layer}{where}")
         for of in (seen.losses, losses.detach()):
             for place, loss in enumerate(of.tolist()):
                 if not math.isfinite(loss):
-                    return Found(
-                        f"the loss of {_image(seen, place)} is {loss}, and the network's output finite"
-                    )
+                    words = f"the loss of {_image(seen, place)} is {loss}, and the network's output finite"
+                    return Found(words)
     for seen in step.seen:
         if not math.isfinite(float(seen.loss)):
             return Found(f"the mean of the losses is {float(seen.loss)}, and each of them finite")

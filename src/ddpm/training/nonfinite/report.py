@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm import __version__
-from ddpm.sampling.figures import enlarged, grid, to_uint8
+from ddpm.sampling.figures import grid, to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,10 @@ ROWS = 20
 
 PACKAGES = ("torch", "lightning", "numpy")
 
-MARK = (255, 0, 255)
+CELL = 96
+"""Pixels that a smaller image is enlarged to, so that its index, t and loss fit above it."""
+
+MARK = torch.tensor([255, 0, 255], dtype=torch.uint8).view(3, 1, 1)
 """The colour of pixels that are not finite."""
 
 
@@ -78,8 +81,7 @@ def write(directory: Path, report: Report) -> None:
         names = (f"rank_{report.rank}.json", f"rank_{report.rank}.png")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_in_words(_contents(report)), indent=1, ensure_ascii=False)
-        (directory / names[0]).write_text(text + "\n", encoding="utf-8")
+        (directory / names[0]).write_text(_text(_contents(report)), encoding="utf-8")
         Image.fromarray(picture(report)).save(directory / names[1])
     except OSError as error:
         log.warning("the report of step %d cannot be written: %s", report.step, error)
@@ -101,12 +103,10 @@ def picture(report: Report) -> np.ndarray:
     )[:SHOWN]
     channels = 3 if report.x_0.shape[1] == 3 else 1
     x_0, finite = report.x_0[order, :channels], finite[order]
-    marked = (~finite.all(1)).cpu().numpy()
-    cells = torch.from_numpy(enlarged(to_uint8(torch.nan_to_num(x_0)))).permute(0, 3, 1, 2).contiguous()
-    factor = cells.shape[-1] // x_0.shape[-1]
-    where = torch.from_numpy(marked.repeat(factor, axis=1).repeat(factor, axis=2))
-    for channel, value in enumerate(MARK):
-        cells[:, channel][where] = value
+    images = to_uint8(torch.nan_to_num(x_0)).cpu().expand(-1, 3, -1, -1)
+    images = torch.where(finite.all(1, keepdim=True).cpu(), images, MARK)
+    factor = max(1, CELL // max(images.shape[-2:]))
+    cells = images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     captions = [
         f"{image['index']} t{image['t']} {image['loss']:.2g}" for image in (report.images[i] for i in order)
     ]
@@ -143,6 +143,25 @@ def _last_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))[-ROWS:]
     return [{str(name): value for name, value in row.items() if value} for row in rows]
+
+
+def _text(contents: dict[str, Any]) -> str:
+    """As JSON, an image, a parameter or a row a line."""
+    lines = []
+    for key, value in _in_words(contents).items():
+        if isinstance(value, dict):
+            entries = [f"{json.dumps(name)}: {_line(child)}" for name, child in value.items()]
+            text = "{" + ",".join(f"\n  {entry}" for entry in entries) + "\n }"
+        elif isinstance(value, list):
+            text = "[" + ",".join(f"\n  {_line(child)}" for child in value) + "\n ]"
+        else:
+            text = _line(value)
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _in_words(value: Any) -> Any:

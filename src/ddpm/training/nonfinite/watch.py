@@ -221,7 +221,8 @@ class Watch:
             )
         if self.policy == "skip":
             raise NonFiniteError(f"{what}. To leave the step out (on_nonfinite=skip) would mend nothing")
-        raise NonFiniteError(f"{what}. on_nonfinite=skip leaves such steps out, rollback goes back")
+        leaves = "" if found.lasts else "on_nonfinite=skip leaves such a step out, "
+        raise NonFiniteError(f"{what}. {leaves}on_nonfinite=rollback goes back to a checkpoint")
 
     def state_dict(self) -> dict[str, int]:
         """Plain numbers for a checkpoint."""
