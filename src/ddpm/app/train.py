@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ from ddpm.training.building import build_module
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.rollback import fit
+from ddpm.training.nonfinite.watch import NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +175,7 @@ def _fit(
     if trainer.is_global_zero:
         record = _begin(trainer, module, data, place, loggers, resume, computing)
     try:
-        _train(trainer, module, data, resume)
+        _train(trainer, module, data, resume, record)
     except Exception as error:
         raised = error
         if not isinstance(error, Interrupted | TrainingError):
@@ -188,7 +191,7 @@ def _fit(
     if record is not None:
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
-    elif ended.status == "interrupted":
+    elif ended.status == "interrupted" or isinstance(raised, NonFiniteError):
         return 0  # a rank that Lightning started and that ends with another code would have the leader killed
     return ended.exit_code
 
@@ -220,9 +223,27 @@ def _begin(
     return record
 
 
-def _train(trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None) -> None:
-    """Train to an end."""
-    trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
+def _train(
+    trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None, record: RunRecord | None
+) -> None:
+    """Train to an end, going back to a checkpoint where the configuration says so."""
+
+    def go_back(path: Path, step: int, asked: Rollback) -> None:
+        if record is None:
+            return
+        back = Resume(path, step, wandb_id=None, lr_schedule={})
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                back.take_over_history(logger)
+        record.add_rollback(step=asked.step, to_step=step, why=str(asked))
+
+    fit(
+        trainer,
+        module,
+        ckpt_path=resume.path if resume else None,
+        on_rollback=go_back,
+        datamodule=data,
+    )
 
 
 def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ended: Ending) -> None:

@@ -68,6 +68,7 @@ class TrainingRows(EveryNSteps):
             return
         now = time.perf_counter()
         elapsed = now - self._last_time
+        module.watch.settle(module)
         means = {"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm}
         if self.waiting is not None:
             share = RunningMean()
@@ -75,6 +76,8 @@ class TrainingRows(EveryNSteps):
             means["perf/data_wait"] = share
         row = reduce(means, module.device)
         row["train/learning_rate"] = module.learning_rate
+        if module.watch.skipped:
+            row["diagnostics/skipped_steps"] = module.watch.skipped
         steps_per_second = (step - self._last_step) / elapsed
         row["perf/steps_per_second"] = steps_per_second
         images_per_second = steps_per_second * module.images_per_step
