@@ -85,7 +85,9 @@ class Drawing(DDIM):
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.parts = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(3, 1, 1))
+        self.parts = nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(3, 1, 1)
+        )
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.parts(x_t)
@@ -133,7 +135,9 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
             TrainingRows(),
             LearningRateMonitor(),
             SampleGrids(sampler, every_n_steps=DRAW, n=1, final=case.get("final", False)),
-            EarlyStopping("val/loss", patience=case.get("patience", 100), min_delta=case.get("min_delta", 0.0)),
+            EarlyStopping(
+                "val/loss", patience=case.get("patience", 100), min_delta=case.get("min_delta", 0.0)
+            ),
             last,
             ModelCheckpoint(
                 directory / "checkpoints", "best", monitor="val/loss", enable_version_counter=False

@@ -12,7 +12,6 @@ from torchmetrics import MeanMetric
 
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
 
-
 CPU = torch.device("cpu")
 
 

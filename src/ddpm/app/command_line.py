@@ -22,7 +22,17 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ddpm.app import arguments as words
-from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, run_directory, streams, sweep_table
+from ddpm.app import (
+    check,
+    hydra_callbacks,
+    invocation,
+    jobs,
+    left_out,
+    requeue,
+    run_directory,
+    streams,
+    sweep_table,
+)
 from ddpm.app.arguments import Arguments
 from ddpm.app.compose import Composed, claimed, composed, with_recipe
 from ddpm.app.grammar import absolute, quoted, shown
@@ -66,6 +76,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             check.check_paths(job.values)
         if multirun:
             sys.exit(_sweep(arguments, program, command))
+        requeue.check(found[0].values)
         sys.exit(_once(prepare or _prepare_of(program), found[0], arguments, program))
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
