@@ -218,7 +218,7 @@ def build_trainer(
             strategy=_strategy(config["strategy"]),
             logger=loggers,
             callbacks=own,
-            plugins=[AtomicCheckpointIO(), *_cluster()],
+            plugins=[AtomicCheckpointIO(background=True), *_cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,

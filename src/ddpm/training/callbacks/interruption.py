@@ -53,7 +53,7 @@ class Interruption(EveryNSteps):
             signum = int(agreed)
         if signum:
             for callback in checkpoints_of(trainer):
-                callback.save(trainer)
+                callback.finish(trainer)
             raise Interrupted(signum)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
