@@ -1,5 +1,6 @@
 """The scalars of training, a row every so many steps."""
 
+import logging
 import math
 import time
 from typing import Any
@@ -12,6 +13,9 @@ from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
+from ddpm.training.spikes import LossSpikes
+
+log = logging.getLogger(__name__)
 
 
 def writes_row(trainer: Any, step: int) -> bool:
@@ -25,7 +29,8 @@ class TrainingRows(EveryNSteps):
     `log_every_n_steps`.
 
     What is left at the end of an epoch is a row too; a run of ours is one epoch. Speed is over all the time
-    since the last row, with whatever else happened in it.
+    since the last row, with whatever else happened in it. A row whose loss is a spike (see
+    `ddpm.training.spikes`) has a column for it.
 
     Args:
         waiting: for data; None leaves its share out.
@@ -37,6 +42,13 @@ class TrainingRows(EveryNSteps):
         self._last_step = 0
         self._last_time = 0.0
         self._peak = math.nan
+        self._spikes = LossSpikes()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spikes": self._spikes.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._spikes.load_state_dict(state_dict.get("spikes", {}))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._peak = matmul_peak(pl_module.device, str(trainer.precision)) * trainer.world_size
@@ -66,6 +78,10 @@ class TrainingRows(EveryNSteps):
         row["train/learning_rate"] = module.learning_rate
         if module.watch.skipped:
             row["diagnostics/skipped_steps"] = module.watch.skipped
+        if ratio := self._spikes.ratio(row["train/loss"]):
+            row["diagnostics/loss_spike"] = ratio
+            if trainer.is_global_zero:
+                log.warning("step %d: the loss is %.1f times that of the rows before", step, ratio)
         steps_per_second = (step - self._last_step) / elapsed
         row["perf/steps_per_second"] = steps_per_second
         images_per_second = steps_per_second * module.images_per_step
