@@ -31,12 +31,13 @@ from ddpm.sampling.model import Weights
 from ddpm.training import checkpoints
 from ddpm.training.batches import TrainerBatches
 from ddpm.training.callbacks.completed_steps import CompletedSteps
+from ddpm.training.callbacks.continuation import Continuation, make_up_step
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.ema import EMA, MakeAverage
 from ddpm.training.gradients import clip, norms, scale_of
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
-from ddpm.training.metrics import RunningMean, log_scalars, reduce
+from ddpm.training.metrics import RunningMean, load_state, log_scalars, reduce, state_of
 from ddpm.training.nonfinite.diagnosis import Seen
 from ddpm.training.nonfinite.watch import Policy, Watch
 from ddpm.training.optimizers import (
@@ -152,7 +153,9 @@ class DDPM(LightningModule):
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
         self._weights: Weights | None = None  # that the network is evaluated with just now
         self._begins_lr_schedule = False
-        self._validated = False
+        self.validated_step = -1  # at which the last validation came to its end
+        self._plateau_step = -1  # of the last validation that a plateau was looked for in
+        self._continues: dict[str, Any] | None = None  # what a checkpoint says beside weights and averages
 
     @property
     def num_classes(self) -> int | None:
@@ -206,12 +209,13 @@ class DDPM(LightningModule):
     # The optimizer step
 
     def configure_callbacks(self) -> list[Callback]:
-        """The rows of training, and the steps that every logger counts, where the trainer has not been given
-        them: one of a person's own script.
+        """The rows of training, the steps that every logger counts, and going on after the last step, where
+        the trainer has not been given them: one of a person's own script.
         """
         trainer: Any = self.trainer  # its callbacks have no type
         given = {type(callback) for callback in trainer.callbacks}
-        return [callback() for callback in (CompletedSteps, TrainingRows) if callback not in given]
+        ours = (CompletedSteps, Continuation, TrainingRows)
+        return [callback() for callback in ours if callback not in given]
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that would round the tables of the noise schedule, or draw other noise."""
@@ -258,6 +262,9 @@ class DDPM(LightningModule):
             for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
                 group.update(fresh)
             self._begins_lr_schedule = False
+        if self._continues is not None:
+            self._go_on_from(self._continues)
+            self._continues = None
 
     def configure_gradient_clipping(
         self,
@@ -295,9 +302,9 @@ class DDPM(LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Lightning calls it after each optimizer step; a plateau is looked for after each validation."""
         if isinstance(scheduler, ReduceLROnPlateau):
-            if not self._validated:
+            if self._plateau_step == self.validated_step:
                 return
-            self._validated = False
+            self._plateau_step = self.validated_step
         super().lr_scheduler_step(scheduler, metric)
 
     def _observe(self) -> None:
@@ -327,7 +334,8 @@ class DDPM(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_measured("val/loss", len(self.trainer.num_val_batches))
-        self._validated = not self.trainer.sanity_checking
+        if not self.trainer.sanity_checking:
+            self.validated_step = self.trainer.global_step
 
     def on_test_epoch_end(self) -> None:
         self._log_measured("test/loss", len(self.trainer.num_test_batches))
@@ -351,7 +359,7 @@ class DDPM(LightningModule):
             means[name].add(mean.total, mean.count)
             if num_loaders > 1:
                 means[f"{name}/dataloader_idx_{i}"] = mean
-        row = reduce(means)
+        row = reduce(means, self.device)
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         if fitting and not self.trainer.sanity_checking:
             log_scalars(self.trainer, row)
@@ -489,14 +497,51 @@ class DDPM(LightningModule):
         checkpoint["nonfinite"] = self.watch.state_dict()
         checkpoint["ema"] = self.ema.state_dict()
         checkpoint["timesteps"] = self.timesteps.state_dict()
+        checkpoint["training"] = self._training_state()
         checkpoint["config"] = self.config
         checkpoint["data"] = self.data
         checkpoint["wandb_id"] = next(
             (logger.run_id for logger in self.trainer.loggers if isinstance(logger, WandbLogger)), None
         )
 
+    def _training_state(self) -> dict[str, Any]:
+        """What a training step leaves behind beside weights and averages, and the next row, validation or
+        schedule needs. Every rank must call it.
+        """
+        return {
+            "sums": state_of(self._sums(), self.device),
+            "learning_rate": self.learning_rate,
+            "images_per_step": self.images_per_step,
+            "validated_step": self.validated_step,
+            "plateau_step": self._plateau_step,
+            "metrics": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
+        }
+
+    def _sums(self) -> dict[str, RunningMean]:
+        return {"train_loss": self.train_loss, "gradient_norm": self.gradient_norm}
+
+    def _go_on_from(self, state: dict[str, Any]) -> None:
+        """Stand where a checkpoint's training stood, and make up what its step still lacks.
+
+        Args:
+            state: of `_training_state`; empty of an earlier version's, of which nothing is made up.
+        """
+        self._seen.clear()
+        self._measured.clear()
+        load_state(self._sums(), state.get("sums", {}), self.global_rank)
+        self.learning_rate = state.get("learning_rate", self.learning_rate)
+        self.images_per_step = state.get("images_per_step", self.images_per_step)
+        self.validated_step = state.get("validated_step", self.trainer.global_step)
+        self._plateau_step = state.get("plateau_step", self.trainer.global_step)
+        metrics = state.get("metrics", {})
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        if state:
+            make_up_step(self.trainer, self)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Where the learning-rate schedule is another than the checkpoint's, it begins at its own step 0."""
+        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        self._continues = checkpoint.get("training", {}) if fitting else None
         average = {"num_updates": 0, "parameters": checkpoints.averaged_weights(checkpoint)}
         self.ema.load_state_dict(checkpoint.get("ema") or average)
         self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
