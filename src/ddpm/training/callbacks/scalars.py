@@ -76,7 +76,7 @@ class TrainingRows(EveryNSteps):
             return
         now = time.perf_counter()
         elapsed = now - self._last_time
-        module.watch.settle(module)
+        module.guard.settle(module)
         means = {"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm}
         if self.waiting is not None:
             share = RunningMean()
@@ -84,8 +84,8 @@ class TrainingRows(EveryNSteps):
             means["perf/data_wait"] = share
         row = reduce(means, module.device)
         row["train/learning_rate"] = module.learning_rate
-        if module.watch.skipped:
-            row["diagnostics/skipped_steps"] = module.watch.skipped
+        if module.guard.skipped:
+            row["diagnostics/skipped_steps"] = module.guard.skipped
         if ratio := self._spikes.ratio(row["train/loss"]):
             row["diagnostics/loss_spike"] = ratio
             if trainer.is_global_zero:

@@ -100,7 +100,7 @@ def found_by_all(module: Any, step: Step, *, report: bool = True) -> Found:
         words += nobody
     if report:
         writes = own is not None or (everyone[rank] is None and trainer.is_global_zero)
-        again = f"_rollback_{module.watch.rollbacks}" if module.watch.rollbacks else ""
+        again = f"_rollback_{module.guard.rollbacks}" if module.guard.rollbacks else ""
         directory = Path(trainer.default_root_dir) / "nonfinite" / f"step_{step.number:08d}{again}"
         if writes:
             write(directory, _report(module, step, (own or found).words, layers))
