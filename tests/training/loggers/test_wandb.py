@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from conftest import wandb_records
 from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
 from PIL import Image
@@ -186,14 +187,11 @@ def test_wandb_is_imported_only_when_a_run_begins():
 def rows_of_all(directory: Path) -> list[dict[str, Any]]:
     """The rows of all directories that a run has begun, in the order in which it did."""
     found = []
-    for file in sorted(
-        directory.glob("wandb/offline-run-*/run-*.wandb"), key=lambda file: file.stat().st_ctime
-    ):
+    files = directory.glob("wandb/offline-run-*/run-*.wandb")
+    for file in sorted(files, key=lambda file: file.stat().st_ctime):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-        printed = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
-        records = map(json.loads, printed.stdout.splitlines())
+        printed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+        records = map(json.loads, printed.splitlines())
         found += [record["history"]["item"] for record in records if record["type"] == "history"]
     return found
 
@@ -287,6 +285,7 @@ def test_a_server_that_goes_away_ends_no_run_and_holds_none_up(
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    wandb.teardown()  # it reads them once
     logger = WandbLogger(save_dir=tmp_path, mode="online", init_timeout=20, finish_timeout=2)
     logger.log_metrics({"a": 1.0}, step=1)
     assert logger.mode == "online"
@@ -297,3 +296,4 @@ def test_a_server_that_goes_away_ends_no_run_and_holds_none_up(
     (directory,) = tmp_path.glob("wandb/run-*")
     assert f"is sent by: wandb sync {directory}" in caplog.text
     assert list(directory.glob("run-*.wandb"))
+    wandb.teardown()
