@@ -53,6 +53,11 @@ class RunRecord:
         self.values |= {"status": status, "wall_seconds": round(time.monotonic() - self._start, 2), **known}
         self._write()
 
+    def add_rollback(self, **known: Any) -> None:
+        """Record that the run has gone back to a checkpoint, where and why."""
+        self.values.setdefault("rollbacks", []).append(known)
+        self._write()
+
     def _write(self) -> None:
         writing.write(self.path, json.dumps(without_nan(self.values), indent=2) + "\n")
 

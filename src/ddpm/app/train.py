@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.run_record import RunRecord, known, write_config
 from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
+from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
@@ -30,6 +33,8 @@ from ddpm.training.building import build_module
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.rollback import fit
+from ddpm.training.nonfinite.watch import NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +45,16 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     Raises:
         UsageError: where the configuration cannot be trained.
     """
+    watch = Watch(place, config["timeout"], requeues=config["requeue"])
+    watch.begin()
+    try:
+        return _prepare(config, place, watch)
+    except BaseException:
+        watch.close()
+        raise
+
+
+def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     terminal.set_up(None, leader=is_leader())
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs
     config = tried_out(config)
@@ -66,15 +81,25 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
-    trainer = build_trainer(config, place.directory, callbacks, loggers, computing, limit_val_batches)
+    trainer = build_trainer(
+        config, place.directory, callbacks, loggers, computing, limit_val_batches, watch.callback
+    )
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if config["preflight"]:
+        watch.close()
         return lambda: (
             preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
         )
-    return lambda: _fit(trainer, module, data, place, loggers, resume, computing)
+
+    def work() -> int:
+        try:
+            return _fit(trainer, module, data, place, loggers, resume, computing, watch)
+        finally:
+            watch.close()
+
+    return work
 
 
 def _validation(config: dict[str, Any], data: ImageDataModule) -> int | None:
@@ -173,6 +198,7 @@ def _fit(
     loggers: list[Logger],
     resume: Resume | None,
     computing: Computing,
+    watch: Watch,
 ) -> int:
     """Train, and keep the record of it. Returns the exit code."""
     terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero)
@@ -181,27 +207,32 @@ def _fit(
     record, raised = None, None
     if trainer.is_global_zero:
         record = _begin(trainer, module, data, place, loggers, resume, computing)
+        watch.record = partial(_record_end, record, trainer, loggers)
     try:
-        _train(trainer, module, data, resume)
+        watch.meet(trainer)
+        _train(trainer, module, data, resume, record)
     except Exception as error:
-        raised = error
-        if not isinstance(error, Interrupted | TrainingError):
+        raised = watch.cause(error)
+        if not isinstance(raised, Interrupted | TrainingError):
             log.exception("training failed at step %d", trainer.global_step)
     finally:
-        ended = ending(trainer, raised)
+        ended = watch.named(ending(trainer, raised))
         if record is not None:
             data.write_skipped(place.directory)  # a stream finds more as it goes
             _record_end(record, trainer, loggers, ended)
+            if requeued := watch.queued_again(ended):
+                record.end(ended.status, requeued=requeued)
             for path in write_again():
                 log.warning("%s is lost", path)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.finish(ended.exit_code)
+        watch.close(ended)
     if record is not None:
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
-    elif ended.status == "interrupted":
-        return 0  # a rank that Lightning started and that ends with another code would have the leader killed
+    elif ended.status == "interrupted" or isinstance(raised, NonFiniteError):
+        return 0  # what started the ranks would take another code of one for a reason to end the leader
     return ended.exit_code
 
 
@@ -233,9 +264,27 @@ def _begin(
     return record
 
 
-def _train(trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None) -> None:
-    """Train to an end."""
-    trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
+def _train(
+    trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None, record: RunRecord | None
+) -> None:
+    """Train to an end, going back to a checkpoint where the configuration says so."""
+
+    def go_back(path: Path, step: int, asked: Rollback) -> None:
+        if record is None:
+            return
+        back = Resume(path, step, wandb_id=None, lr_schedule={})
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                back.take_over_history(logger)
+        record.add_rollback(step=asked.step, to_step=step, why=str(asked))
+
+    fit(
+        trainer,
+        module,
+        ckpt_path=resume.path if resume else None,
+        on_rollback=go_back,
+        datamodule=data,
+    )
 
 
 def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ended: Ending) -> None:

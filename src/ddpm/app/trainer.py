@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
@@ -31,6 +33,7 @@ from ddpm.runtime.computing import Computing
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.completed_steps import CompletedSteps
+from ddpm.training.callbacks.continuation import Continuation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
@@ -179,6 +182,7 @@ def build_trainer(
     loggers: list[Logger],
     computing: Computing,
     limit_val_batches: int | None = None,
+    interruption: Interruption | None = None,
 ) -> Trainer:
     """The trainer of a run.
 
@@ -189,6 +193,7 @@ def build_trainer(
         loggers: of the run.
         computing: how the network is computed.
         limit_val_batches: of each validation; None for all.
+        interruption: by signals; None for one that hears none.
 
     Raises:
         UsageError: where Lightning refuses its settings.
@@ -205,13 +210,17 @@ def build_trainer(
     if shows_progress:
         callbacks = [callback for callback in callbacks if not isinstance(callback, TrainingProgress)]
     waiting = DataWait()
-    own: list[Callback] = [CompletedSteps(), TrainingRows(waiting), *callbacks, Interruption(), waiting]
+    # a checkpoint is the state right after an optimizer step: what else belongs to the step comes behind it
+    saving = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
+    others = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+    own: list[Callback] = [CompletedSteps(), Continuation(), *saving, TrainingRows(waiting), *others]
+    own += [interruption or Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
         own.append(targets.called("trainer.max_time", TimeLimit, settings["max_time"]))
     try:
-        return targets.build(
+        trainer: Trainer = targets.build(
             "trainer",
             given,
             profiler=_profiler(settings["profiler"], directory),
@@ -231,6 +240,9 @@ def build_trainer(
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"trainer: {error}") from error
+    if not config["strategy"] and isinstance(trainer.strategy, DDPStrategy):  # Lightning's choice
+        trainer.strategy._timeout = timedelta(seconds=config["timeout"])
+    return trainer
 
 
 def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler:
@@ -250,7 +262,12 @@ def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler
 
 def _strategy(node: Mapping[str, Any]) -> Any:
     """The strategy that a configuration names; Lightning's own choice where it names none."""
-    return targets.build("strategy", node) if node else "auto"
+    if not node:
+        return "auto"
+    seconds = node.get("timeout")
+    if isinstance(seconds, int | float):  # a configuration has numbers, and Lightning wants a duration
+        node = {**node, "timeout": timedelta(seconds=seconds)}
+    return targets.build("strategy", node)
 
 
 def _cluster() -> list[SLURMEnvironment]:

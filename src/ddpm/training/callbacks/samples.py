@@ -14,8 +14,7 @@ from ddpm.sampling.batches import announced_sampling, seconds_to_draw
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import png, sheet
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.callbacks.interruption import received
-from ddpm.training.ending import Interrupted
+from ddpm.training.callbacks.interruption import end_if_asked, leader_alone, progressed, received
 from ddpm.training.loggers import log_picture
 
 log = logging.getLogger(__name__)
@@ -73,8 +72,6 @@ class SampleGrids(EveryNSteps):
             # only the rank that draws knows how long it would take
             sampler = self._of_last_grid(pl_module) if trainer.is_global_zero else self.sampler
             self._draw(trainer, pl_module, sampler)
-            if signum := received(trainer):
-                raise Interrupted(signum)
 
     def _of_last_grid(self, module: Any) -> Sampler:
         """The run's own sampler, or that of the other grids where its time would be out of proportion."""
@@ -94,14 +91,24 @@ class SampleGrids(EveryNSteps):
 
     def _draw(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
         """Draw, save and log a grid; give up where the run is asked to end."""
-        if trainer.is_global_zero and self._drawn != (trainer.global_step, sampler):
-            drawing = Drawing(module, seed=self.seed, sampler=sampler)
-            drawn = announced_sampling(drawing, range(self.n), stop=lambda: bool(received(trainer)))
-            if drawn is not None:
-                picture = sheet(module, drawn)
-                path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
-                writing.write(path, png(picture))
-                for logger in trainer.loggers:
-                    log_picture(logger, "samples/grid", picture, step=trainer.global_step)
-                self._drawn = trainer.global_step, sampler
-        trainer.strategy.barrier()
+        with leader_alone(trainer) as draws:
+            if draws and self._drawn != (trainer.global_step, sampler):
+                self._draw_here(trainer, module, sampler)
+        end_if_asked(trainer)
+
+    def _draw_here(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
+        drawing = Drawing(module, seed=self.seed, sampler=sampler)
+        drawn = announced_sampling(
+            drawing,
+            range(self.n),
+            on_step=lambda *_: progressed(trainer),
+            stop=lambda: bool(received(trainer)),
+        )
+        if drawn is None:
+            return
+        picture = sheet(module, drawn)
+        path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
+        writing.write(path, png(picture))
+        for logger in trainer.loggers:
+            log_picture(logger, "samples/grid", picture, step=trainer.global_step)
+        self._drawn = trainer.global_step, sampler

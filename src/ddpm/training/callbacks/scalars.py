@@ -25,7 +25,8 @@ class TrainingRows(EveryNSteps):
     `log_every_n_steps`.
 
     What is left at the end of an epoch is a row too; a run of ours is one epoch. Speed is over all the time
-    since the last row, with whatever else happened in it.
+    since the last row, with whatever else happened in it; where a run went on in between, without what was
+    lost and the time between the two starts.
 
     Args:
         waiting: for data; None leaves its share out.
@@ -36,11 +37,22 @@ class TrainingRows(EveryNSteps):
         self.waiting = waiting
         self._last_step = 0
         self._last_time = 0.0
+        self._before: dict[str, Any] | None = None  # of a checkpoint: since its last row
         self._peak = math.nan
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._peak = matmul_peak(pl_module.device, str(trainer.precision)) * trainer.world_size
         self._last_step, self._last_time = trainer.global_step, time.perf_counter()
+        if self._before is not None:
+            self._last_step = self._before["last_step"]
+            self._last_time -= self._before["seconds"]
+            self._before = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last_step": self._last_step, "seconds": time.perf_counter() - self._last_time}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before = dict(state_dict)
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if writes_row(trainer, step):
@@ -56,13 +68,16 @@ class TrainingRows(EveryNSteps):
             return
         now = time.perf_counter()
         elapsed = now - self._last_time
+        module.watch.settle(module)
         means = {"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm}
         if self.waiting is not None:
             share = RunningMean()
             share.add(self.waiting.taken() / elapsed)
             means["perf/data_wait"] = share
-        row = reduce(means)
+        row = reduce(means, module.device)
         row["train/learning_rate"] = module.learning_rate
+        if module.watch.skipped:
+            row["diagnostics/skipped_steps"] = module.watch.skipped
         steps_per_second = (step - self._last_step) / elapsed
         row["perf/steps_per_second"] = steps_per_second
         images_per_second = steps_per_second * module.images_per_step
