@@ -27,13 +27,14 @@ from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.writing import FULL, write_again
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
-from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
+from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
-from ddpm.training.nonfinite.watch import NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,16 @@ def _begin_loggers(loggers: list[Logger], nodes: dict[str, Any]) -> None:
     """
     names = [name for name, node in nodes.items() if node]
     for name, logger in zip(names, loggers, strict=False):  # metrics.csv, the last, is nobody's
-        targets.called(f"logger.{name}", lambda begun=logger: getattr(begun, "experiment", None))
+        targets.called(f"logger.{name}", _begun, logger)
+
+
+def _begun(logger: Logger) -> None:
+    try:
+        getattr(logger, "experiment", None)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.warning("%s: cannot begin (%s); it is tried again later", type(logger).__name__, error)
 
 
 def _fit(
@@ -212,6 +222,8 @@ def _fit(
             _record_end(record, trainer, loggers, ended)
             if requeued := watch.queued_again(ended):
                 record.end(ended.status, requeued=requeued)
+            for path in write_again():
+                log.warning("%s is lost", path)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.finish(ended.exit_code)
@@ -244,6 +256,7 @@ def _begin(
     record = RunRecord(directory, known(trainer, module, place, resume, computing))
     screens.announce(trainer, module, data, place, computing, resume)
     for logger in loggers:
+        may_fail(logger)
         logger.log_hyperparams(shown(module.config, module.data))
     if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
         for logger in loggers:
