@@ -147,7 +147,7 @@ def test_what_is_left_out_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(guard, "MOST_IN_A_ROW", 2)
     module = module_of("skip")
     own = module.losses
-    module.losses = lambda *arguments: own(*arguments) * torch.nan  # type: ignore[method-assign]
+    module.losses = lambda *arguments: own(*arguments) * torch.nan
     with pytest.raises(NonFiniteError, match=r"step 3: .*2 steps before it were left out one after another"):
         make_trainer(tmp_path, 9).fit(module, **data_of("loss"))
     assert module.guard.skipped == 3
@@ -210,7 +210,7 @@ def test_it_goes_back_so_often_and_no_more(tmp_path: Path):
         found: Tensor = own(*arguments)
         return found * torch.nan if module.trainer.global_step == 3 else found
 
-    module.losses = losses  # type: ignore[method-assign]
+    module.losses = losses
     with pytest.raises(NonFiniteError, match="gone back to a checkpoint 3 times already"):
         fit(make_trainer(tmp_path, 9, Checkpoints(every_n_steps=2)), module, **data_of("loss"))
     reports = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
@@ -244,7 +244,7 @@ def test_importance_sampling_learns_nothing_of_a_loss_that_is_not_finite(tmp_pat
 
 def test_an_unknown_word_is_refused():
     with pytest.raises(ValueError, match="on_nonfinite=undo: must be stop or skip or rollback"):
-        Guard("undo")  # type: ignore[arg-type]
+        Guard("undo")
 
 
 # What a test without a GPU can see of one
