@@ -203,7 +203,6 @@ def test_what_a_full_cache_cannot_keep_is_kept_elsewhere_while_it_is_used(
         f"data.cache_dir={own_cache}: prepared data could not be written there ([Errno 28] No space left on "
         f"device); it is kept in {tmp_path} while this runs, and prepared anew then"
     )
-    again.release()
     for let_go, *given in handlers:
         assert entry.path.exists()
         let_go(*given)
