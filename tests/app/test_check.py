@@ -180,7 +180,7 @@ HEAVY = {
     "callbacks=[default,best] trainer.limit_val_batches=0": (
         r"callbacks: ModelCheckpoint watches val/loss, and nothing is validated here; raise trainer\."
     ),
-    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"trainer\.profiler: .* is no Lightning",
+    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"Timer: is not in an allowed package",
     "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
     "lr_schedule._target_=torch.optim.lr_scheduler.OneCycleLR lr_schedule.max_lr=0.01 "
     "lr_schedule.total_steps=4": (r"lr_schedule: OneCycleLR ends after 4 steps, and trainer\.max_steps="),

@@ -33,8 +33,8 @@ from ddpm.training.building import build_module
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
-from ddpm.training.nonfinite.watch import NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
@@ -110,8 +110,10 @@ def build_loggers(
         if not node:
             continue
         key = f"logger.{name}"
+        made = targets.resolve(key, node["_target_"])
+        _check_makes(key, node, made, Logger)
         given = provided(
-            targets.resolve(key, node["_target_"]),
+            made,
             directory=place.directory,
             run_name=place.label or place.directory.name,
             group=place.sweep,
@@ -150,6 +152,7 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
         for unfit, why in UNFIT.items():
             if _makes(made, unfit):
                 raise UsageError(f"{key}: {made.__name__} {why}")
+        _check_makes(key, node, made, Callback)
         beside = {}
         if "dirpath" in inspect.signature(made).parameters and not node.get("dirpath"):
             beside["dirpath"] = str(directory / "checkpoints")
@@ -168,6 +171,12 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
                 raise UsageError(f"{key}.{error}") from error
         built.append(callback)
     return built
+
+
+def _check_makes(key: str, node: Mapping[str, Any], made: Any, kind: type) -> None:
+    """Refuse a class of another kind before it is built: some write where they are."""
+    if isinstance(made, type) and not issubclass(made, kind):
+        raise UsageError(f"{key}: {node['_target_']} is no Lightning {kind.__name__.lower()}")
 
 
 def _makes(made: Any, *kinds: type) -> bool:
@@ -227,7 +236,7 @@ def build_trainer(
             strategy=_strategy(config["strategy"]),
             logger=loggers,
             callbacks=own,
-            plugins=[AtomicCheckpointIO(), *_cluster()],
+            plugins=[AtomicCheckpointIO(background=True), *_cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -250,7 +259,9 @@ def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler
     if not isinstance(node, Mapping):
         return profiler(node, directory)
     key = "trainer.profiler"
-    takes = inspect.signature(targets.resolve(key, node["_target_"])).parameters
+    made = targets.resolve(key, node["_target_"])
+    _check_makes(key, node, made, Profiler)
+    takes = inspect.signature(made).parameters
     given = {"dirpath": str(directory), "filename": "profile"}
     built = targets.build(
         key, node, **{name: given[name] for name in given if name in takes and node.get(name) is None}
@@ -267,6 +278,7 @@ def _strategy(node: Mapping[str, Any]) -> Any:
     seconds = node.get("timeout")
     if isinstance(seconds, int | float):  # a configuration has numbers, and Lightning wants a duration
         node = {**node, "timeout": timedelta(seconds=seconds)}
+    _check_makes("strategy", node, targets.resolve("strategy", node["_target_"]), Strategy)
     return targets.build("strategy", node)
 
 

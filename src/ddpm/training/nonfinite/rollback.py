@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from ddpm.training.checkpoints import CheckpointError, find
-from ddpm.training.nonfinite.watch import MOST_ROLLBACKS, NonFiniteError, Rollback
+from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def fit(
     on_rollback: OnRollback = lambda path, step, asked: None,
     **data: Any,
 ) -> None:
-    """`trainer.fit`, again and again from the last good checkpoint as long as the module's watch asks for it.
+    """`trainer.fit`, again and again from the last good checkpoint as long as the module's guard asks for it.
 
     After each return everything random is drawn with another key and the learning rate is multiplied by
     `RATE_FACTOR`; both are kept in the checkpoints from there on.
@@ -49,12 +49,12 @@ def fit(
             if found is None:
                 raise NonFiniteError(f"{asked}. There is no checkpoint yet to go back to") from asked
             going_on_from, step = found
-            module.watch.rollbacks += 1
+            module.guard.rollbacks += 1
             on_rollback(going_on_from, step, asked)
             if trainer.is_global_zero:
                 log.warning(
                     "%s. Going back to %s (%d of %d), with other random numbers and %g of the learning rate",
-                    asked, going_on_from, module.watch.rollbacks, MOST_ROLLBACKS, module.watch.rate_factor,
+                    asked, going_on_from, module.guard.rollbacks, MOST_ROLLBACKS, module.guard.rate_factor,
                 )  # fmt: skip
             trainer.strategy.barrier()
 

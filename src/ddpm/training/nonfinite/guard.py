@@ -1,4 +1,4 @@
-"""The watch over a training: a loss or gradient that is not finite is noticed in the step it happens, before
+"""The guard over a training: a loss or gradient that is not finite is noticed in the step it happens, before
 it reaches weights, averages or checkpoints.
 """
 
@@ -80,7 +80,7 @@ def reads_late(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-class Watch:
+class Guard:
     """Judges each optimizer step by the norm of its gradients, which is the same number on every rank.
 
     A loss that is not finite reaches the norm through `guarded`. On the CPU a bad step is known before it is
