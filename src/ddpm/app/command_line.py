@@ -29,7 +29,9 @@ from ddpm.app import (
     invocation,
     jobs,
     left_out,
+    requeue,
     run_directory,
+    streams,
     sweep_table,
 )
 from ddpm.app.arguments import Arguments
@@ -40,6 +42,7 @@ from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
+from ddpm.runtime.writing import WriteError
 
 CHOOSING = ("--config-name=", "--config-dir=")
 """Flags that say which configuration is composed."""
@@ -61,6 +64,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             module here whose `prepare` builds the job.
         prepare: another that builds it.
     """
+    streams.make_unfailing()
     command = invocation.program()
     typed = sys.argv[len(command) if command[0] != "-m" else len(command) - 1 :]
     try:
@@ -76,6 +80,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             check.check_paths(job.values)
         if multirun:
             sys.exit(_sweep(arguments, program, command))
+        requeue.check(found[0].values)
         sys.exit(_once(prepare or _prepare_of(program), found[0], arguments, program))
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -83,6 +88,9 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
         if run_directory.is_leader():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except WriteError as error:  # what was asked for is done, and could not be written
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _prepare_of(program: str) -> Prepare:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import subprocess
 import time
@@ -19,6 +18,7 @@ from lightning.pytorch import Trainer
 from ddpm import __version__
 from ddpm.app.continuing import Resume
 from ddpm.app.run_directory import Place
+from ddpm.runtime import writing
 from ddpm.runtime.computing import Computing
 from ddpm.training.module import DDPM
 
@@ -53,10 +53,13 @@ class RunRecord:
         self.values |= {"status": status, "wall_seconds": round(time.monotonic() - self._start, 2), **known}
         self._write()
 
+    def add_rollback(self, **known: Any) -> None:
+        """Record that the run has gone back to a checkpoint, where and why."""
+        self.values.setdefault("rollbacks", []).append(known)
+        self._write()
+
     def _write(self) -> None:
-        temporary = self.path.with_name(".run.json.part")
-        temporary.write_text(json.dumps(without_nan(self.values), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+        writing.write(self.path, json.dumps(without_nan(self.values), indent=2) + "\n")
 
 
 def known(
@@ -85,7 +88,7 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
     )
     values = {name: value for name, value in config.items() if name != "allow_targets"}
     body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (directory / "config.yaml").write_text(head + body, encoding="utf-8")
+    writing.write(directory / "config.yaml", head + body)
 
 
 def git_commit() -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
@@ -32,6 +33,7 @@ from ddpm.runtime.computing import Computing
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.completed_steps import CompletedSteps
+from ddpm.training.callbacks.continuation import Continuation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
@@ -189,6 +191,7 @@ def build_trainer(
     loggers: list[Logger],
     computing: Computing,
     limit_val_batches: int | None = None,
+    interruption: Interruption | None = None,
 ) -> Trainer:
     """The trainer of a run.
 
@@ -199,6 +202,7 @@ def build_trainer(
         loggers: of the run.
         computing: how the network is computed.
         limit_val_batches: of each validation; None for all.
+        interruption: by signals; None for one that hears none.
 
     Raises:
         UsageError: where Lightning refuses its settings.
@@ -215,20 +219,24 @@ def build_trainer(
     if shows_progress:
         callbacks = [callback for callback in callbacks if not isinstance(callback, TrainingProgress)]
     waiting = DataWait()
-    own: list[Callback] = [CompletedSteps(), TrainingRows(waiting), *callbacks, Interruption(), waiting]
+    # a checkpoint is the state right after an optimizer step: what else belongs to the step comes behind it
+    saving = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
+    others = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+    own: list[Callback] = [CompletedSteps(), Continuation(), *saving, TrainingRows(waiting), *others]
+    own += [interruption or Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
         own.append(targets.called("trainer.max_time", TimeLimit, settings["max_time"]))
     try:
-        return targets.build(
+        trainer: Trainer = targets.build(
             "trainer",
             given,
             profiler=_profiler(settings["profiler"], directory),
             strategy=_strategy(config["strategy"]),
             logger=loggers,
             callbacks=own,
-            plugins=[AtomicCheckpointIO(), *_cluster()],
+            plugins=[AtomicCheckpointIO(background=True), *_cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -241,6 +249,9 @@ def build_trainer(
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"trainer: {error}") from error
+    if not config["strategy"] and isinstance(trainer.strategy, DDPStrategy):  # Lightning's choice
+        trainer.strategy._timeout = timedelta(seconds=config["timeout"])
+    return trainer
 
 
 def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler:
@@ -264,6 +275,9 @@ def _strategy(node: Mapping[str, Any]) -> Any:
     """The strategy that a configuration names; Lightning's own choice where it names none."""
     if not node:
         return "auto"
+    seconds = node.get("timeout")
+    if isinstance(seconds, int | float):  # a configuration has numbers, and Lightning wants a duration
+        node = {**node, "timeout": timedelta(seconds=seconds)}
     _check_makes("strategy", node, targets.resolve("strategy", node["_target_"]), Strategy)
     return targets.build("strategy", node)
 

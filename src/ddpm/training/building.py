@@ -61,6 +61,7 @@ def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> D
         "label_drop": config.get("data", {}).get("label_drop", 0.0),
         "clip_x_0": config["clip_x_0"],
         "seed": config["seed"],
+        "on_nonfinite": config.get("on_nonfinite", "stop"),
         "config": dict(config),
         "data": dict(data),
     }

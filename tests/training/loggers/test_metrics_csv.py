@@ -1,7 +1,10 @@
 """metrics.csv is complete at any time, a row a step."""
 
 import csv
+import errno
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,3 +103,71 @@ def test_whatever_comes_in_whatever_order_the_file_is_the_table(tmp_path: Path, 
         assert found == table
         steps = [int(row["step"]) for row in rows(logger.path)]
         assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_a_disk_refuses_are_written_when_there_is_room(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Every write of a refusing disk is torn in the middle; the file is always a part of the table, and
+    the whole of it after the first write that is not refused.
+    """
+    random = np.random.default_rng(seed)
+    logger, table, refuses = MetricsCSV(tmp_path / "metrics.csv"), {}, False
+    for value in range(80):
+        step, name = int(random.integers(value // 4 + 2)), f"m{random.integers(4)}"
+        refuses = random.random() < 0.6
+        with monkeypatch.context() as patch:
+            if refuses:
+                full_disk(patch)
+            caplog.clear()
+            logger.log_metrics({name: float(value)}, step=step)
+        table[step, name] = float(value)
+        assert len(caplog.messages) == refuses
+        found = cells(logger.path) if logger.path.exists() else {}
+        assert found == table if not refuses else found.keys() <= table.keys()
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        logger.log_metrics({"m0": 1.0}, step=1000)
+    logger.finalize("success")
+    assert cells(logger.path) == {**table, (1000, "m0"): 1.0}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def full_disk(patch: pytest.MonkeyPatch) -> None:
+    """Of everything that is written to a file now, half arrives."""
+    whole_file, opened = io.FileIO, io.open
+
+    class Full(whole_file):
+        def write(self, contents: Any, /) -> int:
+            super().write(memoryview(contents)[: len(contents) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def open_(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
+        if not set(mode) & set("wax+"):
+            return opened(file, mode, buffering, *rest, **more)
+        return Full(file, mode.replace("b", ""))
+
+    patch.setattr(io, "open", open_)
+
+
+def cells(path: Path) -> dict[tuple[int, str], float]:
+    return {
+        (int(row["step"]), name): float(row[name])
+        for row in rows(path)
+        for name in row
+        if name != "step" and row[name]
+    }
+
+
+def test_a_continued_run_on_a_full_disk_keeps_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = MetricsCSV(tmp_path / "metrics.csv")
+    for step in (5, 10, 15):
+        first.log_metrics({"a": float(step)}, step=step)
+    second = MetricsCSV(tmp_path / "metrics.csv")
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        second.continue_from(first.path, step=10)
+        second.log_metrics({"a": 11.0}, step=11)
+    second.log_metrics({"a": 12.0}, step=12)
+    assert cells(second.path) == {(step, "a"): float(step) for step in (5, 10, 11, 12)}
