@@ -13,7 +13,7 @@ from ddpm import targets
 from ddpm.app import continuing, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.continuing import Resume
+from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.groups import SWITCHES
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
@@ -49,7 +49,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         except ValueError as error:
             raise UsageError(str(error)) from error
     limit_val_batches = _validation(config, data)
-    resume = continuing.resume_on(config, data) if config["ckpt"] else None
+    resume = continuing.resume_on(config, data, place.left)
     description = describe(data)
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
@@ -57,15 +57,17 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     if resume is None:
         _check_length(module, config["trainer"]["max_steps"])
     computing = _choose_computing(config, module)
-    if config["init"]:
+    if config["init"] and resume is None:
         continuing.start_from(module, config["init"])
 
-    loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
+    loggers = build_loggers(config, place, description, logged_before(resume, place.left)[0])
     if config["trainer"]["fast_dev_run"]:
         loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
-    trainer = build_trainer(config, place.directory, callbacks, loggers, computing, limit_val_batches)
+    trainer = build_trainer(
+        config, place.directory, callbacks, loggers, computing, limit_val_batches, place.lock
+    )
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -181,13 +183,13 @@ def _fit(
         ended = ending(trainer, raised)
         if record is not None:
             data.write_skipped(place.directory)  # a stream finds more as it goes
-            _record_end(record, trainer, loggers, ended)
+            _record_end(record, trainer, ended)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.finish(ended.exit_code)
     if record is not None:
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
-        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
+        terminal.say(screens.last_screen(place, record.values, trainer.max_steps, schedule, allowed))
     elif ended.status == "interrupted":
         return 0  # a rank that Lightning started and that ends with another code would have the leader killed
     return ended.exit_code
@@ -206,11 +208,20 @@ def _begin(
     directory, csv = place.directory, loggers[-1]
     assert module.config is not None
     _begin_loggers(loggers, module.config["logger"])
-    if resume and isinstance(csv, MetricsCSV):
-        resume.take_over_history(csv)
+    assert isinstance(csv, MetricsCSV)
+    if place.left is not None:
+        resume.take_over_history(csv) if resume else continuing.begin_anew(csv)
+    record = RunRecord(
+        directory,
+        known(trainer, module, place, resume, computing, loggers),
+        step=resume.step if resume else 0,
+        left=place.left.record if place.left else None,
+        lock=place.lock,
+    )
     write_config(directory, module.config)
+    if place.left is None and resume is not None:  # from now on the directory is seen to be a run's
+        resume.take_over_history(csv)
     data.write_skipped(directory)
-    record = RunRecord(directory, known(trainer, module, place, resume, computing))
     screens.announce(trainer, module, data, place, computing, resume)
     for logger in loggers:
         logger.log_hyperparams(shown(module.config, module.data))
@@ -225,7 +236,7 @@ def _train(trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume
     trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
 
 
-def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ended: Ending) -> None:
+def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says in the end."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record.end(
@@ -235,5 +246,4 @@ def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ende
         step=trainer.global_step,
         metrics=metrics,
         objective=metrics.get("val/loss"),
-        wandb_id=next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), None),
     )

@@ -23,6 +23,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
+from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion.validity import check_request
@@ -34,8 +35,10 @@ from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
+from ddpm.training.callbacks.same_step import SameStep
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
+from ddpm.training.callbacks.sole_writer import SoleWriter
 from ddpm.training.callbacks.time_limit import TimeLimit
 from ddpm.training.checkpoints import AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV, provided
@@ -179,6 +182,7 @@ def build_trainer(
     loggers: list[Logger],
     computing: Computing,
     limit_val_batches: int | None = None,
+    lock: Lock | None = None,
 ) -> Trainer:
     """The trainer of a run.
 
@@ -189,6 +193,7 @@ def build_trainer(
         loggers: of the run.
         computing: how the network is computed.
         limit_val_batches: of each validation; None for all.
+        lock: on the directory, in the process that writes there.
 
     Raises:
         UsageError: where Lightning refuses its settings.
@@ -205,7 +210,8 @@ def build_trainer(
     if shows_progress:
         callbacks = [callback for callback in callbacks if not isinstance(callback, TrainingProgress)]
     waiting = DataWait()
-    own: list[Callback] = [CompletedSteps(), TrainingRows(waiting), *callbacks, Interruption(), waiting]
+    first = [CompletedSteps(), SameStep(), *([SoleWriter(lock.is_lost)] if lock is not None else [])]
+    own: list[Callback] = [*first, TrainingRows(waiting), *callbacks, Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
