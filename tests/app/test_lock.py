@@ -36,7 +36,7 @@ PROCESS = textwrap.dedent("""
 
 
 class Process:
-    """Another process. It takes the lock of the directory that it is told, and keeps it until the next line."""
+    """Another process: takes the lock of the directory that it is told, and keeps it until the next line."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
