@@ -29,8 +29,9 @@ from ddpm.training.module import DDPM
 
 LOG, VALIDATE, DRAW = 3, 4, 5
 MOMENTS = ("saved", "drawing", "behind", "validating", "validated", "next", "best")
-"""Of a step: behind its checkpoint, in its grid, behind its rows and grid, in its validation, behind what watches
-the validation, before the next step; and there, going on from the best checkpoint if that is of this step.
+"""Of a step: behind its checkpoint, in its grid, behind its rows and grid, in its validation, behind what
+watches the validation, before the next step; and there, going on from the best checkpoint if that is of this
+step.
 """
 
 
@@ -39,7 +40,7 @@ class KilledError(Exception):
 
 
 class Kill(Callback):
-    """Ends the run at a moment of a step, or before the next one where the step does not come to that moment."""
+    """Ends the run at a moment of a step, or before the next one where the step does not come to it."""
 
     def __init__(self, moment: str, step: int):
         self.moment, self.step = moment, step

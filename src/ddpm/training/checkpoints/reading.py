@@ -1,75 +1,39 @@
-"""Checkpoints that are whole or not there: written beside their place, flushed, then renamed."""
+"""Reading checkpoints: damaged, hostile and foreign files are refused, and the one before is taken."""
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from ddpm.training.checkpoints.archive import RefusedFileError
+from ddpm.training.checkpoints.guarded import guarded_load
+from ddpm.training.checkpoints.layout import CheckpointError, check
+from ddpm.training.checkpoints.names import LAST, numbered
+
 log = logging.getLogger(__name__)
-
-LAST = "last.ckpt"
-
-
-def at_step(step: int) -> str:
-    """The name of the checkpoint that a run writes at a step."""
-    return f"step_{step:08d}.ckpt"
-
-
-def numbered(directory: Path) -> dict[int, Path]:
-    """The checkpoints in a directory that a run wrote by itself, by step. Others, such as copies under names
-    of a person's own, are not among them.
-    """
-    found = {path: re.fullmatch(r"step_(\d{8,})\.ckpt", path.name) for path in directory.glob("step_*.ckpt")}
-    return {int(match[1]): path for path, match in found.items() if match}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing or cannot be read; says which and what would be right."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's reading and writing of checkpoints, made safe: whole files, and no code from them."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        return load(Path(path))
 
 
 def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
     """Read a checkpoint file onto the CPU, running no code from it.
 
     Raises:
-        CheckpointError: where the file is missing, truncated, or no checkpoint of this project.
+        CheckpointError: where the file is missing, damaged, of a newer version, no checkpoint of this
+            project, or holds NaN or infinity in what a network is computed with or trained by.
     """
     if not path.is_file():
         raise CheckpointError(f"{key}={path}: there is no such file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise CheckpointError(
-            f"{key}={path}: cannot be read, it is truncated or no checkpoint ({reason})"
-        ) from error
-    if not isinstance(checkpoint, Mapping) or not {"state_dict", "config"} <= checkpoint.keys():
-        raise CheckpointError(f"{key}={path}: is not a checkpoint of this project (no network and config)")
-    return dict(checkpoint)
+        content = guarded_load(path)
+    except (RefusedFileError, OSError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise CheckpointError(f"{key}={path}: cannot be read, {reason}") from error
+    try:
+        return check(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{key}={path}: {error}") from error
 
 
 def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -87,7 +51,7 @@ def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
     """The newest whole checkpoint of a run directory, or the given file.
 
-    A run directory whose newest checkpoint is damaged gives the one before it, and says so.
+    A run directory whose newest checkpoint cannot be used gives the one before it, and says so.
 
     Args:
         path: a checkpoint file, a run directory, or its `checkpoints` directory.
@@ -97,7 +61,7 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
         The file's path and its content.
 
     Raises:
-        CheckpointError: where there is none that can be read.
+        CheckpointError: where there is none that can be used.
     """
     path = Path(os.path.expanduser(path)).absolute()
     if path.is_file():
@@ -105,19 +69,40 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
     if not path.is_dir():
         raise CheckpointError(f"{key}={path}: there is no such run directory or checkpoint file")
     directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    candidates = [file for file in [directory / LAST] if file.exists()]
-    candidates += [checkpoint for _, checkpoint in sorted(numbered(directory).items(), reverse=True)]
+    candidates = _newest_first(directory)
     if not candidates:
         raise CheckpointError(f"{key}={path}: holds no checkpoint; give a run directory or a .ckpt file")
-    failures = []
+    failures: list[CheckpointError] = []
+    refused: list[Path] = []
     for candidate in candidates:
+        if any(_are_one(candidate, other) for other in refused):
+            continue
         try:
             checkpoint = load(candidate, key)
         except CheckpointError as error:
             failures.append(error)
+            refused.append(candidate)
             log.warning("%s", error)
             continue
         if failures:
             log.warning("falling back to %s, step %d", candidate, checkpoint["global_step"])
         return candidate, checkpoint
     raise failures[0]
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    """The checkpoints that a run wrote. Where `last.ckpt` is another name of one it takes its place: a run
+    that was killed between a checkpoint and its other name has a newer one than that.
+    """
+    by_step = [path for _, path in sorted(numbered(directory).items(), reverse=True)]
+    last = directory / LAST
+    if last.exists():
+        twin = next((i for i, path in enumerate(by_step) if _are_one(path, last)), 0)
+        by_step.insert(twin, last)
+    return by_step
+
+
+def _are_one(path: Path, other: Path) -> bool:
+    """Whether two names are of one file, or of a copy that was made as the run went."""
+    one, two = path.stat(), other.stat()
+    return os.path.samestat(one, two) or (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
