@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from ddpm.data.batches import Batch
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
-from ddpm.diffusion.timesteps import LossSecondMoment
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.checkpoints import find
 from ddpm.training.metrics import RunningMean
@@ -202,7 +201,7 @@ def test_the_key_of_a_run_that_went_back_is_for_everything(tmp_path: Path):
     assert seen[1][1] == seen[1][2] != 0
 
 
-def test_it_goes_back_so_often_and_no_more(tmp_path: Path):
+def test_it_goes_back_so_often_and_no_more_and_each_time_further(tmp_path: Path):
     module = module_of("rollback")
     own = module.losses
 
@@ -211,8 +210,11 @@ def test_it_goes_back_so_often_and_no_more(tmp_path: Path):
         return found * torch.nan if module.trainer.global_step == 3 else found
 
     module.losses = losses
+    trainer = make_trainer(tmp_path, 9, Checkpoints(every_n_steps=1))
+    steps = []
     with pytest.raises(NonFiniteError, match="gone back to a checkpoint 3 times already"):
-        fit(make_trainer(tmp_path, 9, Checkpoints(every_n_steps=2)), module, **data_of("loss"))
+        fit(trainer, module, on_rollback=lambda path, step, asked: steps.append(step), **data_of("loss"))
+    assert steps == [3, 2, 1]
     reports = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
     assert reports == ["step_00000004", *(f"step_00000004_rollback_{i}" for i in (1, 2, 3))]
 
@@ -234,12 +236,6 @@ def test_the_means_of_a_row_are_of_good_steps(tmp_path: Path):
     for name in ("train/loss", "train/gradient_norm"):
         assert found["loss"][name] == pytest.approx(float(found["nothing"][name]), rel=0.3)
         assert found["loss"][name] != found["nothing"][name]
-
-
-def test_importance_sampling_learns_nothing_of_a_loss_that_is_not_finite(tmp_path: Path):
-    module = trained(tmp_path, "skip", "loss", 6, num_timesteps=25, timesteps=LossSecondMoment(history=1))
-    assert module.timesteps.probabilities(25).isfinite().all()
-    assert int(module.timesteps.counts.sum()) == 6 * 16
 
 
 def test_an_unknown_word_is_refused():
