@@ -37,7 +37,7 @@ PLACES = {
     "image": r"step 4: image 8 of the batch \(t=\d+\) holds 5 of 64 numbers that are not finite",
     "weight": rf"step 4: the weight {NAMES[5]} holds 1 of \d+ numbers that are not finite",
     "loss": r"step 4: the loss of image 1 of the batch \(t=\d+\) is nan, and the network's output finite",
-    "gradient": rf"step 4: the gradient of {NAMES[5]} is not finite, the first on the way back",
+    "gradient": rf"step 4: the gradient of {NAMES[5]} is not finite",
 }
 """What is said of a thing that is planted in the fourth step."""
 
@@ -81,14 +81,15 @@ def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
             assert torch.equal(x, y) if isinstance(x, Tensor) else x == y
 
 
-@pytest.mark.usefixtures("when")
 @pytest.mark.parametrize("what", PLACES)
-def test_it_stops_in_the_step_and_says_where(what: str, tmp_path: Path):
+def test_it_stops_in_the_step_and_says_where(what: str, when: str, tmp_path: Path):
     with pytest.raises(NonFiniteError, match=PLACES[what]) as raised:
         trained(tmp_path, "stop", what)
     saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert saved == {"step_00000002.ckpt", "last.ckpt"}
     assert all(weight.isfinite().all() for weight in find(tmp_path)[1]["state_dict"].values())
+    if what == "gradient":  # late, what was planted in one step alone is not found a second time
+        assert ("the first on the way back" in str(raised.value)) == (when == "at once")
     report = tmp_path / "nonfinite/step_00000004"
     assert f"{report} holds the report" in str(raised.value)
     assert json.loads((report / "report.json").read_text())["step"] == 4
