@@ -89,8 +89,9 @@ class Case:
 
 CASES = (
     Case("nothing can be made", "run", None, 0, None, 2, "hydra.run.dir=", inodes=1),
-    Case("from the start on", "run", None, 0, None, 1, "training goes on"),
-    Case("from the start to step 13", "run", None, 0, 13, 0, "training goes on"),
+    Case("before the start", "run", None, 0, None, 2, "hydra.run.dir="),
+    Case("but for its lock", "run", None, 8192, None, 1, "training goes on"),
+    Case("but for its lock, to step 13", "run", None, 8192, 13, 0, "training goes on"),
     Case("from step 6 on", "run", 6, 0, None, 1, "training goes on"),
     Case("from step 6 to 13", "run", 6, 0, 13, 0, "training goes on"),
     Case("inside the first checkpoint", "run", 9, 100_000, None, 1, "training goes on"),
