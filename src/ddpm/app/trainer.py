@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
+from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion.validity import check_request
@@ -37,8 +38,10 @@ from ddpm.training.callbacks.continuation import Continuation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
+from ddpm.training.callbacks.same_step import SameStep
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
+from ddpm.training.callbacks.sole_writer import SoleWriter
 from ddpm.training.callbacks.time_limit import TimeLimit
 from ddpm.training.checkpoints import AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV, provided
@@ -192,6 +195,7 @@ def build_trainer(
     computing: Computing,
     limit_val_batches: int | None = None,
     interruption: Interruption | None = None,
+    lock: Lock | None = None,
 ) -> Trainer:
     """The trainer of a run.
 
@@ -203,6 +207,7 @@ def build_trainer(
         computing: how the network is computed.
         limit_val_batches: of each validation; None for all.
         interruption: by signals; None for one that hears none.
+        lock: on the directory, in the process that writes there.
 
     Raises:
         UsageError: where Lightning refuses its settings.
@@ -222,8 +227,8 @@ def build_trainer(
     # a checkpoint is the state right after an optimizer step: what else belongs to the step comes behind it
     saving = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
     others = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
-    own: list[Callback] = [CompletedSteps(), Continuation(), *saving, TrainingRows(waiting), *others]
-    own += [interruption or Interruption(), waiting]
+    own: list[Callback] = [CompletedSteps(), SameStep(), *([SoleWriter(lock.is_lost)] if lock else [])]
+    own += [Continuation(), *saving, TrainingRows(waiting), *others, interruption or Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:

@@ -1,5 +1,6 @@
 """Prepared once, by one process, and whole or not at all."""
 
+import atexit
 import errno
 import json
 import logging
@@ -235,6 +236,47 @@ def test_a_file_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path, o
     with pytest.raises(FileNotFoundError, match="gone"):
         Cache().get("x", "ab" * 32, read)
     assert files(own_cache) == []
+
+
+def test_what_a_full_cache_cannot_keep_is_kept_elsewhere_while_it_is_used(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    handlers: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(cache, "ELSEWHERE", (tmp_path / "gone", tmp_path))
+    monkeypatch.setattr(atexit, "register", lambda *call: handlers.append(call))
+
+    def build_here(directory: Path) -> Mapping[str, Any]:
+        if directory.is_relative_to(own_cache):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return build()(directory)
+
+    entry = Cache().get("x", "ab" * 32, build_here)
+    again = Cache().get("x", "ab" * 32, build_here)  # as another process of the run finds it
+    assert again.path == entry.path
+    assert entry.path.is_relative_to(tmp_path)
+    assert entry.path.parent.stat().st_mode & 0o077 == 0
+    (line, _) = caplog.messages
+    assert line == (
+        f"data.cache_dir={own_cache}: prepared data could not be written there ([Errno 28] No space left on "
+        f"device); it is kept in {tmp_path} while this runs, and prepared anew then"
+    )
+    for let_go, *given in handlers:
+        assert entry.path.exists()
+        let_go(*given)
+    assert not entry.path.exists()
+    assert files(own_cache) == []
+
+
+def test_nothing_is_kept_where_somebody_else_may_write(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache, "ELSEWHERE", (tmp_path,))
+    folder = tmp_path / f"ddpm-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (tmp_path / "file").touch()
+    with pytest.raises(cache.NoRoomError):
+        Cache(tmp_path / "file" / "cache").get("x", "ab" * 32, build())
 
 
 @pytest.mark.e2e

@@ -1,5 +1,6 @@
 """A folder of things that were prepared once, such as decoded images, for the runs that follow."""
 
+import atexit
 import errno
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +45,11 @@ OLD_VERSION = "of an older version"
 SUPERSEDED = "older than its source"
 WITHOUT_SOURCE = "without a source"
 LEAST_RECENT = "the least recently used"
+
+ELSEWHERE = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+"""Where an entry is kept for as long as it is used, if the cache cannot take it: in memory, or on another
+disk.
+"""
 
 FileState = tuple[str, int, int]
 """Name, size in bytes and time of change in ns of a file: what tells quickly whether it is as it was."""
@@ -92,6 +99,10 @@ class Removed(NamedTuple):
     why: str
 
 
+class NoRoomError(ValueError):
+    """What is prepared does not fit where it is built; says what would help."""
+
+
 class Cache:
     """Entries that are each built once, by one process while the others wait, and then shared by all.
 
@@ -121,9 +132,18 @@ class Cache:
             key: a hash that changes whenever the entry would; see `key`.
             build: writes the entry's files into an empty folder, and returns what to say about it.
 
+        Where the directory cannot be written to, or is full, the entry is told of and built elsewhere, in
+        memory if it fits there, for the processes that use it now.
+
         Raises:
-            ValueError: where the directory cannot be written to, or is full.
+            ValueError: where there is no room for it anywhere.
         """
+        try:
+            return self._get(name, key, build)
+        except NoRoomError as error:
+            return self._elsewhere(name, key, build, error)
+
+    def _get(self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "data"
         path = self.directory / f"{slug}-{key[:16]}"
         if found := _opened(path):
@@ -142,12 +162,30 @@ class Cache:
         except OSError as error:
             if error.filename and not str(error.filename).startswith(str(self.directory)):
                 raise  # of what it is prepared from
-            raise ValueError(
+            raise NoRoomError(
                 f"data.cache_dir={self.directory}: prepared data could not be written there ({error}); make "
                 "room, or name another folder with data.cache_dir= or DDPM_CACHE"
             ) from error
         self._keep_to_the_limit(entry)
         return entry
+
+    def _elsewhere(
+        self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]], why: NoRoomError
+    ) -> Entry:
+        """The entry in a cache of this user's running processes."""
+        for place in ELSEWHERE:
+            other = Cache(place / f"ddpm-{os.getuid() if hasattr(os, 'getuid') else 0}")
+            with suppress(OSError, NoRoomError):
+                other.directory.mkdir(mode=0o700, exist_ok=True)
+                if not _is_ours(other.directory):
+                    continue
+                other.clear()  # what killed processes left
+                entry = other._get(name, key, build)
+                atexit.register(_let_go, other, entry)
+                first, *_ = str(why).split("; ")
+                logger.warning("%s; it is kept in %s while this runs, and prepared anew then", first, place)
+                return entry
+        raise why
 
     def latest(self, family: str) -> Entry | None:
         """The entry of a family that was built last, unless it is damaged; in use until it is released."""
@@ -357,6 +395,19 @@ class Cache:
             return []
         found = [(path, LEFTOVER.fullmatch(path.name)) for path in self.directory.iterdir()]
         return [path for path, match in found if match and name in (None, match[1])]
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether nobody else can put anything into a folder, in a place that everybody may write to."""
+    status = directory.lstat()
+    own = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    return stat.S_ISDIR(status.st_mode) and own
+
+
+def _let_go(other: Cache, entry: Entry) -> None:
+    """Remove what was kept elsewhere, unless another process uses it still."""
+    entry.release()
+    other.clear()
 
 
 def key(settings: Mapping[str, Any], files: Iterable[FileState]) -> str:
