@@ -118,14 +118,23 @@ def json_values(file: Path, most: int = MOST_BYTES) -> dict[str, Any]:
     Raises:
         UsageError: where it is no json, holds no keys, or is larger.
     """
-    written = text(file, most)
-    try:
-        found = json.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: cannot be read, it is no json ({type(error).__name__})") from error
+    found = json_content(file, most)
     if not isinstance(found, dict):
         raise UsageError(f"{file}: cannot be read, it holds no keys")
     return found
+
+
+def json_content(file: Path, most: int = MOST_BYTES) -> Any:
+    """The same, whether it holds keys or not.
+
+    Raises:
+        UsageError: where it is no json, or is larger.
+    """
+    written = text(file, most)
+    try:
+        return json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: cannot be read, it is no json ({type(error).__name__})") from error
 
 
 def _check_size(file: Path, written: str) -> None:
