@@ -28,6 +28,8 @@ FAST = {
     "preflight=maybe": r"preflight=maybe: must be bool",
     "trainer.devices=--1": r"trainer\.devices=--1: must be a number of devices",
     "seed=-1": r"seed=-1: must be at least 0",
+    "on_nonfinite=undo": r"on_nonfinite=undo: must be stop or skip or rollback",
+    "on_nonfinite=rollback callbacks.checkpoints=null": r"on_nonfinite=rollback: .* callbacks\.checkpoints",
     "seed=9223372036854775808": r"seed=9223372036854775808: must be .* below 2\*\*63",
     "trainer.gradient_clip_val=99999999999999999999": r"clip_val=9{20}: must be .* below 2\*\*63",
     "~seed": r"seed: cannot be left out; give it as seed=VALUE",
@@ -180,7 +182,7 @@ HEAVY = {
     "callbacks=[default,best] trainer.limit_val_batches=0": (
         r"callbacks: ModelCheckpoint watches val/loss, and nothing is validated here; raise trainer\."
     ),
-    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"trainer\.profiler: .* is no Lightning",
+    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"Timer: is not in an allowed package",
     "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
     "lr_schedule._target_=torch.optim.lr_scheduler.OneCycleLR lr_schedule.max_lr=0.01 "
     "lr_schedule.total_steps=4": (r"lr_schedule: OneCycleLR ends after 4 steps, and trainer\.max_steps="),

@@ -25,11 +25,14 @@ from ddpm.app import arguments as words
 from ddpm.app import (
     check,
     hydra_callbacks,
+    hydra_part,
     invocation,
     jobs,
     left_out,
     next_commands,
+    requeue,
     run_directory,
+    streams,
     sweep_table,
 )
 from ddpm.app.arguments import Arguments
@@ -37,10 +40,14 @@ from ddpm.app.compose import Composed, claimed, composed, with_recipe
 from ddpm.app.grammar import absolute, quoted, shown
 from ddpm.app.hydra_errors import told_in_one_message
 from ddpm.app.left_run import LeftRun
-from ddpm.app.run_configuration import run_configuration
+from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
+from ddpm.runtime.writing import WriteError
+
+CHOOSING = ("--config-name=", "--config-dir=")
+"""Flags that say which configuration is composed."""
 
 Job = Callable[[], int]
 """Does the work; returns the exit code."""
@@ -59,6 +66,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             module here whose `prepare` builds the job.
         prepare: another that builds it.
     """
+    streams.make_unfailing()
     command = invocation.program()
     typed = sys.argv[len(command) if command[0] != "-m" else len(command) - 1 :]
     try:
@@ -74,6 +82,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             check.check_paths(job.values)
         if multirun:
             sys.exit(_sweep(arguments, program, command))
+        requeue.check(found[0].values)
         sys.exit(_once(prepare or _prepare_of(program), found[0], arguments, program))
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -81,6 +90,9 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
         if run_directory.is_leader():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except WriteError as error:  # what was asked for is done, and could not be written
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _prepare_of(program: str) -> Prepare:
@@ -103,7 +115,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         raise UsageError(f"{CONF}: the configuration groups are not there; install the package anew")
     swept = [override for override in arguments.parsed if override.is_sweep_override()]
     first = composed(arguments, program, arguments.first_of_each)
-    hydra_callbacks.check(first.hydra, arguments.allowed)
+    hydra_part.check(first.hydra, arguments.allowed)
     multirun = arguments.multirun or first.hydra.hydra.mode == RunMode.MULTIRUN
     if not multirun:
         if swept:
@@ -198,17 +210,17 @@ def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: st
     """Let Hydra do what the flags say. It reads `sys.argv` and nothing else, so that our reading of the
     overrides goes there; what was typed returns, for whoever starts further processes from it.
     The configuration that a run left is ours alone to read: it may be a stranger's, and Hydra would build
-    what it names.
+    what it names. Nor is anything else of its directory found.
     """
     typed = sys.argv
-    flags, name = arguments.flags, arguments.config_name or program
-    if run_configuration(arguments) is not None:
-        flags, name = tuple(flag for flag in flags if not flag.startswith("--config-name=")), program
-    sys.argv = [typed[0], *flags, *arguments.overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
-    finally:
-        sys.argv = typed
+    with primary(arguments, program) as (directories, name):
+        flags = tuple(flag for flag in arguments.flags if not flag.startswith(CHOOSING))
+        flags += tuple(f"--config-dir={directory}" for directory in directories if directory != CONF)
+        sys.argv = [typed[0], *flags, *arguments.overrides]
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+        finally:
+            sys.argv = typed
 
 
 def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:

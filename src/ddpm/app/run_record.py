@@ -24,6 +24,7 @@ from ddpm.app.left_run import LAYOUT, RECORD
 from ddpm.app.lock import Lock
 from ddpm.app.run_configuration import OWN
 from ddpm.app.run_directory import Place
+from ddpm.runtime import writing
 from ddpm.runtime.computing import Computing
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.module import DDPM
@@ -98,15 +99,14 @@ class RunRecord:
         }
         self.add(status=status, wall_seconds=round(self._before + seconds, 2), **known)
 
+    def add_rollback(self, **known: Any) -> None:
+        """Record that the run has gone back to a checkpoint, where and why."""
+        self.values.setdefault("rollbacks", []).append(known)
+        self._write()
+
     def _write(self) -> None:
-        if self._lock is not None and self._lock.is_lost():
-            return
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(without_nan(self.values), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        if self._lock is None or not self._lock.is_lost():
+            writing.write(self.path, json.dumps(without_nan(self.values), indent=2) + "\n")
 
 
 def _starts(left: Mapping[str, Any], last_sign: float | None) -> list[dict[str, Any]]:
@@ -166,9 +166,7 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
     )
     values = {name: value for name, value in config.items() if name != "allow_targets"}
     body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    temporary = directory / f".{OWN}.part"
-    temporary.write_text(head + body, encoding="utf-8")
-    os.replace(temporary, directory / OWN)
+    writing.write(directory / OWN, head + body)
 
 
 def git_commit() -> dict[str, Any] | None:

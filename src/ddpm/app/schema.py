@@ -284,10 +284,12 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "model.mlp_ratio": lambda value: None if value > 0 else "must be above 0",
     "model.norm_eps": _at_least(0),
     "precision": _one_of(*PRECISIONS),
+    "timeout": lambda value: None if value > 0 else "must be above 0 seconds",
     "seed": lambda value: None if 0 <= value < 2**63 else "must be at least 0 and below 2**63",
     "n": _at_least(1),
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
+    "on_nonfinite": _one_of("stop", "skip", "rollback"),
     "resume": _one_of("auto", "never"),
 }
 """For a key, what is wrong with a value of the right type, or None."""

@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,16 +21,20 @@ from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.run_record import RunRecord, known, write_config
 from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
+from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.writing import FULL, write_again
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
-from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
+from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
+from ddpm.training.nonfinite.rollback import fit
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,16 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     Raises:
         UsageError: where the configuration cannot be trained.
     """
+    watch = Watch(place, config["timeout"], requeues=config["requeue"])
+    watch.begin()
+    try:
+        return _prepare(config, place, watch)
+    except BaseException:
+        watch.close()
+        raise
+
+
+def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     terminal.set_up(None, leader=is_leader())
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs
     config = tried_out(config)
@@ -66,16 +82,31 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
     trainer = build_trainer(
-        config, place.directory, callbacks, loggers, computing, limit_val_batches, place.lock
+        config,
+        place.directory,
+        callbacks,
+        loggers,
+        computing,
+        limit_val_batches,
+        watch.callback,
+        place.lock,
     )
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if config["preflight"]:
+        watch.close()
         return lambda: (
             preflight(trainer, module, data, computing, resume.step if resume else 0) if is_leader() else 0
         )
-    return lambda: _fit(trainer, module, data, place, loggers, resume, computing)
+
+    def work() -> int:
+        try:
+            return _fit(trainer, module, data, place, loggers, resume, computing, watch)
+        finally:
+            watch.close()
+
+    return work
 
 
 def _validation(config: dict[str, Any], data: ImageDataModule) -> int | None:
@@ -154,7 +185,16 @@ def _begin_loggers(loggers: list[Logger], nodes: dict[str, Any]) -> None:
     """
     names = [name for name, node in nodes.items() if node]
     for name, logger in zip(names, loggers, strict=False):  # metrics.csv, the last, is nobody's
-        targets.called(f"logger.{name}", lambda begun=logger: getattr(begun, "experiment", None))
+        targets.called(f"logger.{name}", _begun, logger)
+
+
+def _begun(logger: Logger) -> None:
+    try:
+        getattr(logger, "experiment", None)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.warning("%s: cannot begin (%s); it is tried again later", type(logger).__name__, error)
 
 
 def _fit(
@@ -165,6 +205,7 @@ def _fit(
     loggers: list[Logger],
     resume: Resume | None,
     computing: Computing,
+    watch: Watch,
 ) -> int:
     """Train, and keep the record of it. Returns the exit code."""
     terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero)
@@ -173,25 +214,32 @@ def _fit(
     record, raised = None, None
     if trainer.is_global_zero:
         record = _begin(trainer, module, data, place, loggers, resume, computing)
+        watch.record = partial(_record_end, record, trainer)
     try:
-        _train(trainer, module, data, resume)
+        watch.meet(trainer)
+        _train(trainer, module, data, resume, record)
     except Exception as error:
-        raised = error
-        if not isinstance(error, Interrupted | TrainingError):
+        raised = watch.cause(error)
+        if not isinstance(raised, Interrupted | TrainingError):
             log.exception("training failed at step %d", trainer.global_step)
     finally:
-        ended = ending(trainer, raised)
+        ended = watch.named(ending(trainer, raised))
         if record is not None:
             data.write_skipped(place.directory)  # a stream finds more as it goes
             _record_end(record, trainer, ended)
+            if requeued := watch.queued_again(ended):
+                record.add(requeued=requeued)
+            for path in write_again():
+                log.warning("%s is lost", path)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.finish(ended.exit_code)
+        watch.close(ended)
     if record is not None:
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, trainer.max_steps, schedule, allowed))
-    elif ended.status == "interrupted":
-        return 0  # a rank that Lightning started and that ends with another code would have the leader killed
+    elif ended.status == "interrupted" or isinstance(raised, NonFiniteError):
+        return 0  # what started the ranks would take another code of one for a reason to end the leader
     return ended.exit_code
 
 
@@ -224,6 +272,7 @@ def _begin(
     data.write_skipped(directory)
     screens.announce(trainer, module, data, place, computing, resume)
     for logger in loggers:
+        may_fail(logger)
         logger.log_hyperparams(shown(module.config, module.data))
     if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
         for logger in loggers:
@@ -231,9 +280,27 @@ def _begin(
     return record
 
 
-def _train(trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None) -> None:
-    """Train to an end."""
-    trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume else None)
+def _train(
+    trainer: Trainer, module: DDPM, data: ImageDataModule, resume: Resume | None, record: RunRecord | None
+) -> None:
+    """Train to an end, going back to a checkpoint where the configuration says so."""
+
+    def go_back(path: Path, step: int, asked: Rollback) -> None:
+        if record is None:
+            return
+        back = Resume(path, step, wandb_id=None, lr_schedule={})
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                back.take_over_history(logger)
+        record.add_rollback(step=asked.step, to_step=step, why=str(asked))
+
+    fit(
+        trainer,
+        module,
+        ckpt_path=resume.path if resume else None,
+        on_rollback=go_back,
+        datamodule=data,
+    )
 
 
 def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:

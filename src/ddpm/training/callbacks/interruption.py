@@ -1,70 +1,191 @@
 """Ending a run early without losing it: a signal becomes a checkpoint and an orderly end on every rank."""
 
-import logging
-import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from ddpm.runtime.peers import Peers
+from ddpm.runtime.signals import Signals
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.ending import Interrupted
+from ddpm.training.ending import Interrupted, TrainingError
 
-log = logging.getLogger(__name__)
+AGREE_EVERY = 1.0
+"""Seconds, about, between two times that the ranks ask each other; it takes each of them a wait for all."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MOST_STEPS = 50
+"""Optimizer steps between them, however short they are."""
 
 
 class Interruption(EveryNSteps):
-    """Turns SIGTERM and Ctrl-C, on any rank, into `Interrupted` on all ranks at the same step.
+    """Turns a signal, on any rank, into `Interrupted` on all ranks at the same step; saves checkpoints that
+    are due by the clock, which is each rank's own.
 
-    A second signal ends the process at once. While pictures are drawn it is `SampleGrids` that looks at
-    `received`, the number of the signal, or 0.
+    Ranks agree about once a second, in a number of steps that follows from how long a step takes the slowest.
 
     Args:
-        agree_every_n_steps: how often several ranks ask each other; a single one looks after every step.
+        signals: of this process; those that are never heard by default.
+        peers: the other ranks; None for a single process.
     """
 
-    def __init__(self, agree_every_n_steps: int = 10):
+    def __init__(self, signals: Signals | None = None, peers: Peers | None = None):
         super().__init__(every_n_steps=1)
-        self.agree_every_n_steps = agree_every_n_steps
-        self.received = 0
-        self._previous: dict[int, Any] = {}
+        self.signals = signals or Signals()
+        self.peers = peers
+        self.has_begun = False  # a step was made, so that there is something to lose
+        self.turn = 0  # of what the leader does alone
+        self._agree_at = 0
+        self._agreed = 0, time.monotonic()  # the step when the ranks last asked each other, and when
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for signum in SIGNALS:
-            self._previous[signum] = signal.signal(signum, self._receive)
-
-    def _receive(self, signum: int, frame: Any) -> None:
-        if self.received:
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
-        self.received = signum
-        log.warning("%s: saving and ending; once more to end at once", signal.Signals(signum).name)
+    # A signal, or a checkpoint's time
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        signum = self.received
-        if trainer.world_size > 1:
-            if step % self.agree_every_n_steps and step != trainer.max_steps:
-                return
-            agreed = torch.tensor(signum, device=module.device)
-            torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)
-            signum = int(agreed)
+        self.has_begun = True
+        self._progress(phase="training", step=step, within=(0, 0))
+        if trainer.world_size > 1 and step < self._agree_at and step != trainer.max_steps:
+            return
+        due = any(callback.overdue() for callback in checkpoints_of(trainer))
+        before, then = self._agreed
+        now = time.monotonic()
+        a_step = (now - then) / (step - before) if 0 < before < step else AGREE_EVERY
+        signum, due_somewhere, a_step = _most(trainer, self.signals.received, due, a_step)
+        self._agreed = step, now
+        self._agree_at = step + max(1, min(MOST_STEPS, int(AGREE_EVERY / max(a_step, 1e-6))))
         if signum:
-            for callback in checkpoints_of(trainer):
-                callback.save(trainer)
-            raise Interrupted(signum)
+            self._end(trainer, int(signum))
+        elif due_somewhere:
+            save(trainer)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-        self._previous = {}
+    def end_if_asked(self, trainer: Trainer) -> None:
+        """Save and raise `Interrupted` where any rank was asked to end. All must call it."""
+        signum, *_ = _most(trainer, self.signals.received)
+        if signum:
+            self._end(trainer, int(signum))
+
+    def _end(self, trainer: Trainer, signum: int) -> None:
+        for callback in checkpoints_of(trainer):
+            callback.finish(trainer)  # what is written in the background, too
+        raise Interrupted(signum)
+
+    # Validation: whoever was asked to end leaves out what is left of it, and all meet at its end
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._progress(phase="validation", within=(1, 0))
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._progress(within=(1, batch_idx))
+        if self.signals.received and not trainer.sanity_checking:
+            raise StopIteration  # by which Lightning's loop knows that there are no more batches
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before anything is made of a validation of which a part may be missing."""
+        if not trainer.sanity_checking:
+            self.end_if_asked(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._progress(phase="training", within=(2, 0))
+
+    # How far this rank is, for those that wait for it
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        self._progress(phase="training" if self.has_begun else None, within=(3, 0))
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        self._progress(within=(3, 1))
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._progress(within=(3, 2))
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._progress(phase="saving", step=trainer.global_step)
+
+    def _progress(self, **what: Any) -> None:
+        if self.peers is not None:
+            self.peers.progress(**what)
+
+
+def _most(trainer: Trainer, *numbers: float) -> list[float]:
+    """Of each number the greatest of all ranks. All must call it."""
+    if trainer.world_size == 1:
+        return list(numbers)
+    greatest = torch.tensor(numbers, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(greatest, op=torch.distributed.ReduceOp.MAX)
+    return greatest.tolist()
+
+
+def save(trainer: Trainer) -> None:
+    """Save the run as it stands, unless that is saved already. All ranks must call it."""
+    for callback in checkpoints_of(trainer):
+        callback.save(trainer)
+
+
+def interruption(trainer: Trainer) -> Interruption | None:
+    """The callback of a trainer; a person's own may have none."""
+    return next((c for c in _callbacks(trainer) if isinstance(c, Interruption)), None)
 
 
 def received(trainer: Trainer) -> int:
     """The signal that asks this process to end, or 0."""
-    return max((c.received for c in _callbacks(trainer) if isinstance(c, Interruption)), default=0)
+    found = interruption(trainer)
+    return found.signals.received if found else 0
+
+
+@contextmanager
+def leader_alone(trainer: Trainer) -> Iterator[bool]:
+    """Within it the leader works, and the others are to do nothing: they wait at its end for as long as it
+    takes, outside of a collective, whose timeout it may exceed by far. They hear of signals and of failures.
+
+    Yields:
+        Whether this process is the leader.
+
+    Raises:
+        TrainingError: where another rank has failed meanwhile.
+    """
+    found = interruption(trainer)
+    peers = found.peers if found else None
+    if found is None or peers is None:
+        yield trainer.is_global_zero
+        trainer.strategy.barrier()
+        return
+    found.turn += 1
+    phase = peers.state.phase
+    peers.progress(phase="grid", step=trainer.global_step, waiting=not trainer.is_global_zero)
+    yield trainer.is_global_zero
+    if trainer.is_global_zero:
+        peers.announce(found.turn)
+    elif not peers.wait(found.turn):
+        assert peers.failure is not None
+        raise TrainingError(peers.failure.text)
+    peers.progress(phase=phase, waiting=False)
+
+
+def progressed(trainer: Trainer) -> None:
+    """The leader, alone, has got further."""
+    found = interruption(trainer)
+    if found is not None and found.peers is not None:
+        found.peers.progress()
+
+
+def end_if_asked(trainer: Trainer) -> None:
+    """See `Interruption.end_if_asked`; nothing where a trainer has no such callback."""
+    if (found := interruption(trainer)) is not None:
+        found.end_if_asked(trainer)
 
 
 def checkpoints_of(trainer: Trainer) -> list[Checkpoints]:
