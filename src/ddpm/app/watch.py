@@ -76,8 +76,6 @@ class Watch:
 
     def meet(self, trainer: Trainer) -> None:
         """Begin to watch the other ranks of a trainer, and to be watched."""
-        # Lightning's own handler of SIGTERM hands it on to every rank, and waits for them in a collective
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         self._trainer = trainer
         self._is_leader = trainer.is_global_zero
         if trainer.world_size == 1:
