@@ -32,7 +32,7 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 WHO = ("0", "1", "all")
 PHASES = ("start-up", "training", "validation", "grid")
 TROUBLES = ("SIGSTOP", "SIGKILL", "exception")
-TIMEOUT = 20
+TIMEOUT = 40
 """Of the runs that hang, in seconds."""
 
 COMMAND = (

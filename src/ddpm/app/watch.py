@@ -119,7 +119,7 @@ class Watch:
         if follows and peers.signum:  # a rank had nothing to lose, and has ended at once
             return Interrupted(peers.signum)
         why = str(error) if isinstance(error, TrainingError) else f"{peers.state.name}: {_first_line(error)}"
-        peers.fail(Failure(why, (peers.rank,)))
+        peers.fail(Failure(why, (peers.rank,), raised=True))
         return error
 
     def named(self, ended: Ending) -> Ending:
@@ -139,6 +139,9 @@ class Watch:
         """Leave the others in an orderly way, and let nothing behind."""
         self._came_out = True
         if self.peers is not None:
+            failure = self.peers.failure
+            if ended is not None and failure is not None and self._inherits(failure):
+                self._last_words(ended, speaks=False, inherits=True)
             self.peers.leave(10.0 if ended is None or ended.status == "failed" else 30.0)
             if ended is not None and ended.status != "finished" and self._trainer is not None:
                 self._wait_for_children(5.0)
@@ -192,8 +195,14 @@ class Watch:
         time.sleep(failure.grace)
         if self._came_out:
             time.sleep(TO_THE_END)
-        elsewhere = 0 in failure.ranks and not self._is_leader
-        self._end(Ending("failed", 1, failure.text), speaks=self._is_leader, inherits=elsewhere)
+        ended = Ending("failed", 1, failure.text)
+        self._end(ended, speaks=self._is_leader, inherits=self._inherits(failure))
+
+    def _inherits(self, failure: Failure) -> bool:
+        """Whether this rank has to say and to record why the run ends, as its leader cannot. One that raises
+        can, and does.
+        """
+        return not self._is_leader and 0 in failure.ranks and not failure.raised
 
     def _watch_parent(self) -> None:
         """Of a rank that its leader started, while it is not joined to it: without, it has no purpose."""
