@@ -5,7 +5,7 @@
         ...
         assert not gpu.waits
 
-Refused are float64 on the device, operators that have no MPS kernel, and tensors of two devices in one
+WriteError are float64 on the device, operators that have no MPS kernel, and tensors of two devices in one
 operator. The messages are those of torch. Its type is not "mps" but `TYPE`, since torch lets Python stand in
 for an unknown device only: code that asks for the type "mps" by name is not reached, and code that asks
 whether the type is "cpu" is.

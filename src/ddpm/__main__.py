@@ -30,6 +30,9 @@ def main() -> None:
         from ddpm.app.command_line import run
 
         run(sys.argv[1])
+    from ddpm.app import streams
+
+    streams.make_unfailing()
     parser = _parser()
     arguments = parser.parse_args()
     try:  # torch is imported after --help and wrong arguments are answered

@@ -42,7 +42,21 @@ def read(file: Path) -> dict[str, Any]:
         OSError: where it cannot be read, or holds no keys.
         yaml.YAMLError: where it is no yaml.
     """
-    found = OmegaConf.to_container(OmegaConf.load(file))
+    return _keyed(OmegaConf.load(file))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The same of what a yaml file holds.
+
+    Raises:
+        OSError, yaml.YAMLError: as `read`.
+        OmegaConfBaseException: where it holds what no configuration does, such as a date.
+    """
+    return _keyed(OmegaConf.create(text))
+
+
+def _keyed(config: Any) -> dict[str, Any]:
+    found = OmegaConf.to_container(config)
     if not isinstance(found, dict):
         raise OSError("it holds no keys")
     return {str(key): value for key, value in found.items()}

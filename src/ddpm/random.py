@@ -46,6 +46,13 @@ def key64(*key: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
+def rekeyed(seed: int, rollbacks: int) -> int:
+    """The seed that a run draws from once it has gone back to a checkpoint so many times: its own at first,
+    then another one each time, below 2^64.
+    """
+    return key64(seed, rollbacks) if rollbacks else seed
+
+
 def named(purpose: str) -> int:
     """A number in [2^63, 2^64) that stands for a name, and that no `Purpose` has."""
     digest = hashlib.blake2b(purpose.encode(), digest_size=8).digest()

@@ -234,26 +234,44 @@ def test_a_finished_one_cycle_run_goes_on_with_another_schedule(tmp_path: Path):
     assert resume(config, DATA).step == 10
 
 
-def test_what_a_runs_configuration_says_to_hydra_is_never_read(tmp_path: Path):
+@pytest.mark.e2e
+def test_a_runs_configuration_that_tells_hydra_something_is_refused(tmp_path: Path):
     """It may come from a stranger, and Hydra builds what it names."""
     run = left(tmp_path / "run")
-    values = yaml.safe_load((run / "config.yaml").read_text())
+    own = yaml.safe_load((run / "config.yaml").read_text())
     for form in ([f"ckpt={run}"], ["--config-dir", str(run), "--config-name", "config"]):
-        values["hydra"] = {
-            "callbacks": {"x": {"_target_": "os.mkdir", "path": str(tmp_path / "made")}},
-            "run": {"dir": "elsewhere"},
-        }
-        values["allow_targets"] = ["os"]
-        (run / "config.yaml").write_text(yaml.safe_dump({**values, "defaults": ["train", "_self_"]}))
-        config = composed("train", *form)
-        assert config["allow_targets"] == []
-        assert "hydra" not in config
-        assert not (tmp_path / "made").exists()
-        values["callbacks"]["evil"] = {"_target_": "os.mkdir", "path": "x"}
-        (run / "config.yaml").write_text(yaml.safe_dump(values))
+        callback = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}
+        for key, told in (
+            (r"hydra\.callbacks", {"hydra": {"callbacks": {"x": callback}}}),
+            (r"hydra\.sweep", {"hydra": {"sweep": {"dir": "elsewhere"}}}),
+            (r"hydra", {"hydra": None}),
+            (r"defaults", {"defaults": ["train", "_self_"]}),
+        ):
+            (run / "config.yaml").write_text(yaml.safe_dump({**own, **told}))
+            with pytest.raises(UsageError, match=rf"run/config\.yaml: {key} "):
+                composed("train", *form)
+        (run / "config.yaml").write_text(yaml.safe_dump({**own, "allow_targets": ["os"]}))
+        assert composed("train", *form)["allow_targets"] == []
+        evil = {**own, "allow_targets": ["os"], "callbacks": {**own["callbacks"], "evil": callback}}
+        (run / "config.yaml").write_text(yaml.safe_dump(evil))
         with pytest.raises(UsageError, match=r"callbacks\.evil\._target_=os\.mkdir: is not in an allowed"):
             composed("train", *form)
-        del values["callbacks"]["evil"]
+        assert not (tmp_path / "made").exists()
+
+
+def test_what_version_0_1_told_hydra_is_left_out(tmp_path: Path):
+    run = left(tmp_path / "run")
+    own = yaml.safe_load((run / "config.yaml").read_text())
+    told = {"job": {"name": "train"}, "run": {"dir": "${run_dir:train,digits,linear,tiny}"}}
+    for part, is_fine in ((told, True), ({**told, "run": {"dir": "${oc.env:HOME}"}}, False)):
+        (run / "config.yaml").write_text(
+            yaml.safe_dump({"defaults": ["run", "_self_"], **own, "hydra": part})
+        )
+        if is_fine:
+            assert "hydra" not in composed("train", f"ckpt={run}")
+        else:
+            with pytest.raises(UsageError, match=r"config\.yaml: hydra "):
+                composed("train", f"ckpt={run}")
 
 
 def test_a_number_in_a_runs_configuration_is_one_however_it_is_written(tmp_path: Path):
@@ -264,12 +282,15 @@ def test_a_number_in_a_runs_configuration_is_one_however_it_is_written(tmp_path:
     assert resume(composed("train", f"ckpt={run}", "trainer.max_steps=30"), DATA).step == 10
 
 
-def test_nor_is_it_by_hydra_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_nothing_in_a_run_directory_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nor does Hydra find it in a sweep, which it composes by itself."""
     run = left(tmp_path / "run")
-    values = yaml.safe_load((run / "config.yaml").read_text())
     made = tmp_path / "made"
-    values["hydra"] = {"callbacks": {"x": {"_target_": "os.mkdir", "path": str(made)}}}
-    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    callback = {"callbacks": {"x": {"_target_": "os.mkdir", "path": str(made)}}}
+    for group in ("hydra/launcher", "hydra/callbacks", "callbacks", "data", "experiment", "evil"):
+        (run / group).mkdir(parents=True)
+        text = f"# @package _global_\n{yaml.safe_dump({'hydra': callback})}"
+        (run / group / "digits.yaml").write_text(text)
     words = ["--config-dir", str(run), "--config-name", "config", "-m", "seed=1", "logger=csv"]
     words += ["hydra/launcher=basic", f"hydra.sweep.dir='{tmp_path}/sweep'"]
     jobs: list[Any] = []
@@ -277,6 +298,11 @@ def test_nor_is_it_by_hydra_in_a_sweep(tmp_path: Path, monkeypatch: pytest.Monke
     run_directory.register_resolver()
     command_line._hand_to_hydra(jobs.append, arguments.read(words), "train")
     assert list(jobs[0].logger) == ["csv"]
+    for word in ("hydra/callbacks=digits", "hydra/launcher=digits", "callbacks=digits", "evil=digits"):
+        with pytest.raises(UsageError):
+            command_line.checked(arguments.read([*words, word]), "train")
+    with pytest.raises(UsageError, match="is a run directory, whose files are no options"):
+        command_line.checked(arguments.read(["--config-dir", str(run)]), "train")
     assert not made.exists()
 
 

@@ -12,6 +12,8 @@ from torchmetrics import MeanMetric
 
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
 
+CPU = torch.device("cpu")
+
 
 class WithoutFloat64(TorchDispatchMode):
     """A device like Apple's GPUs: whatever makes a float64 there fails."""
@@ -31,7 +33,7 @@ def test_means_are_those_of_torchmetrics_and_start_anew():
     share = RunningMean()
     share.add(0.25)
     with WithoutFloat64():
-        found = reduce({"loss": ours, "share": share, "nothing": RunningMean()})
+        found = reduce({"loss": ours, "share": share, "nothing": RunningMean()}, CPU)
     assert found["loss"] == pytest.approx(float(theirs.compute()), rel=1e-6)
     assert found["share"] == 0.25
     assert math.isnan(found["nothing"])
@@ -42,7 +44,7 @@ def test_sums_of_batches_are_weighted_by_their_count():
     mean = RunningMean()
     mean.add(torch.tensor(6.0), count=3)
     mean.add(torch.tensor(2.0), count=1)
-    assert reduce({"a": mean}) == {"a": 2.0}
+    assert reduce({"a": mean}, CPU) == {"a": 2.0}
 
 
 def test_the_check_before_training_is_not_logged():

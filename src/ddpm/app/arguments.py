@@ -5,6 +5,7 @@ with or without a `+` before it.
 """
 
 import difflib
+import os
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ class Arguments:
         package: of --package, the part of it.
         config_dir: of --config-dir, absolute.
         config_name: of --config-name.
+        is_run: whether config_dir is a run directory, whose files are no options.
     """
 
     flags: tuple[str, ...]
@@ -58,6 +60,7 @@ class Arguments:
     package: str | None
     config_dir: Path | None
     config_name: str | None
+    is_run: bool = False
 
     @property
     def parsed(self) -> list[Override]:
@@ -81,7 +84,7 @@ class Arguments:
     @property
     def directories(self) -> list[Path]:
         """Where options are looked for, the first first, in Hydra's order."""
-        return [CONF] if self.config_dir is None else [CONF, self.config_dir]
+        return [CONF] if self.config_dir is None or self.is_run else [CONF, self.config_dir]
 
     @property
     def allowed(self) -> list[str]:
@@ -192,6 +195,7 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
         package=given.package,
         config_dir=directory,
         config_name=given.config_name,
+        is_run=directory is not None and _is_run(directory),
     )
     admitted: list[str] = []
     if given.shell_completion:  # what follows is a word of Hydra's: install=bash
@@ -203,6 +207,13 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
         found = _admitted(text, arguments, program)
         admitted += [] if found is None else [found]
     return replace(arguments, overrides=tuple(admitted))
+
+
+def _is_run(directory: Path) -> bool:
+    """Whether a run, or an import, left this directory."""
+    return os.path.lexists(directory / "config.yaml") and any(
+        os.path.lexists(directory / name) for name in ("run.json", "checkpoints")
+    )
 
 
 def _key(text: str) -> str:

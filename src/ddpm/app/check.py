@@ -114,6 +114,11 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
                 f"{group}.{name}: what is chosen for {group} takes no keys; choose another of "
                 f"{', '.join(_options(group))}"
             )
+    if config.get("on_nonfinite") == "rollback" and not config["callbacks"].get("checkpoints"):
+        raise UsageError(
+            "on_nonfinite=rollback: goes back to a checkpoint, and callbacks.checkpoints, which writes them, "
+            "is off; turn it on, or use on_nonfinite=stop or skip"
+        )
     _check_schedules_within(config.get("lr_schedule", {}))
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)

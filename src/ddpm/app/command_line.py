@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,15 +22,32 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ddpm.app import arguments as words
-from ddpm.app import check, hydra_callbacks, invocation, jobs, left_out, requeue, run_directory, sweep_table
+from ddpm.app import (
+    check,
+    hydra_callbacks,
+    hydra_part,
+    invocation,
+    jobs,
+    left_out,
+    next_commands,
+    requeue,
+    run_directory,
+    streams,
+    sweep_table,
+)
 from ddpm.app.arguments import Arguments
 from ddpm.app.compose import Composed, claimed, composed, with_recipe
 from ddpm.app.grammar import absolute, quoted, shown
 from ddpm.app.hydra_errors import told_in_one_message
-from ddpm.app.run_configuration import run_configuration
+from ddpm.app.left_run import LeftRun
+from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
 from ddpm.options import CONF
+from ddpm.runtime.writing import WriteError
+
+CHOOSING = ("--config-name=", "--config-dir=")
+"""Flags that say which configuration is composed."""
 
 Job = Callable[[], int]
 """Does the work; returns the exit code."""
@@ -49,6 +66,7 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             module here whose `prepare` builds the job.
         prepare: another that builds it.
     """
+    streams.make_unfailing()
     command = invocation.program()
     typed = sys.argv[len(command) if command[0] != "-m" else len(command) - 1 :]
     try:
@@ -72,6 +90,9 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
         if run_directory.is_leader():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except WriteError as error:  # what was asked for is done, and could not be written
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _prepare_of(program: str) -> Prepare:
@@ -94,7 +115,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         raise UsageError(f"{CONF}: the configuration groups are not there; install the package anew")
     swept = [override for override in arguments.parsed if override.is_sweep_override()]
     first = composed(arguments, program, arguments.first_of_each)
-    hydra_callbacks.check(first.hydra, arguments.allowed)
+    hydra_part.check(first.hydra, arguments.allowed)
     multirun = arguments.multirun or first.hydra.hydra.mode == RunMode.MULTIRUN
     if not multirun:
         if swept:
@@ -189,17 +210,17 @@ def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: st
     """Let Hydra do what the flags say. It reads `sys.argv` and nothing else, so that our reading of the
     overrides goes there; what was typed returns, for whoever starts further processes from it.
     The configuration that a run left is ours alone to read: it may be a stranger's, and Hydra would build
-    what it names.
+    what it names. Nor is anything else of its directory found.
     """
     typed = sys.argv
-    flags, name = arguments.flags, arguments.config_name or program
-    if run_configuration(arguments) is not None:
-        flags, name = tuple(flag for flag in flags if not flag.startswith("--config-name=")), program
-    sys.argv = [typed[0], *flags, *arguments.overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
-    finally:
-        sys.argv = typed
+    with primary(arguments, program) as (directories, name):
+        flags = tuple(flag for flag in arguments.flags if not flag.startswith(CHOOSING))
+        flags += tuple(f"--config-dir={directory}" for directory in directories if directory != CONF)
+        sys.argv = [typed[0], *flags, *arguments.overrides]
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+        finally:
+            sys.argv = typed
 
 
 def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
@@ -242,31 +263,47 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
         HydraConfig.instance().set_config(job.hydra)
         return prepare(job.values, place)()
     named = any(text.lstrip("+").startswith(("hydra.run.dir=", "out=")) for text in arguments.overrides)
+    typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
-    try:
-        with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
-            directory = run_directory.enter(place.directory, job.values, named=named)
-        place = replace(place, directory=directory)
-        typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
-        left_out.leave_out_foreign(job.values, typed)
-        check.check_foreign_targets(job.values)
-        HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
-        work = prepare(job.values, place)
-    except BaseException:
-        for path in (place.directory, *absent):  # undo what was made, and nothing else
-            if path in absent or not named:
-                with suppress(OSError):
-                    path.rmdir()
-        raise
-    here = Path.cwd()
-    try:
+    with ExitStack() as at_the_end:
+        try:
+            left_out.leave_out_foreign(job.values, typed)
+            with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
+                entered = run_directory.enter(place.directory, job.values, named=named)
+            place = replace(place, **vars(entered))
+            if place.lock is not None:
+                at_the_end.callback(place.lock.release)
+            if place.left is not None and place.left.has_nothing_left(job.values):
+                if run_directory.is_leader():
+                    print(_complete(place, place.left), flush=True)
+                return 0
+            check.check_foreign_targets(job.values)
+            HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
+            work = prepare(job.values, place)
+        except BaseException:
+            at_the_end.close()
+            for path in (place.directory, *absent):  # undo what was made, and nothing else
+                if path in absent or not named:
+                    with suppress(OSError):
+                        path.rmdir()
+            raise
+        at_the_end.callback(os.chdir, Path.cwd())
         if job.hydra.hydra.job.chdir:
             os.chdir(place.directory)
         if place.sweep is None and run_directory.is_leader():
             return hydra_callbacks.called_around(work, job.hydra, program)
         return work()
-    finally:
-        os.chdir(here)
+
+
+def _complete(place: Place, left: LeftRun) -> str:
+    """What a command is told whose run is complete."""
+    step, why = left.record.get("step", 0), left.record.get("why")
+    because = f" ({why})" if why else ""
+    go_on = next_commands.train_on(place, step, left.config["lr_schedule"])
+    return (
+        f"{next_commands.readable(place.directory, place.cwd)}: finished at step {step} already{because}; "
+        f"train on with {go_on}"
+    )
 
 
 @contextmanager

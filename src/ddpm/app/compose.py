@@ -20,7 +20,7 @@ from ddpm.app.grammar import absolute, quoted, shown
 from ddpm.app.groups import WHOLE
 from ddpm.app.hydra_errors import first_lines, no_such_option, told_in_one_message
 from ddpm.app.left_out import leave_out
-from ddpm.app.run_configuration import continued, own_file, own_of_file, read_own, run_configuration
+from ddpm.app.run_configuration import continued, own_file, own_of_file, primary, read_own
 from ddpm.data.paths import is_url
 from ddpm.errors import UsageError
 
@@ -72,27 +72,21 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
 
 def _from_hydra(arguments: Arguments, program: str, overrides: list[str]) -> DictConfig:
     run_directory.register_resolver()
-    name = arguments.config_name or program
-    if run_configuration(arguments) is not None:
-        name = program  # the file is read by `own_configuration`, and never by Hydra
-    # Hydra finds a primary configuration in its first directory only
-    directories = sorted(
-        arguments.directories, key=lambda directory: not (directory / f"{name}.yaml").is_file()
-    )
-    main, *further = directories
-    if further:
-        listed = ",".join(quoted(f"file://{directory}") for directory in further)
-        overrides = [f"hydra.searchpath=[{listed}]", *overrides]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(main), version_base="1.3", job_name=program):
-        try:
-            overrides = with_recipe(arguments, overrides)
-            return _with_a_recipe(name, overrides, arguments)
-        except UsageError:
-            raise
-        except (AttributeError, AssertionError, TypeError, ValueError) as error:  # Hydra's words
-            said = first_lines(error)
-            raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
+    with primary(arguments, program) as (directories, name):
+        main, *further = directories
+        if further:
+            listed = ",".join(quoted(f"file://{directory}") for directory in further)
+            overrides = [f"hydra.searchpath=[{listed}]", *overrides]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(main), version_base="1.3", job_name=program):
+            try:
+                overrides = with_recipe(arguments, overrides)
+                return _with_a_recipe(name, overrides, arguments)
+            except UsageError:
+                raise
+            except (AttributeError, AssertionError, TypeError, ValueError) as error:  # Hydra's words
+                said = first_lines(error)
+                raise UsageError(f"{shown(arguments.overrides)}: cannot be composed ({said})") from error
 
 
 def _with_a_recipe(name: str, overrides: list[str], arguments: Arguments) -> DictConfig:

@@ -18,6 +18,7 @@ from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
 from ddpm.run import Run, load
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import images_at_once
 from ddpm.targets import build
 
@@ -89,9 +90,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
                     directory=directory,
                 )
             terminal.say(summary(name, found[name]))
-        (directory / "metrics.json").write_text(
-            json.dumps(without_nan(found), indent=2) + "\n", encoding="utf-8"
-        )
+        write_whole(directory / "metrics.json", json.dumps(without_nan(found), indent=2) + "\n")
         terminal.say(str(directory))
         return 0
 

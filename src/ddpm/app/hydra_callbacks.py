@@ -8,24 +8,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ddpm import targets
-
-ALLOWED = ("hydra.experimental.callbacks",)
-"""Packages whose callbacks may be named without being admitted."""
-
-
-def check(config: DictConfig, allowed: Sequence[str]) -> None:
-    """Refuse callbacks from packages that are not admitted.
-
-    Args:
-        config: as Hydra composed it, with its own part.
-        allowed: packages that the command line admits.
-
-    Raises:
-        UsageError: for the first.
-    """
-    targets.check_names("hydra.callbacks", _nodes(config), (*ALLOWED, *allowed))
-
 
 def called_around(work: Callable[[], int], config: DictConfig, program: str) -> int:
     """Do the work between the callbacks for the start and the end of a run and its job.
@@ -34,10 +16,11 @@ def called_around(work: Callable[[], int], config: DictConfig, program: str) -> 
 
     Args:
         work: returns the exit code.
-        config: as Hydra composed it, with its own part.
+        config: as Hydra composed it, with its own part, which `hydra_part` has checked.
         program: the name of its configuration.
     """
-    built = [instantiate(node) for node in _nodes(config).values() if node]
+    nodes = OmegaConf.select(config, "hydra.callbacks") or {}
+    built = [instantiate(node) for node in nodes.values() if node]
 
     def notify(what: str, callbacks: Sequence[Any], **about: Any) -> None:
         for callback in callbacks:
@@ -67,9 +50,3 @@ def called_around(work: Callable[[], int], config: DictConfig, program: str) -> 
     finally:
         notify("on_job_end", built[::-1], job_return=result)
         notify("on_run_end", built[::-1])
-
-
-def _nodes(config: DictConfig) -> dict[Any, Any]:
-    nodes = OmegaConf.to_container(OmegaConf.select(config, "hydra.callbacks") or OmegaConf.create({}))
-    assert isinstance(nodes, dict)
-    return nodes

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ddpm.app.build import build_data
 from ddpm.app.command_line import Job
@@ -14,7 +13,9 @@ from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.quantiles import MEDIAN
 from ddpm.data.skipped import printable
+from ddpm.runtime.writing import write_again, write_whole
 from ddpm.sampling.contact_sheet import contact_sheet
+from ddpm.sampling.figures import png
 
 NAMED = 20
 """Classes and modes that are named; the others are counted."""
@@ -43,7 +44,7 @@ def report(data: ImageDataModule, directory: Path) -> int:
             not there.
 
     Returns:
-        the exit code.
+        the exit code: 1 where not all could be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     data.write_skipped(directory)
@@ -52,13 +53,13 @@ def report(data: ImageDataModule, directory: Path) -> int:
         rows["left out"] = f"{len(data.skipped):,}, listed in {directory / 'skipped.txt'}"
     sheet = contact_sheet(data.data_set)
     if sheet is not None:
-        Image.fromarray(sheet).save(directory / "contact_sheet.png")
+        write_whole(directory / "contact_sheet.png", png(sheet))
     rows["contact sheet"] = (
         "no images are held out" if sheet is None else str(directory / "contact_sheet.png")
     )
     for title, text in rows.items():
         print(f"{title:<15}{text}")
-    return 0
+    return 1 if write_again() else 0
 
 
 def understood(data: ImageDataModule) -> dict[str, str]:

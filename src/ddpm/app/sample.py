@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ddpm.app import terminal
@@ -30,9 +29,10 @@ from ddpm.run import Run, load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.writing import whole, write_whole
 from ddpm.sampling.batches import announced_sampling, images_at_once
 from ddpm.sampling.drawing import Drawing, labels_of
-from ddpm.sampling.figures import sheet, to_uint8
+from ddpm.sampling.figures import png, sheet, to_uint8
 from ddpm.targets import build
 
 log = logging.getLogger(__name__)
@@ -107,13 +107,11 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         drawn = announced_sampling(drawing, range(config["n"]), batch_size=batch_size)
         assert drawn is not None  # nobody asked it to stop
         arrays: dict[str, Any] = _arrays(run, drawn, labels)
-        np.savez(directory / "samples.npz", **arrays)
-        Image.fromarray(sheet(module, drawn[:MOST_IN_A_GRID], labels)).save(directory / "grid.png")
+        with whole(directory / "samples.npz") as file:
+            np.savez(file, **arrays)
+        write_whole(directory / "grid.png", png(sheet(module, drawn[:MOST_IN_A_GRID], labels)))
         for name, picture in sources.items():
-            pixels = to_uint8(picture).permute(1, 2, 0).numpy()
-            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(
-                directory / f"{name}.png"
-            )
+            write_whole(directory / f"{name}.png", png(to_uint8(picture).permute(1, 2, 0).numpy()))
         terminal.say(str(directory))
         return 0
 

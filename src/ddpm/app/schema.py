@@ -289,5 +289,7 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "n": _at_least(1),
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
+    "on_nonfinite": _one_of("stop", "skip", "rollback"),
+    "resume": _one_of("auto", "never"),
 }
 """For a key, what is wrong with a value of the right type, or None."""

@@ -3,8 +3,11 @@
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+from ddpm.app import streams
+from ddpm.app.log_file import LogFile
 from ddpm.runtime.progress import console
 
 
@@ -23,18 +26,22 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
         log_file: `train.log` of a run.
         leader: whether this process speaks; of several that do the same work only one does.
     """
+    streams.make_unfailing()
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
+        if isinstance(handler, LogFile):
+            handler.close()
     root.setLevel(logging.INFO)
     to_console = _ToConsole()
     to_console.setLevel(logging.INFO if leader else logging.ERROR)
     root.addHandler(to_console)
     if log_file is not None:
-        to_file = logging.FileHandler(log_file, encoding="utf-8", delay=not leader)
+        to_file = LogFile(log_file, tell=_warning_to(to_console))
         to_file.setLevel(logging.INFO if leader else logging.ERROR)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(to_file)
+        streams.on_closed[:] = [_warning_to(to_file)]
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *args, **kwargs: str(message)
     for talkative in ("lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib"):
@@ -52,10 +59,20 @@ def _is_asked_for(record: logging.LogRecord) -> bool:
     return record.levelno > logging.INFO or "callbacks" in Path(record.pathname).parts
 
 
+def _warning_to(handler: logging.Handler) -> Callable[[str], None]:
+    """Gives a sentence to one handler alone: where the other one is what is told of."""
+
+    def tell(sentence: str) -> None:
+        handler.handle(logging.LogRecord("ddpm", logging.WARNING, "", 0, sentence, None, None))
+
+    return tell
+
+
 def say(text: str) -> None:
     """The result of a command: on standard output, and in the log file."""
-    sys.stderr.flush()
+    if sys.stderr is not None:  # a window's program has none
+        sys.stderr.flush()
     print(text, flush=True)
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, LogFile):
             handler.handle(logging.LogRecord("ddpm", logging.INFO, "", 0, text, None, None))

@@ -50,6 +50,11 @@ class Augmentation:
         self.seed = seed
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
 
+    def draw_from(self, seed: int) -> None:
+        """Draw everything from another seed from here on."""
+        self.seed = seed
+        self._streams.clear()
+
     def __call__(
         self, images: Tensor, step: int, indices: range, window: tuple[int, int] | None = None
     ) -> Tensor:

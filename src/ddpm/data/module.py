@@ -20,6 +20,7 @@ from ddpm.data.skipped import write_list
 from ddpm.data.sources import Source
 from ddpm.data.stream.images import StreamedImages
 from ddpm.data.stream.loader import StreamLoader
+from ddpm.random import rekeyed
 from ddpm.runtime.cores import available_cores
 from ddpm.runtime.memory import memory_of
 
@@ -81,12 +82,19 @@ class ImageDataModule(LightningDataModule):
         self.device_share = device_share
         self.num_workers = num_workers
         self.label_drop = label_drop
-        self.seed = seed
+        self.seed = self._own_seed = seed
         self.augmentation = Augmentation(
             horizontal_flip=horizontal_flip, dequantize=dequantize, label_drop=label_drop, seed=seed
         )
         self.repeat: int | None = None
         self._on_device: dict[bool, ImagesOnDevice] = {}
+
+    def draw_anew(self, rollbacks: int) -> None:
+        """Draw the order of images and their random changes with the key that a run has after so many
+        returns to a checkpoint; 0 is the key of its seed.
+        """
+        self.seed = rekeyed(self._own_seed, rollbacks)
+        self.augmentation.draw_from(self.seed)
 
     def train_on(self, batches: float) -> None:
         """Train on the images of the first global batches only, again and again (Lightning's

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ddpm.runtime import writing
+
 logger = logging.getLogger(__name__)
 
 NAMED = 20
@@ -72,10 +74,13 @@ def check_on_error(on_error: str) -> None:
 
 
 def write_list(skipped: Iterable[tuple[str, str]], directory: Path) -> None:
-    """List in `skipped.txt` what was left out, a line each; no file where it is nothing."""
+    """List in `skipped.txt` what was left out, a line each; no file where it is nothing.
+
+    What the disk refuses is told, and tried again with what is written next: see `ddpm.runtime.writing`.
+    """
     lines = [f"{printable(name)}: {reason}\n" for name, reason in skipped]
     if lines:
-        (directory / "skipped.txt").write_text("".join(lines), encoding="utf-8")
+        writing.write(directory / "skipped.txt", "".join(lines))
 
 
 def printable(name: str) -> str:

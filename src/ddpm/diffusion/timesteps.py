@@ -154,6 +154,8 @@ class LossSecondMoment:
             self.seen = torch.zeros(num_timesteps, self.history)
             self.counts = torch.zeros(num_timesteps, dtype=torch.int64)
         self.seen, self.counts = self.seen.to(t.device), self.counts.to(t.device)
+        # a loss that is not finite says nothing new of its step
+        losses = torch.where(losses.isfinite(), losses, self.seen.square().mean(1).sqrt()[t].to(losses))
         # a step may occur several times in a batch: its losses go to columns one after another, and where
         # there are more of them than columns, the last ones stay
         t, order = t.sort(stable=True)

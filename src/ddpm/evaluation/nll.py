@@ -13,6 +13,7 @@ from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
 from ddpm.random import Purpose, Stream
 from ddpm.runtime.progress import Countdown
+from ddpm.runtime.writing import whole
 from ddpm.training.module import DDPM
 
 
@@ -145,4 +146,5 @@ def draw(found: Bound, path: Path) -> None:
         f"{total:.3f} bits / dimension = {prior:.2g} prior + {total - prior - decoder:.3f} steps + "
         f"{decoder:.3f} decoder, mean of {len(found.total)} images"
     )
-    figure.savefig(path, dpi=110)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

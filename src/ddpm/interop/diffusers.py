@@ -337,7 +337,7 @@ def _write_checkpoint(
         "global_step": 0,
         "wandb_id": None,
     }
-    checkpoints.AtomicCheckpointIO().save_checkpoint(checkpoint, run_dir / "checkpoints" / checkpoints.LAST)
+    checkpoints.write(checkpoint, run_dir / "checkpoints" / checkpoints.LAST)
 
 
 def _unsaid() -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Grids of images: the pictures that a person looks at to see how a run is going."""
 
+import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ddpm.sampling.captions import CAPTION, caption, legible
@@ -21,6 +23,13 @@ MOST_COLUMNS = 16
 def to_uint8(x_0: Tensor) -> Tensor:
     """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded."""
     return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """A file of a picture: uint8 [H, W], [H, W, 1] or [H, W, 3]."""
+    file = io.BytesIO()
+    Image.fromarray(picture.squeeze(2) if picture.shape[2:] == (1,) else picture).save(file, "PNG")
+    return file.getvalue()
 
 
 def enlarged(images: Tensor) -> np.ndarray:

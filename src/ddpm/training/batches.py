@@ -59,6 +59,10 @@ class TrainerBatches:
         self._held_out = Counted(image_shape, num_classes)
         self._drop = Augmentation(label_drop=label_drop, seed=seed)
 
+    def draw_from(self, seed: int) -> None:
+        """Withhold labels by another seed from here on."""
+        self._drop.draw_from(seed)
+
     def training(self, batch: Any, batch_idx: int, trainer: Trainer) -> Part:
         """Batch number `batch_idx` of this device."""
         rank, world_size, accumulation = (

@@ -1,5 +1,6 @@
 """A whole module from its configuration: as a run begins, and again from a checkpoint."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ddpm.migration import migrated
 from ddpm.training.ema import NoAverage
 from ddpm.training.module import DDPM
 from ddpm.training.optimizers import make_optimizer
+from ddpm.training.outline import outlined
 
 Config = Mapping[str, Any]
 
@@ -26,13 +28,22 @@ PARTS = (
 COMPUTED = ("compile", "channels_last")
 """Keys of `model` that say how it is computed, which its constructor does not know."""
 
+MOST_NUMBERS = 1 << 26
+"""Of an image in a checkpoint: 4,096 x 4,096 in colour is below it."""
 
-def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> DDPM:
+MOST_STEPS = 1_000_000
+"""Of a noise schedule in a checkpoint, each of which takes about 150 bytes."""
+
+
+def build_module(
+    config: Config, data: Mapping[str, Any], *, weights: Mapping[str, Any] | None = None, **arguments: Any
+) -> DDPM:
     """The module that a configuration describes, its weights keyed by the seed.
 
     Args:
         config: plain containers, with every group of `PARTS`; `lr_schedule` and `ema` may be None.
         data: the data set: `image_shape` [C, H, W] and `classes`, names or None; if it has `understood`, why.
+        weights: state of the network that it must be; None for any.
         arguments: of the constructor, in place of what the configuration says.
 
     Raises:
@@ -55,12 +66,13 @@ def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> D
     parts |= arguments
     _try(parts["optimizer"], parts.get("lr_schedule"), parts["ema"])
     schedule: NoiseSchedule = parts.pop("schedule")
-    network = build_network(config, image_shape, parts["variance"], classes)
+    network = build_network(config, image_shape, parts["variance"], classes, weights)
     settings = {
         "classes": classes,
         "label_drop": config.get("data", {}).get("label_drop", 0.0),
         "clip_x_0": config["clip_x_0"],
         "seed": config["seed"],
+        "on_nonfinite": config.get("on_nonfinite", "stop"),
         "config": dict(config),
         "data": dict(data),
     }
@@ -71,20 +83,28 @@ def build_module(config: Config, data: Mapping[str, Any], **arguments: Any) -> D
 
 
 def build_network(
-    config: Config, image_shape: tuple[int, ...], variance: Variance, classes: Sequence[str] | None
+    config: Config,
+    image_shape: tuple[int, ...],
+    variance: Variance,
+    classes: Sequence[str] | None,
+    weights: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The network for images of this shape and these classes, its weights keyed by the seed.
 
+    Args:
+        config, image_shape, variance, classes: what it is built for.
+        weights: a state that it must be the network of, before memory is taken for it; None for any.
+
     Raises:
-        UsageError: where the images do not fit the network.
+        UsageError: where the images or the weights do not fit the network.
     """
     node = {name: value for name, value in config["model"].items() if name not in COMPUTED}
     channels, height, width = image_shape
     arguments = {"in_channels": channels, "out_channels": channels * (1 + variance.outputs)}
     if classes is not None:
         arguments["num_classes"] = len(classes)
-    with torch.device("meta"):  # costs nothing, so that a mistake is told before a large network is made
-        multiple = getattr(targets.build("model", node, **arguments), "size_multiple", 1)
+    outline = outlined(lambda: targets.build("model", node, **arguments), weights)
+    multiple = getattr(outline, "size_multiple", 1)
     if height % multiple or width % multiple:
         sizes = sorted({max(multiple, size // multiple * multiple) for size in (height, height + multiple)})
         raise UsageError(
@@ -114,10 +134,35 @@ def rebuild(
     """
     config = migrated(checkpoint["config"])
     targets.check_names("", {name: config.get(name) for name in PARTS}, allow_targets)
-    module = build_module(config, checkpoint["data"], **arguments)
+    _check_sizes(config, checkpoint["data"])
+    weights = {
+        name.removeprefix("network."): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith("network.")
+    }
+    module = build_module(config, checkpoint["data"], weights=weights if strict else None, **arguments)
     module.on_load_checkpoint(dict(checkpoint))
     module.load_state_dict(checkpoint["state_dict"], strict=strict)
     return module
+
+
+def _check_sizes(config: Config, data: Mapping[str, Any]) -> None:
+    """Refuse sizes that a checkpoint states beside its weights, and that memory would be taken for.
+
+    Raises:
+        UsageError: where one is beyond what anybody trains on.
+    """
+    shape = data.get("image_shape")
+    if not (
+        isinstance(shape, list | tuple)
+        and len(shape) == 3
+        and all(type(size) is int and size > 0 for size in shape)
+        and math.prod(shape) <= MOST_NUMBERS
+    ):
+        raise UsageError(f"data.image_shape={str(shape)[:60]}: must be three sizes, [C, H, W], of an image")
+    steps = config["schedule"].get("num_timesteps", 0)
+    if type(steps) is not int or steps > MOST_STEPS:
+        raise UsageError(f"schedule.num_timesteps={str(steps)[:20]}: must be at most {MOST_STEPS}")
 
 
 def _waiting(key: str, node: Mapping[str, Any]) -> Any:

@@ -7,22 +7,32 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-def global_norm(gradients: list[Tensor]) -> Tensor:
-    """The norm of all gradients as one vector, a scalar on their device.
+def norms(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The norm of all gradients as one vector, a scalar on their device, and that of each, [N].
 
     torch's own sorts them by device and type each time, which takes as long as the clipping.
     """
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    return norm
+    each = torch.stack(torch._foreach_norm(gradients))
+    return torch.linalg.vector_norm(each), each
+
+
+def scale_of(optimizer: Optimizer, scaler: Any) -> Tensor | None:
+    """What the gradients are multiplied by when they are clipped, without waiting for the device: the scale
+    of float16, where the optimizer divides by it itself.
+    """
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None
+    scale: Tensor = scaler.scale(torch.ones((), device=optimizer.param_groups[0]["params"][0].device))
+    return scale
 
 
 def clip(
     gradients: list[Tensor],
+    norm: Tensor,
     limit: float | None,
     algorithm: str | None,
-    optimizer: Optimizer | None = None,
-    scaler: Any = None,
-) -> tuple[Tensor, Tensor | int]:
+    scale: Tensor | None = None,
+) -> None:
     """Clip the gradients, in place, as the settings of Lightning's trainer say.
 
     Lightning's own refuses fused optimizers in mixed precision: they take gradients as the scaler of float16
@@ -30,28 +40,17 @@ def clip(
 
     Args:
         gradients: to clip.
+        norm: of all of them, without the scale.
         limit: None, or not above 0, for none.
         algorithm: "value"; else by the norm.
-        optimizer: that they are for.
-        scaler: of the losses, where there is one.
-
-    Returns:
-        The global norm before, without the scale, and 1; both 0 where the scaler leaves the step out, since
-        gradients overflow.
+        scale: that the gradients are multiplied by, if they are.
     """
-    norm, scale = global_norm(gradients), None
-    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-        scale = scaler.scale(torch.ones((), device=norm.device))  # without waiting for the device
-        norm = norm / scale
-    if limit and limit > 0:
-        if algorithm == "value":
-            clip_by_value(gradients, limit, scale)
-        else:
-            clip_by_norm(gradients, norm, limit)
-    if scaler is None:
-        return norm, 1
-    takes_place = norm.isfinite()
-    return torch.where(takes_place, norm, 0), takes_place
+    if not limit or limit <= 0:
+        return
+    if algorithm == "value":
+        clip_by_value(gradients, limit, scale)
+    else:
+        clip_by_norm(gradients, norm, limit)
 
 
 def clip_by_norm(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
@@ -71,7 +70,7 @@ def clip_by_value(gradients: list[Tensor], limit: float, scale: Tensor | None = 
     if scale is None:
         _clamp(gradients, limit)
         return
-    finite = global_norm(gradients).isfinite()
+    finite = norms(gradients)[0].isfinite()
     torch._foreach_div_(gradients, scale)
     _clamp(gradients, limit)
     torch._foreach_mul_(gradients, torch.where(finite, scale, torch.nan))

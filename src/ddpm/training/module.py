@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ddpm.data.module import ImageDataModule
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Epsilon, Objective
@@ -22,7 +23,7 @@ from ddpm.diffusion.timesteps import Timesteps, Uniform
 from ddpm.diffusion.validity import check_combination
 from ddpm.diffusion.variances import FixedLarge, Variance
 from ddpm.diffusion.weighting import Noised, Simple, Weighting
-from ddpm.random import Purpose, Stream, seed_dropout
+from ddpm.random import Purpose, Stream, rekeyed, seed_dropout
 from ddpm.runtime.arithmetic import activation_bytes, flops_per_image
 from ddpm.runtime.computing import AS_IT_IS, Computing
 from ddpm.sampling.drawing import Drawing
@@ -30,13 +31,23 @@ from ddpm.sampling.model import Weights
 from ddpm.training import checkpoints
 from ddpm.training.batches import TrainerBatches
 from ddpm.training.callbacks.completed_steps import CompletedSteps
+from ddpm.training.callbacks.continuation import Continuation, make_up_step
 from ddpm.training.callbacks.scalars import TrainingRows
 from ddpm.training.ema import EMA, MakeAverage
-from ddpm.training.gradients import clip
+from ddpm.training.gradients import clip, norms, scale_of
 from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
-from ddpm.training.metrics import RunningMean, log_scalars, reduce
-from ddpm.training.optimizers import ADAM, MakeOptimizer, lay_out_moments, make_optimizer, settings_of
+from ddpm.training.metrics import RunningMean, load_state, log_scalars, reduce, state_of
+from ddpm.training.nonfinite.diagnosis import Seen
+from ddpm.training.nonfinite.guard import Guard, Policy
+from ddpm.training.optimizers import (
+    ADAM,
+    MakeOptimizer,
+    lay_out_moments,
+    lowered,
+    make_optimizer,
+    settings_of,
+)
 
 
 class DDPM(LightningModule):
@@ -66,6 +77,9 @@ class DDPM(LightningModule):
         label_drop: how often training withholds the class, which guidance cannot do without.
         clip_x_0: keep predicted images within [-1, 1] while sampling.
         seed: of the run; training draws everything from it, the step, and the index in the global batch.
+        on_nonfinite: what a loss or gradient does that is not finite, see `ddpm.training.nonfinite.guard`:
+            "stop" the training, "skip" the step, or "rollback", which
+            `ddpm.training.nonfinite.rollback.fit` knows to go back for.
         config: plain containers, kept in every checkpoint so that the model can be built again from it.
         data: plain containers that describe the data set, kept likewise.
 
@@ -92,6 +106,7 @@ class DDPM(LightningModule):
         label_drop: float = 0.0,
         clip_x_0: bool = True,
         seed: int = 0,
+        on_nonfinite: Policy = "stop",
         config: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
     ):
@@ -111,7 +126,8 @@ class DDPM(LightningModule):
         self.classes = None if classes is None else list(classes)
         self.label_drop = label_drop
         self.clip_x_0 = clip_x_0
-        self.seed = seed
+        self.seed = self._draws_from = seed
+        self.guard = Guard(on_nonfinite)
         self.config = config
         self.data = data
         check_combination(
@@ -137,7 +153,9 @@ class DDPM(LightningModule):
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
         self._weights: Weights | None = None  # that the network is evaluated with just now
         self._begins_lr_schedule = False
-        self._validated = False
+        self.validated_step = -1  # at which the last validation came to its end
+        self._plateau_step = -1  # of the last validation that a plateau was looked for in
+        self._continues: dict[str, Any] | None = None  # what a checkpoint says beside weights and averages
 
     @property
     def num_classes(self) -> int | None:
@@ -170,7 +188,7 @@ class DDPM(LightningModule):
         part = self._batches.training(batch, batch_idx, self.trainer)
         self.images_per_step = part.images_per_step
         x_0, labels, step, _ = part.batch
-        seed_dropout(self.seed, step, part.micro_batch, self.global_rank, self.device)
+        seed_dropout(self._draws_from, step, part.micro_batch, self.global_rank, self.device)
         num_timesteps = self.schedule.num_timesteps
         u = self._stream(Purpose.TIMESTEP).uniform(step, part.batch.indices)
         t = self.timesteps.draw(u, num_timesteps, part.stratum, part.strata)
@@ -179,24 +197,25 @@ class DDPM(LightningModule):
         if self.timesteps.adapts:
             self._seen.append(self.all_gather(torch.stack([t.float(), losses.detach()])))
         loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
-        self.train_loss.add(loss.detach())
-        return loss
+        seen = Seen(part.batch, part.micro_batch, self._draws_from, t, losses.detach(), loss.detach())
+        return self.guard.guarded(loss, seen)
 
     def _stream(self, purpose: Purpose) -> Stream:
         key = purpose, self.device
         if key not in self._streams:
-            self._streams[key] = Stream(self.seed, purpose, self.device)
+            self._streams[key] = Stream(self._draws_from, purpose, self.device)
         return self._streams[key]
 
     # The optimizer step
 
     def configure_callbacks(self) -> list[Callback]:
-        """The rows of training, and the steps that every logger counts, where the trainer has not been given
-        them: one of a person's own script.
+        """The rows of training, the steps that every logger counts, and going on after the last step, where
+        the trainer has not been given them: one of a person's own script.
         """
         trainer: Any = self.trainer  # its callbacks have no type
         given = {type(callback) for callback in trainer.callbacks}
-        return [callback() for callback in (CompletedSteps, TrainingRows) if callback not in given]
+        ours = (CompletedSteps, Continuation, TrainingRows)
+        return [callback() for callback in ours if callback not in given]
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that would round the tables of the noise schedule, or draw other noise."""
@@ -225,6 +244,16 @@ class DDPM(LightningModule):
             },
         }
 
+    def on_fit_start(self) -> None:
+        """Draw what is random with the key that belongs to the returns to a checkpoint so far."""
+        self.guard.begin()
+        self._draws_from = rekeyed(self.seed, self.guard.rollbacks)
+        self._streams.clear()
+        self._batches.draw_from(self._draws_from)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ImageDataModule):
+            data.draw_anew(self.guard.rollbacks)
+
     def on_train_start(self) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
@@ -233,6 +262,9 @@ class DDPM(LightningModule):
             for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
                 group.update(fresh)
             self._begins_lr_schedule = False
+        if self._continues is not None:
+            self._go_on_from(self._continues)
+            self._continues = None
 
     def configure_gradient_clipping(
         self,
@@ -240,16 +272,24 @@ class DDPM(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the trainer says, and keep the norm."""
+        """Clip as the trainer says, and see whether the norm is finite."""
+        present = [i for i, p in enumerate(self._parameters_of_network) if p.grad is not None]
         gradients = [p.grad for p in self._parameters_of_network if p.grad is not None]
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of the losses, in half precision
-        norm, took_place = clip(gradients, gradient_clip_val, gradient_clip_algorithm, optimizer, scaler)
-        self.gradient_norm.add(norm, count=took_place)
+        scale = scale_of(optimizer, scaler)
+        norm, each = norms(gradients)
+        if scale is not None:
+            norm, each = norm / scale, each / scale
+        clip(gradients, norm, gradient_clip_val, gradient_clip_algorithm, scale)
+        self.guard.check(self, norm, each, present, optimizer, scaler)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        optimizer: Any = self.optimizers()
-        self.learning_rate = optimizer.param_groups[0]["lr"]
-        super().optimizer_step(*args, **kwargs)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        with lowered(optimizer, self.guard.rate_factor):
+            self.learning_rate = optimizer.param_groups[0]["lr"]
+            super().optimizer_step(*args, **kwargs)
+        self.guard.applied(optimizer)
         for parameter in self._parameters_of_network:
             parameter.grad = None  # at once, so that the next forward pass has their memory
         self.ema.update()
@@ -262,9 +302,9 @@ class DDPM(LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Lightning calls it after each optimizer step; a plateau is looked for after each validation."""
         if isinstance(scheduler, ReduceLROnPlateau):
-            if not self._validated:
+            if self._plateau_step == self.validated_step:
                 return
-            self._validated = False
+            self._plateau_step = self.validated_step
         super().lr_scheduler_step(scheduler, metric)
 
     def _observe(self) -> None:
@@ -276,7 +316,13 @@ class DDPM(LightningModule):
         t, losses = torch.cat(everyone, dim=1)
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
+    def on_train_epoch_end(self) -> None:
+        self.guard.settle(self)
+
     # The loss on held-out images
+
+    def on_validation_start(self) -> None:
+        self.guard.settle(self)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss of the averaged weights on (t, eps) that belong to each image, the same in every run."""
@@ -288,7 +334,8 @@ class DDPM(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_measured("val/loss", len(self.trainer.num_val_batches))
-        self._validated = not self.trainer.sanity_checking
+        if not self.trainer.sanity_checking:
+            self.validated_step = self.trainer.global_step
 
     def on_test_epoch_end(self) -> None:
         self._log_measured("test/loss", len(self.trainer.num_test_batches))
@@ -312,7 +359,7 @@ class DDPM(LightningModule):
             means[name].add(mean.total, mean.count)
             if num_loaders > 1:
                 means[f"{name}/dataloader_idx_{i}"] = mean
-        row = reduce(means)
+        row = reduce(means, self.device)
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         if fitting and not self.trainer.sanity_checking:
             log_scalars(self.trainer, row)
@@ -446,19 +493,59 @@ class DDPM(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.guard.settle(self)
+        checkpoint["nonfinite"] = self.guard.state_dict()
         checkpoint["ema"] = self.ema.state_dict()
         checkpoint["timesteps"] = self.timesteps.state_dict()
+        checkpoint["training"] = self._training_state()
         checkpoint["config"] = self.config
         checkpoint["data"] = self.data
         checkpoint["wandb_id"] = next(
             (logger.run_id for logger in self.trainer.loggers if isinstance(logger, WandbLogger)), None
         )
 
+    def _training_state(self) -> dict[str, Any]:
+        """What a training step leaves behind beside weights and averages, and the next row, validation or
+        schedule needs. Every rank must call it.
+        """
+        return {
+            "sums": state_of(self._sums(), self.device),
+            "learning_rate": self.learning_rate,
+            "images_per_step": self.images_per_step,
+            "validated_step": self.validated_step,
+            "plateau_step": self._plateau_step,
+            "metrics": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
+        }
+
+    def _sums(self) -> dict[str, RunningMean]:
+        return {"train_loss": self.train_loss, "gradient_norm": self.gradient_norm}
+
+    def _go_on_from(self, state: dict[str, Any]) -> None:
+        """Stand where a checkpoint's training stood, and make up what its step still lacks.
+
+        Args:
+            state: of `_training_state`; empty of an earlier version's, of which nothing is made up.
+        """
+        self._seen.clear()
+        self._measured.clear()
+        load_state(self._sums(), state.get("sums", {}), self.global_rank)
+        self.learning_rate = state.get("learning_rate", self.learning_rate)
+        self.images_per_step = state.get("images_per_step", self.images_per_step)
+        self.validated_step = state.get("validated_step", self.trainer.global_step)
+        self._plateau_step = state.get("plateau_step", self.trainer.global_step)
+        metrics = state.get("metrics", {})
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        if state:
+            make_up_step(self.trainer, self)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Where the learning-rate schedule is another than the checkpoint's, it begins at its own step 0."""
+        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        self._continues = checkpoint.get("training", {}) if fitting else None
         average = {"num_updates": 0, "parameters": checkpoints.averaged_weights(checkpoint)}
         self.ema.load_state_dict(checkpoint.get("ema") or average)
         self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
+        self.guard.load_state_dict(checkpoint.get("nonfinite", {}))
         theirs, ours = checkpoint.get("config") or {}, self.config or {}
         if "lr_schedule" in theirs and theirs["lr_schedule"] != ours.get("lr_schedule"):
             checkpoint["lr_schedulers"] = []

@@ -1,6 +1,7 @@
 """Any optimizer of torch, made when training begins."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,22 @@ def _check_fit(made: type) -> None:
     for kind, needs in UNFIT.items():
         if issubclass(made, kind):
             raise ValueError(f"optimizer: {kind.__name__} needs {needs}; use another, such as optimizer=adam")
+
+
+@contextmanager
+def lowered(optimizer: Optimizer, factor: float) -> Iterator[None]:
+    """Within the block the learning rates are multiplied by a factor, of which schedules learn nothing."""
+    if factor == 1:
+        yield
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:

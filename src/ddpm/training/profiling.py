@@ -14,6 +14,8 @@ from lightning.pytorch.profilers import (
 )
 from lightning.pytorch.utilities import rank_zero_only
 
+from ddpm.runtime.writing import write
+
 log = logging.getLogger(__name__)
 
 NOTHING = nullcontext()
@@ -37,7 +39,7 @@ class _Reporting(Profiler):
             if rank == 0:
                 log.info("%s", summary)
             path = Path(self.dirpath or ".") / ("profile.txt" if rank == 0 else f"profile_rank_{rank}.txt")
-            path.write_text(summary + "\n", encoding="utf-8")
+            write(path, summary + "\n")
         self.teardown(stage=self._stage)
 
 

@@ -22,6 +22,9 @@ class EveryNSteps(Callback, ABC):
 
     and in the configuration `callbacks.mean: {_target_: mypackage.Mean, every_n_steps: 100}`.
 
+    A run that goes on from a checkpoint at step s calls `on_step` for s once more, since a kill may have come
+    before it was through: what it does must be the same again.
+
     One that overrides `on_train_batch_start` or `on_train_batch_end` must call `super()`.
 
     Args:

@@ -71,7 +71,7 @@ class Interruption(EveryNSteps):
         self._progress(phase="training", step=step, within=(0, 0))
         if trainer.world_size > 1 and step < self._agree_at and step != trainer.max_steps:
             return
-        due = any(_is_overdue(callback) for callback in checkpoints_of(trainer))
+        due = any(callback.overdue() for callback in checkpoints_of(trainer))
         before, then = self._agreed
         now = time.monotonic()
         a_step = (now - then) / (step - before) if 0 < before < step else AGREE_EVERY
@@ -90,10 +90,8 @@ class Interruption(EveryNSteps):
             self._end(trainer, int(signum))
 
     def _end(self, trainer: Trainer, signum: int) -> None:
-        save(trainer)
-        wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
-        if wait is not None:  # what is written in the background
-            wait()
+        for callback in checkpoints_of(trainer):
+            callback.finish(trainer)  # what is written in the background, too
         raise Interrupted(signum)
 
     # Validation: whoever was asked to end leaves out what is left of it, and all meet at its end
@@ -164,11 +162,6 @@ def _most(trainer: Trainer, *numbers: float) -> list[float]:
     greatest = torch.tensor(numbers, device=trainer.strategy.root_device)
     torch.distributed.all_reduce(greatest, op=torch.distributed.ReduceOp.MAX)
     return greatest.tolist()
-
-
-def _is_overdue(callback: Any) -> bool:
-    overdue = getattr(callback, "overdue", None)
-    return overdue is not None and bool(overdue())
 
 
 def save(trainer: Trainer) -> None:

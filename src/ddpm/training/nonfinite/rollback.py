@@ -1,0 +1,73 @@
+"""Training that goes back to the last good checkpoint from a step that is not finite: `rollback`."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from ddpm.training.checkpoints import CheckpointError, find
+from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
+
+log = logging.getLogger(__name__)
+
+OnRollback = Callable[[Path, int, Rollback], None]
+"""Called with the checkpoint that is gone back to, its step, and what asked for it, on every rank."""
+
+
+def fit(
+    trainer: Trainer,
+    module: Any,
+    *,
+    ckpt_path: Path | None = None,
+    on_rollback: OnRollback = lambda path, step, asked: None,
+    **data: Any,
+) -> None:
+    """`trainer.fit`, again and again from the last good checkpoint as long as the module's guard asks for it.
+
+    After each return everything random is drawn with another key and the learning rate is multiplied by
+    `RATE_FACTOR`; both are kept in the checkpoints from there on.
+
+    Args:
+        trainer: of the run; checkpoints are looked for where it writes them (`default_root_dir`).
+        module: a `ddpm.training.module.DDPM`.
+        ckpt_path: that training begins with; gone back to where the run has written none of its own.
+        on_rollback: called before training goes on.
+        data: for `trainer.fit`.
+
+    Raises:
+        NonFiniteError: where there is nothing to go back to, or the run has gone back too often.
+    """
+    going_on_from = ckpt_path
+    while True:
+        try:
+            trainer.fit(module, ckpt_path=going_on_from, **data)
+            return
+        except Rollback as asked:
+            found = trainer.strategy.broadcast(_last_good(trainer, ckpt_path))
+            if found is None:
+                raise NonFiniteError(f"{asked}. There is no checkpoint yet to go back to") from asked
+            going_on_from, step = found
+            module.guard.rollbacks += 1
+            on_rollback(going_on_from, step, asked)
+            if trainer.is_global_zero:
+                log.warning(
+                    "%s. Going back to %s (%d of %d), with other random numbers and %g of the learning rate",
+                    asked, going_on_from, module.guard.rollbacks, MOST_ROLLBACKS, module.guard.rate_factor,
+                )  # fmt: skip
+            trainer.strategy.barrier()
+
+
+def _last_good(trainer: Trainer, ckpt_path: Path | None) -> tuple[Path, int] | None:
+    """The newest whole checkpoint of the run with its step, as the leader sees it."""
+    if not trainer.is_global_zero:
+        return None
+    for place in (Path(trainer.default_root_dir), ckpt_path):
+        try:
+            if place is not None:
+                path, checkpoint = find(place)
+                return path, checkpoint["global_step"]
+        except CheckpointError:
+            continue
+    return None
