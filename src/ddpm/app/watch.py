@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Trainer
 
+from ddpm.app.left_run import RECORD
 from ddpm.app.requeue import requeue
 from ddpm.app.run_directory import Place, is_leader
-from ddpm.runtime import processes
+from ddpm.runtime import processes, writing
 from ddpm.runtime.peers import Failure, Peers
 from ddpm.runtime.signals import Signals
 from ddpm.training.callbacks.interruption import Interruption
@@ -56,6 +57,7 @@ class Watch:
 
     def __init__(self, place: Place, timeout: float, *, requeues: bool = False):
         self.directory = place.directory
+        self._lock = place.lock
         self.timeout = timeout
         self.requeues = requeues
         self.signals = Signals(self._first_signal, self._end_by_signal)
@@ -245,12 +247,15 @@ class Watch:
             with suppress(Exception):
                 self.record(ended)
         elif inherits:
-            with suppress(OSError):
+            with suppress(OSError, ValueError, LookupError):
                 write_end(self.directory, ended)
-        else:
-            with suppress(OSError):
-                self.directory.rmdir()  # nothing was written
         self.queued_again(ended)
+        if self._is_leader:
+            with suppress(OSError):
+                if self._lock is not None:
+                    self._lock.release()
+                if self.record is None:
+                    self.directory.rmdir()  # if nothing was written
         if ended.status == "failed":
             log.error("training failed: %s", ended.why)
         else:
@@ -260,19 +265,19 @@ class Watch:
 def is_running(directory: Path) -> bool:
     """Whether the record of a run has no end yet."""
     with suppress(OSError, ValueError, AttributeError):
-        record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
         return bool(record.get("status") == "running")
     return False
 
 
 def write_end(directory: Path, ended: Ending) -> None:
     """Write how a run has ended into the record that its leader began."""
-    path = directory / "run.json"
+    path = directory / RECORD
     record = json.loads(path.read_text(encoding="utf-8"))
-    record |= {"status": ended.status, "exit_code": ended.exit_code, "why": ended.why}
-    temporary = path.with_name(".run.json.part")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    how = {"status": ended.status, "why": ended.why}
+    record |= {**how, "exit_code": ended.exit_code}
+    record["starts"][-1] |= how
+    writing.write(path, json.dumps(record, indent=2) + "\n")
 
 
 def _name(signum: int) -> str:
