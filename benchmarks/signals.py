@@ -162,6 +162,8 @@ def judge_signal(case: Case, run: Path, record: dict[str, Any], said: str) -> No
     saved = (run / "checkpoints" / "last.ckpt").exists()
     if not saved and case.phase != "start-up":
         case.wrong.append("no checkpoint")
+    if saved and case.phase == "start-up":
+        case.wrong.append("the signal came too late for this case")
     if "Traceback" in said:
         case.wrong.append("a traceback")
     case.note = f"{record.get('why')}, checkpoint: {last(run)['global_step'] if saved else 'none'}"
@@ -270,7 +272,7 @@ def arrived(process: subprocess.Popen[bytes], case: Case, run: Path, there: Path
         if is_there:
             assert second is not None
             # another moment of the start with every signal
-            time.sleep(1.5 * SIGNALS.index(case.what) if case.phase == "start-up" else 0.4)
+            time.sleep(0.7 * SIGNALS.index(case.what) if case.phase == "start-up" else 0.4)
             return [process.pid, second]
         time.sleep(0.05)
 
