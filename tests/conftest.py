@@ -238,4 +238,5 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """No test reads or writes the prepared data of the person who runs it."""
     directory = tmp_path_factory.mktemp("cache") / "ddpm"
     monkeypatch.setenv("DDPM_CACHE", str(directory))
+    monkeypatch.setattr("ddpm.data.prepared.cache.ELSEWHERE", ())
     return directory

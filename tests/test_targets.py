@@ -8,6 +8,8 @@ import torch
 import yaml
 
 from ddpm import targets
+from ddpm.app.run_directory import Place
+from ddpm.app.trainer import build_loggers
 from ddpm.errors import UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -82,6 +84,41 @@ def test_what_is_outside_the_allowed_packages_is_refused(target: object):
 def test_a_walk_through_what_a_module_imports_is_refused(target: str):
     with pytest.raises(UsageError, match="_target_"):
         targets.resolve("model", target)
+
+
+@pytest.mark.parametrize(
+    ("key", "target"),
+    [
+        ("objective", "lightning.pytorch.loggers.CSVLogger"),
+        ("schedule", "torch.nn.Linear"),
+        ("sampler", "ddpm.data.sources.folder.Folder"),
+        ("sampler.x[0].y", "lightning.pytorch.callbacks.ModelCheckpoint"),
+        ("callbacks.x", "lightning.pytorch.loggers.CSVLogger"),
+        ("model", "torch.nn.utils._deprecation_utils.lazy_deprecated_import"),
+        ("model", "torch.nn.modules.module.__getattr__"),
+        ("model", "torch.nn..Linear"),
+        ("model", "torch.nn.Linear\0"),
+        ("data", "ddpm.data.sources.../../../x"),
+    ],
+)
+def test_a_place_takes_what_belongs_there(key: str, target: str):
+    with pytest.raises(UsageError, match=r"_target_=.*: is (not in an allowed package|no public class)"):
+        targets.check_name(key, target)
+
+
+def test_nothing_that_could_be_built_imports_or_makes_folders_where_it_is_not_at_home():
+    """What Lightning keeps beside its loggers makes a folder; torch has what imports by name."""
+    targets.check_name("logger.x", "lightning.pytorch.loggers.csv_logs.ExperimentWriter")
+    with pytest.raises(UsageError, match="ExperimentWriter is no Lightning logger"):
+        build_loggers(
+            {
+                "logger": {"x": {"_target_": "lightning.pytorch.loggers.csv_logs.ExperimentWriter"}},
+                "tags": [],
+            },
+            Place(Path("nowhere")),
+            {},
+            None,
+        )
 
 
 def test_a_package_of_ones_own_is_admitted_by_name():

@@ -10,50 +10,61 @@ from ddpm import signatures
 from ddpm.errors import UsageError
 from ddpm.signatures import Parameters
 
-ALLOWED = (
-    "datetime.timedelta",
-    "ddpm.data.sources",
-    "ddpm.diffusion",
-    "ddpm.evaluation",
-    "ddpm.networks",
-    "ddpm.training.callbacks",
-    "ddpm.training.ema",
-    "ddpm.training.loggers",
-    "ddpm.training.lr_schedules",
-    "lightning.pytorch.Trainer",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers",
-    "lightning.pytorch.profilers",
-    "lightning.pytorch.strategies",
-    "torch.nn",
-    "torch.optim",
-)
-"""Packages whose classes and functions a configuration may build. Building an object with one of these runs
-no code that came with the configuration; what reads checkpoints and builds from them is not among them, since
-it admits packages by an argument."""
+PLACES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance"),
+        ("ddpm.diffusion",),
+    ),
+    "model": ("ddpm.networks", "torch.nn"),
+    "data": ("ddpm.data.sources",),
+    "optimizer": ("torch.optim",),
+    "lr_schedule": ("ddpm.training.lr_schedules", "torch.optim"),
+    "ema": ("ddpm.training.ema",),
+    "trainer": ("lightning.pytorch.Trainer", "lightning.pytorch.profilers", "datetime.timedelta"),
+    "strategy": ("lightning.pytorch.strategies", "datetime.timedelta"),
+    "logger": ("ddpm.training.loggers", "lightning.pytorch.loggers"),
+    "callbacks": (
+        "ddpm.training.callbacks", "lightning.pytorch.callbacks", "ddpm.diffusion", "torch.nn",
+        "datetime.timedelta",
+    ),
+    "metrics": ("ddpm.evaluation", "ddpm.diffusion"),
+}  # fmt: skip
+"""Packages whose classes and functions a group of the configuration may build: what belongs there, since a
+logger in the place of an objective would write while a stranger's checkpoint is sampled."""
+
+ALLOWED = tuple(sorted({package for packages in PLACES.values() for package in packages}))
+"""All of them. Building an object with one of these runs no code that came with the configuration; what reads
+checkpoints and builds from them is not among them, since it admits packages by an argument."""
 
 NODE_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 """Hydra's own keys of such a node. `_convert_` is read and means nothing: nodes are plain containers."""
 
 
 def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
-    """Refuse a `_target_` outside the allowed packages, without importing anything.
+    """Refuse a `_target_` outside the packages of its place, without importing anything.
 
     Args:
-        key: where it stands.
+        key: where it stands, its group first.
         target: its value.
-        allowed: packages beside `ALLOWED`.
+        allowed: packages beside those of its place.
 
     Raises:
         UsageError: naming the key and what would be right.
     """
-    packages = (*ALLOWED, *allowed)
-    if isinstance(target, str) and any(target == name or target.startswith(f"{name}.") for name in packages):
-        return target
+    packages = (*PLACES.get(key.split(".")[0].split("[")[0], ALLOWED), *allowed)
+    parts = target.split(".") if isinstance(target, str) else []
+    if all(map(str.isidentifier, parts)) and isinstance(target, str) and _is_in(target, packages):
+        if not any(part.startswith("_") for part in parts) or _is_in(target, allowed):
+            return target
+        raise UsageError(f"{key}._target_={target}: is no public class or function")
     raise UsageError(
         f"{key}._target_={target}: is not in an allowed package ({', '.join(packages)}); "
         "admit a package of your own with allow_targets=[PACKAGE], on the command line or to ddpm.load"
     )
+
+
+def _is_in(target: str, packages: Sequence[str]) -> bool:
+    return any(target == name or target.startswith(f"{name}.") for name in packages)
 
 
 def check_names(key: str, node: Any, allowed: Sequence[str] = ()) -> None:

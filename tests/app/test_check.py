@@ -28,6 +28,8 @@ FAST = {
     "preflight=maybe": r"preflight=maybe: must be bool",
     "trainer.devices=--1": r"trainer\.devices=--1: must be a number of devices",
     "seed=-1": r"seed=-1: must be at least 0",
+    "on_nonfinite=undo": r"on_nonfinite=undo: must be stop or skip or rollback",
+    "on_nonfinite=rollback callbacks.checkpoints=null": r"on_nonfinite=rollback: .* callbacks\.checkpoints",
     "seed=9223372036854775808": r"seed=9223372036854775808: must be .* below 2\*\*63",
     "trainer.gradient_clip_val=99999999999999999999": r"clip_val=9{20}: must be .* below 2\*\*63",
     "~seed": r"seed: cannot be left out; give it as seed=VALUE",
@@ -180,7 +182,7 @@ HEAVY = {
     "callbacks=[default,best] trainer.limit_val_batches=0": (
         r"callbacks: ModelCheckpoint watches val/loss, and nothing is validated here; raise trainer\."
     ),
-    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"trainer\.profiler: .* is no Lightning",
+    "trainer.profiler._target_=lightning.pytorch.callbacks.Timer": r"Timer: is not in an allowed package",
     "optimizer._target_=torch.optim.LBFGS": r"optimizer: LBFGS needs",
     "lr_schedule._target_=torch.optim.lr_scheduler.OneCycleLR lr_schedule.max_lr=0.01 "
     "lr_schedule.total_steps=4": (r"lr_schedule: OneCycleLR ends after 4 steps, and trainer\.max_steps="),
@@ -350,9 +352,16 @@ def test_weights_of_another_network_are_refused(
 def test_a_directory_that_holds_a_run_is_not_overwritten(
     smoke_run: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    said = mistakes(monkeypatch, capsys, ["experiment=smoke", f"hydra.run.dir={smoke_run}"])
-    assert "holds run.json of another run already" in said
-    assert (smoke_run / "run.json").exists()
+    words = ["experiment=smoke", f"hydra.run.dir={smoke_run}"]
+    before = (smoke_run / "run.json").read_bytes()
+    said = mistakes(monkeypatch, capsys, [*words, "resume=never"])
+    assert "holds a run already, and resume=never" in said
+    said = mistakes(monkeypatch, capsys, [*words, "seed=1", "optimizer.lr=1e-4"])
+    assert (
+        "holds another run: seed is 1 here and 0 there, optimizer.lr is 0.0001 here and 0.002 there" in said
+    )
+    assert (smoke_run / "run.json").read_bytes() == before
+    assert not (smoke_run / ".lock").exists()
 
 
 QUICK = (
@@ -440,8 +449,8 @@ def test_a_job_of_several_processes_does_not_enter_a_used_directory(
 ):
     for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
-    said = mistakes(monkeypatch, capsys, ["experiment=smoke", f"hydra.run.dir={smoke_run}"])
-    assert "holds run.json of another run already" in said
+    said = mistakes(monkeypatch, capsys, ["experiment=smoke", f"hydra.run.dir={smoke_run}", "seed=2"])
+    assert "holds another run: seed is 2 here and 0 there" in said
 
 
 def test_a_trainer_that_was_not_told_of_all_processes_is_refused(
@@ -459,3 +468,33 @@ def test_an_option_of_ones_own_without_its_folder_is_told(
 ):
     said = mistakes(monkeypatch, capsys, ["sampler=mine"], accepted)
     assert said.rstrip().endswith("options of your own need --config-dir DIR")
+
+
+@pytest.mark.parametrize("program", ["train", "sample", "evaluate"])
+def test_a_sweep_without_a_job_names_its_jobs(
+    program: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    for job in range(11):
+        (place / "sweep" / str(job)).mkdir(parents=True)
+        (place / "sweep" / str(job) / "run.json").write_text("{}")
+    assert run_here(monkeypatch, program, "ckpt=sweep", prepare=accepted) == 2
+    said = capsys.readouterr().err
+    named = ", ".join(f"ckpt={place}/sweep/{job}" for job in (0, 1, 2))
+    assert f"ckpt={place}/sweep: is a sweep of 11 jobs; name one: {named}, ... ckpt={place}/sweep/10" in said
+
+
+def test_a_run_without_a_checkpoint_is_none_to_go_on_from(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    (place / "empty" / "checkpoints").mkdir(parents=True)
+    said = mistakes(monkeypatch, capsys, ["experiment=smoke", "ckpt=empty"])
+    assert "empty: holds no checkpoint" in said
+
+
+@pytest.mark.parametrize("word", ["always", "true", "null", "[auto]"])
+def test_resume_is_one_of_two_words(
+    word: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    said = mistakes(monkeypatch, capsys, [f"resume={word}"], accepted)
+    assert "resume" in said
+    assert "auto or never" in said

@@ -17,7 +17,7 @@ def test_the_commands_admit_again_the_packages_that_the_run_was_built_from(packa
     (directory / "checkpoints" / checkpoints.LAST).touch()
     record = {"metrics": {}, "wall_seconds": 1.0, "status": "finished", "step": 4}
     place = Place(directory, sweep=None, label=None, command=(), cwd=tmp_path, choices={}, overrides=())
-    said = screens.last_screen(place, record, [], 4, {}, packages)
+    said = screens.last_screen(place, record, 4, {}, packages)
     commands = [line for line in said.splitlines() if "ckpt=" in line]
     assert len(commands) == 3
     for line in commands:

@@ -1,14 +1,20 @@
 """One directory for all processes of a run, and none shared by two runs."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from conftest import composed
 
 from ddpm.app import run_directory
+from ddpm.app.left_run import LAYOUT
+from ddpm.app.run_directory import Entered
 from ddpm.errors import UsageError
 
 
@@ -24,6 +30,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "SLURM_PROCID",
         "SLURM_JOB_ID",
         "SLURM_STEP_ID",
+        "SLURM_JOB_NAME",
+        "RANK",
+        "LOCAL_RANK",
+        "NODE_RANK",
     ):
         monkeypatch.delenv(name, raising=False)
 
@@ -53,11 +63,20 @@ def test_processes_of_a_job_find_the_same(monkeypatch: pytest.MonkeyPatch):
     assert Path(run_directory._run_dir("train", "digits")).name == "slurm_4711_0_digits"
 
 
-def test_a_lone_process_of_a_cluster_is_a_lone_process(monkeypatch: pytest.MonkeyPatch):
-    """Every batch script and interactive shell of SLURM has these; two runs in it are two runs."""
+def test_a_batch_job_names_what_its_lone_processes_write_to(monkeypatch: pytest.MonkeyPatch):
+    """Its script runs one after the other; in a shell from SLURM each is one of its own, as anywhere."""
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    assert Path(run_directory._run_dir("train", "digits")).name == "slurm_4711_digits"
+    run_directory._run_dir.cache_clear()
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
     assert not Path(run_directory._run_dir("train", "digits")).name.startswith("slurm")
+
+
+def test_a_lone_process_of_torchrun_is_found_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "alone")
+    assert Path(run_directory._run_dir("train", "digits")).name == "torchrun_alone_digits"
 
 
 def test_torchrun_without_an_id_serves_one_node_only(monkeypatch: pytest.MonkeyPatch):
@@ -81,3 +100,203 @@ def test_torchruns_children_agree_without_an_id(tmp_path: Path):
             subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
         )
     assert found[0] == found[1] != ""
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return composed("train", "experiment=smoke")
+
+
+def left(directory: Path, config: dict[str, Any], **record: Any) -> Path:
+    """A run directory as a start left it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "run.json").write_text(json.dumps({"layout": LAYOUT, "status": "running", **record}))
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    return directory
+
+
+def enter(directory: Path, config: dict[str, Any], *, named: bool = True) -> Entered:
+    """As a process that ends at once."""
+    entered = run_directory.enter(directory, config, named=named)
+    if entered.lock is not None:
+        entered.lock.release()
+    return entered
+
+
+def test_the_same_command_goes_on_in_a_directory_that_was_named(config: dict[str, Any], tmp_path: Path):
+    first = enter(tmp_path / "run", config)
+    assert first.found_again
+    assert first.left is None
+    left(tmp_path / "run", config)
+    again = enter(tmp_path / "run", config)
+    assert again.directory == tmp_path / "run"
+    assert again.left is not None
+    assert again.left.config["seed"] == 0
+
+
+def test_a_directory_by_date_is_new_each_time(config: dict[str, Any], tmp_path: Path):
+    first = enter(left(tmp_path / "now", config), config, named=False)
+    assert (first.directory.name, first.left, first.found_again) == ("now-2", None, False)
+
+
+def test_resume_never_leaves_a_run_alone(config: dict[str, Any], tmp_path: Path):
+    run = left(tmp_path / "run", config)
+    with pytest.raises(UsageError, match=r"hydra\.run\.dir=.*run: holds a run already, and resume=never"):
+        enter(run, {**config, "resume": "never"})
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "run.json"]
+
+
+def changed(config: dict[str, Any], group: str, **values: Any) -> dict[str, Any]:
+    return {**config, group: {**config[group], **values}}
+
+
+def test_another_run_is_refused_with_every_key(config: dict[str, Any], tmp_path: Path):
+    run = left(tmp_path / "run", {**config, "init": "/elsewhere"})
+    other = changed({**config, "seed": 3}, "model", channels=24)
+    with pytest.raises(UsageError, match="holds another run") as error:
+        enter(run, other)
+    for named in (
+        "seed is 3 here and 0 there",
+        "model.channels is 24 here and 16 there",
+        "init is None here and '/elsewhere' there",
+        f"Choose another directory; ckpt={run} KEY=VALUE",
+    ):
+        assert named in str(error.value)
+    assert not (run / ".lock").exists()
+
+
+def test_what_does_not_make_the_run_may_differ(config: dict[str, Any], tmp_path: Path):
+    run = left(tmp_path / "run", config)
+    other = changed(changed(config, "trainer", max_steps=77), "data", num_workers=3)
+    entered = enter(run, {**other, "logger": {}, "callbacks": {}, "tags": ["x"]})
+    assert entered.left is not None
+
+
+def test_a_schedule_typed_beside_ckpt_is_recognised_though_it_had_fewer_steps_left(
+    config: dict[str, Any], tmp_path: Path
+):
+    """It was cut to the steps that were left where the run began; the command still says all of them."""
+    typed = {"_target_": "ddpm.training.lr_schedules.cosine", "total_steps": 300}
+    typed_config = changed({**config, "ckpt": "/origin", "lr_schedule": typed}, "trainer", max_steps=300)
+    own = {**typed_config, "lr_schedule": {**typed, "total_steps": 200}}
+    run = left(tmp_path / "run", own, starts=[{"step": 100, "status": "killed"}])
+    assert enter(run, typed_config).left is not None
+    left(run, own, starts=[{"step": 50, "status": "killed"}])
+    with pytest.raises(UsageError, match=r"lr_schedule\.total_steps is 300 here and 200 there"):
+        enter(run, typed_config)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"metrics.csv": "a,b\n"}, r"holds metrics\.csv, and no run\.json says of which run"),
+        ({"checkpoints/mine.ckpt": "x", "config.yaml": "a: 1"}, r"holds checkpoints and config\.yaml, and"),
+        ({"samples/cat.png": "x"}, r"holds samples, and no"),
+        ({"run.json": '{"status": "runn'}, r"its run\.json cannot be read \(.*ckpt="),
+        ({"run.json": "[1, 2]"}, r"its run\.json is of another program"),
+        ({"run.json": '{"command": "sleep"}'}, r"its run\.json is of another program"),
+        ({"run.json": '{"status": "running", "layout": 99, "versions": {"ddpm": "9.1"}}'},
+         r"has layout 99, written by ddpm 9\.1; this version knows"),
+        ({"run.json": '{"status": "running"}', "metrics.csv": "step\n1\n"}, r"its config\.yaml is missing"),
+        ({"run.json": '{"status": "running"}', "config.yaml": "a: ["}, r"config\.yaml: cannot be read"),
+        ({"run.json": '{"status": "running"}', "config.yaml": "a: 1"}, r"is not the configuration of a run"),
+    ],
+)  # fmt: skip
+def test_what_is_no_run_to_go_on_with_is_left_alone(
+    files: dict[str, str], message: str, config: dict[str, Any], tmp_path: Path
+):
+    run = tmp_path / "run"
+    for name, text in files.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(text)
+    with pytest.raises(UsageError, match=message):
+        enter(run, config)
+    kept = {str(path.relative_to(run)): path.read_text() for path in run.rglob("*") if path.is_file()}
+    assert kept == files
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("notes.txt", "slurm-7.out"), ("wandb/x/y", "train.log"), ("run.json",), ("checkpoints/",)]
+)
+def test_what_a_run_does_not_overwrite_is_nobodys_concern(
+    names: tuple[str, ...], config: dict[str, Any], tmp_path: Path
+):
+    """Notes, a cluster's log; a start that was killed before it had saved anything."""
+    run = tmp_path / "run"
+    for name in names:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            (run / name).mkdir()
+        else:
+            (run / name).write_text('{"status": "running"}')
+    assert enter(run, config).left is None
+
+
+def test_the_commands_of_a_batch_job_find_their_own_directories(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`for seed in 0 1; do python train.py seed=$seed; done`, queued again."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    wanted = Path(run_directory._run_dir("train", "digits"))
+    seeds = [{**config, "seed": seed} for seed in (0, 1, 2)]
+    for seed, name in zip(seeds[:2], ("slurm_7_digits", "slurm_7_digits-2"), strict=True):
+        entered = enter(wanted, seed, named=False)
+        assert (entered.directory.name, entered.left) == (name, None)
+        left(entered.directory, seed)
+    for seed, name in zip(seeds, ("slurm_7_digits", "slurm_7_digits-2", "slurm_7_digits-3"), strict=True):
+        entered = enter(wanted, seed, named=False)
+        assert entered.directory.name == name
+        assert (entered.left is not None) == (seed["seed"] < 2)
+    never = enter(wanted, {**config, "resume": "never"}, named=False)
+    assert (never.directory.name, never.left) == ("slurm_7_digits-4", None)
+
+
+def test_a_command_that_runs_already_in_its_batch_job_is_told(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    wanted = Path(run_directory._run_dir("train", "digits"))
+    first = run_directory.enter(wanted, config, named=False)
+    assert first.lock is not None
+    other = enter(wanted, {**config, "seed": 1}, named=False)
+    assert other.directory.name == "slurm_7_digits-2", "the first one has written nothing yet"
+    left(first.directory, config)
+    with pytest.raises(UsageError, match="writes there"):
+        run_directory.enter(wanted, config, named=False)
+    first.lock.release()
+
+
+@pytest.mark.parametrize(
+    ("variables", "leads"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, False),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"SLURM_PROCID": "1"}, False),
+        ({"NODE_RANK": "1"}, False),
+    ],
+)
+def test_one_process_of_a_run_leads(
+    variables: dict[str, str],
+    leads: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    tmp_path: Path,
+):
+    """The others refuse nothing and lock nothing: the leader may be ahead of them."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run_directory.is_leader() == leads
+    run = left(tmp_path / "run", config)
+    entered = run_directory.enter(run, config, named=True)
+    assert entered.left is not None
+    assert (entered.lock is not None) == leads
+    if entered.lock is not None:
+        entered.lock.release()
+    if not leads:
+        (run / "config.yaml").unlink()
+        (run / "metrics.csv").touch()
+        assert run_directory.enter(run, config, named=True).left is None

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,12 +41,26 @@ def program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py")])
 
 
+def test_offline_directories_of_several_starts_are_uploaded_by_one_command(tmp_path: Path):
+    run = tmp_path / "a run"
+    record = {"metrics": {}, "wall_seconds": 3.0, "status": "finished", "step": 20}
+    for name in ("offline-run-1-id", "offline-run-2-id", "other"):
+        (run / "wandb" / name).mkdir(parents=True)
+    record["wandb_offline"] = [f"wandb/{name}" for name in ("offline-run-1-id", "offline-run-0-id")]
+    said = screens.last_screen(Place(run, cwd=tmp_path), record, 20, {})
+    assert "  dashboard     wandb sync 'a run/wandb/offline-run-1-id'\n" in f"{said}\n"
+    record["wandb_offline"] += ["wandb/offline-run-2-id", "wandb/other"]
+    said = screens.last_screen(Place(run, cwd=tmp_path), record, 20, {})
+    two = "'a run/wandb/offline-run-1-id' 'a run/wandb/offline-run-2-id'"
+    assert f"  dashboard     WANDB_RESUME=allow wandb sync {two}\n" in f"{said}\n"
+
+
 def screen(directory: Path, cwd: Path, *, step: int = 20, max_steps: int = 20, **lr_schedule: int) -> str:
     """The last screen of a run that left a checkpoint."""
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     (directory / "checkpoints" / LAST).touch()
     record = {"metrics": {"val/loss": 0.5}, "wall_seconds": 3.0, "status": "finished", "step": step}
-    return screens.last_screen(Place(directory, cwd=cwd), record, [], max_steps, dict(lr_schedule))
+    return screens.last_screen(Place(directory, cwd=cwd), record, max_steps, dict(lr_schedule))
 
 
 def commands(text: str) -> dict[str, list[str]]:
@@ -85,6 +100,11 @@ def test_what_goes_on_is_said_by_where_the_run_ended(tmp_path: Path, monkeypatch
     assert "train on      python train.py ckpt=run trainer.max_steps=40\n" in (
         screen(directory, tmp_path) + "\n"
     )
+    named = replace(Place(directory, cwd=tmp_path), found_again=True)
+    record = {"metrics": {}, "wall_seconds": 3.0, "status": "interrupted", "step": 20, "why": "SIGTERM"}
+    said = screens.last_screen(named, record, 20, {})
+    assert "because       SIGTERM" in said
+    assert "continue it   the same command again\n  elsewhere     python train.py ckpt=run\n" in said
     ended = screen(directory, tmp_path, total_steps=20)
     assert "train on      python train.py ckpt=run trainer.max_steps=40 lr_schedule=constant" in ended
 
@@ -92,7 +112,7 @@ def test_what_goes_on_is_said_by_where_the_run_ended(tmp_path: Path, monkeypatch
 def test_a_run_without_a_checkpoint_offers_none(tmp_path: Path):
     (tmp_path / "run").mkdir()
     record = {"metrics": {}, "wall_seconds": 3.0, "status": "failed", "step": 0, "why": "an error"}
-    said = screens.last_screen(Place(tmp_path / "run", cwd=tmp_path), record, [], 20, {})
+    said = screens.last_screen(Place(tmp_path / "run", cwd=tmp_path), record, 20, {})
     assert "ckpt=" not in said
     assert "because       an error" in said
 

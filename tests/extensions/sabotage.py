@@ -1,5 +1,9 @@
 """Breaks one contract each, through the project's own doors: tests must see the difference."""
 
+import json
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,3 +67,28 @@ class Raises(Callback):
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
         if trainer.global_step == 3:
             raise RuntimeError("on purpose")
+
+
+class Ends(Callback):
+    """Ends a process at a step of each start: by SIGKILL, or by raising. What starts it again goes on.
+
+    Args:
+        at: the step for each start; starts beyond go undisturbed.
+        rank: that ends.
+        kill: whether by SIGKILL.
+    """
+
+    def __init__(self, at: list[int], rank: int = 0, kill: bool = True):
+        self.at = at
+        self.rank = rank
+        self.kill = kill
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        record = json.loads((Path(trainer.default_root_dir) / "run.json").read_text())
+        self.step = [*self.at, *([-1] * len(record["starts"]))][len(record["starts"]) - 1]
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("ended on purpose")

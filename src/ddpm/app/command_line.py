@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +29,8 @@ from ddpm.app import (
     invocation,
     jobs,
     left_out,
+    next_commands,
+    outside,
     requeue,
     run_directory,
     streams,
@@ -38,6 +40,7 @@ from ddpm.app.arguments import Arguments
 from ddpm.app.compose import Composed, claimed, composed, with_recipe
 from ddpm.app.grammar import absolute, quoted, shown
 from ddpm.app.hydra_errors import told_in_one_message
+from ddpm.app.left_run import LeftRun
 from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
 from ddpm.errors import UsageError
@@ -261,31 +264,49 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
         HydraConfig.instance().set_config(job.hydra)
         return prepare(job.values, place)()
     named = any(text.lstrip("+").startswith(("hydra.run.dir=", "out=")) for text in arguments.overrides)
+    typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
     absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
-    try:
-        with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
-            directory = run_directory.enter(place.directory, job.values, named=named)
-        place = replace(place, directory=directory)
-        typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
-        left_out.leave_out_foreign(job.values, typed)
-        check.check_foreign_targets(job.values)
-        HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
-        work = prepare(job.values, place)
-    except BaseException:
-        for path in (place.directory, *absent):  # undo what was made, and nothing else
-            if path in absent or not named:
-                with suppress(OSError):
-                    path.rmdir()
-        raise
-    here = Path.cwd()
-    try:
+    with ExitStack() as at_the_end:
+        try:
+            left_out.leave_out_foreign(job.values, typed)
+            with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
+                if program == "train":
+                    outside.check_directory(place.directory)
+                entered = run_directory.enter(place.directory, job.values, named=named)
+            place = replace(place, **vars(entered))
+            if place.lock is not None:
+                at_the_end.callback(place.lock.release)
+            if place.left is not None and place.left.has_nothing_left(job.values):
+                if run_directory.is_leader():
+                    print(_complete(place, place.left), flush=True)
+                return 0
+            check.check_foreign_targets(job.values)
+            HydraConfig.instance().set_config(claimed(job.hydra, place.directory))
+            work = prepare(job.values, place)
+        except BaseException:
+            at_the_end.close()
+            for path in (place.directory, *absent):  # undo what was made, and nothing else
+                if path in absent or not named:
+                    with suppress(OSError):
+                        path.rmdir()
+            raise
+        at_the_end.callback(os.chdir, Path.cwd())
         if job.hydra.hydra.job.chdir:
             os.chdir(place.directory)
         if place.sweep is None and run_directory.is_leader():
             return hydra_callbacks.called_around(work, job.hydra, program)
         return work()
-    finally:
-        os.chdir(here)
+
+
+def _complete(place: Place, left: LeftRun) -> str:
+    """What a command is told whose run is complete."""
+    step, why = left.record.get("step", 0), left.record.get("why")
+    because = f" ({why})" if why else ""
+    go_on = next_commands.train_on(place, step, left.config["lr_schedule"])
+    return (
+        f"{next_commands.readable(place.directory, place.cwd)}: finished at step {step} already{because}; "
+        f"train on with {go_on}"
+    )
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""Going on from a checkpoint: the same run (`ckpt=`), or a new one from its weights (`init=`)."""
+"""Going on from a checkpoint: the same run (in its directory, or by `ckpt=`), or a new one from its weights
+(`init=`).
+"""
 
-import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,35 +10,20 @@ from typing import Any, NoReturn
 
 from ddpm.app import check
 from ddpm.app.build import describe
-from ddpm.app.groups import PROVIDED
+from ddpm.app.grammar import absolute
+from ddpm.app.left_run import LeftRun, is_complete, is_within, logged_offline, read_record, starts
+from ddpm.app.same_run import as_begun, differences
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
-from ddpm.targets import build, resolve
-from ddpm.training.checkpoints import averaged_weights, numbered
+from ddpm.targets import build
+from ddpm.training.checkpoints import LAST, averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV
 from ddpm.training.module import DDPM
 
 NAMED = 12
 """Classes that a message names."""
-
-CONTINUED = (
-    "seed", "data", "schedule", "objective", "variance", "weighting", "timesteps", "model", "conditional",
-    "optimizer", "ema", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
-    "trainer.overfit_batches",
-)  # fmt: skip
-"""What must be as in the checkpoint for a run to continue; where it differs it would be another run."""
-
-UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
-"""Keys of a node that say how it is built, not what."""
-
-FREE = (
-    "data.path", "data.cache_dir", "data.cache_limit", "data.split", "data.validation_split",
-    "data.device_share", "data.num_workers", "data.source.path",
-    "model.compile", "model.channels_last", "optimizer.fused", "optimizer.foreach",
-)  # fmt: skip
-"""Keys of them that may differ all the same: the images are compared by their contents."""
 
 
 class OtherOrderError(UsageError):
@@ -59,6 +46,7 @@ class Resume:
         path: of the file.
         step: completed optimizer steps.
         wandb_id: of the W&B run that goes on, or None.
+        offline: the directories that it was logged to while offline.
         lr_schedule: configuration of the learning-rate schedule from here on. One that is new begins at its
             step 0 here: where it is to last as long as the run, only the steps that are left are its.
     """
@@ -67,6 +55,7 @@ class Resume:
     step: int
     wandb_id: str | None
     lr_schedule: Mapping[str, Any]
+    offline: Sequence[Path] = ()
 
     @property
     def run(self) -> Path | None:
@@ -74,71 +63,134 @@ class Resume:
         return self.path.parents[1] if self.path.parent.name == "checkpoints" else None
 
     def take_over_history(self, csv: MetricsCSV) -> None:
-        """Begin metrics.csv with the rows up to this step; in the same directory drop what came later."""
-        if self.run is None:
-            return
-        if (self.run / "metrics.csv").exists():
+        """Begin metrics.csv with the rows up to this step, and drop what a directory that is gone on with has
+        of later ones.
+        """
+        directory = csv.path.parent
+        if self.run is not None and (self.run / "metrics.csv").exists():
             csv.continue_from(self.run / "metrics.csv", self.step)
-        if csv.path.parent == self.run:
+        else:
+            csv.path.unlink(missing_ok=True)
+        drop_grids(directory, after=self.step)
+        if directory == self.run:
             for step, later in numbered(self.path.parent).items():
                 if step > self.step:
                     later.unlink()
+            last = self.path.with_name(LAST)
+            if last.exists() and not last.samefile(self.path):
+                last.unlink()  # of a later step, or damaged
 
 
-def resume_on(config: Mapping[str, Any], data: ImageDataModule) -> Resume:
-    """The checkpoint of `ckpt=`, on a data set whose classes are numbered from here on as they were there:
-    earlier versions put names in another order.
+def begin_anew(csv: MetricsCSV) -> None:
+    """Drop what a start that had saved nothing yet left in the directory of metrics.csv."""
+    csv.path.unlink(missing_ok=True)
+    drop_grids(csv.path.parent, after=-1)
+
+
+def drop_grids(directory: Path, after: int) -> None:
+    """Drop the grids of later steps; they will be drawn again."""
+    for grid in (directory / "samples").glob("step_*.png"):
+        if re.fullmatch(r"step_\d{8,}", grid.stem) and int(grid.stem.removeprefix("step_")) > after:
+            grid.unlink()
+
+
+def resume_on(config: Mapping[str, Any], data: ImageDataModule, left: LeftRun | None = None) -> Resume | None:
+    """The checkpoint that a run goes on from: the newest in its own directory, or that of `ckpt=`.
+
+    Classes of the data set are numbered from here on as they were there: earlier versions put names in
+    another order.
+
+    Args:
+        config: of the run that is to go on.
+        data: its data set.
+        left: the run in its directory.
+
+    Returns:
+        None for a run that begins.
 
     Raises:
         UsageError: as `resume`.
     """
+    key, path = _source(config, left)
+    if path is None:
+        return None
+    record = left.record if left is not None else None
     try:
-        return resume(config, describe(data))
+        return resume(config, describe(data), path, key, record)
     except OtherOrderError as error:
         try:
             data.order_classes(error.classes)
         except ValueError:
             raise error from None
-    return resume(config, describe(data))
+    return resume(config, describe(data), path, key, record)
 
 
-def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
-    """The checkpoint of `ckpt=`, which must belong to the run that the configuration describes.
+def _source(config: Mapping[str, Any], left: LeftRun | None) -> tuple[str, str | None]:
+    """What a run goes on from, and the key that named it.
+
+    The checkpoints in its own directory come first. But for one of them that was typed: where the run has not
+    begun from it yet, it goes back to it.
+    """
+    ckpt = config["ckpt"]
+    if left is None or not _has_checkpoints(left.directory):
+        return "ckpt", ckpt
+    if ckpt and is_within(ckpt, left.directory) and left.record.get("continued_from") != str(absolute(ckpt)):
+        return "ckpt", ckpt
+    return "hydra.run.dir", str(left.directory)
+
+
+def _has_checkpoints(directory: Path) -> bool:
+    return (directory / "checkpoints" / LAST).exists() or bool(numbered(directory / "checkpoints"))
+
+
+def resume(
+    config: Mapping[str, Any],
+    data: Mapping[str, Any],
+    path: str | None = None,
+    key: str = "ckpt",
+    record: Mapping[str, Any] | None = None,
+) -> Resume:
+    """A checkpoint, which must belong to the run that the configuration describes.
 
     Args:
         config: of the run that is to go on.
         data: its data set, described.
+        path: of the checkpoint or its run directory; by default that of `ckpt=`.
+        key: where the user named it, for messages.
+        record: what `run.json` says; by default that of the run that the checkpoint lies in.
 
     Raises:
         UsageError: naming what differs, or why there is nothing left to do; `OtherOrderError` where only the
             classes are in another order.
     """
-    path, checkpoint = found(config["ckpt"])
-    step, lr_schedule = checkpoint["global_step"], config["lr_schedule"]
-    max_steps = config["trainer"]["max_steps"]
-    as_it_was = lr_schedule == checkpoint["config"].get("lr_schedule")
+    file, checkpoint = found(path or config["ckpt"], key)
+    step, max_steps = checkpoint["global_step"], config["trainer"]["max_steps"]
+    own = checkpoint["config"].get("lr_schedule") or {}
+    record = _record_of(file) if record is None else record
+    lr_schedule = as_begun(config["lr_schedule"], own, max_steps, starts(record))
+    as_it_was = lr_schedule == own
     ends = lr_schedule.get("total_steps")
     if not as_it_was and ends == max_steps > step:
         lr_schedule = {**lr_schedule, "total_steps": max_steps - step}
-    result = Resume(path, step, checkpoint.get("wandb_id"), lr_schedule)
+    offline = logged_offline(_directory_of(file), record)
+    result = Resume(file, step, record.get("wandb_id") or checkpoint.get("wandb_id"), lr_schedule, offline)
     differing = [
-        f"{key} is {here!r} here and {there!r} in the checkpoint"
-        for name in CONTINUED
-        for key, here, there in _differences(name, _select(config, name), _select(checkpoint["config"], name))
-        if key not in FREE
+        f"{name} is {here!r} here and {there!r} in the checkpoint"
+        for name, here, there in differences(config, checkpoint["config"])
     ]
     if not differing and data["fingerprint"] != checkpoint["data"]["fingerprint"]:
-        _refuse_images(path, data, checkpoint["data"])
+        _refuse_images(f"{key}={file}", data, checkpoint["data"])
     if differing:
         raise UsageError(
-            f"ckpt={path}: belongs to another run: {differing[0]}. ckpt= alone continues it with its own "
+            f"{key}={file}: belongs to another run: {differing[0]}. ckpt= alone continues it with its own "
             "configuration; init= starts a new run from its weights"
         )
     more = step * 2 if step else 1000
-    if 0 <= max_steps <= step:
+    # killed in its last step, which has more to it than the checkpoint, a run goes on to the end of it
+    if 0 <= max_steps < step or (max_steps == step and (not record or is_complete(record))):
         rate = " lr_schedule=constant" if ends is not None else ""
         raise UsageError(
-            f"trainer.max_steps={max_steps}: the run in ckpt={path} is at step {step} already; train "
+            f"trainer.max_steps={max_steps}: the run in {key}={file} is at step {step} already; train "
             f"on with a higher one, as trainer.max_steps={more}{rate}"
         )
     if as_it_was and isinstance(ends, int) and max_steps > ends:
@@ -147,6 +199,26 @@ def resume(config: Mapping[str, Any], data: Mapping[str, Any]) -> Resume:
             "another schedule for what comes after, as lr_schedule=constant"
         )
     return result
+
+
+def logged_before(resume: Resume | None, left: LeftRun | None) -> tuple[str | None, Sequence[Path]]:
+    """The id of the W&B run that goes on, and the directories that it was logged to while offline."""
+    if resume is not None:
+        return resume.wandb_id, resume.offline
+    return (left.record.get("wandb_id"), logged_offline(left.directory, left.record)) if left else (None, ())
+
+
+def _directory_of(file: Path) -> Path:
+    """The run directory that a checkpoint lies in, if it lies in one."""
+    return file.parents[1] if file.parent.name == "checkpoints" else file.parent
+
+
+def _record_of(file: Path) -> Mapping[str, Any]:
+    """What `run.json` says of the run that a checkpoint lies in; nothing where there is none."""
+    try:
+        return read_record(_directory_of(file))
+    except (OSError, ValueError):
+        return {}
 
 
 def start_from(module: DDPM, init: str) -> None:
@@ -179,13 +251,18 @@ def start_from(module: DDPM, init: str) -> None:
     module.start_from(theirs)
 
 
-def _refuse_images(path: Path, here: Mapping[str, Any], there: Mapping[str, Any]) -> NoReturn:
+def _refuse_images(named: str, here: Mapping[str, Any], there: Mapping[str, Any]) -> NoReturn:
     """Say what differs between the data set and that of a checkpoint, both described, and what to do.
+
+    Args:
+        named: the checkpoint, with the key that named it.
+        here: the data set.
+        there: that of the checkpoint.
 
     Raises:
         UsageError: always.
     """
-    begin = f"ckpt={path}: the images are not those that it was trained on"
+    begin = f"{named}: the images are not those that it was trained on"
     end = "; init= starts a new run from its weights"
     classes, theirs = here.get("classes"), there.get("classes")
     if classes != theirs:
@@ -217,35 +294,3 @@ def _refuse_images(path: Path, here: Mapping[str, Any], there: Mapping[str, Any]
 def _some(classes: Sequence[str] | None) -> str:
     named = ", ".join(str(name) for name in (classes or ())[:NAMED])
     return f"{named} ..." if len(classes or ()) > NAMED else named or "none"
-
-
-def _select(config: Mapping[str, Any], name: str) -> Any:
-    """The value at a dotted name, or None."""
-    value: Any = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _whole(key: str, node: Any) -> Any:
-    """A node with what its constructor does where nothing is said, so that the two can be compared."""
-    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
-        return node
-    parameters = inspect.signature(resolve(key, node["_target_"])).parameters.values()
-    defaults = {
-        parameter.name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        for parameter in parameters
-        if parameter.default is not parameter.empty and parameter.name not in PROVIDED.get(key, ())
-    }
-    return {**defaults, **{name: value for name, value in node.items() if name not in UNCOMPARED}}
-
-
-def _differences(key: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
-    here, there = _whole(key, here), _whole(key, there)
-    if isinstance(here, Mapping) and isinstance(there, Mapping):
-        return [
-            difference
-            for name in sorted({*here, *there})
-            for difference in _differences(f"{key}.{name}", here.get(name), there.get(name))
-        ]
-    return [] if here == there else [(key, here, there)]

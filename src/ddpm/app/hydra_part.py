@@ -106,7 +106,8 @@ def _within(key: str, node: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
     if depth > 40:
         raise UsageError(f"{key}: leads back to itself")
     if isinstance(node, DictConfig):
-        for name in list(node.keys()):
+        names: list[Any] = list(node.keys())
+        for name in names:
             yield from _within(f"{key}.{name}", _child(f"{key}.{name}", node, name), depth + 1)
     elif isinstance(node, ListConfig):
         for index in range(len(node)):

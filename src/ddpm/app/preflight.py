@@ -18,7 +18,7 @@ from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.runtime.progress import duration
 from ddpm.sampling.batches import seconds_to_draw
 from ddpm.sampling.drawing import Drawing
-from ddpm.training.callbacks.samples import SHARE, SampleGrids
+from ddpm.training.callbacks.samples import SHARE, SampleGrids, in_proportion
 from ddpm.training.module import DDPM
 
 MEASURED_STEPS = 3
@@ -80,8 +80,7 @@ def preflight(
             )
             grids += grid * ((trainer.max_steps - first_step) // callback.every_n_steps)
             if callback.final:
-                own = seconds_to_draw(Drawing(module), range(callback.n))
-                last, text = _last_grid(callback, grid, own, total)
+                last, text = _last_grid(callback, grid, module, trainer.max_steps, data.batch_size)
                 _row("the last grid", text)
                 grids += last - grid * (trainer.max_steps % callback.every_n_steps == 0)
     if trainer.max_steps < 0:
@@ -98,26 +97,30 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return said or isinstance(error, torch.OutOfMemoryError)
 
 
-def _last_grid(callback: SampleGrids, grid: float, own: float, training: float) -> tuple[float, str]:
+def _last_grid(
+    callback: SampleGrids, grid: float, module: DDPM, steps: int, batch_size: int
+) -> tuple[float, str]:
     """Seconds of the grid that is drawn when training ends, and what is said of it.
 
     Args:
         callback: that draws it.
         grid: seconds by the sampler of the grids during training.
-        own: seconds by the run's own sampler.
-        training: seconds that the run takes beside; negative where it has no end.
+        module: of the run.
+        steps: of the run; negative where it has no end.
+        batch_size: images a step.
     """
+    by_own = Drawing(module)
+    own = seconds_to_draw(by_own, range(callback.n))
     text = f"by the run's own sampler: {_short(own)}"
     if callback.final is True:
         return own, text
-    if training < 0:
-        return own, f"{text}, if that is at most {SHARE:.0%} of the time that training took"
-    # grids are part of the time that the callback will see, so this leans to the faster sampler
-    if own <= SHARE * training:
+    if steps < 0:
+        return own, f"{text}, if that is at most {SHARE:.0%} of the arithmetic of training"
+    if in_proportion(by_own.nfe, callback.n, steps, batch_size):
         return own, text
     return grid, (
         f"by that of the other grids: {_short(grid)}; the run's own sampler would take {_short(own)}, above "
-        f"{SHARE:.0%} of the time of training (callbacks.samples.final=true draws by it all the same)"
+        f"{SHARE:.0%} of the arithmetic of training (callbacks.samples.final=true draws by it all the same)"
     )
 
 

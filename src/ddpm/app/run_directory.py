@@ -1,17 +1,29 @@
-"""Where a run writes: one directory for all its processes, decided once, shared with no other run."""
+"""Where a run writes: one directory for all its processes, decided once, shared with no other run.
+
+A directory that was named, or that a job's id names, is found again by the same command, which goes on with
+the run in it. Every process of a run comes to the same decision by itself, from files that nobody changes
+before all have met: the leader alone holds the lock, and refuses.
+"""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from ddpm.app import lock
+from ddpm.app.left_run import LeftRun, is_within, left_in
+from ddpm.app.lock import Lock
 from ddpm.errors import UsageError
+
+INTERACTIVE = ("bash", "sh", "zsh", "interactive")
+"""What SLURM calls a job that is a shell."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,9 @@ class Place:
         cwd: where it was typed.
         choices: the option of each group.
         overrides: of the command, in Hydra's grammar.
+        found_again: whether the same command finds the directory again.
+        left: the run that an earlier start left there, which goes on.
+        lock: on the directory, held by the leader.
     """
 
     directory: Path
@@ -35,6 +50,19 @@ class Place:
     cwd: Path = Path()
     choices: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    found_again: bool = False
+    left: LeftRun | None = None
+    lock: Lock | None = None
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A directory that a run may write to; its attributes are those of `Place`."""
+
+    directory: Path
+    found_again: bool = False
+    left: LeftRun | None = None
+    lock: Lock | None = None
 
 
 def register_resolver() -> None:
@@ -49,14 +77,19 @@ def register_resolver() -> None:
 def claim(directory: Path) -> Path:
     """Make a new directory of this name, or with -2, -3 ... behind it where another run was faster."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    candidate, number = directory, 1
-    while True:
+    for candidate in _numbered(directory):
         try:
             candidate.mkdir()
             return candidate
         except FileExistsError:
-            number += 1
-            candidate = directory.with_name(f"{directory.name}-{number}")
+            continue
+    raise AssertionError("there is always another number")
+
+
+def _numbered(directory: Path) -> Iterator[Path]:
+    """NAME, NAME-2, NAME-3 ..."""
+    yield directory
+    yield from (directory.with_name(f"{directory.name}-{number}") for number in count(2))
 
 
 def again(origin: Path) -> Path:
@@ -67,39 +100,104 @@ def again(origin: Path) -> Path:
     return Path(_run_dir(origin.parent.name if origin.parent.parent.name == "logs" else "train", name))
 
 
-def enter(directory: Path, config: Mapping[str, Any], *, named: bool) -> Path:
-    """Make the run directory for this run alone; or take the one that the user named, if it is unused.
-
-    All processes of a job share one, which its leader sees to.
+def enter(directory: Path, config: Mapping[str, Any], *, named: bool) -> Entered:
+    """Make the directory of a run, or go into the one that the user or a job's id named.
 
     Args:
         directory: that the configuration says.
-        config: of the run; says which run it continues.
+        config: of the program, checked. One that trains says in `resume` whether a run that is there already
+            goes on.
         named: whether the user typed the directory.
 
     Raises:
-        UsageError: where another run is in it.
+        UsageError: where somebody writes there, or what is there is no run that this command goes on with.
     """
-    shared = number_of_processes() > 1
-    if "LOCAL_RANK" in os.environ and not (shared and is_leader()):
+    found_again = named or _job() is not None
+    if "resume" not in config:
+        return Entered(_enter_unused(directory, named=named))
+    if not is_leader():
+        return Entered(directory, found_again, _left_for_a_follower(directory, config))
+    if not found_again:
+        directory = claim(directory)
+        return Entered(directory, lock=lock.take(directory))
+    if not named and _is_lone_job():
+        return _among_the_jobs(directory, config)
+    directory.mkdir(parents=True, exist_ok=True)
+    return _hold(directory, config)
+
+
+def _enter_unused(directory: Path, *, named: bool) -> Path:
+    """A directory for what a program writes once: a new one, or the one that was named."""
+    if not is_leader():
         return directory
-    if not named and not shared:
+    if not named and number_of_processes() == 1:
         return claim(directory)
-    ckpt = Path(os.path.expanduser(config.get("ckpt") or "/")).absolute()
     for left in ("run.json", "samples.npz"):
-        if (directory / left).exists() and (left != "run.json" or directory not in (ckpt, *ckpt.parents)):
-            hint = f", or continue that run with ckpt={directory}" if left == "run.json" else ""
-            raise UsageError(
-                f"{directory}: holds {left} of another run already; choose another directory{hint}"
-            )
+        if (directory / left).exists():
+            raise UsageError(f"{directory}: holds {left} of another run already; choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
+def _hold(directory: Path, config: Mapping[str, Any]) -> Entered:
+    """Lock a directory, and go on with the run in it.
+
+    Raises:
+        UsageError: as `enter`.
+    """
+    held = lock.take(directory)
+    try:
+        left = left_in(directory)
+        if left is not None and not is_within(config.get("ckpt") or "/", directory):
+            if config["resume"] == "never":
+                raise UsageError(
+                    f"hydra.run.dir={directory}: holds a run already, and resume=never; choose another "
+                    "directory, or leave resume=never out to go on with it"
+                )
+            left.refuse_another(config, "hydra.run.dir")
+    except BaseException:
+        held.release()
+        raise
+    return Entered(directory, True, left, held)
+
+
+def _among_the_jobs(directory: Path, config: Mapping[str, Any]) -> Entered:
+    """The directory of this command among those that one job of a cluster has made, one after the other: its
+    own one, which goes on, or a new one.
+    """
+    if config["resume"] == "never":
+        directory = claim(directory)
+        return Entered(directory, True, lock=lock.take(directory))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    for candidate in _numbered(directory):
+        candidate.mkdir(exist_ok=True)
+        left = None
+        try:
+            left = left_in(candidate)
+            if left is None or not left.differences(config):
+                return _hold(candidate, config)
+        except lock.HeldError:
+            if left is not None:  # by this very command
+                raise
+        except UsageError:
+            continue
+    raise AssertionError("there is always another number")
+
+
+def _left_for_a_follower(directory: Path, config: Mapping[str, Any]) -> LeftRun | None:
+    """The run that goes on, for a process that leaves refusing to its leader, which may be ahead of it."""
+    try:
+        return left_in(directory) if config["resume"] != "never" else None
+    except UsageError:
+        return None
+
+
 def is_leader() -> bool:
     """Whether this process speaks and writes for all that do the same work."""
-    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0")))
-    return rank == "0"
+    if "RANK" in os.environ:  # torchrun
+        return os.environ["RANK"] == "0"
+    # what Lightning starts, what a person starts on each node, what srun starts
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 @cache
@@ -123,9 +221,9 @@ def number_of_processes() -> int:
 
 
 def _job() -> str | None:
-    """A name for the job that this process belongs to, equal in all its processes; None for a lone one."""
-    if number_of_processes() == 1:
-        return None
+    """A name for the job that this process belongs to, equal in all its processes and whenever the job is
+    started again; None for a process that nobody counts.
+    """
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     if run_id is not None and run_id != "none":
         return f"torchrun_{_word(run_id)}"
@@ -136,9 +234,24 @@ def _job() -> str | None:
                 "or name the directory with hydra.run.dir=PATH"
             )
         return f"{_parent_start():%Y-%m-%d_%H-%M-%S}_torchrun"
-    if "SLURM_PROCID" in os.environ:
+    if _is_lone_job():
+        return f"slurm_{os.environ['SLURM_JOB_ID']}"
+    if number_of_processes() > 1:
         return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ.get('SLURM_STEP_ID', '0')}"
     return None
+
+
+def _is_lone_job() -> bool:
+    """Whether this is a lone process that a batch script of SLURM runs, perhaps as one of several in a row.
+
+    In a shell that somebody got from SLURM each command is one of its own, as in any shell.
+    """
+    return (
+        "SLURM_JOB_ID" in os.environ
+        and "TORCHELASTIC_RUN_ID" not in os.environ
+        and number_of_processes() == 1
+        and os.environ.get("SLURM_JOB_NAME") not in INTERACTIVE
+    )
 
 
 def _parent_start() -> datetime:

@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -14,12 +16,17 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 
 from ddpm import __version__
-from ddpm.app.continuing import Resume
+from ddpm.app.continuing import Resume, logged_before
+from ddpm.app.left_run import LAYOUT, RECORD
+from ddpm.app.lock import Lock
+from ddpm.app.run_configuration import OWN
 from ddpm.app.run_directory import Place
 from ddpm.runtime import writing
 from ddpm.runtime.computing import Computing
+from ddpm.training.loggers import WandbLogger
 from ddpm.training.module import DDPM
 
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy")
@@ -28,30 +35,69 @@ PACKAGES = ("torch", "lightning", "hydra-core", "numpy")
 class RunRecord:
     """Writes `run.json` when the run begins, and again when it ends in whatever way.
 
+    Every start of the run has a row in it, so that the last one tells of those before.
+
     Args:
         directory: of the run.
         known: what can be said at the beginning, plain containers.
+        step: that this start goes on from.
+        left: what the start before wrote, of a run that goes on.
+        lock: on the directory; nothing is written once it is lost.
     """
 
-    def __init__(self, directory: Path, known: dict[str, Any]):
-        self.path = directory / "run.json"
-        self._start = time.monotonic()
+    def __init__(
+        self,
+        directory: Path,
+        known: dict[str, Any],
+        *,
+        step: int = 0,
+        left: Mapping[str, Any] | None = None,
+        lock: Lock | None = None,
+    ):
+        self._lock = lock
+        self.path = directory / RECORD
+        self._begun = time.monotonic()
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        earlier = _starts(left, lock.last_sign if lock else None) if left else []
+        self._before = sum(start.get("seconds") or 0.0 for start in earlier)
         self.values: dict[str, Any] = {
+            "layout": LAYOUT,
             "status": "running",
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "started": earlier[0]["started"] if earlier else now,
             "working_directory": str(Path.cwd()),
             "host": platform.node(),
             "python": platform.python_version(),
             "versions": {"ddpm": __version__, **{name: version(name) for name in PACKAGES}},
             "git": git_commit(),
             **known,
+            "starts": [
+                *earlier,
+                {
+                    "started": now,
+                    "host": platform.node(),
+                    "pid": os.getpid(),
+                    "step": step,
+                    "status": "running",
+                },
+            ],
         }
+        self._write()
+
+    def add(self, **known: Any) -> None:
+        """Record what is known by now."""
+        self.values |= known
         self._write()
 
     def end(self, status: str, **known: Any) -> None:
         """Record how the run ended: "finished", "interrupted" or "failed", and what is known by then."""
-        self.values |= {"status": status, "wall_seconds": round(time.monotonic() - self._start, 2), **known}
-        self._write()
+        seconds = time.monotonic() - self._begun
+        self.values["starts"][-1] |= {
+            "status": status,
+            "why": known.get("why"),
+            "ended_at_step": known.get("step"),
+            "seconds": round(seconds, 2),
+        }
+        self.add(status=status, wall_seconds=round(self._before + seconds, 2), **known)
 
     def add_rollback(self, **known: Any) -> None:
         """Record that the run has gone back to a checkpoint, where and why."""
@@ -59,14 +105,44 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        writing.write(self.path, json.dumps(without_nan(self.values), indent=2) + "\n")
+        if self._lock is None or not self._lock.is_lost():
+            writing.write(self.path, json.dumps(without_nan(self.values), indent=2) + "\n")
+
+
+def _starts(left: Mapping[str, Any], last_sign: float | None) -> list[dict[str, Any]]:
+    """The starts of a run before this one. One that did not say how it ended was killed."""
+    before = {"started": left.get("started"), "host": left.get("host"), "step": 0, "status": left["status"]}
+    starts = [dict(start) for start in left.get("starts") or ()]
+    starts = starts or [{**before, "seconds": left.get("wall_seconds")}]  # of an earlier layout
+    if (last := starts[-1])["status"] == "running":
+        last["status"] = "killed"
+        if last_sign is not None and last["started"]:
+            last["seconds"] = round(
+                max(0.0, last_sign - datetime.fromisoformat(last["started"]).timestamp()), 2
+            )
+    return starts
+
+
+def _offline(directory: Path, before: Sequence[Path], loggers: Sequence[Logger]) -> list[str]:
+    """The directories that W&B's part of the run is logged to while offline, one a start; relative where they
+    are in the run's, which may be moved.
+    """
+    own = [logger.sync_dir for logger in loggers if isinstance(logger, WandbLogger)]
+    found = dict.fromkeys([*before, *(path.absolute() for path in own if path is not None)])
+    return [str(path.relative_to(directory) if path.is_relative_to(directory) else path) for path in found]
 
 
 def known(
-    trainer: Trainer, module: DDPM, place: Place, resume: Resume | None, computing: Computing
+    trainer: Trainer,
+    module: DDPM,
+    place: Place,
+    resume: Resume | None,
+    computing: Computing,
+    loggers: Sequence[Logger] = (),
 ) -> dict[str, Any]:
     """What `run.json` says from the beginning."""
     device = trainer.strategy.root_device
+    wandb_id, offline = logged_before(resume, place.left)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "command": list(place.command),
@@ -77,6 +153,8 @@ def known(
         **asdict(computing),
         "continued_from": str(resume.path) if resume else None,
         "overrides": list(place.overrides),
+        "wandb_id": next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), wandb_id),
+        "wandb_offline": _offline(place.directory, offline, loggers),
     }
 
 
@@ -88,7 +166,7 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
     )
     values = {name: value for name, value in config.items() if name != "allow_targets"}
     body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    writing.write(directory / "config.yaml", head + body)
+    writing.write(directory / OWN, head + body)
 
 
 def git_commit() -> dict[str, Any] | None:

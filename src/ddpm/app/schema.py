@@ -95,7 +95,7 @@ class TrainSettings:
     tags: list[Any] | None
     ckpt: str | None
     init: str | None
-    resume: str
+    resume: Any
     on_nonfinite: str
     timeout: float
     requeue: bool
@@ -290,5 +290,6 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
     "on_nonfinite": _one_of("stop", "skip", "rollback"),
+    "resume": _one_of("auto", "never"),
 }
 """For a key, what is wrong with a value of the right type, or None."""

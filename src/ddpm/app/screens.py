@@ -1,25 +1,22 @@
 """What a training run says at its start and at its end."""
 
 import logging
-import os
 import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
 
-from ddpm.app import invocation
+from ddpm.app import next_commands
 from ddpm.app.continuing import Resume
 from ddpm.app.inspect import understood
+from ddpm.app.left_run import is_complete, logged_offline
+from ddpm.app.next_commands import readable
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
 from ddpm.runtime.computing import Computing
 from ddpm.runtime.progress import duration
 from ddpm.training import checkpoints
-from ddpm.training.loggers import WandbLogger
 from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
@@ -33,9 +30,14 @@ def announce(
     computing: Computing,
     resume: Resume | None = None,
 ) -> None:
-    """The lines at the start: where, on what, which network, how long, and what it goes on from."""
+    """The lines at the start: where, on what, which network, how long, what it goes on from, and what goes on
+    with it.
+    """
+    allow_targets = (module.config or {}).get("allow_targets", ())
     on = trainer.strategy.root_device.type.upper()
     log.info("run directory  %s", readable(place.directory, place.cwd))
+    if place.lock is not None and place.lock.succeeded is not None:
+        log.info("lock           taken over from %s, which is dead", place.lock.succeeded)
     for title, text in understood(data).items():
         log.info("%-15s%s", title, text)
     log.info("network        %s parameters, computed in %s", f"{module.num_parameters:,}", computing)
@@ -49,14 +51,17 @@ def announce(
         log.info(
             "continues      %s from step %s%s", readable(resume.path, place.cwd), f"{resume.step:,}", rest
         )
+    elif place.left is not None:
+        log.info("continues      the run there, which has saved nothing yet, from step 0")
     elif module.config is not None and module.config.get("init"):
         log.info("weights        the averaged ones of %s", module.config["init"])
+    again = "the same command again" if place.found_again else next_commands.go_on(place, allow_targets)
+    log.info("to continue    %s", again)
 
 
 def last_screen(
     place: Place,
     record: dict[str, Any],
-    loggers: list[Logger],
     max_steps: int,
     lr_schedule: dict[str, Any],
     allow_targets: Sequence[str] = (),
@@ -66,7 +71,6 @@ def last_screen(
     Args:
         place: of the run.
         record: what run.json says.
-        loggers: of the run.
         max_steps: that it was to take.
         lr_schedule: configuration of its learning-rate schedule.
         allow_targets: packages of somebody's own, which each command has to admit again.
@@ -82,47 +86,26 @@ def last_screen(
         f"{record['status']} at step {record['step']} after {after}  {metrics}",
         f"  everything    {shown}",
     ]
-    if record.get("why") and record["step"] != max_steps:
+    if record.get("why") and (record["status"] != "finished" or record["step"] != max_steps):
         lines.insert(2, f"  because       {record['why']}")
     if grids := sorted((directory / "samples").glob("step_*.png")):
         lines.append(f"  samples       {shlex.quote(readable(grids[-1], place.cwd))}")
     has_checkpoint = (directory / "checkpoints" / checkpoints.LAST).exists()
     if has_checkpoint:
         lines.append(f"  checkpoint    {shown}/checkpoints/{checkpoints.LAST}")
-    for logger in loggers:
-        if isinstance(logger, WandbLogger) and logger.sync_dir is not None:
-            synced = shlex.quote(readable(logger.sync_dir, place.cwd))
-            lines.append(f"  dashboard     wandb sync {synced}")
+    if offline := logged_offline(directory, record):
+        lines.append(f"  dashboard     {next_commands.sync(offline, place.cwd)}")
+    by_itself = place.found_again and not is_complete(record)
+    has_ended = 0 <= max_steps <= record["step"]
+    if by_itself:
+        lines.append("  continue it   the same command again")
     if has_checkpoint:
-        run = f"ckpt={shown}"
-        if allow_targets:  # one needs no brackets, which a shell may take for a pattern
-            packages = f"[{','.join(allow_targets)}]" if len(allow_targets) > 1 else allow_targets[0]
-            run += f" {shlex.quote(f'allow_targets={packages}')}"
-        lines.append(f"  sample it     {_command(place, 'sample')} {run}")
-        lines.append(f"  measure it    {_command(place, 'evaluate')} {run}")
-        go_on = f"{_command(place, 'train')} {run}"
-        if 0 <= max_steps <= record["step"]:
-            rate = " lr_schedule=constant" if lr_schedule.get("total_steps") is not None else ""
-            lines.append(f"  train on      {go_on} trainer.max_steps={2 * max_steps}{rate}")
-        else:
-            lines.append(f"  continue it   {go_on}")
+        if not has_ended or not is_complete(record):
+            title = "elsewhere" if by_itself else "continue it"
+            lines.append(f"  {title:<14}{next_commands.go_on(place, allow_targets)}")
+        lines.append(f"  sample it     {next_commands.sample(place, allow_targets)}")
+        lines.append(f"  measure it    {next_commands.measure(place, allow_targets)}")
+        if has_ended:
+            on = next_commands.train_on(place, max_steps, lr_schedule, allow_targets)
+            lines.append(f"  train on      {on}")
     return "\n".join(lines)
-
-
-def _command(place: Place, name: str) -> str:
-    """How another program of ours is started, as this one was, from where the person stands."""
-    program = invocation.program()
-    if program[-1] in invocation.COMMANDS and program[0] != "-m":
-        return f"ddpm {name}"
-    script = (place.cwd / sys.argv[0]).with_name(f"{name}.py")
-    if program[0] != "-m" and script.is_file():
-        return f"python {shlex.quote(readable(script, place.cwd))}"
-    return f"python -m ddpm {name}"
-
-
-def readable(path: Path, cwd: Path) -> str:
-    """As short as it can be typed from where the person stands."""
-    relative = os.path.relpath(path, cwd)
-    if relative.startswith(".."):
-        return str(path)
-    return f"./{relative}" if relative.startswith("~") else relative  # else it would be somebody's home

@@ -4,7 +4,6 @@ Python raises there, `print` and `logging` each in their own way, and ends with 
 very end only. Here nobody above the file descriptor ever sees it.
 """
 
-import errno
 import io
 import os
 import select
@@ -13,11 +12,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a file that may take more later. All others mean that nobody will read any more."""
+from ddpm.runtime.writing import FULL
 
-on_closed: list[Callable[[str], None]] = []
-"""Called with a sentence when a stream is closed from the other side, so that it stands somewhere else."""
+_listeners: list[Callable[[str], None]] = []
+_untold: list[str] = []
+
+
+def tell_when_closed(tell: Callable[[str], None]) -> None:
+    """Say where it is told, in a sentence, that a stream was closed from the other side; before or later."""
+    _listeners[:] = [tell]
+    while _untold:
+        tell(_untold.pop(0))
 
 
 class _Unfailing(io.FileIO):
@@ -37,16 +42,16 @@ class _Unfailing(io.FileIO):
                 select.select([], [self.fileno()], [])
             return written
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in FULL:  # nobody will read any more
                 self._lead_nowhere(error)
             return memoryview(contents).nbytes
 
     def _lead_nowhere(self, error: OSError) -> None:
         _lead_nowhere(self.fileno())
         title = "standard output" if self.fileno() == 1 else "standard error"
-        for tell in list(on_closed):
-            with suppress(Exception):  # it may be closed as well
-                tell(f"{title} is closed ({error.strerror}): the work goes on")
+        _untold.append(f"{title} is closed ({error.strerror}): the work goes on")
+        if _listeners:
+            tell_when_closed(_listeners[0])
 
 
 def make_unfailing() -> None:
@@ -70,7 +75,7 @@ def make_unfailing() -> None:
             stream.flush()
         unfailing = _Unfailing(descriptor, f"<{name}>")
         made = io.TextIOWrapper(
-            unfailing if raw is buffer else io.BufferedWriter(unfailing),  # type: ignore[type-var]  # bytes is what it takes
+            unfailing if raw is buffer else io.BufferedWriter(unfailing),
             encoding=stream.encoding,
             errors=stream.errors,
             line_buffering=stream.line_buffering,

@@ -15,7 +15,7 @@ from ddpm import targets
 from ddpm.app import continuing, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.continuing import Resume
+from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.groups import SWITCHES
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
@@ -27,13 +27,14 @@ from ddpm.errors import UsageError
 from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.writing import FULL, write_again
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
-from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture
+from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
-from ddpm.training.nonfinite.watch import NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
         except ValueError as error:
             raise UsageError(str(error)) from error
     limit_val_batches = _validation(config, data)
-    resume = continuing.resume_on(config, data) if config["ckpt"] else None
+    resume = continuing.resume_on(config, data, place.left)
     description = describe(data)
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
@@ -72,16 +73,23 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     if resume is None:
         _check_length(module, config["trainer"]["max_steps"])
     computing = _choose_computing(config, module)
-    if config["init"]:
+    if config["init"] and resume is None:
         continuing.start_from(module, config["init"])
 
-    loggers = build_loggers(config, place, description, resume.wandb_id if resume else None)
+    loggers = build_loggers(config, place, description, logged_before(resume, place.left)[0])
     if config["trainer"]["fast_dev_run"]:
         loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
     trainer = build_trainer(
-        config, place.directory, callbacks, loggers, computing, limit_val_batches, watch.callback
+        config,
+        place.directory,
+        callbacks,
+        loggers,
+        computing,
+        limit_val_batches,
+        watch.callback,
+        place.lock,
     )
     _check_processes(trainer, data, place)
     if trainer.strategy.root_device.type == "cpu":
@@ -177,7 +185,16 @@ def _begin_loggers(loggers: list[Logger], nodes: dict[str, Any]) -> None:
     """
     names = [name for name, node in nodes.items() if node]
     for name, logger in zip(names, loggers, strict=False):  # metrics.csv, the last, is nobody's
-        targets.called(f"logger.{name}", lambda begun=logger: getattr(begun, "experiment", None))
+        targets.called(f"logger.{name}", _begun, logger)
+
+
+def _begun(logger: Logger) -> None:
+    try:
+        getattr(logger, "experiment", None)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.warning("%s: cannot begin (%s); it is tried again later", type(logger).__name__, error)
 
 
 def _fit(
@@ -197,7 +214,7 @@ def _fit(
     record, raised = None, None
     if trainer.is_global_zero:
         record = _begin(trainer, module, data, place, loggers, resume, computing)
-        watch.record = partial(_record_end, record, trainer, loggers)
+        watch.record = partial(_record_end, record, trainer)
     try:
         watch.meet(trainer)
         _train(trainer, module, data, resume, record)
@@ -209,16 +226,18 @@ def _fit(
         ended = watch.named(ending(trainer, raised))
         if record is not None:
             data.write_skipped(place.directory)  # a stream finds more as it goes
-            _record_end(record, trainer, loggers, ended)
+            _record_end(record, trainer, ended)
             if requeued := watch.queued_again(ended):
-                record.end(ended.status, requeued=requeued)
+                record.add(requeued=requeued)
+            for path in write_again():
+                log.warning("%s is lost", path)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.finish(ended.exit_code)
         watch.close(ended)
     if record is not None:
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
-        terminal.say(screens.last_screen(place, record.values, loggers, trainer.max_steps, schedule, allowed))
+        terminal.say(screens.last_screen(place, record.values, trainer.max_steps, schedule, allowed))
     elif ended.status == "interrupted" or isinstance(raised, NonFiniteError):
         return 0  # what started the ranks would take another code of one for a reason to end the leader
     return ended.exit_code
@@ -237,13 +256,23 @@ def _begin(
     directory, csv = place.directory, loggers[-1]
     assert module.config is not None
     _begin_loggers(loggers, module.config["logger"])
-    if resume and isinstance(csv, MetricsCSV):
-        resume.take_over_history(csv)
+    assert isinstance(csv, MetricsCSV)
+    if place.left is not None:
+        resume.take_over_history(csv) if resume else continuing.begin_anew(csv)
+    record = RunRecord(
+        directory,
+        known(trainer, module, place, resume, computing, loggers),
+        step=resume.step if resume else 0,
+        left=place.left.record if place.left else None,
+        lock=place.lock,
+    )
     write_config(directory, module.config)
+    if place.left is None and resume is not None:  # from now on the directory is seen to be a run's
+        resume.take_over_history(csv)
     data.write_skipped(directory)
-    record = RunRecord(directory, known(trainer, module, place, resume, computing))
     screens.announce(trainer, module, data, place, computing, resume)
     for logger in loggers:
+        may_fail(logger)
         logger.log_hyperparams(shown(module.config, module.data))
     if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
         for logger in loggers:
@@ -274,7 +303,7 @@ def _train(
     )
 
 
-def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ended: Ending) -> None:
+def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says in the end."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record.end(
@@ -284,5 +313,4 @@ def _record_end(record: RunRecord, trainer: Trainer, loggers: list[Logger], ende
         step=trainer.global_step,
         metrics=metrics,
         objective=metrics.get("val/loss"),
-        wandb_id=next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), None),
     )

@@ -21,10 +21,11 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
+from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion.validity import check_request
@@ -37,8 +38,10 @@ from ddpm.training.callbacks.continuation import Continuation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
+from ddpm.training.callbacks.same_step import SameStep
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
+from ddpm.training.callbacks.sole_writer import SoleWriter
 from ddpm.training.callbacks.time_limit import TimeLimit
 from ddpm.training.checkpoints import AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV, provided
@@ -110,8 +113,10 @@ def build_loggers(
         if not node:
             continue
         key = f"logger.{name}"
+        made = targets.resolve(key, node["_target_"])
+        _check_makes(key, node, made, Logger)
         given = provided(
-            targets.resolve(key, node["_target_"]),
+            made,
             directory=place.directory,
             run_name=place.label or place.directory.name,
             group=place.sweep,
@@ -150,6 +155,7 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
         for unfit, why in UNFIT.items():
             if _makes(made, unfit):
                 raise UsageError(f"{key}: {made.__name__} {why}")
+        _check_makes(key, node, made, Callback)
         beside = {}
         if "dirpath" in inspect.signature(made).parameters and not node.get("dirpath"):
             beside["dirpath"] = str(directory / "checkpoints")
@@ -170,6 +176,12 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
     return built
 
 
+def _check_makes(key: str, node: Mapping[str, Any], made: Any, kind: type) -> None:
+    """Refuse a class of another kind before it is built: some write where they are."""
+    if isinstance(made, type) and not issubclass(made, kind):
+        raise UsageError(f"{key}: {node['_target_']} is no Lightning {kind.__name__.lower()}")
+
+
 def _makes(made: Any, *kinds: type) -> bool:
     """Whether what a `_target_` names is a class of one of these kinds."""
     return isinstance(made, type) and issubclass(made, kinds)
@@ -183,6 +195,7 @@ def build_trainer(
     computing: Computing,
     limit_val_batches: int | None = None,
     interruption: Interruption | None = None,
+    lock: Lock | None = None,
 ) -> Trainer:
     """The trainer of a run.
 
@@ -194,6 +207,7 @@ def build_trainer(
         computing: how the network is computed.
         limit_val_batches: of each validation; None for all.
         interruption: by signals; None for one that hears none.
+        lock: on the directory, in the process that writes there.
 
     Raises:
         UsageError: where Lightning refuses its settings.
@@ -213,8 +227,8 @@ def build_trainer(
     # a checkpoint is the state right after an optimizer step: what else belongs to the step comes behind it
     saving = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
     others = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
-    own: list[Callback] = [CompletedSteps(), Continuation(), *saving, TrainingRows(waiting), *others]
-    own += [interruption or Interruption(), waiting]
+    own: list[Callback] = [CompletedSteps(), SameStep(), *([SoleWriter(lock.is_lost)] if lock else [])]
+    own += [Continuation(), *saving, TrainingRows(waiting), *others, interruption or Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
@@ -250,7 +264,9 @@ def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler
     if not isinstance(node, Mapping):
         return profiler(node, directory)
     key = "trainer.profiler"
-    takes = inspect.signature(targets.resolve(key, node["_target_"])).parameters
+    made = targets.resolve(key, node["_target_"])
+    _check_makes(key, node, made, Profiler)
+    takes = inspect.signature(made).parameters
     given = {"dirpath": str(directory), "filename": "profile"}
     built = targets.build(
         key, node, **{name: given[name] for name in given if name in takes and node.get(name) is None}
@@ -267,6 +283,7 @@ def _strategy(node: Mapping[str, Any]) -> Any:
     seconds = node.get("timeout")
     if isinstance(seconds, int | float):  # a configuration has numbers, and Lightning wants a duration
         node = {**node, "timeout": timedelta(seconds=seconds)}
+    _check_makes("strategy", node, targets.resolve("strategy", node["_target_"]), Strategy)
     return targets.build("strategy", node)
 
 

@@ -1,10 +1,11 @@
 """Files that are whole or not there, and what becomes of them where the disk refuses.
 
 A disk may be full, over a quota, read-only, somebody else's or broken: to a run all of these are the same.
-What a command was started for is written by `whole`, and is refused with `WriteError`. What a run writes beside
-its training goes through `write`, which keeps what is refused and tries again with whatever comes next.
+What a command was started for is written by `whole`, and is refused with `WriteError`. What a run writes
+beside its training goes through `write`, which keeps what is refused and tries again with what comes next.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -13,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a place that may take more later."""
 
 MOST_KEPT = 2**28
 """Bytes of refused files that are kept in memory; beyond them the oldest are lost."""

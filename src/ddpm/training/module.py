@@ -39,7 +39,7 @@ from ddpm.training.loggers import WandbLogger
 from ddpm.training.lr_schedules import MakeLRSchedule
 from ddpm.training.metrics import RunningMean, load_state, log_scalars, reduce, state_of
 from ddpm.training.nonfinite.diagnosis import Seen
-from ddpm.training.nonfinite.watch import Policy, Watch
+from ddpm.training.nonfinite.guard import Guard, Policy
 from ddpm.training.optimizers import (
     ADAM,
     MakeOptimizer,
@@ -77,7 +77,7 @@ class DDPM(LightningModule):
         label_drop: how often training withholds the class, which guidance cannot do without.
         clip_x_0: keep predicted images within [-1, 1] while sampling.
         seed: of the run; training draws everything from it, the step, and the index in the global batch.
-        on_nonfinite: what a loss or gradient does that is not finite, see `ddpm.training.nonfinite.watch`:
+        on_nonfinite: what a loss or gradient does that is not finite, see `ddpm.training.nonfinite.guard`:
             "stop" the training, "skip" the step, or "rollback", which
             `ddpm.training.nonfinite.rollback.fit` knows to go back for.
         config: plain containers, kept in every checkpoint so that the model can be built again from it.
@@ -127,7 +127,7 @@ class DDPM(LightningModule):
         self.label_drop = label_drop
         self.clip_x_0 = clip_x_0
         self.seed = self._draws_from = seed
-        self.watch = Watch(on_nonfinite)
+        self.guard = Guard(on_nonfinite)
         self.config = config
         self.data = data
         check_combination(
@@ -198,7 +198,7 @@ class DDPM(LightningModule):
             self._seen.append(self.all_gather(torch.stack([t.float(), losses.detach()])))
         loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
         seen = Seen(part.batch, part.micro_batch, self._draws_from, t, losses.detach(), loss.detach())
-        return self.watch.guarded(loss, seen)
+        return self.guard.guarded(loss, seen)
 
     def _stream(self, purpose: Purpose) -> Stream:
         key = purpose, self.device
@@ -246,13 +246,13 @@ class DDPM(LightningModule):
 
     def on_fit_start(self) -> None:
         """Draw what is random with the key that belongs to the returns to a checkpoint so far."""
-        self.watch.begin()
-        self._draws_from = rekeyed(self.seed, self.watch.rollbacks)
+        self.guard.begin()
+        self._draws_from = rekeyed(self.seed, self.guard.rollbacks)
         self._streams.clear()
         self._batches.draw_from(self._draws_from)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ImageDataModule):
-            data.draw_anew(self.watch.rollbacks)
+            data.draw_anew(self.guard.rollbacks)
 
     def on_train_start(self) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -281,15 +281,15 @@ class DDPM(LightningModule):
         if scale is not None:
             norm, each = norm / scale, each / scale
         clip(gradients, norm, gradient_clip_val, gradient_clip_algorithm, scale)
-        self.watch.check(self, norm, each, present, optimizer, scaler)
+        self.guard.check(self, norm, each, present, optimizer, scaler)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
-        with lowered(optimizer, self.watch.rate_factor):
+        with lowered(optimizer, self.guard.rate_factor):
             self.learning_rate = optimizer.param_groups[0]["lr"]
             super().optimizer_step(*args, **kwargs)
-        self.watch.applied(optimizer)
+        self.guard.applied(optimizer)
         for parameter in self._parameters_of_network:
             parameter.grad = None  # at once, so that the next forward pass has their memory
         self.ema.update()
@@ -317,12 +317,12 @@ class DDPM(LightningModule):
         self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
 
     def on_train_epoch_end(self) -> None:
-        self.watch.settle(self)
+        self.guard.settle(self)
 
     # The loss on held-out images
 
     def on_validation_start(self) -> None:
-        self.watch.settle(self)
+        self.guard.settle(self)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss of the averaged weights on (t, eps) that belong to each image, the same in every run."""
@@ -493,8 +493,8 @@ class DDPM(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.watch.settle(self)
-        checkpoint["nonfinite"] = self.watch.state_dict()
+        self.guard.settle(self)
+        checkpoint["nonfinite"] = self.guard.state_dict()
         checkpoint["ema"] = self.ema.state_dict()
         checkpoint["timesteps"] = self.timesteps.state_dict()
         checkpoint["training"] = self._training_state()
@@ -545,7 +545,7 @@ class DDPM(LightningModule):
         average = {"num_updates": 0, "parameters": checkpoints.averaged_weights(checkpoint)}
         self.ema.load_state_dict(checkpoint.get("ema") or average)
         self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
-        self.watch.load_state_dict(checkpoint.get("nonfinite", {}))
+        self.guard.load_state_dict(checkpoint.get("nonfinite", {}))
         theirs, ours = checkpoint.get("config") or {}, self.config or {}
         if "lr_schedule" in theirs and theirs["lr_schedule"] != ours.get("lr_schedule"):
             checkpoint["lr_schedulers"] = []

@@ -1,5 +1,6 @@
 """Prepared once, by one process, and whole or not at all."""
 
+import atexit
 import errno
 import json
 import logging
@@ -123,6 +124,63 @@ def test_an_entry_that_is_not_whole_is_built_again(damage: str):
     assert (entry.path / "file").read_bytes() == b"other"
 
 
+def test_one_flipped_bit_or_a_torn_file_is_noticed_wherever_it_is(caplog: pytest.LogCaptureFixture):
+    """50 damages of a prepared folder of pictures: it is named and prepared anew."""
+    random = np.random.default_rng(0)
+    key = "ab" * 32
+
+    def whole(directory: Path) -> Mapping[str, Any]:
+        for name, size in (
+            ("images.u8", 4000),
+            ("labels.npy", 300),
+            ("records.npy", 900),
+            ("captions.json", 90),
+        ):
+            (directory / name).write_bytes(np.random.default_rng(size).bytes(size))
+        return {"shape": [10, 1, 20, 20], "facts": {"mean": [0.123456], "contents": "ab" * 32}}
+
+    entry = Cache().get("x", key, whole)
+    before = {file.name: file.read_bytes() for file in entry.path.iterdir()}
+    names = sorted(before)
+    for damage in range(50):
+        name = names[damage % len(names)]
+        written = bytearray(before[name])
+        at = int(random.integers(len(written)))
+        if damage % 5 == 4:
+            written = written[:at]
+        else:
+            written[at] ^= 1 << int(random.integers(8))
+        (entry.path / name).write_bytes(written)
+        caplog.clear()
+        again = Cache().get("x", key, whole)
+        assert again.path == entry.path
+        if "is damaged" not in caplog.text:  # 1e5 and 1E5
+            assert name == "about.json"
+            assert json.loads(written) == entry.about
+            continue
+        assert "is damaged, and is prepared anew" in caplog.text, (damage, name, at)
+        assert {name: (entry.path / name).read_bytes() for name in names if name != "about.json"} == {
+            name: text for name, text in before.items() if name != "about.json"
+        }
+        before["about.json"] = (entry.path / "about.json").read_bytes()
+
+
+def test_a_damaged_entry_of_the_state_before_is_not_taken_over():
+    entry = kept("one", about={"family": "x"})
+    assert Cache().latest("x") is not None
+    (entry.path / "file").write_bytes(b"\1" + bytes(999))
+    assert Cache().latest("x") is None
+
+
+def test_an_entry_without_checksums_is_listed_and_not_opened():
+    """As earlier versions wrote them."""
+    entry = kept("one", about={"family": "x"})
+    about = {name: value for name, value in entry.about.items() if "checksum" not in name}
+    (entry.path / "about.json").write_text(json.dumps(about))
+    assert left() == ["one"]
+    assert Cache().latest("x") is None
+
+
 @pytest.mark.parametrize("error", [ValueError("bad image"), KeyboardInterrupt()])
 def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException):
     def fail(directory: Path) -> Mapping[str, Any]:
@@ -178,6 +236,47 @@ def test_a_file_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path, o
     with pytest.raises(FileNotFoundError, match="gone"):
         Cache().get("x", "ab" * 32, read)
     assert files(own_cache) == []
+
+
+def test_what_a_full_cache_cannot_keep_is_kept_elsewhere_while_it_is_used(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    handlers: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(cache, "ELSEWHERE", (tmp_path / "gone", tmp_path))
+    monkeypatch.setattr(atexit, "register", lambda *call: handlers.append(call))
+
+    def build_here(directory: Path) -> Mapping[str, Any]:
+        if directory.is_relative_to(own_cache):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return build()(directory)
+
+    entry = Cache().get("x", "ab" * 32, build_here)
+    again = Cache().get("x", "ab" * 32, build_here)  # as another process of the run finds it
+    assert again.path == entry.path
+    assert entry.path.is_relative_to(tmp_path)
+    assert entry.path.parent.stat().st_mode & 0o077 == 0
+    (line, _) = caplog.messages
+    assert line == (
+        f"data.cache_dir={own_cache}: prepared data could not be written there ([Errno 28] No space left on "
+        f"device); it is kept in {tmp_path} while this runs, and prepared anew then"
+    )
+    for let_go, *given in handlers:
+        assert entry.path.exists()
+        let_go(*given)
+    assert not entry.path.exists()
+    assert files(own_cache) == []
+
+
+def test_nothing_is_kept_where_somebody_else_may_write(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache, "ELSEWHERE", (tmp_path,))
+    folder = tmp_path / f"ddpm-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (tmp_path / "file").touch()
+    with pytest.raises(cache.NoRoomError):
+        Cache(tmp_path / "file" / "cache").get("x", "ab" * 32, build())
 
 
 @pytest.mark.e2e
@@ -411,8 +510,9 @@ def test_what_no_source_needs_goes_first(tmp_path: Path):
     kept("old", about={"format": 1})
     kept("state1", about={"family": "x", "source": str(source)})
     superseded = kept("state2", about={"family": "y", "source": str(source)})
-    about = json.loads((superseded.path / "about.json").read_text())
-    (superseded.path / "about.json").write_text(json.dumps({**about, "family": "x"}))
+    about = {**superseded.about, "family": "x"}
+    about["checksum"] = cache._said(about)
+    (superseded.path / "about.json").write_text(json.dumps(about))
     found = {path.name.split("-")[0]: why for path, why in cache.needless(Cache().entries()).items()}
     assert found == {
         "changed": "older than its source",

@@ -11,7 +11,6 @@ from models import make_module, make_trainer
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
-from ddpm.training.callbacks import samples
 from ddpm.training.callbacks.samples import SampleGrids
 
 
@@ -27,7 +26,7 @@ class Counting(DDIM):
 
 def trained(directory: Path, max_steps: int, **settings: Any) -> tuple[int, int, list[str]]:
     """How many grids the fast sampler and the run's own drew, and the files."""
-    fast, own = Counting(3), Counting(5)
+    fast, own = Counting(3), Counting(settings.pop("own", 5))
     module = make_module()
     module.sampler = own
     trainer: Trainer = make_trainer(directory, max_steps, SampleGrids(fast, n=4, **settings))
@@ -41,35 +40,40 @@ def files(*steps: int) -> list[str]:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("final", "seconds", "drawn", "steps"),
-    [
-        (False, 0.0, (2, 0), (2, 4)),
-        (True, 1e6, (1, 1), (2, 4)),
-        ("auto", 0.0, (1, 1), (2, 4)),
-        ("auto", 1e6, (2, 0), (2, 4)),
+    ("final", "own", "drawn", "steps"),
+    [  # 4 steps of 32 images are worth 384 forward passes, and 4 pictures in 24 steps take a quarter of that
+        (False, 5, (2, 0), (2, 4)),
+        (True, 25, (1, 1), (2, 4)),
+        ("auto", 24, (1, 1), (2, 4)),
+        ("auto", 25, (2, 0), (2, 4)),
     ],
 )
 def test_the_last_grid(
     tmp_path: Path,
     final: Any,
-    seconds: float,
+    own: int,
     drawn: tuple[int, int],
     steps: tuple[int, ...],
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    monkeypatch.setattr(samples, "seconds_to_draw", lambda *_: seconds)
     with caplog.at_level(logging.INFO):
-        *found, written = trained(tmp_path, 4, every_n_steps=2, final=final)
+        *found, written = trained(tmp_path, 4, every_n_steps=2, final=final, own=own)
     assert tuple(found) == drawn
     assert written == files(*steps)
     said = [line for line in caplog.messages if "callbacks.samples.final=true" in line]
-    assert len(said) == (final == "auto" and seconds > 0)
+    assert len(said) == (final == "auto" and own == 25)
 
 
-def test_a_run_that_ends_between_grids_has_a_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(samples, "seconds_to_draw", lambda *_: 1e6)
-    assert trained(tmp_path, 3, every_n_steps=2) == (2, 0, files(2, 3))
+def test_a_run_that_ends_between_grids_has_a_last_one(tmp_path: Path):
+    assert trained(tmp_path, 3, every_n_steps=2, own=100) == (2, 0, files(2, 3))
+
+
+def test_what_a_killed_start_left_of_a_grid_goes(tmp_path: Path):
+    (tmp_path / "samples").mkdir()
+    for name in (".step_00000002.part.png", "mine.part.png"):
+        (tmp_path / "samples" / name).write_bytes(b"half")
+    trained(tmp_path, 1, every_n_steps=2, final=False)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["mine.part.png"]
 
 
 def test_settings_without_meaning_are_refused():

@@ -56,6 +56,90 @@ def test_a_continued_run_tells_the_whole_history(tmp_path: Path):
     assert [row["step"] for row in rows(first.path)] == ["5", "10"]
 
 
+def history(path: Path, steps: range = range(1, 8)) -> MetricsCSV:
+    """Rows of a run; from step 5 with a value more."""
+    logger = MetricsCSV(path)
+    for step in steps:
+        logger.log_metrics({"train/loss": 1 / step}, step=step)
+        if step >= 5:
+            logger.log_metrics({"val/loss": 2 / step}, step=step)
+    return logger
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_run_that_goes_on_from_any_step_leaves_the_bytes_of_one_that_went_through(
+    tmp_path: Path, step: int
+):
+    """Also the order of the columns, of which the late one comes first where it stays."""
+
+    def late(logger: MetricsCSV) -> None:
+        logger.log_metrics({"between": 0.5, "val/loss": 1.0}, step=9)
+
+    whole, killed = tmp_path / "whole.csv", tmp_path / "metrics.csv"
+    late(history(whole))
+    history(killed)
+    again = MetricsCSV(killed)
+    again.continue_from(killed, step)
+    for number in range(step, 8):  # what belongs to the step of the checkpoint is written again
+        if number:
+            again.log_metrics({"train/loss": 1 / number}, step=number)
+        if number >= 5:
+            again.log_metrics({"val/loss": 2 / number}, step=number)
+    late(again)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "whole.csv"]
+
+
+HEADER, ROWS = b"step,train/loss,val/loss\n", b"3,0.5,\n6,0.25,0.75\n"
+
+
+@pytest.mark.parametrize(
+    ("contents", "steps", "said"),
+    [
+        (
+            HEADER + ROWS + b"9,0.1",
+            [3, 6],
+            "what is not whole is left out: line 4 is torn; metrics_damaged.csv keeps it",
+        ),
+        (HEADER + ROWS + b"9,0.125,0.5", [3, 6], "line 4 is torn"),  # perhaps of 0.567
+        (HEADER + ROWS + b"9,0.1\n", [3, 6], "line 4 is torn"),
+        (HEADER + ROWS + bytes(100), [3, 6], "line 4 is torn"),
+        (HEADER + b"3,0.5,\n" + bytes(30) + b"\n6,0.25,0.75\n", [3, 6], "line 3 is torn"),
+        (HEADER + b"3,0.5,\n4,\xff,1\n6,0.25,0.75\n", [3, 6], "line 3 is torn"),
+        (HEADER + b"hello,1,2\n" + ROWS, [3, 6], "line 2 has no step"),
+        (HEADER + ROWS[:7] + HEADER + ROWS[7:], [3, 6], "line 3 has no step"),
+        (HEADER + b"6,0.5,0.75\n3,0.5,\n6,0.25,\n", [3, 6], None),
+        (HEADER + ROWS, [3, 6], None),
+        (HEADER + b"x\n" * 9 + ROWS, [3, 6], "line 6 is torn and 4 more; metrics_damaged.csv"),
+        ((HEADER + ROWS).replace(b"\n", b"\r\n"), [3, 6], None),
+        (HEADER[:15], [], "its header is torn"),
+        (HEADER[5:] + ROWS, [], "left out: all of it, for its header is torn"),
+        (bytes(200), [], "its header is torn"),
+        (b"", [], "its header is torn"),
+        (HEADER, [], None),
+    ],
+)
+def test_what_is_whole_of_a_damaged_file_is_read(
+    tmp_path: Path, contents: bytes, steps: list[int], said: str | None, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(contents)
+    logger = MetricsCSV(path)
+    logger.continue_from(path, step=8)
+    logger.log_metrics({"train/loss": 0.125, "val/loss": 0.5}, step=9)
+    expected = [
+        {"step": "3", "train/loss": "0.5", "val/loss": ""},
+        {"step": "6", "train/loss": "0.25", "val/loss": "0.75"},
+        {"step": "9", "train/loss": "0.125", "val/loss": "0.5"},
+    ]
+    assert rows(path) == [row for row in expected if int(row["step"]) in [*steps, 9]]
+    assert (said or "") in caplog.text
+    assert bool(caplog.text) == (said is not None)
+    kept = path.with_name("metrics_damaged.csv")
+    assert kept.exists() == (said is not None)
+    assert said is None or kept.read_bytes() == contents
+
+
 def test_a_late_value_joins_the_row_of_its_step(tmp_path: Path):
     logger = MetricsCSV(tmp_path / "metrics.csv")
     for step in (1, 5, 9):

@@ -1,14 +1,22 @@
 """Weights & Biases gets what it was given, with an account or without, and disturbs nothing."""
 
+import json
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from conftest import wandb_records
 from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
 from PIL import Image
@@ -174,3 +182,116 @@ def test_wandb_is_imported_only_when_a_run_begins():
         "sys.exit('wandb' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def rows_of_all(directory: Path) -> list[dict[str, Any]]:
+    """The rows of all directories that a run has begun, in the order in which it did."""
+    found = []
+    files = directory.glob("wandb/offline-run-*/run-*.wandb")
+    for file in sorted(files, key=lambda file: file.stat().st_ctime):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        printed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+        records = map(json.loads, printed.splitlines())
+        found += [record["history"]["item"] for record in records if record["type"] == "history"]
+    return found
+
+
+@pytest.mark.e2e
+def test_a_full_disk_is_told_with_every_row_and_nothing_is_lost_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    logger = WandbLogger(save_dir=tmp_path)
+    logger.log_metrics({"a": 0.0}, step=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+        for step in (1, 2):
+            caplog.clear()
+            logger.log_metrics({"a": float(step)}, step=step)
+            assert [line for line in caplog.messages if f"is full; {step} rows wait in memory" in line]
+    first = logger.sync_dir
+    logger.log_metrics({"a": 3.0}, step=3)
+    assert logger.sync_dir != first  # the file of the first may have taken a write that failed
+    logger.finish(0)
+    assert [(row["trainer/global_step"], row["a"]) for row in rows_of_all(tmp_path)] == [
+        (step, float(step)) for step in range(4)
+    ]
+
+
+@pytest.mark.e2e
+def test_its_process_may_die(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    logger = WandbLogger(save_dir=tmp_path)
+    logger.log_metrics({"a": 0.0}, step=0)
+    children = " ".join(tasks.read_text() for tasks in Path("/proc/self/task").glob("*/children"))
+    for process in children.split():
+        os.kill(int(process), signal.SIGKILL)
+    until = time.monotonic() + 20
+    while not logger._waiting and time.monotonic() < until:  # it is noticed when the connection breaks
+        logger.log_metrics({"a": 1.0}, step=1)
+    assert "its process has died; 1 rows wait in memory" in caplog.text
+    logger.log_metrics({"a": 2.0}, step=2)
+    logger.finish(0)
+    rows = [(row["trainer/global_step"], row["a"]) for row in rows_of_all(tmp_path)]
+    assert rows[-2:] == [(1, 1.0), (2, 2.0)]
+
+
+@pytest.mark.e2e
+def test_what_it_cannot_show_is_refused_and_holds_nothing_up(tmp_path: Path):
+    logger = WandbLogger(save_dir=tmp_path)
+    with pytest.raises(TypeError):
+        logger.log_metrics({"a": object()}, step=1)
+    logger.log_metrics({"a": 2.0}, step=2)
+    logger.finish(0)
+    assert [row["a"] for row in history(tmp_path)] == [2.0]
+
+
+class Server(BaseHTTPRequestHandler):
+    """As much of a W&B server as a run needs to begin."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        answer: dict[str, Any] = {}
+        if self.path.endswith("/graphql"):
+            asked = json.loads(body)
+            name = (asked.get("variables") or {}).get("name") or "run"
+            if "upsertBucket" in asked["query"]:
+                project = {"id": "p", "name": "ddpm", "entity": {"id": "e", "name": "me"}}
+                bucket = {"id": "r", "name": name, "displayName": name, "config": "{}", "project": project}
+                answer = {"upsertBucket": {"bucket": bucket, "inserted": True}}
+            elif "RunResumeStatus" in asked["query"]:
+                answer = {"model": {"id": "p", "name": "ddpm", "entity": {"id": "e", "name": "me"}}}
+            answer = {"data": answer}
+        contents = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(contents)))
+        self.end_headers()
+        self.wfile.write(contents)
+
+    do_PUT = do_POST  # noqa: N815
+
+    def log_message(self, *args: Any) -> None:
+        """Keeps it quiet."""
+
+
+@pytest.mark.e2e
+def test_a_server_that_goes_away_ends_no_run_and_holds_none_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    wandb.teardown()  # it reads them once
+    logger = WandbLogger(save_dir=tmp_path, mode="online", init_timeout=20, finish_timeout=2)
+    logger.log_metrics({"a": 1.0}, step=1)
+    assert logger.mode == "online"
+    server.shutdown()
+    server.server_close()
+    logger.log_metrics({"a": 2.0}, step=2)
+    logger.finish(0)  # without a timeout it would try for hours
+    (directory,) = tmp_path.glob("wandb/run-*")
+    assert f"is sent by: wandb sync {directory}" in caplog.text
+    assert list(directory.glob("run-*.wandb"))
+    wandb.teardown()

@@ -1,5 +1,6 @@
 """A folder of things that were prepared once, such as decoded images, for the runs that follow."""
 
+import atexit
 import errno
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +22,11 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from ddpm.data.prepared import in_use
+from ddpm.data.prepared import checksums, in_use
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the files of an entry change their meaning: old entries are then no longer found."""
 
 GB = 10**9
@@ -44,6 +46,11 @@ SUPERSEDED = "older than its source"
 WITHOUT_SOURCE = "without a source"
 LEAST_RECENT = "the least recently used"
 
+ELSEWHERE = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+"""Where an entry is kept for as long as it is used, if the cache cannot take it: in memory, or on another
+disk.
+"""
+
 FileState = tuple[str, int, int]
 """Name, size in bytes and time of change in ns of a file: what tells quickly whether it is as it was."""
 
@@ -54,7 +61,8 @@ class Entry:
 
     Attributes:
         path: its folder.
-        about: plain containers that say what it is. Some of them the cache itself knows, all optional:
+        about: plain containers that say what it is. Some of them the cache itself knows: `files`, their sizes
+            by name; `checksums`, theirs; `checksum`, that of all that is said here. All others are optional:
             `format`, of its files; `built`, when, in a form that sorts; `family`, the same for all states of
             one source that are prepared alike; `source`, the path of that source; `source_state`, its size
             and time of change where it is a file.
@@ -91,13 +99,18 @@ class Removed(NamedTuple):
     why: str
 
 
+class NoRoomError(ValueError):
+    """What is prepared does not fit where it is built; says what would help."""
+
+
 class Cache:
     """Entries that are each built once, by one process while the others wait, and then shared by all.
 
     An entry appears whole or not at all: it is built in a folder of its own and then renamed. So however a
-    build ends, nothing half-built is ever used. The lock only saves the others the same work; the operating
-    system lets go of it when its owner dies. Nor is anything removed that a living process uses, and what is
-    removed goes at once.
+    build ends, nothing half-built is ever used. Whenever one is opened its checksums are verified, and one
+    that is damaged is built anew. The lock only saves the others the same work; the operating system lets go
+    of it when its owner dies. Nor is anything removed that a living process uses, and what is removed goes at
+    once.
 
     Args:
         directory: where entries are kept; None is $DDPM_CACHE or ~/.cache/ddpm.
@@ -119,18 +132,29 @@ class Cache:
             key: a hash that changes whenever the entry would; see `key`.
             build: writes the entry's files into an empty folder, and returns what to say about it.
 
+        Where the directory cannot be written to, or is full, the entry is told of and built elsewhere, in
+        memory if it fits there, for the processes that use it now.
+
         Raises:
-            ValueError: where the directory cannot be written to, or is full.
+            ValueError: where there is no room for it anywhere.
         """
+        try:
+            return self._get(name, key, build)
+        except NoRoomError as error:
+            return self._elsewhere(name, key, build, error)
+
+    def _get(self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "data"
         path = self.directory / f"{slug}-{key[:16]}"
-        if found := _marked(path):
+        if found := _opened(path):
             return found
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with self._lock(path.name) as knows_locks:
-                if found := _marked(path):
+                if found := _opened(path):
                     return found
+                if path.is_dir():
+                    logger.warning("%s is damaged, and is prepared anew", path)
                 self._discard(path)
                 for leftover in self._leftovers(path.name) if knows_locks else ():
                     shutil.rmtree(leftover)
@@ -138,17 +162,35 @@ class Cache:
         except OSError as error:
             if error.filename and not str(error.filename).startswith(str(self.directory)):
                 raise  # of what it is prepared from
-            raise ValueError(
+            raise NoRoomError(
                 f"data.cache_dir={self.directory}: prepared data could not be written there ({error}); make "
                 "room, or name another folder with data.cache_dir= or DDPM_CACHE"
             ) from error
         self._keep_to_the_limit(entry)
         return entry
 
+    def _elsewhere(
+        self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]], why: NoRoomError
+    ) -> Entry:
+        """The entry in a cache of this user's running processes."""
+        for place in ELSEWHERE:
+            other = Cache(place / f"ddpm-{os.getuid() if hasattr(os, 'getuid') else 0}")
+            with suppress(OSError, NoRoomError):
+                other.directory.mkdir(mode=0o700, exist_ok=True)
+                if not _is_ours(other.directory):
+                    continue
+                other.clear()  # what killed processes left
+                entry = other._get(name, key, build)
+                atexit.register(_let_go, other, entry)
+                first, *_ = str(why).split("; ")
+                logger.warning("%s; it is kept in %s while this runs, and prepared anew then", first, place)
+                return entry
+        raise why
+
     def latest(self, family: str) -> Entry | None:
-        """The entry of a family that was built last, if there is one; it is in use until it is released."""
+        """The entry of a family that was built last, unless it is damaged; in use until it is released."""
         found = [entry for entry in self.entries() if entry.about.get("family") == family]
-        return _marked(max(found, key=_built).path) if found else None
+        return _opened(max(found, key=_built).path) if found else None
 
     def entries(self) -> list[Entry]:
         """Everything whole that is kept, the last used first."""
@@ -197,7 +239,11 @@ class Cache:
         building = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=BUILDING, dir=self.directory))
         try:
             about = {"format": FORMAT, "built": datetime.now(UTC).isoformat(), **build(building)}
-            about["files"] = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
+            files = sorted(building.iterdir())
+            about["files"] = {file.name: file.stat().st_size for file in files}
+            about["checksums"] = {file.name: checksums.of_file(file) for file in files}
+            about = json.loads(json.dumps(about))  # as it will be read
+            about["checksum"] = checksums.of_values(about)
             (building / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
             for file in building.iterdir():
                 with file.open("r+b") as opened:  # Windows flushes what can be written only
@@ -209,7 +255,7 @@ class Cache:
                 building.rename(path)
             except OSError:
                 # Where the file system knows no locks, another process may have been first.
-                found = _marked(path)
+                found = _opened(path)
                 if found is None:
                     raise
                 shutil.rmtree(building)
@@ -351,6 +397,19 @@ class Cache:
         return [path for path, match in found if match and name in (None, match[1])]
 
 
+def _is_ours(directory: Path) -> bool:
+    """Whether nobody else can put anything into a folder, in a place that everybody may write to."""
+    status = directory.lstat()
+    own = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    return stat.S_ISDIR(status.st_mode) and own
+
+
+def _let_go(other: Cache, entry: Entry) -> None:
+    """Remove what was kept elsewhere, unless another process uses it still."""
+    entry.release()
+    other.clear()
+
+
 def key(settings: Mapping[str, Any], files: Iterable[FileState]) -> str:
     """A hash of how something is prepared, and of the state of the files that it is prepared from."""
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
@@ -410,10 +469,14 @@ def _has_changed(source: str, state_then: Sequence[int] | None) -> bool:
 
 
 def _whole(path: Path) -> Entry | None:
-    """The entry in a folder, if it is there and its files have the sizes that they were written with."""
+    """The entry in a folder, if it is there, what it says of itself is as it was written, and its files have
+    the sizes of then. Those of earlier versions have no checksums; they are listed, and never opened.
+    """
     try:
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        whole = all((path / name).stat().st_size == size for name, size in about["files"].items())
+        said = _said(about)
+        whole = about.get("checksum", said) == said
+        whole &= all((path / name).stat().st_size == size for name, size in about["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return Entry(path, about) if whole else None
@@ -428,6 +491,31 @@ def _marked(path: Path) -> Entry | None:
     with suppress(OSError):  # a cache that is shared may be read-only
         os.utime(path / ABOUT)
     return Entry(path, found.about, mark)
+
+
+def _said(about: Mapping[str, Any]) -> str:
+    """The checksum of what an entry says of itself."""
+    return checksums.of_values({name: value for name, value in about.items() if name != "checksum"})
+
+
+def _opened(path: Path) -> Entry | None:
+    """The same, if nothing in it has changed since it was built."""
+    found = _marked(path)
+    if found is None:
+        return None
+    try:
+        if "checksum" not in found.about or found.about["checksums"].keys() != found.about["files"].keys():
+            raise OSError("it says nothing of its checksums")
+        for name, checksum in found.about["checksums"].items():
+            if checksums.of_file(path / name) != checksum:
+                logger.warning("%s is not as it was written", path / name)
+                break
+        else:
+            return found
+    except OSError as error:  # of a disk that can no longer read it
+        logger.warning("%s cannot be read (%s)", path, error)
+    found.release()
+    return None
 
 
 def _may_be_used(alone: bool | None, path: Path) -> bool:

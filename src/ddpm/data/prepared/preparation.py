@@ -22,7 +22,7 @@ from ddpm.data.images import DataSet, ImageSet, survey
 from ddpm.data.paths import is_url
 from ddpm.data.pixels.decoding import EMPTY, NO_IMAGE, Decoded
 from ddpm.data.prepared import cache
-from ddpm.data.prepared.cache import Cache, FileState, size_in_words
+from ddpm.data.prepared.cache import Cache, FileState, NoRoomError, size_in_words
 from ddpm.data.prepared.earlier import RECORDS, Earlier, joined
 from ddpm.data.prepared.image_file import ImageFile
 from ddpm.data.prepared.records import RECORD, Records, hashed
@@ -353,14 +353,14 @@ def _check_room(directory: Path, needed: int, entries: Cache) -> None:
         entries: of which some could go.
 
     Raises:
-        ValueError: where less is free.
+        NoRoomError: where less is free.
     """
     total, _, free = shutil.disk_usage(directory)
     if needed <= free or not total:  # some file systems do not say
         return
     spare = entries.spare()
     prune = f" (python -m ddpm cache prune 0 frees {size_in_words(spare)})" if spare else ""
-    raise ValueError(
+    raise NoRoomError(
         f"data.cache_dir={entries.directory}: the prepared images need {size_in_words(needed)} more there, "
         f"and {size_in_words(free)} are free; make room{prune}, or name another folder with data.cache_dir= "
         "or DDPM_CACHE"

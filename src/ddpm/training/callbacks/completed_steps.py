@@ -4,16 +4,17 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ddpm.training.loggers import at_completed_steps
+from ddpm.training.loggers import at_completed_steps, may_fail
 
 
 class CompletedSteps(Callback):
     """Has all loggers of the trainer write at completed optimizer steps, whoever logs; see
-    `at_completed_steps`. The first of the callbacks.
+    `at_completed_steps`; and none of them end the training, see `may_fail`. The first of the callbacks.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for logger in trainer.loggers:
+            may_fail(logger)
             at_completed_steps(logger, trainer)
 
     def on_train_batch_start(

@@ -67,9 +67,9 @@ def make_up_step(trainer: Any, module: "DDPM") -> None:
             counted.processed -= 1
             counted.completed -= 1
     for callback in trainer.callbacks:
-        if isinstance(callback, EveryNSteps) and not isinstance(callback, Checkpoints):
-            if step % callback.every_n_steps == 0:
-                callback.on_step(trainer, module, step)
+        counts = isinstance(callback, EveryNSteps) and not isinstance(callback, Checkpoints)
+        if counts and step % callback.every_n_steps == 0:
+            callback.on_step(trainer, module, step)
     steps.val_loop.restarting = False  # it is not begun in its middle
     steps.val_loop.reset_restart_stage()
     steps._skip_next_val = module.validated_step == step

@@ -1,7 +1,6 @@
 """Grids of samples as the network learns."""
 
 import logging
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,8 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime import writing
-from ddpm.runtime.progress import duration
-from ddpm.sampling.batches import announced_sampling, seconds_to_draw
+from ddpm.runtime.arithmetic import STEP
+from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import png, sheet
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
@@ -20,7 +19,23 @@ from ddpm.training.loggers import log_picture
 log = logging.getLogger(__name__)
 
 SHARE = 0.25
-"""Of the time that training took, which the last grid may take by the run's own sampler if final is auto."""
+"""Of the arithmetic of training, which the last grid may take by the run's own sampler if final is auto."""
+
+
+def in_proportion(nfe: int, n: int, steps: int, batch_size: int) -> bool:
+    """Whether the last grid is worth the run's own sampler: it follows from what the run is, so that it does
+    not depend on how fast a machine is, or how often a run was continued.
+
+    Both sides count forward passes of the network for one image; a training step is worth `STEP` of them for
+    each of its images.
+
+    Args:
+        nfe: evaluations of the network for a picture, by the run's own sampler.
+        n: pictures in the grid.
+        steps: of the training.
+        batch_size: images a step, over all devices.
+    """
+    return nfe * n <= SHARE * STEP * steps * batch_size
 
 
 class SampleGrids(EveryNSteps):
@@ -36,8 +51,8 @@ class SampleGrids(EveryNSteps):
         n: pictures in a grid.
         seed: of the noise.
         final: draw the last grid, when training ends, with the run's own sampler: True; False for no grid
-            then beyond those of every n steps; "auto" where it takes at most a quarter of the time that
-            training took, else by `sampler`.
+            then beyond those of every n steps; "auto" where it takes at most a quarter of the arithmetic that
+            training took, see `in_proportion`, else by `sampler`.
     """
 
     def __init__(
@@ -57,11 +72,12 @@ class SampleGrids(EveryNSteps):
         self.n = n
         self.seed = seed
         self.final = final
-        self._began = 0.0
         self._drawn: tuple[int, Sampler] | None = None  # the step of the last grid, and what drew it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began = time.monotonic()
+        if trainer.is_global_zero:
+            for left in _directory(trainer).glob(".step_*.part.png"):  # of a start that was killed
+                left.unlink(missing_ok=True)
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if not (self.final and step == trainer.max_steps):
@@ -69,24 +85,21 @@ class SampleGrids(EveryNSteps):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.final:
-            # only the rank that draws knows how long it would take
-            sampler = self._of_last_grid(pl_module) if trainer.is_global_zero else self.sampler
-            self._draw(trainer, pl_module, sampler)
+            self._draw(trainer, pl_module, self._of_last_grid(trainer, pl_module))
 
-    def _of_last_grid(self, module: Any) -> Sampler:
-        """The run's own sampler, or that of the other grids where its time would be out of proportion."""
+    def _of_last_grid(self, trainer: Trainer, module: Any) -> Sampler:
+        """The run's own sampler, or that of the other grids where its work would be out of proportion."""
         own: Sampler = module.sampler
-        if self.final != "auto":
+        nfe, steps, batch_size = Drawing(module).nfe, trainer.global_step, module.images_per_step
+        if self.final != "auto" or in_proportion(nfe, self.n, steps, batch_size):
             return own
-        training = time.monotonic() - self._began
-        seconds = seconds_to_draw(Drawing(module), range(self.n))
-        if seconds <= SHARE * training:
-            return own
-        log.info(
-            "the last grid is drawn by callbacks.samples.sampler: the run's own sampler would take about %s, "
-            "and training took %s; callbacks.samples.final=true has it all the same",
-            duration(seconds), duration(training),
-        )  # fmt: skip
+        if trainer.is_global_zero:
+            log.info(
+                "the last grid is drawn by callbacks.samples.sampler: the run's own sampler would take %s "
+                "forward passes, and training took the work of %s; callbacks.samples.final=true has it all "
+                "the same",
+                f"{nfe * self.n:,}", f"{STEP * steps * batch_size:,}",
+            )  # fmt: skip
         return self.sampler
 
     def _draw(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
@@ -107,8 +120,11 @@ class SampleGrids(EveryNSteps):
         if drawn is None:
             return
         picture = sheet(module, drawn)
-        path = Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:08d}.png"
-        writing.write(path, png(picture))
+        writing.write(_directory(trainer) / f"step_{trainer.global_step:08d}.png", png(picture))
         for logger in trainer.loggers:
             log_picture(logger, "samples/grid", picture, step=trainer.global_step)
         self._drawn = trainer.global_step, sampler
+
+
+def _directory(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "samples"

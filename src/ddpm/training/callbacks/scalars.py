@@ -1,5 +1,6 @@
 """The scalars of training, a row every so many steps."""
 
+import logging
 import math
 import time
 from typing import Any
@@ -12,6 +13,9 @@ from ddpm.runtime.memory import GIB, peak_memory
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
+from ddpm.training.spikes import LossSpikes
+
+log = logging.getLogger(__name__)
 
 
 def writes_row(trainer: Any, step: int) -> bool:
@@ -26,7 +30,8 @@ class TrainingRows(EveryNSteps):
 
     What is left at the end of an epoch is a row too; a run of ours is one epoch. Speed is over all the time
     since the last row, with whatever else happened in it; where a run went on in between, without what was
-    lost and the time between the two starts.
+    lost and the time between the two starts. A row whose loss is a spike (see `ddpm.training.spikes`) has a
+    column that says so.
 
     Args:
         waiting: for data; None leaves its share out.
@@ -39,6 +44,7 @@ class TrainingRows(EveryNSteps):
         self._last_time = 0.0
         self._before: dict[str, Any] | None = None  # of a checkpoint: since its last row
         self._peak = math.nan
+        self._spikes = LossSpikes()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._peak = matmul_peak(pl_module.device, str(trainer.precision)) * trainer.world_size
@@ -49,10 +55,12 @@ class TrainingRows(EveryNSteps):
             self._before = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last_step": self._last_step, "seconds": time.perf_counter() - self._last_time}
+        seconds = time.perf_counter() - self._last_time
+        return {"last_step": self._last_step, "seconds": seconds, "spikes": self._spikes.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._before = dict(state_dict)
+        self._spikes.load_state_dict(state_dict.get("spikes", {}))
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if writes_row(trainer, step):
@@ -68,7 +76,7 @@ class TrainingRows(EveryNSteps):
             return
         now = time.perf_counter()
         elapsed = now - self._last_time
-        module.watch.settle(module)
+        module.guard.settle(module)
         means = {"train/loss": module.train_loss, "train/gradient_norm": module.gradient_norm}
         if self.waiting is not None:
             share = RunningMean()
@@ -76,8 +84,12 @@ class TrainingRows(EveryNSteps):
             means["perf/data_wait"] = share
         row = reduce(means, module.device)
         row["train/learning_rate"] = module.learning_rate
-        if module.watch.skipped:
-            row["diagnostics/skipped_steps"] = module.watch.skipped
+        if module.guard.skipped:
+            row["diagnostics/skipped_steps"] = module.guard.skipped
+        if ratio := self._spikes.ratio(row["train/loss"]):
+            row["diagnostics/loss_spike"] = ratio
+            if trainer.is_global_zero:
+                log.warning("step %d: the loss is %.1f times that of the rows before", step, ratio)
         steps_per_second = (step - self._last_step) / elapsed
         row["perf/steps_per_second"] = steps_per_second
         images_per_second = steps_per_second * module.images_per_step

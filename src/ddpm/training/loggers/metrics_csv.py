@@ -3,7 +3,9 @@
 import csv
 import io
 import logging
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,16 @@ from lightning.pytorch.loggers.logger import DummyExperiment, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from ddpm import bounded
 from ddpm.runtime.writing import reason, whole
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 28
+"""Of a file that is gone on with: a million rows are below it."""
+
+MOST_NAMED = 5
+"""Lines that a message names."""
 
 
 class MetricsCSV(Logger):
@@ -61,11 +70,26 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def continue_from(self, earlier: Path, step: int) -> None:
-        """Begin with the rows of another run up to `step`, so that the file tells the whole history."""
-        with earlier.open(newline="", encoding="utf-8") as file:
-            rows: list[dict[str, Any]] = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        self.columns = list(rows[0]) if rows else ["step"]
-        self._rows = [{**row, "step": int(row["step"])} for row in rows]
+        """Begin with the rows of another run up to `step`, so that the file tells the whole history. Columns
+        that only later rows have a value for come again where they came.
+
+        Lines that are not whole are left out, which is told; where this file takes the other's place, a copy
+        stays as it was.
+        """
+        columns, found, left_out = _whole_rows(bounded.contents(earlier, MOST_BYTES))
+        if left_out:
+            copied = ""
+            if earlier == self.path:
+                copy = earlier.with_name("metrics_damaged.csv")
+                with suppress(OSError):
+                    shutil.copyfile(earlier, copy)
+                    copied = f"; {copy.name} keeps it as it was"
+            more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
+            named = ", ".join(left_out[:MOST_NAMED]) + more
+            log.warning("%s: what is not whole is left out: %s%s", earlier, named, copied)
+        rows = [found[number] for number in sorted(found) if number <= step]
+        self.columns = [name for name in columns if any(row[name] != "" for row in rows)] or ["step"]
+        self._rows = [{name: row[name] for name in self.columns} for row in rows]
         try:
             self._rewrite(self._rows)
         except OSError as error:
@@ -156,3 +180,39 @@ class MetricsCSV(Logger):
         text = io.StringIO(newline="")
         csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         return text.getvalue()
+
+
+def _whole_rows(contents: bytes) -> tuple[list[str], dict[int, dict[str, Any]], list[str]]:
+    """What can be read of a file, whatever happened to it.
+
+    Returns:
+        The columns; the rows by step, of two of one step the values that came last; and what had to be left
+        out, in words.
+    """
+    *lines, rest = contents.split(b"\n")  # a line that was not ended was not written to its end
+    left_out = [f"line {len(lines) + 1} is torn"] if rest else []
+    columns = _cells(lines[0]) if lines else None
+    if columns is None or "step" not in columns or len(set(columns)) < len(columns):
+        return ["step"], {}, ["all of it, for its header is torn"]
+    rows: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        cells = _cells(line)
+        row: dict[str, Any] = dict(zip(columns, cells or (), strict=False))
+        if cells is None or len(cells) != len(columns) or not row["step"].isascii():
+            left_out.append(f"line {number} is torn")
+        elif not row["step"].isdigit():
+            left_out.append(f"line {number} has no step")
+        else:
+            row["step"] = int(row["step"])
+            known = rows.setdefault(row["step"], row)
+            known.update({name: value for name, value in row.items() if value != "" or name not in known})
+    return columns, rows, left_out
+
+
+def _cells(line: bytes) -> list[str] | None:
+    """Of a line; None where it is none."""
+    try:
+        text = line.decode().rstrip("\r")
+        return next(csv.reader([text], strict=True), None) if "\0" not in text else None
+    except (UnicodeDecodeError, csv.Error):
+        return None

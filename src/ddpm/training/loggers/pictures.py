@@ -8,6 +8,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyExperiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from ddpm.training.loggers.failures import forgiven
+
 
 @rank_zero_only
 def log_picture(logger: Logger, key: str, picture: np.ndarray, step: int, caption: str | None = None) -> bool:
@@ -27,13 +29,20 @@ def log_picture(logger: Logger, key: str, picture: np.ndarray, step: int, captio
         caption: below the picture, where the logger has a place for it.
 
     Returns:
-        Whether the logger shows pictures; None on other ranks than 0, where nothing is done.
+        Whether the logger shows it, which is False also where it fails: that is told, and training goes on;
+        None on other ranks than 0, where nothing is done.
 
     Raises:
         ValueError: where the picture is of another type or shape.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(f"{key}: a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+    with forgiven(logger, "log_picture"):
+        return _shown(logger, key, picture, step, caption)
+    return False
+
+
+def _shown(logger: Logger, key: str, picture: np.ndarray, step: int, caption: str | None) -> bool:
     if log_image := getattr(logger, "log_image", None):
         captions = {"caption": [caption]} if caption is not None and _takes(log_image, "caption") else {}
         log_image(key, [picture], step=step, **captions)

@@ -2,13 +2,17 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from ddpm.runtime.writing import reason
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,12 @@ MODES: dict[str, Mode] = {
 STEP = "trainer/global_step"
 """The axis of every chart, as Lightning's logger has it: completed optimizer steps."""
 
+FULL = 2**17
+"""Free bytes below which a disk takes no more: W&B writes blocks of 32 KiB."""
+
+MOST_BEGINNINGS = 8
+"""Directories that one process begins for its run, one after the other, where W&B fails."""
+
 
 class WandbLogger(LightningsWandbLogger):
     """One Weights & Biases run; what Lightning's logger does, this one does.
@@ -34,6 +44,10 @@ class WandbLogger(LightningsWandbLogger):
     The process's environment stays as it is, W&B is imported when the run begins, and nothing that is logged
     is dropped: where W&B would refuse a step that is behind its own counter, the value gets a row of its own
     whose `trainer/global_step` is right.
+
+    What W&B cannot take, as its disk is full or its own process has died, is told with every row, waits in
+    memory, and goes on in another directory of the same run as soon as that is possible; `wandb sync` makes
+    one run of them. What a server has not taken by the end of the run stays on disk for `wandb sync`.
 
     Where an argument is None, W&B's environment variable holds: WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY,
     WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS, WANDB_NOTES, WANDB_DIR, WANDB_RUN_ID ...
@@ -55,6 +69,8 @@ class WandbLogger(LightningsWandbLogger):
         log_model: upload what Lightning's ModelCheckpoint saves: False, True at the end, "all" as it goes.
         prefix: of every metric's name.
         init_timeout: seconds that the server has to answer before the run goes offline.
+        finish_timeout: seconds that the server has at the end of the run; what it has not taken by then stays
+            on disk. 0 waits for ever.
         settings: further ones by name, as `wandb.Settings` takes them.
 
     Raises:
@@ -79,6 +95,7 @@ class WandbLogger(LightningsWandbLogger):
         log_model: Literal["all"] | bool = False,
         prefix: str = "",
         init_timeout: float = 30.0,
+        finish_timeout: float = 15.0,
         settings: Mapping[str, Any] | None = None,
     ):
         source = "logger.wandb.mode" if mode is not None else "WANDB_MODE"
@@ -107,10 +124,15 @@ class WandbLogger(LightningsWandbLogger):
             "quiet": True,
             "silent": True,
             "init_timeout": init_timeout,
+            "finish_timeout": finish_timeout,
+            "finish_timeout_raises": True,
             **(settings or {}),
         }
         self.completed_steps: Callable[[], int | None] = lambda: None
         """Where training stands, for what others log without a step; see `at_completed_steps`."""
+        self._waiting: list[tuple[dict[str, Any], int | None]] = []
+        """Rows that W&B could not take."""
+        self._beginnings = 0
 
     @property
     def run_id(self) -> str | None:
@@ -136,12 +158,14 @@ class WandbLogger(LightningsWandbLogger):
         import wandb
         from pydantic import ValidationError  # what W&B checks its settings by
 
+        self._beginnings += 1
         Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
         begin = {name: value for name, value in self._wandb_init.items() if value is not None}
         begin["reinit"] = "finish_previous"
         try:
             begin["settings"] = wandb.Settings(**self._settings)
-            run = wandb.init(mode=self.mode, **begin)
+            with _without_tracebacks():
+                run = wandb.init(mode=self.mode, **begin)
         except ValidationError as error:  # of several lines
             refused = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, refused['loc']))}: {refused['msg']}") from error
@@ -178,19 +202,101 @@ class WandbLogger(LightningsWandbLogger):
         """Log values at a number of completed optimizer steps, a row a step as far as W&B admits it."""
         prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
         row = {f"{prefix}{name}": value for name, value in metrics.items()}
-        run = self.experiment
-        if step is None:
-            run.log(row)
-        else:
-            row[STEP] = step
-            own = (
-                run.step
-            )  # is ahead where others log without a step, or where a run goes on from further back
-            run.log(row, step=step) if own <= step else run.log(row, step=own + 1, commit=True)
+        self._log([*self._waiting, (row, step)])
+
+    def _log(self, rows: list[tuple[dict[str, Any], int | None]]) -> None:
+        """Hand rows to W&B; those that it cannot take wait."""
+        self._waiting = rows
+        try:
+            if self._experiment is not None and self._is_full():
+                self._is_spoilt = True  # W&B's file takes nothing more after a write that failed
+                raise OSError(f"{self._sync_dir} is full")
+            if self._is_spoilt:
+                self._begin_anew()
+            while self._waiting:
+                _log_row(self.experiment, *self._waiting[0])
+                del self._waiting[0]
+        except Exception as error:
+            if not _may_pass(error):
+                del self._waiting[0]
+                raise
+            self._is_spoilt |= self._experiment is not None
+            log.warning("W&B: %s; %d rows wait in memory", _in_words(error), len(self._waiting))
+
+    _is_spoilt = False
+
+    def _is_full(self) -> bool:
+        try:
+            return self._sync_dir is not None and shutil.disk_usage(self._sync_dir).free < FULL
+        except OSError:
+            return True
+
+    def _begin_anew(self) -> None:
+        """Go on with the run in another directory."""
+        if self._beginnings >= MOST_BEGINNINGS:
+            raise OSError(f"it has failed {MOST_BEGINNINGS} times")
+        self._end(0)
+        log.warning("W&B: the run goes on in another directory of %s/wandb", self._wandb_init["dir"])
+        self._is_spoilt = False
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
         """End the run, if it has begun, with the exit code of the process."""
+        if self._waiting:
+            self._log(self._waiting)
+        if self._waiting:
+            log.warning("W&B: %d rows are lost there; metrics.csv has them", len(self._waiting))
         if self._experiment is not None:
-            self._experiment.finish(exit_code=exit_code)
-            self._experiment = None
+            self._end(exit_code)
+
+    def _end(self, exit_code: int) -> None:
+        run: Any = self._experiment
+        try:
+            run.finish(exit_code=exit_code)
+        except Exception as error:
+            log.warning(
+                "W&B: %s; what it has not sent stays on disk, and is sent by: wandb sync %s",
+                _in_words(error), self._sync_dir,
+            )  # fmt: skip
+            if not isinstance(error, TimeoutError):  # its process is dead; at exit it would be missed
+                import wandb
+
+                with suppress(Exception):
+                    wandb.teardown()
+        self._experiment = None
+
+
+def _log_row(run: Any, row: dict[str, Any], step: int | None) -> None:
+    if step is None:
+        run.log(row)
+        return
+    row[STEP] = step
+    own = run.step  # is ahead where others log without a step, or where a run goes on from further back
+    run.log(row, step=step) if own <= step else run.log(row, step=own + 1, commit=True)
+
+
+def _in_words(error: Exception) -> str:
+    """What an error of W&B's says; that its process is gone it says by the kind of the error alone."""
+    is_gone = type(error).__name__ == "MailboxClosedError"
+    return "its process has died" if is_gone else reason(error).rstrip(".")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is about W&B's surroundings, and not about what was logged."""
+    return isinstance(error, OSError) or type(error).__module__.startswith("wandb.sdk.mailbox")
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Let W&B's own log files be refused by the disk without a traceback a line."""
+    raises, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = raises
+        for handler in logging.getLogger("wandb").handlers:
+            handler.handleError = _nothing  # type: ignore[method-assign]  # of this one alone
+
+
+def _nothing(record: logging.LogRecord) -> None:
+    """What is done about a line that cannot be written."""

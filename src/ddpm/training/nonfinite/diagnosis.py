@@ -100,7 +100,7 @@ def found_by_all(module: Any, step: Step, *, report: bool = True) -> Found:
         words += nobody
     if report:
         writes = own is not None or (everyone[rank] is None and trainer.is_global_zero)
-        again = f"_rollback_{module.watch.rollbacks}" if module.watch.rollbacks else ""
+        again = f"_rollback_{module.guard.rollbacks}" if module.guard.rollbacks else ""
         directory = Path(trainer.default_root_dir) / "nonfinite" / f"step_{step.number:08d}{again}"
         if writes:
             write(directory, _report(module, step, (own or found).words, layers))
@@ -143,8 +143,8 @@ def look(module: Any, step: Step, layers: "Layers") -> Found | None:
     for seen in step.seen:
         with _as_in(module, seen):
             scaler = getattr(module.trainer.precision_plugin, "scaler", None) if step.scaled else None
-            if name := _first_gradient(module, seen, 1.0 if scaler is None else scaler.get_scale()):
-                return Found(f"the gradient of {name} is not finite, the first on the way back")
+            if said := _first_gradient(module, seen, 1.0 if scaler is None else scaler.get_scale()):
+                return Found(said)
     return None
 
 
@@ -211,13 +211,18 @@ class Layers:
 
 
 def _first_gradient(module: Any, seen: Seen, scale: float) -> str | None:
-    """The name of the first parameter on the way back whose gradient of this micro-batch is not finite."""
+    """The first gradient of this micro-batch on the way back whose norm is not finite, in words."""
     named = [(name, p) for name, p in module.network.named_parameters() if p.requires_grad]
     bad: list[str] = []
 
     def note(name: str, gradient: Tensor) -> None:
         if _bad(gradient):
-            bad.append(name)
+            bad.append(f"the gradient of {name} is not finite, the first on the way back")
+        elif _bad(torch.linalg.vector_norm(gradient)):
+            most = f"it reaches {float(gradient.abs().max()):.3g}"
+            bad.append(
+                f"the norm of the gradient of {name} is beyond float32, the first on the way back; {most}"
+            )
 
     handles = [parameter.register_hook(partial(note, name)) for name, parameter in named]
     try:
