@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SHORT = {
     "overhead.py --steps 12": "difference",
+    "bad_numbers.py --pairs 2 --steps 2": "without the guard",
     "startup.py --runs 1": "until the first step",
     "startup.py --runs 1 --logged": "ratio",
     "speed.py training --rounds 1 --seconds 0.1 --batch 4 --only ddpm*": "ddpm in a plain loop, bf16",

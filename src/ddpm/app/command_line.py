@@ -30,6 +30,7 @@ from ddpm.app import (
     jobs,
     left_out,
     next_commands,
+    outside,
     requeue,
     run_directory,
     streams,
@@ -269,6 +270,8 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
         try:
             left_out.leave_out_foreign(job.values, typed)
             with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
+                if program == "train":
+                    outside.check_directory(place.directory)
                 entered = run_directory.enter(place.directory, job.values, named=named)
             place = replace(place, **vars(entered))
             if place.lock is not None:

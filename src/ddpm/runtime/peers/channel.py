@@ -42,12 +42,14 @@ class Failure:
         text: in one line, with the rank and its machine.
         ranks: whose fault it is.
         stopped: whether these may still be there, and have to be ended.
+        raised: whether they say and record it themselves.
         grace: seconds in which whoever can end by itself may do so.
     """
 
     text: str
     ranks: tuple[int, ...] = ()
     stopped: bool = False
+    raised: bool = False
     grace: float = 5.0
 
 
