@@ -36,6 +36,7 @@ from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
 from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
+from ddpm.training.torchrun import meet_anew
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +219,7 @@ def _fit(
         watch.record = partial(_record_end, record, trainer)
     try:
         watch.meet(trainer)
+        meet_anew(trainer)
         _train(trainer, module, data, resume, record)
     except Exception as error:
         raised = watch.cause(error)
