@@ -302,7 +302,7 @@ class Peers:
                     line.send(signal=self.signum)
                 if self.failure is not None:
                     line.send(failure=asdict(self.failure))
-                line.send(turn=self._turn)
+                line.send(state=asdict(self._now()), turn=self._turn)
             rank = lines[line]
             assert rank is not None
             self._take(message, rank)
