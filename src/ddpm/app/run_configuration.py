@@ -174,9 +174,8 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
     path = _continued_path(arguments, config)
     if path is None:
         return None
-    directory = path.parent if path.is_file() else path
-    own = (directory.parent if directory.name == "checkpoints" else directory) / OWN
-    return own if own.is_file() else None
+    own = run_directory_of(path) / OWN
+    return own if os.path.lexists(own) else None
 
 
 def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
@@ -190,6 +189,12 @@ def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[
     own.pop("allow_targets", None)
     _refuse_interpolations(path, own)
     return own
+
+
+def run_directory_of(path: Path) -> Path:
+    """The run directory that a path names, or that a checkpoint or its folder lies in."""
+    directory = path.parent if path.is_file() else path
+    return directory.parent if directory.name == "checkpoints" else directory
 
 
 def read_own(file: Path) -> dict[str, Any]:
