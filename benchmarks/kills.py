@@ -54,7 +54,8 @@ def command(directory: Path, devices: int, steps: int) -> list[str]:
         "trainer.log_every_n_steps=3", "callbacks.checkpoints.every_n_steps=4",
         "trainer.val_check_interval=5", "callbacks.samples.every_n_steps=7", "callbacks.samples.final=auto",
         "data.device_share=0", "data.num_workers=1", "allow_targets=[kills]",
-        "callbacks.samples._target_=kills.Grids", "callbacks.phases._target_=kills.Phases", f"hydra.run.dir={directory}",
+        "callbacks.samples._target_=kills.Grids", "callbacks.phases._target_=kills.Phases",
+        f"hydra.run.dir={directory}",
     ]  # fmt: skip
 
 

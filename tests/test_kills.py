@@ -1,5 +1,5 @@
-"""A run that is killed and continued by the same command leaves what an undisturbed one leaves: the short form
-of `benchmarks/kills.py`, which kills at many more moments.
+"""A run that is killed and continued by the same command leaves what an undisturbed one leaves: the short
+form of `benchmarks/kills.py`, which kills at many more moments.
 """
 
 import importlib.util
