@@ -1,6 +1,7 @@
 """Whenever a run is killed, it goes on as if nothing had been: every file is that of an undisturbed run."""
 
 import csv
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,7 @@ class Small(nn.Module):
 def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str, Any]) -> bool:
     """Start or continue the run in a directory; whether it came to its end."""
     moment, step = kill
+    own, fast = Drawing(2), Drawing(1)
     directory.mkdir(exist_ok=True)
     torch.manual_seed(0)
     lr_schedule = None
@@ -112,12 +114,11 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
         optimizer=partial(torch.optim.Adam, lr=1e-2),
         lr_schedule=lr_schedule,
         ema=partial(EMA, decay=0.9),
-        sampler=DDIM(2),
+        sampler=own,
         config={},
         data={},
     )
     last = Last(moment, step)
-    sampler = Drawing(1)
     csv_logger = MetricsCSV(directory / "metrics.csv")
     accumulation = case.get("accumulation", 1)
     trainer = Trainer(
@@ -135,7 +136,7 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
             First(moment, step),
             TrainingRows(),
             LearningRateMonitor(),
-            SampleGrids(sampler, every_n_steps=DRAW, n=1, final=case.get("final", False)),
+            SampleGrids(fast, every_n_steps=DRAW, n=1, final=case.get("final", False)),
             EarlyStopping(
                 "val/loss", patience=case.get("patience", 100), min_delta=case.get("min_delta", 0.0)
             ),
@@ -153,7 +154,8 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
         val_check_interval=VALIDATE * accumulation,
         limit_val_batches=2,
     )
-    sampler.kill, sampler.trainer = last, trainer
+    for sampler in (own, fast):
+        sampler.kill, sampler.trainer = last, trainer
     saved = numbered(directory / "checkpoints")
     newest = max(saved, default=0)
     ckpt = saved.get(newest)
@@ -212,17 +214,27 @@ def assert_same(a: Any, b: Any, name: str = "") -> None:
 
 COMPARED = ("global_step", "state_dict", "ema", "timesteps", "optimizer_states", "lr_schedulers")
 
+EARLY = {"max_steps": 40, "patience": 2, "min_delta": 0.2, "final": True}
+
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"save": 1, "max_steps": 20},
     "accumulated, importance": {"save": 1, "max_steps": 12, "accumulation": 2, "importance": True},
     "plateau, last grid": {"save": 1, "max_steps": 13, "plateau": True, "final": True},
     "seldom saved": {"save": 7, "max_steps": 23, "plateau": True, "accumulation": 2},
-    "stopped early": {"save": 1, "max_steps": 40, "patience": 2, "min_delta": 0.2, "final": True},
+    "stopped early": {"save": 1, **EARLY},
+    "stopped early, seldom saved": {"save": 7, **EARLY},
 }
 
+EVERYDAY = {("accumulated, importance", 0), ("plateau, last grid", 5)}
 
-@pytest.mark.parametrize("offset", range(len(MOMENTS)))
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize(
+    ("name", "offset"),
+    [
+        pytest.param(*each, marks=() if each in EVERYDAY else pytest.mark.slow)
+        for each in itertools.product(CASES, range(len(MOMENTS)))
+    ],
+)
 def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: int):
     case = CASES[name]
     max_steps = case["max_steps"]
@@ -232,6 +244,7 @@ def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: i
     while not start(killed, max_steps, next(killing, ("", -1)), case):
         pass
     end = max(numbered(whole / "checkpoints"))
+    assert (end == max_steps) == ("early" not in name)
     assert set(numbered(killed / "checkpoints")) == set(numbered(whole / "checkpoints"))
     assert rows(killed / "metrics.csv") == rows(whole / "metrics.csv")
     assert files(killed) == files(whole)

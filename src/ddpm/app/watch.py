@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Trainer
 
+from ddpm.app.left_run import RECORD
 from ddpm.app.requeue import requeue
 from ddpm.app.run_directory import Place, is_leader
-from ddpm.runtime import processes
+from ddpm.runtime import processes, writing
 from ddpm.runtime.peers import Failure, Peers
 from ddpm.runtime.signals import Signals
 from ddpm.training.callbacks.interruption import Interruption
@@ -56,6 +57,7 @@ class Watch:
 
     def __init__(self, place: Place, timeout: float, *, requeues: bool = False):
         self.directory = place.directory
+        self._lock = place.lock
         self.timeout = timeout
         self.requeues = requeues
         self.signals = Signals(self._first_signal, self._end_by_signal)
@@ -76,8 +78,6 @@ class Watch:
 
     def meet(self, trainer: Trainer) -> None:
         """Begin to watch the other ranks of a trainer, and to be watched."""
-        # Lightning's own handler of SIGTERM hands it on to every rank, and waits for them in a collective
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         self._trainer = trainer
         self._is_leader = trainer.is_global_zero
         if trainer.world_size == 1:
@@ -121,7 +121,7 @@ class Watch:
         if follows and peers.signum:  # a rank had nothing to lose, and has ended at once
             return Interrupted(peers.signum)
         why = str(error) if isinstance(error, TrainingError) else f"{peers.state.name}: {_first_line(error)}"
-        peers.fail(Failure(why, (peers.rank,)))
+        peers.fail(Failure(why, (peers.rank,), raised=True))
         return error
 
     def named(self, ended: Ending) -> Ending:
@@ -141,6 +141,9 @@ class Watch:
         """Leave the others in an orderly way, and let nothing behind."""
         self._came_out = True
         if self.peers is not None:
+            failure = self.peers.failure
+            if ended is not None and failure is not None and self._inherits(failure):
+                self._last_words(ended, speaks=False, inherits=True)
             self.peers.leave(10.0 if ended is None or ended.status == "failed" else 30.0)
             if ended is not None and ended.status != "finished" and self._trainer is not None:
                 self._wait_for_children(5.0)
@@ -194,8 +197,14 @@ class Watch:
         time.sleep(failure.grace)
         if self._came_out:
             time.sleep(TO_THE_END)
-        elsewhere = 0 in failure.ranks and not self._is_leader
-        self._end(Ending("failed", 1, failure.text), speaks=self._is_leader, inherits=elsewhere)
+        ended = Ending("failed", 1, failure.text)
+        self._end(ended, speaks=self._is_leader, inherits=self._inherits(failure))
+
+    def _inherits(self, failure: Failure) -> bool:
+        """Whether this rank has to say and to record why the run ends, as its leader cannot. One that raises
+        can, and does.
+        """
+        return not self._is_leader and 0 in failure.ranks and not failure.raised
 
     def _watch_parent(self) -> None:
         """Of a rank that its leader started, while it is not joined to it: without, it has no purpose."""
@@ -238,12 +247,15 @@ class Watch:
             with suppress(Exception):
                 self.record(ended)
         elif inherits:
-            with suppress(OSError):
+            with suppress(OSError, ValueError, LookupError):
                 write_end(self.directory, ended)
-        else:
-            with suppress(OSError):
-                self.directory.rmdir()  # nothing was written
         self.queued_again(ended)
+        if self._is_leader:
+            with suppress(OSError):
+                if self._lock is not None:
+                    self._lock.release()
+                if self.record is None:
+                    self.directory.rmdir()  # if nothing was written
         if ended.status == "failed":
             log.error("training failed: %s", ended.why)
         else:
@@ -253,19 +265,19 @@ class Watch:
 def is_running(directory: Path) -> bool:
     """Whether the record of a run has no end yet."""
     with suppress(OSError, ValueError, AttributeError):
-        record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
         return bool(record.get("status") == "running")
     return False
 
 
 def write_end(directory: Path, ended: Ending) -> None:
     """Write how a run has ended into the record that its leader began."""
-    path = directory / "run.json"
+    path = directory / RECORD
     record = json.loads(path.read_text(encoding="utf-8"))
-    record |= {"status": ended.status, "exit_code": ended.exit_code, "why": ended.why}
-    temporary = path.with_name(".run.json.part")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    how = {"status": ended.status, "why": ended.why}
+    record |= {**how, "exit_code": ended.exit_code}
+    record["starts"][-1] |= how
+    writing.write(path, json.dumps(record, indent=2) + "\n")
 
 
 def _name(signum: int) -> str:

@@ -42,12 +42,14 @@ class Failure:
         text: in one line, with the rank and its machine.
         ranks: whose fault it is.
         stopped: whether these may still be there, and have to be ended.
+        raised: whether they say and record it themselves.
         grace: seconds in which whoever can end by itself may do so.
     """
 
     text: str
     ranks: tuple[int, ...] = ()
     stopped: bool = False
+    raised: bool = False
     grace: float = 5.0
 
 
@@ -300,7 +302,7 @@ class Peers:
                     line.send(signal=self.signum)
                 if self.failure is not None:
                     line.send(failure=asdict(self.failure))
-                line.send(turn=self._turn)
+                line.send(state=asdict(self._now()), turn=self._turn)
             rank = lines[line]
             assert rank is not None
             self._take(message, rank)

@@ -1,5 +1,8 @@
 """Ending a run early without losing it: a signal becomes a checkpoint and an orderly end on every rank."""
 
+import logging
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +17,13 @@ from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.ending import Interrupted, TrainingError
 
+log = logging.getLogger(__name__)
+
 AGREE_EVERY = 1.0
 """Seconds, about, between two times that the ranks ask each other; it takes each of them a wait for all."""
 
-MOST_STEPS = 50
-"""Optimizer steps between them, however short they are."""
+MOST_STEPS = 10
+"""Optimizer steps between them, however short they are: the next ones may be longer."""
 
 
 class Interruption(EveryNSteps):
@@ -28,18 +33,36 @@ class Interruption(EveryNSteps):
     Ranks agree about once a second, in a number of steps that follows from how long a step takes the slowest.
 
     Args:
-        signals: of this process; those that are never heard by default.
+        signals: of this process; None to hear them here, from the trainer's start to its end.
         peers: the other ranks; None for a single process.
     """
 
     def __init__(self, signals: Signals | None = None, peers: Peers | None = None):
         super().__init__(every_n_steps=1)
-        self.signals = signals or Signals()
+        self._hears = signals is None
+        self.signals = signals or Signals(on_first=_say, on_second=_end_at_once)
         self.peers = peers
         self.has_begun = False  # a step was made, so that there is something to lose
         self.turn = 0  # of what the leader does alone
         self._agree_at = 0
         self._agreed = 0, time.monotonic()  # the step when the ranks last asked each other, and when
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Lightning's own handler of SIGTERM hands it on to every rank, and waits for them in a collective
+        connector: Any = trainer._signal_connector
+        connector.register_signal_handlers = _nothing
+        if self._hears:
+            self.signals.listen()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._deaf()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._deaf()
+
+    def _deaf(self) -> None:
+        if self._hears:
+            self.signals.close()
 
     # A signal, or a checkpoint's time
 
@@ -118,6 +141,18 @@ class Interruption(EveryNSteps):
     def _progress(self, **what: Any) -> None:
         if self.peers is not None:
             self.peers.progress(**what)
+
+
+def _nothing() -> None:
+    """In place of Lightning's handlers."""
+
+
+def _say(signum: int) -> None:
+    log.warning("%s: saving and ending; once more to end at once", signal.Signals(signum).name)
+
+
+def _end_at_once(signum: int) -> None:
+    os._exit(128 + signum)
 
 
 def _most(trainer: Trainer, *numbers: float) -> list[float]:
