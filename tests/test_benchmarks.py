@@ -20,6 +20,7 @@ SHORT = {
     "speed.py sampling --rounds 1 --seconds 0.1 --batch 2 --steps 3 --only ddpm*": "ddpm, bf16",
     "data.py IMAGES --large 3000": "MB",
     "decoding.py --rounds 1": "2000x1500 to 256, EDM",
+    "checkpoints.py --channels 32 --rounds 2": "training stops",
 }
 
 
