@@ -133,6 +133,7 @@ class WandbLogger(LightningsWandbLogger):
         self._waiting: list[tuple[dict[str, Any], int | None]] = []
         """Rows that W&B could not take."""
         self._beginnings = 0
+        self._sync_dirs: list[Path] = []
 
     @property
     def run_id(self) -> str | None:
@@ -140,9 +141,11 @@ class WandbLogger(LightningsWandbLogger):
         return self._id
 
     @property
-    def sync_dir(self) -> Path | None:
-        """What `wandb sync` is given to upload a run that was logged offline; None before it has begun."""
-        return self._sync_dir if self.mode == "offline" else None
+    def sync_dirs(self) -> list[Path]:
+        """What `wandb sync` is given to upload a run that was logged offline: nothing before it has begun,
+        several where it went on in another directory.
+        """
+        return list(self._sync_dirs) if self.mode == "offline" else []
 
     _sync_dir: Path | None = None
 
@@ -178,6 +181,7 @@ class WandbLogger(LightningsWandbLogger):
             run = wandb.init(mode=self.mode, **begin)
         self._id = self._wandb_init["id"] = run.id
         self._sync_dir = Path(run.settings.sync_dir)
+        self._sync_dirs.append(self._sync_dir)
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         self._place_what_others_log(run)
