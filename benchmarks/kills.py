@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,10 @@ PHASE = "KILLS_PHASE"
 """Environment variable: the file where a run says what it is doing."""
 
 AIMS = ("any", "checkpoint", "validation", "grid")
+"""Moments between the first kill of a chain, before there is a checkpoint, and the last two, when all steps
+are made: at any time, or inside one of these.
+"""
+
 LONGEST = 300.0
 """Seconds of one start."""
 
@@ -49,9 +52,10 @@ def command(directory: Path, devices: int, steps: int) -> list[str]:
         sys.executable, str(ROOT / "train.py"), "experiment=smoke", "callbacks=[default,best]", "logger=none",
         "trainer.accelerator=cpu", f"trainer.devices={devices}", f"trainer.max_steps={steps}",
         "trainer.log_every_n_steps=3", "callbacks.checkpoints.every_n_steps=4",
-        "trainer.val_check_interval=5", "callbacks.samples.every_n_steps=7", "callbacks.samples.final=auto", "data.device_share=0",
-        "data.num_workers=1", "allow_targets=[kills]", "callbacks.samples._target_=kills.Grids",
-        "callbacks.phases._target_=kills.Phases", f"hydra.run.dir={directory}",
+        "trainer.val_check_interval=5", "callbacks.samples.every_n_steps=7", "callbacks.samples.final=auto",
+        "data.device_share=0", "data.num_workers=1", "allow_targets=[kills]",
+        "callbacks.samples._target_=kills.Grids", "callbacks.phases._target_=kills.Phases",
+        f"hydra.run.dir={directory}",
     ]  # fmt: skip
 
 
@@ -198,14 +202,10 @@ def strike(begun: Start, aim: str, draw: random.Random, typical: float) -> str |
     return None
 
 
-def aims(number: int, draw: random.Random) -> Iterator[str]:
-    """Of a chain's kills: the first before there is a checkpoint, the last two when all steps are made."""
-    if number > 2:
-        yield "first"
-    for i in range(number - 3):
-        yield AIMS[i % len(AIMS)] if i < len(AIMS) else draw.choice(AIMS)
-    for _ in range(min(number, 2)):
-        yield "end"
+def aims(number: int, draw: random.Random) -> list[str]:
+    """Of a chain's kills."""
+    between = [*AIMS, *draw.choices(AIMS, k=number)]
+    return ["first", *between[: max(number - 3, 0)], "end", "end"][-number:]
 
 
 def run_to_its_end(directory: Path, devices: int, steps: int) -> float:
@@ -218,17 +218,17 @@ def run_to_its_end(directory: Path, devices: int, steps: int) -> float:
 
 
 def tormented(
-    directory: Path, number: int, draw: random.Random, typical: float, devices: int, steps: int
+    directory: Path, moments: list[str], draw: random.Random, typical: float, devices: int, steps: int
 ) -> Chain:
-    """Kill a run so many times, as long as there is something left to kill; then let it end."""
+    """Kill a run at each of these moments that it comes to; then let it end."""
     chain = Chain(directory)
-    for aim in aims(number, draw):
+    for aim in moments:
         begun = start(directory, devices, steps)
         hit = strike(begun, aim, draw, typical)
         if hit is not None:
             chain.kills.append(hit)
         elif begun.process.returncode:
-            break
+            break  # which it does once more
     try:
         run_to_its_end(directory, devices, steps)
     except RuntimeError as error:
@@ -286,6 +286,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--aims", nargs="+", help="of each chain: any, first, end, " + ", ".join(AIMS[1:]))
     parser.add_argument("--keep", type=Path, help="a new directory for the runs, which otherwise go")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -300,7 +301,8 @@ def main() -> int:
             draw = random.Random(f"{arguments.seed} {number}")
             most = min(arguments.chain, arguments.kills - kills)
             directory = place / f"chain_{number}"
-            chain = tormented(directory, most, draw, seconds, arguments.devices, arguments.steps)
+            moments = arguments.aims or aims(most, draw)
+            chain = tormented(directory, moments, draw, seconds, arguments.devices, arguments.steps)
             chain.wrong = chain.wrong or differences(directory, undisturbed)
             kills += len(chain.kills)
             wrong += bool(chain.wrong)

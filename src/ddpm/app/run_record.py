@@ -146,6 +146,13 @@ def _synced(loggers: Sequence[Logger]) -> list[Path]:
     return [path.absolute() for path in found]
 
 
+def logged_to(directory: Path, before: Sequence[Path], loggers: Sequence[Logger]) -> list[str]:
+    """The same with those of the starts before, as the record keeps them: one a start, and one more each time
+    that W&B failed.
+    """
+    return _kept(directory, list(dict.fromkeys([*before, *_synced(loggers)])))
+
+
 def _kept(directory: Path, paths: Sequence[Path]) -> list[str]:
     """Paths as the record keeps them: relative where they are in the run's directory, which may be moved."""
     return [str(path.relative_to(directory) if path.is_relative_to(directory) else path) for path in paths]
@@ -173,7 +180,7 @@ def known(
         "continued_from": str(resume.path) if resume else None,
         "overrides": list(place.overrides),
         "wandb_id": next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), wandb_id),
-        "wandb_offline": _kept(place.directory, [*offline, *_synced(loggers)]),
+        "wandb_offline": logged_to(place.directory, offline, loggers),
     }
 
 

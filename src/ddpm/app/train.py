@@ -17,9 +17,10 @@ from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.groups import SWITCHES
+from ddpm.app.left_run import logged_offline
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
-from ddpm.app.run_record import RunRecord, known, write_config
+from ddpm.app.run_record import RunRecord, known, logged_to, write_config
 from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
 from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
@@ -311,6 +312,7 @@ def _train(
 def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says in the end."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    directory = record.path.parent
     record.end(
         ended.status,
         exit_code=ended.exit_code,
@@ -318,4 +320,5 @@ def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
         step=trainer.global_step,
         metrics=metrics,
         objective=metrics.get("val/loss"),
+        wandb_offline=logged_to(directory, logged_offline(directory, record.values), trainer.loggers),
     )

@@ -26,6 +26,7 @@ from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
 from ddpm.training.ema import EMA
 from ddpm.training.lr_schedules import warmup
+from ddpm.training.outline import outlined
 
 logger = logging.getLogger(__name__)
 
@@ -233,8 +234,7 @@ def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
     arguments["in_channels"] = weights["conv_in.weight"].shape[1]
     arguments["out_channels"] = weights["conv_out.weight"].shape[0]
     arguments["num_classes"] = len(weights["classes.weight"]) if "classes.weight" in weights else None
-    with torch.device("meta"):
-        network = UNet(**arguments)
+    network = outlined(lambda: UNet(**arguments), weights)
     network.load_state_dict(weights, assign=True)
     return network
 
