@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 from torch.optim import Adam
 
@@ -69,7 +70,7 @@ def make_trainer(directory: Path, max_steps: int, *callbacks: Callback, accumula
         callbacks=[TrainingRows(), *callbacks],
         plugins=[AtomicCheckpointIO()],
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

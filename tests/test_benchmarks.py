@@ -13,11 +13,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SHORT = {
     "overhead.py --steps 12": "difference",
+    "bad_numbers.py --pairs 2 --steps 2": "without the guard",
     "startup.py --runs 1": "until the first step",
     "startup.py --runs 1 --logged": "ratio",
     "speed.py training --rounds 1 --seconds 0.1 --batch 4 --only ddpm*": "ddpm in a plain loop, bf16",
     "speed.py sampling --rounds 1 --seconds 0.1 --batch 2 --steps 3 --only ddpm*": "ddpm, bf16",
     "data.py IMAGES --large 3000": "MB",
+    "interruptions.py": "| 1,000 |",
+    "full_disk.py --only cache": "none wrong",
     "decoding.py --rounds 1": "2000x1500 to 256, EDM",
 }
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "ddpm"
 LAYERS = (
     {"errors", "random", "signatures", "diffusion", "networks"},
-    {"options", "targets"},
+    {"bounded", "options", "targets"},
     {"migration", "runtime", "doctor"},
     {"data"},
     {"sampling"},

@@ -1,4 +1,4 @@
-"""What failures cost: the simulation that the docs quote, and the formula beside it, agree where they should."""
+"""What failures cost: the simulation that the docs quote and the formula beside it agree."""
 
 import math
 from dataclasses import replace

@@ -41,26 +41,38 @@ def contents(file: Path, most: int = MOST_BYTES) -> bytes:
     Raises:
         UsageError: where there is none, it is a directory, a pipe or a device, or it is larger.
     """
+    found = beginning(file, most + 1)
+    if len(found) > most:
+        raise UsageError(f"{file}: has more than {most:,} bytes, which no file of this kind needs")
+    return found
+
+
+def beginning(file: Path, size: int) -> bytes:
+    """The first bytes of a file.
+
+    Args:
+        file: its path; a link is followed.
+        size: how many, or all that there are.
+
+    Raises:
+        UsageError: where there is none, or it is a directory, a pipe or a device.
+    """
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{file}: cannot be read ({said})") from error
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UsageError(f"{file}: is no file, but a directory, a pipe or a device")
-        parts, size = [], 0
-        while size <= most and (part := os.read(descriptor, most + 1 - size)):
-            parts.append(part)
-            size += len(part)
+        found = b""
+        while len(found) < size and (part := os.read(descriptor, size - len(found))):
+            found += part
+        return found
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     finally:
         os.close(descriptor)
-    if max(size, status.st_size) > most:
-        raise UsageError(f"{file}: has more than {most:,} bytes, which no file of this kind needs")
-    return b"".join(parts)
 
 
 def text(file: Path, most: int = MOST_BYTES) -> str:
@@ -106,14 +118,23 @@ def json_values(file: Path, most: int = MOST_BYTES) -> dict[str, Any]:
     Raises:
         UsageError: where it is no json, holds no keys, or is larger.
     """
-    written = text(file, most)
-    try:
-        found = json.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: cannot be read, it is no json ({type(error).__name__})") from error
+    found = json_content(file, most)
     if not isinstance(found, dict):
         raise UsageError(f"{file}: cannot be read, it holds no keys")
     return found
+
+
+def json_content(file: Path, most: int = MOST_BYTES) -> Any:
+    """The same, whether it holds keys or not.
+
+    Raises:
+        UsageError: where it is no json, or is larger.
+    """
+    written = text(file, most)
+    try:
+        return json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: cannot be read, it is no json ({type(error).__name__})") from error
 
 
 def _check_size(file: Path, written: str) -> None:

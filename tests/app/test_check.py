@@ -470,3 +470,33 @@ def test_an_option_of_ones_own_without_its_folder_is_told(
 ):
     said = mistakes(monkeypatch, capsys, ["sampler=mine"], accepted)
     assert said.rstrip().endswith("options of your own need --config-dir DIR")
+
+
+@pytest.mark.parametrize("program", ["train", "sample", "evaluate"])
+def test_a_sweep_without_a_job_names_its_jobs(
+    program: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    for job in range(11):
+        (place / "sweep" / str(job)).mkdir(parents=True)
+        (place / "sweep" / str(job) / "run.json").write_text("{}")
+    assert run_here(monkeypatch, program, "ckpt=sweep", prepare=accepted) == 2
+    said = capsys.readouterr().err
+    named = ", ".join(f"ckpt={place}/sweep/{job}" for job in (0, 1, 2))
+    assert f"ckpt={place}/sweep: is a sweep of 11 jobs; name one: {named}, ... ckpt={place}/sweep/10" in said
+
+
+def test_a_run_without_a_checkpoint_is_none_to_go_on_from(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    (place / "empty" / "checkpoints").mkdir(parents=True)
+    said = mistakes(monkeypatch, capsys, ["experiment=smoke", "ckpt=empty"])
+    assert "empty: holds no checkpoint" in said
+
+
+@pytest.mark.parametrize("word", ["always", "true", "null", "[auto]"])
+def test_resume_is_one_of_two_words(
+    word: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    said = mistakes(monkeypatch, capsys, [f"resume={word}"], accepted)
+    assert "resume" in said
+    assert "auto or never" in said

@@ -115,11 +115,12 @@ def test_with_more_steps_it_trains_on(smoke_run: Path, monkeypatch: pytest.Monke
     assert_same_run(tmp_path / "run", smoke_run)
 
 
-@pytest.mark.parametrize(("origin", "begun"), first_everyday([("ckpt", 20), ("init", 0)]))
+@pytest.mark.parametrize("origin", first_everyday(["ckpt", "init"]))
 def test_a_directory_of_its_own_comes_before_what_ckpt_and_init_name(
-    origin: str, begun: int, smoke_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    origin: str, smoke_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     """Queued again, the command still says where the run began."""
+    begun = {"ckpt": 20, "init": 0}[origin]
     words = (*SMOKE, f"{origin}={smoke_run}", f"trainer.max_steps={begun + 10}")
     command = (*words, "hydra.run.dir=run", *ends([begun + 2, begun + 7], kill=False))
     for code in (1, 1, 0):

@@ -1,5 +1,6 @@
 """Timesteps: each stratum once, importance sampling without bias, and the same on devices without float64."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -213,3 +214,11 @@ def test_what_was_learned_moves_between_devices():
     there.observe(torch.tensor([1]), torch.tensor([9.0]), 3)
     assert torch.equal(state["seen"], there.seen)
     assert torch.equal(state["counts"], there.counts)
+
+
+def test_a_loss_that_is_not_finite_says_nothing_of_its_step():
+    timesteps = LossSecondMoment(history=1)
+    timesteps.observe(torch.arange(5), torch.arange(1.0, 6.0), 5)
+    before = timesteps.probabilities(5)
+    timesteps.observe(torch.tensor([1, 3]), torch.tensor([math.nan, math.inf]), 5)
+    torch.testing.assert_close(timesteps.probabilities(5), before)

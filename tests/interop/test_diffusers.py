@@ -302,6 +302,8 @@ def pipeline_dir(publish: Publish) -> Path:
 
 
 def edit(file: Path, **changes: Any) -> None:
+    for directory in file.parents[:2]:
+        (directory / "SHA256SUMS").unlink(missing_ok=True)
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 

@@ -1,6 +1,8 @@
 """Whenever a run is killed, it goes on as if nothing had been: every file is that of an undisturbed run."""
 
 import csv
+import itertools
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_everyday
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
@@ -97,6 +101,7 @@ class Small(nn.Module):
 def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str, Any]) -> bool:
     """Start or continue the run in a directory; whether it came to its end."""
     moment, step = kill
+    own, fast = Drawing(2), Drawing(1)
     directory.mkdir(exist_ok=True)
     torch.manual_seed(0)
     lr_schedule = None
@@ -112,12 +117,11 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
         optimizer=partial(torch.optim.Adam, lr=1e-2),
         lr_schedule=lr_schedule,
         ema=partial(EMA, decay=0.9),
-        sampler=DDIM(2),
+        sampler=own,
         config={},
         data={},
     )
     last = Last(moment, step)
-    sampler = Drawing(1)
     csv_logger = MetricsCSV(directory / "metrics.csv")
     accumulation = case.get("accumulation", 1)
     trainer = Trainer(
@@ -135,7 +139,7 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
             First(moment, step),
             TrainingRows(),
             LearningRateMonitor(),
-            SampleGrids(sampler, every_n_steps=DRAW, n=1, final=case.get("final", False)),
+            SampleGrids(fast, every_n_steps=DRAW, n=1, final=case.get("final", False)),
             EarlyStopping(
                 "val/loss", patience=case.get("patience", 100), min_delta=case.get("min_delta", 0.0)
             ),
@@ -153,7 +157,8 @@ def start(directory: Path, max_steps: int, kill: tuple[str, int], case: dict[str
         val_check_interval=VALIDATE * accumulation,
         limit_val_batches=2,
     )
-    sampler.kill, sampler.trainer = last, trainer
+    for sampler in (own, fast):
+        sampler.kill, sampler.trainer = last, trainer
     saved = numbered(directory / "checkpoints")
     newest = max(saved, default=0)
     ckpt = saved.get(newest)
@@ -212,17 +217,27 @@ def assert_same(a: Any, b: Any, name: str = "") -> None:
 
 COMPARED = ("global_step", "state_dict", "ema", "timesteps", "optimizer_states", "lr_schedulers")
 
+EARLY = {"max_steps": 40, "patience": 2, "min_delta": 0.2, "final": True}
+
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"save": 1, "max_steps": 20},
     "accumulated, importance": {"save": 1, "max_steps": 12, "accumulation": 2, "importance": True},
     "plateau, last grid": {"save": 1, "max_steps": 13, "plateau": True, "final": True},
     "seldom saved": {"save": 7, "max_steps": 23, "plateau": True, "accumulation": 2},
-    "stopped early": {"save": 1, "max_steps": 40, "patience": 2, "min_delta": 0.2, "final": True},
+    "stopped early": {"save": 1, **EARLY},
+    "stopped early, seldom saved": {"save": 7, **EARLY},
 }
 
+EVERYDAY = {("accumulated, importance", 0), ("plateau, last grid", 5)}
 
-@pytest.mark.parametrize("offset", range(len(MOMENTS)))
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize(
+    ("name", "offset"),
+    [
+        pytest.param(*each, marks=() if each in EVERYDAY else pytest.mark.slow)
+        for each in itertools.product(CASES, range(len(MOMENTS)))
+    ],
+)
 def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: int):
     case = CASES[name]
     max_steps = case["max_steps"]
@@ -232,6 +247,7 @@ def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: i
     while not start(killed, max_steps, next(killing, ("", -1)), case):
         pass
     end = max(numbered(whole / "checkpoints"))
+    assert (end == max_steps) == ("early" not in name)
     assert set(numbered(killed / "checkpoints")) == set(numbered(whole / "checkpoints"))
     assert rows(killed / "metrics.csv") == rows(whole / "metrics.csv")
     assert files(killed) == files(whole)
@@ -242,3 +258,82 @@ def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: i
         if file == "best.ckpt":
             for part in ("sums", "validated_step", "plateau_step", "learning_rate"):
                 assert_same(ours["training"][part], theirs["training"][part], f"{file}: {part}")
+
+
+class Once(Callback):
+    """Counts what happens at each step."""
+
+    def __init__(self) -> None:
+        self.validations: list[int] = []
+        self.epochs: list[int] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.validations.append(trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.epochs.append(trainer.global_step)
+
+
+SCRIPTS: dict[str, dict[str, Any]] = {
+    "a short last step": {"max_epochs": 2, "accumulate_grad_batches": 4, "log_every_n_steps": 1},
+    "epochs": {"max_epochs": 3, "log_every_n_steps": 4},
+    "every other epoch": {"max_epochs": 4, "check_val_every_n_epoch": 2},
+    "within epochs": {"max_epochs": 2, "val_check_interval": 4, "log_every_n_steps": 4},
+    "across epochs": {"max_steps": 11, "val_check_interval": 4, "check_val_every_n_epoch": None},
+    "steps that fill an epoch": {"max_steps": 12, "log_every_n_steps": 5},
+    "never": {"max_steps": 5, "val_check_interval": 100, "check_val_every_n_epoch": None},
+}
+
+
+@pytest.mark.parametrize("name", first_everyday(list(SCRIPTS)))
+def test_a_script_of_ones_own_goes_on_from_any_checkpoint(tmp_path: Path, name: str):
+    """Lightning's own checkpoints, after each step and each validation; six batches an epoch, all alike, as
+    its loader begins anew.
+    """
+
+    def fit(directory: Path, *callbacks: Callback, **settings: Any) -> tuple[DDPM, Once]:
+        directory.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, threshold=0.2, factor=0.5)
+        module = DDPM(Small(), linear(25), image_shape=(1, 8, 8), lr_schedule=plateau, sampler=DDIM(1))
+        once = Once()
+        logger = MetricsCSV(directory / "metrics.csv")
+        if "ckpt_path" in settings:
+            shutil.copy(tmp_path / "whole" / "metrics.csv", directory)
+            logger.continue_from(logger.path, step_of(settings["ckpt_path"]))
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            default_root_dir=directory,
+            callbacks=[once, EarlyStopping("val/loss", patience=100), *callbacks],
+            logger=logger,
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **SCRIPTS[name],
+        )
+        images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).repeat(48, 1, 1, 1)
+        loader = DataLoader(TensorDataset(images), batch_size=8)
+        trainer.fit(module, loader, loader, **settings)
+        return module, once
+
+    kept = {"save_top_k": -1, "enable_version_counter": False}
+    whole, once = fit(
+        tmp_path / "whole",
+        ModelCheckpoint(tmp_path, "step_{step}", every_n_train_steps=1, **kept),
+        ModelCheckpoint(
+            tmp_path, "validated_{step}", every_n_epochs=1, save_on_train_epoch_end=False, **kept
+        ),
+    )
+    assert len(set(once.validations)) == len(once.validations)
+    checkpoints = sorted(tmp_path.glob("*.ckpt"))
+    assert len(checkpoints) > 4
+    for ckpt in checkpoints:
+        step = step_of(ckpt)
+        rest, more = fit(tmp_path / ckpt.stem, ckpt_path=ckpt)
+        after = step if ckpt.stem.startswith("validated") else step - 1  # whose validation is made up
+        assert more.validations == [number for number in once.validations if number > after], ckpt
+        assert more.epochs == [number for number in once.epochs if number >= step], ckpt
+        assert_same(rest.state_dict(), whole.state_dict(), str(ckpt))
+        assert_same(rest.ema.state_dict(), whole.ema.state_dict(), str(ckpt))
+        assert rows(tmp_path / ckpt.stem / "metrics.csv") == rows(tmp_path / "whole" / "metrics.csv"), ckpt

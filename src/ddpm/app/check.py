@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -137,8 +138,16 @@ def check_paths(config: Mapping[str, Any]) -> None:
         )
     for key in ("ckpt", "init"):
         path = config.get(key)
-        if path is not None and not absolute(path).exists():
+        if path is None:
+            continue
+        if not absolute(path).exists():
             raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
+        if jobs := _jobs_of_sweep(absolute(path)):
+            words = [f"{key}={absolute(path) / name}" for name in jobs]
+            named = words if len(words) <= 4 else [*words[:3], f"... {words[-1]}"]
+            raise UsageError(
+                f"{key}={absolute(path)}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}"
+            )
     data = config.get("data") or {}
     path, target = data.get("path"), str(data.get("_target_"))
     if not isinstance(path, str) or is_url(path):
@@ -150,6 +159,14 @@ def check_paths(config: Mapping[str, Any]) -> None:
             EXISTING[target](path)
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def _jobs_of_sweep(directory: Path) -> list[str]:
+    """The names of a sweep's jobs, in a directory that is one and no run itself."""
+    if not directory.is_dir() or (directory / "checkpoints").exists() or any(directory.glob("*.ckpt")):
+        return []
+    jobs = (path.parent.name for path in directory.glob("*/run.json") if path.parent.name.isdigit())
+    return sorted(jobs, key=int)
 
 
 def _check_schedules_within(node: Mapping[str, Any]) -> None:

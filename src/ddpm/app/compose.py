@@ -14,13 +14,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ddpm.app import check, run_directory
+from ddpm.app import check, outside, run_directory
 from ddpm.app.arguments import Arguments
 from ddpm.app.grammar import absolute, quoted, shown
 from ddpm.app.groups import WHOLE
 from ddpm.app.hydra_errors import first_lines, no_such_option, told_in_one_message
 from ddpm.app.left_out import leave_out
-from ddpm.app.run_configuration import continued, own_file, own_of_file, primary, read_own
+from ddpm.app.run_configuration import continued, own_file, own_of_file, primary, read_own, run_directory_of
 from ddpm.data.paths import is_url
 from ddpm.errors import UsageError
 
@@ -64,6 +64,9 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
         groups = [key for key in typed if arguments.group(key)]
         leave_out(values, program, typed=typed, groups=groups, directories=arguments.directories)
         check.check_keys(values, program, arguments.allowed)
+        if own is not None:
+            from_where = origin or absolute(str(values["ckpt"]))
+            outside.check_configuration(from_where, values, run_directory_of(from_where), typed)
     data = values.get("data") or {}
     if isinstance(data.get("path"), str) and not is_url(data["path"]):  # to be repeated from anywhere
         data["path"] = str(absolute(data["path"]))

@@ -2,7 +2,6 @@
 (`init=`).
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 from ddpm.app import check
 from ddpm.app.build import describe
 from ddpm.app.grammar import absolute
-from ddpm.app.left_run import RECORD, LeftRun, is_complete, is_within, logged_offline, starts
+from ddpm.app.left_run import LeftRun, is_complete, is_within, logged_offline, read_record, starts
 from ddpm.app.same_run import as_begun, differences
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.validity import check_weights
@@ -217,10 +216,9 @@ def _directory_of(file: Path) -> Path:
 def _record_of(file: Path) -> Mapping[str, Any]:
     """What `run.json` says of the run that a checkpoint lies in; nothing where there is none."""
     try:
-        record = json.loads((_directory_of(file) / RECORD).read_text(encoding="utf-8"))
+        return read_record(_directory_of(file))
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def start_from(module: DDPM, init: str) -> None:

@@ -1,13 +1,12 @@
 """What an earlier start left in a run directory: a run that may go on, or what nobody may overwrite."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm import targets
+from ddpm import bounded, targets
 from ddpm.app.grammar import absolute
 from ddpm.app.run_configuration import OWN, read_own
 from ddpm.app.same_run import CONTINUED, as_begun, differences
@@ -17,6 +16,8 @@ LAYOUT = 1
 """Of `run.json` and the directory around it. One without a number is earlier, and goes on as it is."""
 
 RECORD = "run.json"
+MOST_BYTES = 1 << 24
+"""Of it: the names of 100,000 classes are below it."""
 
 WRITTEN = ("checkpoints", "metrics.csv", "samples", OWN)
 """What a run writes, and another program may have put there."""
@@ -90,6 +91,15 @@ class LeftRun:
         return str(absolute(path))
 
 
+def read_record(directory: Path) -> dict[str, Any]:
+    """What a run's `run.json` says.
+
+    Raises:
+        ValueError: where there is none that can be read.
+    """
+    return bounded.json_values(directory / RECORD, MOST_BYTES)
+
+
 def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
     """The run that is in a directory.
 
@@ -109,7 +119,8 @@ def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
     elsewhere = f"choose another directory, or go on from its checkpoints in a new one, ckpt={directory}"
     written = [name for name in WRITTEN if _has(directory / name)]
     try:
-        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+        (directory / RECORD).lstat()
+        record = bounded.json_content(directory / RECORD, MOST_BYTES)
     except FileNotFoundError:
         if written:
             raise UsageError(
@@ -117,7 +128,7 @@ def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
                 "choose another directory"
             ) from None
         return None
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{key}={directory}: its {RECORD} cannot be read ({error}), and nothing else tells which run it "
             f"is; {elsewhere}"

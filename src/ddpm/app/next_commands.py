@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm.app import invocation
+from ddpm.app import invocation, outside
 from ddpm.app.run_directory import Place
 
 
@@ -23,7 +23,8 @@ def measure(place: Place, allow_targets: Sequence[str] = ()) -> str:
 
 def go_on(place: Place, allow_targets: Sequence[str] = ()) -> str:
     """Go on with a run that has steps left, in a new directory."""
-    return f"{_command(place, 'train')} {_run(place, allow_targets)}"
+    again = outside.typed_again(place.overrides, place.directory)
+    return " ".join([_command(place, "train"), _run(place, allow_targets), *again])
 
 
 def train_on(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ddpm.app import check
+from ddpm.app import check, outside
 from ddpm.errors import UsageError
 from ddpm.run import Run
 
@@ -26,6 +26,8 @@ def own_settings(run: Run, config: Mapping[str, Any], group: str) -> dict[str, A
     if "_target_" not in own:
         raise UsageError(f"{group}: this run says nothing about it; choose one with {group}=OPTION")
     settings = {**own, **given}
+    if group == "data":
+        outside.check_data(settings, given)
     try:
         check.check_group(group, settings, config["allow_targets"])
     except UsageError as error:

@@ -144,7 +144,8 @@ def _check_imported(file: Path, values: Mapping[str, Any]) -> None:
                 f"{file}: {key} is no key of an imported run's configuration; it is not read. Take it out if "
                 "you trust the rest"
             )
-    for entry in values.get("defaults") or ():
+    listed = values.get("defaults", [])
+    for entry in listed if isinstance(listed, list) else [None]:
         if not _is_of_import(entry):
             raise UsageError(f"{file}: defaults lists what import does not write; it is not read")
     _refuse_interpolations(file, values)
@@ -174,9 +175,8 @@ def own_file(arguments: Arguments, config: DictConfig, program: str) -> Path | N
     path = _continued_path(arguments, config)
     if path is None:
         return None
-    directory = path.parent if path.is_file() else path
-    own = (directory.parent if directory.name == "checkpoints" else directory) / OWN
-    return own if own.is_file() else None
+    own = run_directory_of(path) / OWN
+    return own if os.path.lexists(own) else None
 
 
 def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[str, Any] | None:
@@ -190,6 +190,12 @@ def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[
     own.pop("allow_targets", None)
     _refuse_interpolations(path, own)
     return own
+
+
+def run_directory_of(path: Path) -> Path:
+    """The run directory that a path names, or that a checkpoint or its folder lies in."""
+    directory = path.parent if path.is_file() else path
+    return directory.parent if directory.name == "checkpoints" else directory
 
 
 def read_own(file: Path) -> dict[str, Any]:

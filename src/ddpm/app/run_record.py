@@ -123,12 +123,12 @@ def _starts(left: Mapping[str, Any], last_sign: float | None) -> list[dict[str, 
     return starts
 
 
-def _offline(directory: Path, before: Sequence[Path], loggers: Sequence[Logger]) -> list[str]:
-    """The directories that W&B's part of the run is logged to while offline, one a start; relative where they
-    are in the run's, which may be moved.
+def logged_to(directory: Path, before: Sequence[Path], loggers: Sequence[Logger]) -> list[str]:
+    """The directories that W&B's part of the run is logged to while offline, one a start and one more each
+    time that W&B failed; relative where they are in the run's, which may be moved.
     """
-    own = [logger.sync_dir for logger in loggers if isinstance(logger, WandbLogger)]
-    found = dict.fromkeys([*before, *(path.absolute() for path in own if path is not None)])
+    own = [path for logger in loggers if isinstance(logger, WandbLogger) for path in logger.sync_dirs]
+    found = dict.fromkeys([*before, *(path.absolute() for path in own)])
     return [str(path.relative_to(directory) if path.is_relative_to(directory) else path) for path in found]
 
 
@@ -154,7 +154,7 @@ def known(
         "continued_from": str(resume.path) if resume else None,
         "overrides": list(place.overrides),
         "wandb_id": next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), wandb_id),
-        "wandb_offline": _offline(place.directory, offline, loggers),
+        "wandb_offline": logged_to(place.directory, offline, loggers),
     }
 
 

@@ -95,7 +95,7 @@ class TrainSettings:
     tags: list[Any] | None
     ckpt: str | None
     init: str | None
-    resume: str
+    resume: Any
     on_nonfinite: str
     timeout: float
     requeue: bool

@@ -14,8 +14,15 @@ from typing import Any
 
 from ddpm.runtime.writing import FULL
 
-on_closed: list[Callable[[str], None]] = []
-"""Called with a sentence when a stream is closed from the other side, so that it stands somewhere else."""
+_listeners: list[Callable[[str], None]] = []
+_untold: list[str] = []
+
+
+def tell_when_closed(tell: Callable[[str], None]) -> None:
+    """Say where it is told, in a sentence, that a stream was closed from the other side; before or later."""
+    _listeners[:] = [tell]
+    while _untold:
+        tell(_untold.pop(0))
 
 
 class _Unfailing(io.FileIO):
@@ -42,9 +49,9 @@ class _Unfailing(io.FileIO):
     def _lead_nowhere(self, error: OSError) -> None:
         _lead_nowhere(self.fileno())
         title = "standard output" if self.fileno() == 1 else "standard error"
-        for tell in list(on_closed):
-            with suppress(Exception):  # it may be closed as well
-                tell(f"{title} is closed ({error.strerror}): the work goes on")
+        _untold.append(f"{title} is closed ({error.strerror}): the work goes on")
+        if _listeners:
+            tell_when_closed(_listeners[0])
 
 
 def make_unfailing() -> None:

@@ -1,11 +1,12 @@
 """The table at the end of a sweep: what each job was and what came out."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from ddpm.app.left_run import read_record
 
 WIDEST = 60
 """Characters of what sets a job apart."""
@@ -73,7 +74,6 @@ def left_behind(directory: Path, since: float, label: Callable[[Sequence[str]], 
 def _record(directory: Path) -> dict[str, Any]:
     """The run's `run.json`; empty where there is none."""
     try:
-        found = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        return read_record(directory)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from ddpm.app import streams
 from ddpm.app.log_file import LogFile
 from ddpm.runtime.progress import console
+from ddpm.runtime.writing import reason
 
 
 class _ToConsole(logging.Handler):
@@ -41,7 +43,8 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
         to_file.setLevel(logging.INFO if leader else logging.ERROR)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(to_file)
-        streams.on_closed[:] = [_warning_to(to_file)]
+        streams.tell_when_closed(_warning_to(to_file))
+    threading.excepthook = _told_in_a_line
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *args, **kwargs: str(message)
     for talkative in ("lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib"):
@@ -52,6 +55,15 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
     for tells in ("lightning.pytorch.callbacks", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(tells).setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_asked_for)
+
+
+def _told_in_a_line(died: threading.ExceptHookArgs) -> None:
+    """What becomes of a thread, of TensorBoard's or of anybody's, whose disk or server is away."""
+    if isinstance(died.exc_value, OSError):
+        name = "a thread" if died.thread is None else died.thread.name
+        logging.getLogger(__name__).warning("%s has ended: %s", name, reason(died.exc_value))
+    else:
+        threading.__excepthook__(died)
 
 
 def _is_asked_for(record: logging.LogRecord) -> bool:

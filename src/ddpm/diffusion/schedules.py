@@ -13,6 +13,12 @@ from torch import Tensor
 
 from ddpm.diffusion.process import NoiseSchedule, betas_between
 
+MOST_STEPS = 1_000_000
+"""Of a chain, each of which takes about 150 bytes."""
+
+MOST_BYTES = 32 * MOST_STEPS
+"""Of a file that lists betas."""
+
 
 def linear(
     num_timesteps: int = 1000,
@@ -90,6 +96,7 @@ def jsd(num_timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSche
     Raises:
         ValueError: where there is no step.
     """
+    _check_length(num_timesteps)
     return _chain(1 / torch.arange(num_timesteps, 0, -1, dtype=torch.float64), zero_terminal_snr)
 
 
@@ -181,16 +188,34 @@ def from_file(path: str, zero_terminal_snr: bool = False) -> NoiseSchedule:
         ValueError: where the file cannot be read, or lists no betas; names the file.
     """
     try:
-        if Path(path).suffix == ".npy":
-            betas = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float64))
+        file = Path(path)
+        if file.exists() and not file.is_file():
+            raise ValueError("is no file, but a directory, a pipe or a device")
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"has more than {MOST_BYTES:,} bytes, which no chain needs")
+        if file.suffix == ".npy":
+            listed = np.load(file, mmap_mode="r", allow_pickle=False)  # refuses shapes beyond the file
+            if not isinstance(listed, np.ndarray):
+                raise ValueError("holds several arrays")
+            betas = torch.from_numpy(listed.astype(np.float64))
         else:
-            text = re.sub(r"#.*", "", Path(path).read_text(encoding="utf-8-sig"))
-            numbers = [float(word) for word in re.split(r"[\s,;]+", text) if word]
-            betas = torch.tensor(numbers, dtype=torch.float64)
+            text = re.sub(r"#.*", "", file.read_text(encoding="utf-8-sig"))
+            words = [word for word in re.split(r"[\s,;]+", text) if word]
+            betas = torch.tensor([_number(i, word) for i, word in enumerate(words)], dtype=torch.float64)
         return _chain(betas, zero_terminal_snr)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"schedule.path={path}: {reason}") from error
+
+
+def _number(index: int, word: str) -> float:
+    """A word of a file as a number. The message does not repeat the word: a run names the file, and may be a
+    stranger's.
+    """
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"word {index + 1} is no number") from None
 
 
 def _chain(betas: Tensor, zero_terminal_snr: bool) -> NoiseSchedule:
@@ -214,13 +239,20 @@ def _with_zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
 
 def _times(num_timesteps: int) -> Tensor:
     """How far the chain has come before its first step and after each: [T + 1], from 0 to 1."""
+    _check_length(num_timesteps)
     return torch.linspace(0, 1, num_timesteps + 1, dtype=torch.float64)
+
+
+def _check_length(num_timesteps: int) -> None:
+    if num_timesteps < 1:
+        raise ValueError(f"schedule.num_timesteps={num_timesteps} must be at least 1")
+    if num_timesteps > MOST_STEPS:
+        raise ValueError(f"schedule.num_timesteps={num_timesteps} must be at most {MOST_STEPS:,}")
 
 
 def _scale(num_timesteps: int, **betas: float) -> float:
     """1000 / T, by which betas that are stated for 1000 steps are multiplied."""
-    if num_timesteps < 1:
-        raise ValueError(f"schedule.num_timesteps={num_timesteps} must be at least 1")
+    _check_length(num_timesteps)
     name, beta = max(betas.items(), key=lambda item: item[1])
     scale = 1000 / num_timesteps
     if beta * scale >= 1:

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from ddpm import bounded
 from ddpm.diffusion import NoiseSchedule, schedules
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, V
@@ -19,11 +20,13 @@ from ddpm.diffusion.samplers import Ancestral
 from ddpm.diffusion.timesteps import Uniform
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
 from ddpm.diffusion.weighting import Hybrid, Simple
-from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_to_diffusers
+from ddpm.interop import sums
+from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_settings, unet_to_diffusers
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
 from ddpm.training.ema import EMA
 from ddpm.training.lr_schedules import warmup
+from ddpm.training.outline import outlined
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,18 @@ SCHEDULER_DEFAULTS: dict[str, Any] = {
 }
 """What a `DDPMScheduler` configuration means where it leaves a key out."""
 
+MOST_STEPS = 1_000_000
+"""Of a chain."""
+
+MOST_PIXELS = 8_192
+"""Of a side of an image, as of pictures that are read."""
+
+MOST_HEADER = 1 << 22
+"""Bytes of a safetensors file that name its tensors: some hundred for each."""
+
+CONFIGS = {"unet": "config", "scheduler": "scheduler_config"}
+"""The file that configures each part of a pipeline."""
+
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -81,6 +96,9 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     A DDPMPipeline cannot choose a class. Of a class-conditional run, a loop of one's own uses the pipeline's
     `unet`, called with `class_labels`, and `scheduler`; a warning says so. The names of the classes are in
     `unet.config["id2label"]`, and the number after the last stands for no class. Guidance is not exported.
+
+    The checksums of its files lie beside them: `sha256sum -c SHA256SUMS` verifies them, and so does
+    `import_pipeline`.
 
     Args:
         run: run directory or checkpoint file.
@@ -112,6 +130,7 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     _write_json(out_dir / "scheduler" / "scheduler_config.json", {**scheduler, **origin})
     save_file(weights, out_dir / "unet" / WEIGHTS[0], metadata={"format": "pt"})
     _write_json(out_dir / "model_index.json", {"_class_name": "DDPMPipeline", **origin, **parts})
+    sums.write(out_dir)
     if network.num_classes is not None:
         logger.warning(
             "a DDPMPipeline cannot choose a class, so this one cannot be called: use its scheduler, and its "
@@ -129,6 +148,9 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     pipeline says. Betas that none of our schedules has are listed in a betas.txt, which then has to stay
     where it is.
 
+    It may be a stranger's: nothing of it is run, sizes are looked at before memory is taken, and every weight
+    must be finite. Where a SHA256SUMS lies in it, the files must be those that it lists.
+
     Args:
         pipeline_dir: with a model_index.json, and network and scheduler in folders of their own or, as in the
             first published pipelines, beside it.
@@ -139,30 +161,21 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
 
     Raises:
         ValueError: where there is no pipeline, the directory is in use, or we cannot express its network, its
-            schedule, its prediction type or its variance.
+            schedule, its prediction type or its variance; where a file is damaged or larger than what it is.
     """
     pipeline_dir, run_dir = (Path(os.path.expanduser(path)).absolute() for path in (pipeline_dir, run_dir))
-    _check_index(pipeline_dir)
-    unet = {**DEFAULTS, **_read_json(_folder(pipeline_dir, "unet") / "config.json")}
-    names = unet.pop("id2label", None)
-    scheduler = _read_json(_folder(pipeline_dir, "scheduler") / "scheduler_config.json")
-    scheduler = {**SCHEDULER_DEFAULTS, **scheduler}
-    settings, betas = _scheduler_settings(scheduler)
-    image_shape = _image_shape(unet)
-    if unet["out_channels"] != image_shape[0] * (1 + VARIANCES[scheduler["variance_type"]].outputs):
-        raise ValueError(
-            f"out_channels={unet['out_channels']}: does not fit in_channels={image_shape[0]} and "
-            f"variance_type={scheduler['variance_type']}"
-        )
-    network = unet_from_diffusers(unet, _read_weights(_folder(pipeline_dir, "unet")))
-    classes = _classes(network.num_classes, names)
+    try:
+        settings, network, image_shape, classes, betas = _read(pipeline_dir)
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"{pipeline_dir}: is no pipeline that can be read ({said})") from error
 
     _claim(run_dir)
     if settings["schedule"] is None:
         file = run_dir / "betas.txt"
         file.write_text("".join(f"{beta!r}\n" for beta in betas), encoding="utf-8")
         settings["schedule"] = _target(schedules.from_file, path=str(file))
-    if scheduler["rescale_betas_zero_snr"]:
+    if settings.pop("zero_terminal_snr"):
         settings["schedule"]["zero_terminal_snr"] = True
     settings["model"] = _model_config(network)
     settings["conditional"] = classes is not None
@@ -173,13 +186,43 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     return run_dir
 
 
+def _read(
+    pipeline_dir: Path,
+) -> tuple[dict[str, Any], UNet, tuple[int, int, int], list[str] | None, list[float]]:
+    """What a pipeline is: settings of a run, network, shape of the images, classes and betas."""
+    _check_index(pipeline_dir)
+    folders = {name: _folder(pipeline_dir, name) for name in ("unet", "scheduler")}
+    configs = {name: folders[name] / f"{file}.json" for name, file in CONFIGS.items()}
+    weights_file = _weights_file(folders["unet"])
+    sums.check(pipeline_dir, [pipeline_dir / "model_index.json", *configs.values(), weights_file])
+    unet = {**DEFAULTS, **_read_json(configs["unet"])}
+    names = unet.pop("id2label", None)
+    scheduler = {**SCHEDULER_DEFAULTS, **_read_json(configs["scheduler"])}
+    settings, betas = _scheduler_settings(scheduler)
+    image_shape = _image_shape(unet)
+    if unet["out_channels"] != image_shape[0] * (1 + VARIANCES[scheduler["variance_type"]].outputs):
+        raise ValueError(
+            f"out_channels={unet['out_channels']}: does not fit in_channels={image_shape[0]} and "
+            f"variance_type={scheduler['variance_type']}"
+        )
+    with torch.device("meta"):
+        numbers = sum(parameter.numel() for parameter in UNet(**unet_settings(unet)).parameters())
+    weights = _read_weights(weights_file, numbers)
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"{weights_file}: {name} holds numbers that are not finite")
+    network = unet_from_diffusers(unet, weights)
+    settings["zero_terminal_snr"] = bool(scheduler["rescale_betas_zero_snr"])
+    return settings, network, image_shape, _classes(network.num_classes, names), betas
+
+
 def _check_index(pipeline_dir: Path) -> None:
     index = _read_json(pipeline_dir / "model_index.json")
     if index.get("_class_name") != "DDPMPipeline":
         kind = index.get("_class_name")
         raise ValueError(f"{pipeline_dir}: is a {kind}, only a DDPMPipeline can be imported")
     for name, expected in (("unet", "UNet2DModel"), ("scheduler", "DDPMScheduler")):
-        if (given := index.get(name, [None, None])[1]) != expected:
+        if (given := (index.get(name) or [None, None])[1]) != expected:
             raise ValueError(f"{pipeline_dir}: its {name} is a {given}, only a {expected} can be imported")
 
 
@@ -191,8 +234,7 @@ def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
     arguments["in_channels"] = weights["conv_in.weight"].shape[1]
     arguments["out_channels"] = weights["conv_out.weight"].shape[0]
     arguments["num_classes"] = len(weights["classes.weight"]) if "classes.weight" in weights else None
-    with torch.device("meta"):
-        network = UNet(**arguments)
+    network = outlined(lambda: UNet(**arguments), weights)
     network.load_state_dict(weights, assign=True)
     return network
 
@@ -276,6 +318,8 @@ def _scheduler_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
 
 def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[float]]:
     steps, kind, betas = given["num_train_timesteps"], given["beta_schedule"], given["trained_betas"]
+    if type(steps) is not int or not 0 < steps <= MOST_STEPS:
+        raise ValueError(f"num_train_timesteps={str(steps)[:20]}: must be from 1 to {MOST_STEPS:,}")
     if betas is None:
         if kind not in SCHEDULES:
             raise ValueError(f"beta_schedule={kind}: is none of {', '.join(SCHEDULES)}")
@@ -303,6 +347,8 @@ def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
     if size is None:
         raise ValueError("sample_size: the UNet2DModel does not say the size of its images")
     height, width = (size, size) if isinstance(size, int) else size
+    if not all(type(one) is int and 0 < one <= MOST_PIXELS for one in (height, width)):
+        raise ValueError(f"sample_size={str(size)[:40]}: must be from 1 to {MOST_PIXELS:,} pixels")
     return unet["in_channels"], height, width
 
 
@@ -374,12 +420,9 @@ def _folder(pipeline_dir: Path, name: str) -> Path:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: there is no such file") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from error
+    if not os.path.lexists(path):
+        raise ValueError(f"{path}: there is no such file")
+    return bounded.json_values(path)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -387,15 +430,34 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+def _weights_file(folder: Path) -> Path:
+    path = next((folder / name for name in WEIGHTS if os.path.lexists(folder / name)), None)
     if path is None:
         raise ValueError(f"{folder}: holds no {' or '.join(WEIGHTS)}")
+    return path
+
+
+def _read_weights(path: Path, numbers: int) -> dict[str, Tensor]:
+    """The tensors in a file of a network of so many numbers.
+
+    Raises:
+        ValueError: where it is damaged, or larger than such a network in any precision.
+    """
+    most = 8 * (numbers + numbers // 8) + MOST_HEADER
+    head = bounded.beginning(path, 8)
+    if path.stat().st_size > most:
+        raise ValueError(f"{path}: is larger than the network that its configuration describes")
     try:
         if path.suffix == ".bin":
-            return torch.load(path, map_location="cpu", weights_only=True)
+            found = checkpoints.guarded_load(path)
+            if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
+                raise ValueError("it holds more than tensors")
+            return found
         from safetensors.torch import load_file
 
+        if int.from_bytes(head, "little") > MOST_HEADER:
+            raise ValueError("it says more of its tensors than can be")
         return load_file(path)
     except Exception as error:
-        raise ValueError(f"{path}: cannot be read ({str(error).strip().splitlines()[0][:120]})") from error
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"{path}: cannot be read ({said})") from error

@@ -56,6 +56,18 @@ FIXED: dict[str, tuple[Any, ...]] = {
 }
 """The values that our U-Net can express, of keys where it cannot express all."""
 
+MOST_FEATURES = 1 << 16
+MOST_LEVELS = 12
+MOST = {
+    "in_channels": 256,
+    "out_channels": 256,
+    "layers_per_block": 16,
+    "norm_num_groups": MOST_FEATURES,
+    "attention_head_dim": MOST_FEATURES,
+    "num_class_embeds": 10_000_000,
+}
+"""Sizes beyond which nobody trains: a network is outlined before its weights are looked at."""
+
 RESIDUAL_BLOCK = {
     "norm_in": "norm1",
     "conv_in": "conv1",
@@ -151,21 +163,24 @@ def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]
         theirs[CLASSES] = theirs[CLASSES][:-1]
     with torch.device("meta"):
         network = UNet(**settings)
+    wrong = "the weights are not those of the configuration"
+    names = dict(_names(network))
+    lacking = [key for keys in names.values() for key in keys if key not in theirs]
+    if lacking:
+        raise ValueError(f"{wrong}: {lacking[0]} is missing")
+    if extra := theirs.keys() - {key for keys in names.values() for key in keys}:
+        raise ValueError(f"{wrong}: it has no {min(extra)}")
     ours: dict[str, Tensor] = {}
-    for name, keys in _names(network):
-        lacking = [key for key in keys if key not in theirs]
-        if lacking:
-            raise ValueError(f"the weights are not those of the configuration: {lacking[0]} is missing")
-        ours[name] = torch.cat([theirs.pop(key) for key in keys]).float()
-    if theirs:
-        raise ValueError(f"the weights are not those of the configuration: it has no {min(theirs)}")
+    wanted = network.state_dict()
+    for name, keys in names.items():
+        parts = [theirs[key] for key in keys]
+        shape = [sum(part.shape[0] for part in parts), *parts[0].shape[1:]] if parts[0].ndim else []
+        if shape != list(wanted[name].shape):  # before anything is copied
+            raise ValueError(f"{wrong}: {name} is {shape} instead of {list(wanted[name].shape)}")
+        ours[name] = torch.cat(parts).float()
     if {**DEFAULTS, **config}["flip_sin_to_cos"]:
         sines, cosines = reversed(ours["time.0.weight"].chunk(2, dim=1))  # columns in our order
         ours["time.0.weight"] = torch.cat([sines, cosines], dim=1)
-    for name, parameter in network.state_dict().items():
-        if parameter.shape != ours[name].shape:
-            shapes = f"{list(ours[name].shape)} instead of {list(parameter.shape)}"
-            raise ValueError(f"the weights are not those of the configuration: {name} is {shapes}")
     network.load_state_dict(ours, assign=True)
     return network.requires_grad_()
 
@@ -183,6 +198,7 @@ def unet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, values in FIXED.items():
         if given[key] not in values:
             raise ValueError(f"{key}={given[key]}: our U-Net knows {' and '.join(map(str, values))} only")
+    _check_sizes(given)
     widths = given["block_out_channels"]
     channels = widths[0]
     if any(width % channels for width in widths):
@@ -216,6 +232,30 @@ def unet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "norm_eps": given["norm_eps"],
         "freq_shift": given["freq_shift"],
     }
+
+
+def _check_sizes(given: Mapping[str, Any]) -> None:
+    """Refuse what is no size of a network, or one that nobody trains.
+
+    Raises:
+        ValueError: for the first.
+    """
+    widths = given["block_out_channels"]
+    levels = len(widths) if isinstance(widths, list | tuple) else 0
+    if not 0 < levels <= MOST_LEVELS:
+        raise ValueError(f"block_out_channels: must be a list of 1 to {MOST_LEVELS} numbers of features")
+    for key in ("down_block_types", "up_block_types"):
+        if not isinstance(given[key], list | tuple) or len(given[key]) != levels:
+            raise ValueError(f"{key}: must be a list of {levels} names, one for each level")
+    sizes = {f"block_out_channels[{i}]": width for i, width in enumerate(widths)}
+    sizes |= {key: given[key] for key in MOST if given[key] is not None}
+    for key, size in sizes.items():
+        most = MOST.get(key, MOST_FEATURES)
+        if type(size) is not int or not 0 < size <= most:
+            raise ValueError(f"{key}={str(size)[:40]}: must be a whole number from 1 to {most:,}")
+    for key in ("dropout", "norm_eps", "freq_shift"):
+        if type(given[key]) not in (int, float):
+            raise ValueError(f"{key}={str(given[key])[:40]}: must be a number")
 
 
 def _attends(kinds: Sequence[str], direction: str) -> list[bool]:

@@ -150,8 +150,11 @@ def _check_sizes(config: Config, data: Mapping[str, Any]) -> None:
     """Refuse sizes that a checkpoint states beside its weights, and that memory would be taken for.
 
     Raises:
-        UsageError: where one is beyond what anybody trains on.
+        UsageError: where one is missing, or beyond what anybody trains on.
     """
+    for group in PARTS:
+        if group not in config and group not in ("lr_schedule", "ema"):
+            raise UsageError(f"{group}: is missing from its configuration")
     shape = data.get("image_shape")
     if not (
         isinstance(shape, list | tuple)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,13 @@ from torch.nn.modules.module import (
 
 from ddpm.errors import UsageError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 PARTS_EACH = 10
 """Modules and parameters of a network for each of its weights, at most: a few of its modules have none."""
 
 
-def outlined(make: Callable[[], nn.Module], weights: Mapping[str, Any] | None = None) -> nn.Module:
+def outlined(make: Callable[[], Network], weights: Mapping[str, Any] | None = None) -> Network:
     """The network on the meta device.
 
     Args:

@@ -13,9 +13,13 @@ from lightning.pytorch.loggers.logger import DummyExperiment, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from ddpm import bounded
 from ddpm.runtime.writing import reason, whole
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 28
+"""Of a file that is gone on with: a million rows are below it."""
 
 MOST_NAMED = 5
 """Lines that a message names."""
@@ -72,7 +76,7 @@ class MetricsCSV(Logger):
         Lines that are not whole are left out, which is told; where this file takes the other's place, a copy
         stays as it was.
         """
-        columns, found, left_out = _whole_rows(earlier.read_bytes())
+        columns, found, left_out = _whole_rows(bounded.contents(earlier, MOST_BYTES))
         if left_out:
             copied = ""
             if earlier == self.path:

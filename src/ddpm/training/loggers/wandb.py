@@ -132,6 +132,7 @@ class WandbLogger(LightningsWandbLogger):
         """Where training stands, for what others log without a step; see `at_completed_steps`."""
         self._waiting: list[tuple[dict[str, Any], int | None]] = []
         """Rows that W&B could not take."""
+        self._offline_dirs: list[Path] = []
         self._beginnings = 0
 
     @property
@@ -140,9 +141,11 @@ class WandbLogger(LightningsWandbLogger):
         return self._id
 
     @property
-    def sync_dir(self) -> Path | None:
-        """What `wandb sync` is given to upload a run that was logged offline; None before it has begun."""
-        return self._sync_dir if self.mode == "offline" else None
+    def sync_dirs(self) -> list[Path]:
+        """What `wandb sync` is given to upload what was logged offline; more than one where it went on in
+        another directory, none before the run has begun.
+        """
+        return self._offline_dirs
 
     _sync_dir: Path | None = None
 
@@ -178,6 +181,8 @@ class WandbLogger(LightningsWandbLogger):
             run = wandb.init(mode=self.mode, **begin)
         self._id = self._wandb_init["id"] = run.id
         self._sync_dir = Path(run.settings.sync_dir)
+        if self.mode == "offline":
+            self._offline_dirs.append(self._sync_dir)
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         self._place_what_others_log(run)
@@ -240,10 +245,15 @@ class WandbLogger(LightningsWandbLogger):
         self._is_spoilt = False
 
     @rank_zero_only
-    def finish(self, exit_code: int = 0) -> None:
-        """End the run, if it has begun, with the exit code of the process."""
+    def finalize(self, status: str) -> None:
+        """Hand over what waits, while the record of the run can still say where."""
         if self._waiting:
             self._log(self._waiting)
+        super().finalize(status)
+
+    @rank_zero_only
+    def finish(self, exit_code: int = 0) -> None:
+        """End the run, if it has begun, with the exit code of the process."""
         if self._waiting:
             log.warning("W&B: %d rows are lost there; metrics.csv has them", len(self._waiting))
         if self._experiment is not None:

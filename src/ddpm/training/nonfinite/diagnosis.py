@@ -143,8 +143,8 @@ def look(module: Any, step: Step, layers: "Layers") -> Found | None:
     for seen in step.seen:
         with _as_in(module, seen):
             scaler = getattr(module.trainer.precision_plugin, "scaler", None) if step.scaled else None
-            if words := _first_gradient(module, seen, 1.0 if scaler is None else scaler.get_scale()):
-                return Found(words)
+            if said := _first_gradient(module, seen, 1.0 if scaler is None else scaler.get_scale()):
+                return Found(said)
     return None
 
 

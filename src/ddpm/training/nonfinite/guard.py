@@ -102,16 +102,22 @@ class Guard:
 
     Attributes:
         skipped: steps that were left out so far.
-        rollbacks: how often the run has gone back to a checkpoint.
+        returns: to a checkpoint: the step that was not finite, counted from 1, and that of the checkpoint.
     """
 
     def __init__(self, policy: Policy = "stop"):
         if policy not in get_args(Policy):
             raise ValueError(f"on_nonfinite={policy}: must be {' or '.join(get_args(Policy))}")
         self.policy = policy
-        self.skipped = self.rollbacks = self._in_a_row = 0
+        self.skipped = self._in_a_row = 0
+        self.returns: list[tuple[int, int]] = []
         self._seen: list[Seen] = []
         self._unjudged: tuple[Step, Reading] | None = None
+
+    @property
+    def rollbacks(self) -> int:
+        """How often the run has gone back to a checkpoint."""
+        return len(self.returns)
 
     @property
     def rate_factor(self) -> float:
@@ -224,16 +230,18 @@ class Guard:
         leaves = "" if found.lasts else "on_nonfinite=skip leaves such a step out, "
         raise NonFiniteError(f"{what}. {leaves}on_nonfinite=rollback goes back to a checkpoint")
 
-    def state_dict(self) -> dict[str, int]:
-        """Plain numbers for a checkpoint."""
-        return {"skipped": self.skipped, "in_a_row": self._in_a_row, "rollbacks": self.rollbacks}
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers for a checkpoint."""
+        returns = [list(one) for one in self.returns]
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row, "returns": returns}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take up what `state_dict` gave. A return to a checkpoint that is under way counts, whatever the
-        checkpoint knows of it.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave. A return to a checkpoint that is under way counts, of which the
+        checkpoint knows nothing.
         """
         self.skipped, self._in_a_row = state.get("skipped", 0), state.get("in_a_row", 0)
-        self.rollbacks = max(self.rollbacks, state.get("rollbacks", 0))
+        theirs = [(bad, to) for bad, to in state.get("returns", ())]
+        self.returns = max(self.returns, theirs, key=len)
 
 
 def _leaves_out(optimizer: Optimizer) -> bool:

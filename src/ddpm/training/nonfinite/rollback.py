@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.training.checkpoints import CheckpointError, find
+from ddpm.training.checkpoints import CheckpointError, find, numbered
 from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ def fit(
     """`trainer.fit`, again and again from the last good checkpoint as long as the module's guard asks for it.
 
     After each return everything random is drawn with another key and the learning rate is multiplied by
-    `RATE_FACTOR`; both are kept in the checkpoints from there on.
+    `RATE_FACTOR`; both are kept in the checkpoints from there on. A run that comes no further than before the
+    last return goes back further than that, where it can: weights may be lost before a number says so.
 
     Args:
         trainer: of the run; checkpoints are looked for where it writes them (`default_root_dir`).
@@ -45,11 +46,11 @@ def fit(
             trainer.fit(module, ckpt_path=going_on_from, **data)
             return
         except Rollback as asked:
-            found = trainer.strategy.broadcast(_last_good(trainer, ckpt_path))
+            found = trainer.strategy.broadcast(_last_good(trainer, ckpt_path, _bound(module, asked)))
             if found is None:
                 raise NonFiniteError(f"{asked}. There is no checkpoint yet to go back to") from asked
             going_on_from, step = found
-            module.guard.rollbacks += 1
+            module.guard.returns.append((asked.step, step))
             on_rollback(going_on_from, step, asked)
             if trainer.is_global_zero:
                 log.warning(
@@ -59,11 +60,24 @@ def fit(
             trainer.strategy.barrier()
 
 
-def _last_good(trainer: Trainer, ckpt_path: Path | None) -> tuple[Path, int] | None:
-    """The newest whole checkpoint of the run with its step, as the leader sees it."""
+def _bound(module: Any, asked: Rollback) -> int | None:
+    """The step that the checkpoint should come before; None for any."""
+    if not module.guard.returns:
+        return None
+    bad, to = module.guard.returns[-1]
+    return to if asked.step <= bad else None
+
+
+def _last_good(trainer: Trainer, ckpt_path: Path | None, bound: int | None) -> tuple[Path, int] | None:
+    """The newest whole checkpoint of the run with its step, as the leader sees it; one from before a step
+    where there is such a one.
+    """
     if not trainer.is_global_zero:
         return None
-    for place in (Path(trainer.default_root_dir), ckpt_path):
+    directory = Path(trainer.default_root_dir)
+    saved = numbered(directory / "checkpoints")
+    before = [saved[step] for step in sorted(saved, reverse=True) if bound is not None and step < bound]
+    for place in (*before, directory, ckpt_path):
         try:
             if place is not None:
                 path, checkpoint = find(place)

@@ -1,14 +1,15 @@
-"""Checkpoint files: whole or not there, harmless to load, and a damaged one has a predecessor."""
+"""Checkpoints are found newest first, and what is none is refused by name."""
 
 import logging
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, find, load
+from ddpm.training.checkpoints import LAYOUT, CheckpointError, find, load, write
 
 
 def content(step: int) -> dict:
@@ -17,23 +18,8 @@ def content(step: int) -> dict:
 
 def save(directory: Path, step: int) -> Path:
     path = directory / "checkpoints" / f"step_{step:08d}.ckpt"
-    AtomicCheckpointIO().save_checkpoint(content(step), path)
+    write(content(step), path)
     return path
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = save(tmp_path, 1)
-    before = path.read_bytes()
-
-    def half_a_write(checkpoint: object, file: object) -> None:
-        file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", half_a_write)
-    with pytest.raises(OSError, match="disk full"):
-        AtomicCheckpointIO().save_checkpoint(content(2), path)
-    assert path.read_bytes() == before
-    assert [file.suffix for file in path.parent.iterdir() if not file.name.startswith(".")] == [".ckpt"]
 
 
 def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -49,6 +35,36 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, caplog: pytest.Log
     assert checkpoint["global_step"] == 5
     assert path.name == "step_00000005.ckpt"
     assert "falling back to" in caplog.text
+    assert caplog.text.count("cannot be read") == 1
+
+
+def test_a_checkpoint_without_its_other_name_is_the_newest(tmp_path: Path):
+    """A run was killed between the two."""
+    before, newest = save(tmp_path, 5), save(tmp_path, 10)
+    os.link(before, before.with_name("last.ckpt"))
+    assert find(tmp_path)[0] == newest
+    before.with_name("last.ckpt").unlink()
+    shutil.copy2(before, before.with_name("last.ckpt"))  # where there are no hard links
+    assert find(tmp_path)[0] == newest
+    newest.unlink()
+    assert find(tmp_path)[1]["global_step"] == 5
+
+
+def test_what_a_run_does_not_number_is_not_taken_for_it(tmp_path: Path):
+    step_5 = save(tmp_path, 5)
+    for name in ("best.ckpt", "step_00000009_good.ckpt", ".step_00000010.ckpt.part"):
+        write(content(9), step_5.with_name(name))
+    assert find(tmp_path)[0] == step_5
+
+
+def test_layouts_of_today_and_before_are_read(tmp_path: Path):
+    path = save(tmp_path, 5)
+    assert torch.load(path, weights_only=True)["layout"] == LAYOUT
+    torch.save(content(5), path)  # as version 0.1 did, and a person who changes one
+    assert load(path)["global_step"] == 5
+    torch.save({**content(5), "layout": LAYOUT + 1}, path)
+    with pytest.raises(CheckpointError, match=r"step_00000005\.ckpt: was written by a newer version"):
+        load(path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other"])
