@@ -13,6 +13,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from ddpm.errors import UsageError
 from ddpm.interop import sums
 from ddpm.interop.diffusers import WEIGHTS
 
-if sys.platform != "win32":
-    import resource
+if sys.platform == "win32":
+    pytest.skip("of pipes, links and limits", allow_module_level=True)
+
+import resource
 
 SECRET = "correct-horse-battery-staple"
 BEYOND = 1 << 30
@@ -86,40 +89,39 @@ def victim(tmp_path: Path, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", str(found.home))
     monkeypatch.setenv("HOSTILE_SECRET", SECRET)
     monkeypatch.chdir(found.home)
-    with bounded(), ended_in_time():
+    with within(BEYOND), ended_in_time():
         yield found
 
 
-class bounded:
+@contextmanager
+def within(size: int) -> Iterator[None]:
     """So much address space beyond what there is, and no more."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
-    def __enter__(self) -> None:
-        if sys.platform == "linux":
-            self.before = resource.getrlimit(resource.RLIMIT_AS)
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BEYOND, self.before[1]))
 
-    def __exit__(self, *_: object) -> None:
-        if sys.platform == "linux":
-            resource.setrlimit(resource.RLIMIT_AS, self.before)
-
-
-class ended_in_time:
+@contextmanager
+def ended_in_time() -> Iterator[None]:
     """An alarm, for what would wait for ever."""
 
-    def __enter__(self) -> None:
-        if hasattr(signal, "SIGALRM"):
-            self.before = signal.signal(signal.SIGALRM, self._ring)
-            signal.alarm(60)
-
-    def __exit__(self, *_: object) -> None:
-        if hasattr(signal, "SIGALRM"):
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, self.before)
-
-    @staticmethod
-    def _ring(*_: object) -> None:
+    def ring(*_: object) -> None:
         raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def listed(root: Path) -> dict[str, tuple[int, int]]:
@@ -336,9 +338,14 @@ IMPORTED: dict[str, Callable[[Victim], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("words", first_everyday([[], ["-m", "seed=1,2"]]), ids=["once", "a sweep"])
 @pytest.mark.parametrize("case", IMPORTED)
 def test_a_hostile_import_is_refused(
-    case: str, victim: Victim, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    case: str,
+    words: list[str],
+    victim: Victim,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     """Hydra composes it, as it is part of a configuration only; nothing in its directory is an option."""
     (victim.run / "config.yaml").write_text(yaml.safe_dump(IMPORTED[case](victim)))
@@ -346,9 +353,8 @@ def test_a_hostile_import_is_refused(
     for name in ("hydra/callbacks", "data", "."):
         (victim.run / name).mkdir(parents=True, exist_ok=True)
         (victim.run / name / "evil.yaml").write_text(evil)
-    for words in (["init=run"], ["init=run", "-m", "seed=1,2"]):
-        words = ["--config-dir", "run", "--config-name", "config", *words]
-        refused(victim, capsys, lambda words=words: run_here(monkeypatch, "train", *words, prepare=accepted))
+    words = [*AGAIN, "init=run", *words]
+    refused(victim, capsys, lambda: run_here(monkeypatch, "train", *words, prepare=accepted))
 
 
 OWN: dict[str, Callable[[Victim], dict[str, Any]]] = {
@@ -371,17 +377,21 @@ OWN: dict[str, Callable[[Victim], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("words", first_everyday([[], ["-m", "seed=1,2"]]), ids=["once", "a sweep"])
 @pytest.mark.parametrize("case", OWN)
 def test_options_of_ones_own_name_only_what_hydra_may_build(
-    case: str, victim: Victim, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    case: str,
+    words: list[str],
+    victim: Victim,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     options = victim.home / "mine" / "experiment"
     options.mkdir(parents=True)
     text = f"# @package _global_\n{yaml.safe_dump({'hydra': OWN[case](victim)})}"
     (options / "evil.yaml").write_text(text)
-    for words in ([], ["-m", "seed=1,2"]):
-        words = ["--config-dir", "mine", "experiment=evil", *words]
-        refused(victim, capsys, lambda words=words: run_here(monkeypatch, "train", *words, prepare=accepted))
+    words = ["--config-dir", "mine", "experiment=evil", *words]
+    refused(victim, capsys, lambda: run_here(monkeypatch, "train", *words, prepare=accepted))
 
 
 def _record(victim: Victim, text: str) -> None:
