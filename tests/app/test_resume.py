@@ -169,7 +169,7 @@ def test_offline_every_start_goes_on_in_the_same_wandb_run(
     ]
     (ids, begun), (same, went_on) = wandb_run(first), wandb_run(second)
     assert ids == same == {record(tmp_path / "run")["wandb_id"]}
-    assert begun[-1] == min(on_disk, 10)
+    assert begun[-1] == min(on_disk, 9), "the row of the checkpoint's step is completed in the next start"
     assert [*begun, *went_on] == list(range(21))
 
 

@@ -105,8 +105,8 @@ class RunRecord:
         """Record where W&B's part was logged to while offline, by this start and by those before it, whose
         files are made to fit. In another run's directory nothing is touched: it may be running.
         """
-        directory, found, begun = self.path.parent, _synced(loggers), self.values["starts"][-1]["step"]
-        goes_on = begun + 1 if begun else 0  # its own files may not be on the disk yet
+        directory, found = self.path.parent, _synced(loggers)
+        goes_on = next((logger.first_step for logger in loggers if isinstance(logger, WandbLogger)), None)
         for path in reversed([path for path in logged_offline(directory, self.values) if path not in found]):
             with suppress(OSError):
                 if path.is_relative_to(directory):

@@ -132,6 +132,8 @@ class WandbLogger(LightningsWandbLogger):
         """Where training stands, for what others log without a step; see `at_completed_steps`."""
         self._waiting: list[tuple[dict[str, Any], int | None]] = []
         """Rows that W&B could not take."""
+        self.first_step: int | None = None
+        """Of the rows that were logged at a step, the first."""
         self._offline_dirs: list[Path] = []
         self._beginnings = 0
 
@@ -205,6 +207,7 @@ class WandbLogger(LightningsWandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log values at a number of completed optimizer steps, a row a step as far as W&B admits it."""
+        self.first_step = step if self.first_step is None else self.first_step
         prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
         row = {f"{prefix}{name}": value for name, value in metrics.items()}
         self._log([*self._waiting, (row, step)])
