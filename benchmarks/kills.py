@@ -34,10 +34,13 @@ ROOT = Path(__file__).parents[1]
 PHASE = "KILLS_PHASE"
 """Environment variable: the file where a run says what it is doing."""
 
-AIMS = ("any", "checkpoint", "validation", "grid")
+AIMS = ("checkpoint", "validation", "grid", "any")
 """Moments between the first kill of a chain, before there is a checkpoint, and the last two, when all steps
 are made: at any time, or inside one of these.
 """
+
+SHARE = 0.3
+"""Of its training, within which a start is killed at any time."""
 
 LONGEST = 300.0
 """Seconds of one start."""
@@ -172,10 +175,17 @@ def start(directory: Path, devices: int, steps: int) -> Start:
     return Start(process, phase_file, directory / "checkpoints")
 
 
-def strike(begun: Start, aim: str, draw: random.Random, typical: float) -> str | None:
-    """Kill it at a moment; what was hit, or None where it ended before."""
+def strike(begun: Start, aim: str, draw: random.Random, latest: float) -> str | None:
+    """Kill it at a moment; what was hit, or None where it ended before.
+
+    Args:
+        begun: just now.
+        aim: what it shall be doing.
+        draw: the moment.
+        latest: seconds from the start until which "any" comes.
+    """
     number, seen = draw.randint(1, 3), set()
-    delay, at = draw.uniform(0, 0.03), draw.uniform(0, typical)
+    delay, at = draw.uniform(0, 0.03), draw.uniform(0, latest)
     while begun.process.poll() is None:
         phase, step = begun.phase
         now = time.monotonic() - begun.began
@@ -208,23 +218,26 @@ def aims(number: int, draw: random.Random) -> list[str]:
     return ["first", *between[: max(number - 3, 0)], "end", "end"][-number:]
 
 
-def run_to_its_end(directory: Path, devices: int, steps: int) -> float:
-    """Seconds that it took."""
+def run_to_its_end(directory: Path, devices: int, steps: int) -> tuple[float, float]:
+    """Seconds that it took to start up, and in all."""
     begun = start(directory, devices, steps)
+    while begun.phase[0] == "start-up" and begun.process.poll() is None:
+        time.sleep(0.01)
+    started_up = time.monotonic() - begun.began
     code = begun.process.wait(timeout=LONGEST)
     if code:
         raise RuntimeError(f"exit code {code}:\n{directory.with_suffix('.log').read_text()[-3000:]}")
-    return time.monotonic() - begun.began
+    return started_up, time.monotonic() - begun.began
 
 
 def tormented(
-    directory: Path, moments: list[str], draw: random.Random, typical: float, devices: int, steps: int
+    directory: Path, moments: list[str], draw: random.Random, latest: float, devices: int, steps: int
 ) -> Chain:
     """Kill a run at each of these moments that it comes to; then let it end."""
     chain = Chain(directory)
     for aim in moments:
         begun = start(directory, devices, steps)
-        hit = strike(begun, aim, draw, typical)
+        hit = strike(begun, aim, draw, latest)
         if hit is not None:
             chain.kills.append(hit)
         elif begun.process.returncode:
@@ -286,14 +299,15 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--aims", nargs="+", help="of each chain: any, first, end, " + ", ".join(AIMS[1:]))
+    parser.add_argument("--aims", nargs="+", help="of each chain: first, end, " + ", ".join(AIMS))
     parser.add_argument("--keep", type=Path, help="a new directory for the runs, which otherwise go")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = (arguments.keep or Path(temporary)).absolute()
         place.mkdir(parents=True, exist_ok=True)
         undisturbed = place / "undisturbed"
-        seconds = run_to_its_end(undisturbed, arguments.devices, arguments.steps)
+        started_up, seconds = run_to_its_end(undisturbed, arguments.devices, arguments.steps)
+        latest = started_up + SHARE * (seconds - started_up)
         print(f"undisturbed: {arguments.steps} steps in {seconds:.0f} s", flush=True)
         kills = wrong = number = 0
         while kills < arguments.kills:
@@ -302,7 +316,7 @@ def main() -> int:
             most = min(arguments.chain, arguments.kills - kills)
             directory = place / f"chain_{number}"
             moments = arguments.aims or aims(most, draw)
-            chain = tormented(directory, moments, draw, seconds, arguments.devices, arguments.steps)
+            chain = tormented(directory, moments, draw, latest, arguments.devices, arguments.steps)
             chain.wrong = chain.wrong or differences(directory, undisturbed)
             kills += len(chain.kills)
             wrong += bool(chain.wrong)
