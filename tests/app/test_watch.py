@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,12 +157,20 @@ def test_what_a_rank_raises_itself_is_told_to_all(watch: Watch):
 
 
 def test_a_broken_connection_waits_for_its_cause(watch: Watch, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ddpm.app.watch.FOR_THE_CAUSE", 0.3)
+    for patience in ("FOR_THE_CAUSE", "BEHIND_A_SIGNAL"):
+        monkeypatch.setattr(f"ddpm.app.watch.{patience}", 0.3)
     assert watch.cause(GLOO) is GLOO, "and is told itself where there is none"
     watch.peers.signum = signal.SIGTERM
     interrupted = watch.cause(GLOO)
     assert isinstance(interrupted, Interrupted)
     assert interrupted.signum == signal.SIGTERM
+
+
+def test_a_rank_that_died_is_the_cause_of_the_signal_that_torchrun_sends(watch: Watch):
+    watch.peers.signum = signal.SIGTERM
+    failure = Failure("rank 0 on a (pid 7) is gone at step 3", (0,))
+    threading.Timer(0.3, setattr, (watch.peers, "failure", failure)).start()
+    assert str(watch.cause(GLOO)) == failure.text
 
 
 def test_a_run_of_one_process_fails_of_what_it_raises(tmp_path: Path):
