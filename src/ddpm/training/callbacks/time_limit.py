@@ -11,8 +11,8 @@ class TimeLimit(Timer):
     """Ends this start of a run after a time; the next start has its whole time again.
 
     Lightning's own keeps the elapsed time in checkpoints: a continued run would end at once. It also ends
-    between the micro-batches of a step, whose gradients so far would be lost. This one ends behind a step, and
-    has it saved before the validation that Lightning makes at the end, so that a run that goes on knows
+    between the micro-batches of a step, whose gradients so far would be lost. This one ends behind a step,
+    and has it saved before the validation that Lightning makes at the end, so that a run that goes on knows
     nothing of it.
 
     Args:
