@@ -233,7 +233,8 @@ def full_disk(patch: pytest.MonkeyPatch) -> None:
     def open_(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
         if not set(mode) & set("wax+"):
             return opened(file, mode, buffering, *rest, **more)
-        return Full(file, mode.replace("b", ""))
+        raw = Full(file, mode.replace("b", ""))
+        return io.BufferedWriter(raw) if buffering else raw
 
     patch.setattr(io, "open", open_)
 
