@@ -12,7 +12,6 @@ from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 
-
 PICTURES = ("data=folder", "data.path=.", "data.image_size=8")
 
 
