@@ -1,8 +1,8 @@
 """Runs that stay where somebody wants to disturb them, and say that they are there.
 
 `PAUSE_AT` names the phase, `PAUSE_FILES` a directory where each rank that is there leaves a file of its
-number, `PAUSE_SECONDS` how long one step of the phase takes, `PAUSE_RAISES` a rank that fails there when there
-is a file `raise`. Without them nothing is changed.
+number, `PAUSE_SECONDS` how long one step of the phase takes, `PAUSE_RAISES` a rank that fails there when a
+file `raise` is there, too. Without them nothing is changed.
 """
 
 import os
@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ddpm.diffusion.samplers import DDIM
+from ddpm.training.callbacks.samples import SampleGrids
 
 
 def pause(phase: str) -> None:
@@ -58,10 +59,12 @@ class SlowGrids(DDIM):
 
 
 class Beside(Callback):
-    """The rank that will wait for a grid: it is there when its step is made. The first of the callbacks."""
+    """The rank that will wait for a grid: it is there when all else of its step is done."""
 
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
-        trainer.callbacks = [self, *(other for other in trainer.callbacks if other is not self)]
+        others = [other for other in trainer.callbacks if other is not self]
+        grids = next(i for i, other in enumerate(others) if isinstance(other, SampleGrids))
+        trainer.callbacks = [*others[:grids], self, *others[grids:]]
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *arguments: Any) -> None:
         if trainer.global_rank and trainer.global_step == 10 and os.environ.get("PAUSE_AT") == "grid":

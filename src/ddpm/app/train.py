@@ -239,6 +239,7 @@ def _fit(
                 logger.finish(ended.exit_code)
         watch.close(ended)
     if record is not None:
+        record.end_offline(loggers)
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, trainer.max_steps, schedule, allowed))
     elif ended.status == "interrupted" or isinstance(raised, NonFiniteError):
@@ -273,6 +274,8 @@ def _begin(
     if place.left is None and resume is not None:  # from now on the directory is seen to be a run's
         resume.take_over_history(csv)
     data.write_skipped(directory)
+    if resume is not None:
+        resume.log_what_was_lost(csv, loggers)
     screens.announce(trainer, module, data, place, computing, resume)
     for logger in loggers:
         may_fail(logger)

@@ -579,7 +579,8 @@ class DDPM(LightningModule):
             map_location: a device; by default the CPU, or for a module that was made by hand the one that its
                 weights lay on.
             hparams_file, weights_only: as Lightning takes them, for a module that was made by hand; what the
-                framework writes is always read without code.
+                framework writes is always read without code. weights_only=False runs the code in a file, and
+                checks nothing.
             strict: whether the network's weights must be those of the checkpoint, all of them; they must
                 unless it is False.
             allow_targets: packages of your own that the module was built from.
@@ -590,6 +591,10 @@ class DDPM(LightningModule):
             ValueError: where there is none, and no network.
         """
         if "network" in arguments:
+            if weights_only is not False and Path(checkpoint_path).is_file():
+                checkpoints.load(
+                    Path(checkpoint_path), "checkpoint_path"
+                )  # Lightning would take a damaged one
             return super().load_from_checkpoint(
                 checkpoint_path,
                 map_location=map_location,

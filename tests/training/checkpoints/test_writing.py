@@ -208,7 +208,7 @@ def test_memory_is_used_again():
 
 
 def test_memory_that_was_had_before_is_used(background: AtomicCheckpointIO, monkeypatch: pytest.MonkeyPatch):
-    background.prepare(1 << 22, pin=False)
+    background.prepare(1 << 22)
     background.wait()
     monkeypatch.setattr("mmap.mmap", None)
     background._memory.snapshot({"a": torch.ones(1 << 20)})

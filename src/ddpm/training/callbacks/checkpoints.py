@@ -178,7 +178,8 @@ def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModu
         average.state_dict() if average is not None else None,
         [optimizer.state_dict() for optimizer in trainer.optimizers],
     ]
-    writer.prepare(room(tensor for _, tensor in tensors_in(state, "")), pin=module.device.type == "cuda")
+    size = room(tensor for _, tensor in tensors_in(state, ""))
+    writer.prepare(size, module.device if module.device.type == "cuda" else None)
 
 
 def _link(path: Path, name: Path) -> None:

@@ -40,7 +40,7 @@ class HostMemory:
         """
         originals = {_key(tensor): tensor.detach() for _, tensor in tensors_in(content, "")}
         on_gpu = {tensor.device for tensor in originals.values() if tensor.device.type == "cuda"}
-        self.reserve(room(originals.values()), pin=bool(on_gpu))
+        self.reserve(room(originals.values()), next(iter(on_gpu), None))
         copies, begin = {}, 0
         for key, original in originals.items():
             copies[key] = self._like(original, begin)
@@ -56,8 +56,12 @@ class HostMemory:
             torch.cuda.cudart().cudaHostUnregister(self._pinned)
         self._memory, self._pinned = None, 0
 
-    def reserve(self, size: int, pin: bool) -> None:
-        """Have memory for a snapshot of so many bytes.
+    def reserve(self, size: int, gpu: torch.device | None = None) -> None:
+        """Have memory for a snapshot.
+
+        Args:
+            size: bytes.
+            gpu: that it is copied from, if it is from one.
 
         Raises:
             OSError: where the host has too little.
@@ -74,8 +78,10 @@ class HostMemory:
         memory = torch.frombuffer(self._memory, dtype=torch.uint8)
         for piece in memory.split(PIECE):
             piece.zero_()  # the system gives memory when it is first written to
-        if pin and not int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), len(memory), 0)):
-            self._pinned = memory.data_ptr()
+        if gpu is not None:
+            with torch.cuda.device(gpu):  # else a thread of its own would begin to use the first one
+                failed = int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), len(memory), 0))
+            self._pinned = 0 if failed else memory.data_ptr()
 
     def _like(self, tensor: Tensor, begin: int) -> Tensor:
         """A tensor of its shape in this memory, with its strides where they leave no gaps."""

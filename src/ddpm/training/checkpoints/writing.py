@@ -89,15 +89,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._worker: ThreadPoolExecutor | None = None
         self._latest: Future[None] | None = None
 
-    def prepare(self, size: int, pin: bool) -> None:
+    def prepare(self, size: int, gpu: torch.device | None = None) -> None:
         """Take memory for snapshots in the background, so that the first need not wait for it.
 
         Args:
             size: bytes.
-            pin: whether they are copied from a GPU.
+            gpu: that they are copied from, if it is from one.
         """
         if self.background:
-            self._submit(lambda: self._memory.reserve(size, pin))
+            self._submit(lambda: self._memory.reserve(size, gpu))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save, or begin to.
@@ -153,8 +153,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TrainingError(self.unfit)
 
     def teardown(self) -> None:
-        """Write what is left to be written, and give the memory back."""
+        """Write what is left to be written, and give the memory back. The next fit begins anew."""
         self.wait()
+        self.error = self.unfit = None
         if self._worker is not None:
             self._worker.shutdown()
             self._worker = None
@@ -165,6 +166,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             write(checkpoint, path)
         except CheckpointError as error:
             self.error = self.unfit = str(error)
+            log.warning("%s", error)
         except Exception as error:
             if not self.background:
                 raise

@@ -132,6 +132,8 @@ class WandbLogger(LightningsWandbLogger):
         """Where training stands, for what others log without a step; see `at_completed_steps`."""
         self._waiting: list[tuple[dict[str, Any], int | None]] = []
         """Rows that W&B could not take."""
+        self.first_step: int | None = None
+        """Of the rows that were logged at a step, the first."""
         self._offline_dirs: list[Path] = []
         self._beginnings = 0
 
@@ -205,6 +207,7 @@ class WandbLogger(LightningsWandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log values at a number of completed optimizer steps, a row a step as far as W&B admits it."""
+        self.first_step = step if self.first_step is None else self.first_step
         prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
         row = {f"{prefix}{name}": value for name, value in metrics.items()}
         self._log([*self._waiting, (row, step)])
@@ -225,7 +228,10 @@ class WandbLogger(LightningsWandbLogger):
             if not _may_pass(error):
                 del self._waiting[0]
                 raise
-            self._is_spoilt |= self._experiment is not None
+            if self._experiment is None:
+                _forget_process()
+            else:
+                self._is_spoilt = True
             log.warning("W&B: %s; %d rows wait in memory", _in_words(error), len(self._waiting))
 
     _is_spoilt = False
@@ -268,11 +274,8 @@ class WandbLogger(LightningsWandbLogger):
                 "W&B: %s; what it has not sent stays on disk, and is sent by: wandb sync %s",
                 _in_words(error), self._sync_dir,
             )  # fmt: skip
-            if not isinstance(error, TimeoutError):  # its process is dead; at exit it would be missed
-                import wandb
-
-                with suppress(Exception):
-                    wandb.teardown()
+            if not isinstance(error, TimeoutError):
+                _forget_process()
         self._experiment = None
 
 
@@ -287,13 +290,25 @@ def _log_row(run: Any, row: dict[str, Any], step: int | None) -> None:
 
 def _in_words(error: Exception) -> str:
     """What an error of W&B's says; that its process is gone it says by the kind of the error alone."""
-    is_gone = type(error).__name__ == "MailboxClosedError"
-    return "its process has died" if is_gone else reason(error).rstrip(".")
+    return "its process has died" if _is_of_mailbox(error) else reason(error).rstrip(".")
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether it is about W&B's surroundings, and not about what was logged."""
-    return isinstance(error, OSError) or type(error).__module__.startswith("wandb.sdk.mailbox")
+    return isinstance(error, OSError) or _is_of_mailbox(error)
+
+
+def _is_of_mailbox(error: Exception) -> bool:
+    """Whether W&B's process does not answer: its mailbox is closed, or what was asked of it is given up."""
+    return type(error).__module__.startswith("wandb.sdk.mailbox")
+
+
+def _forget_process() -> None:
+    """Have W&B start another process next time, and not miss a dead one when the program ends."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
 
 
 @contextmanager
