@@ -1,6 +1,6 @@
 """What the guard over numbers costs: CPU seconds of the default run's step, with it and without.
 
-    python benchmarks/bad_numbers.py            20 pairs of 40 steps each
+    python benchmarks/bad_numbers.py            20 pairs of 100 steps each, five minutes
 
 Trains the digits with the default recipe's tiny network in Lightning's own loop, in one process. The guard is
 on in one step and off in the next (on, off, off, on, ...), so that both see the same machine. Without it the
@@ -75,7 +75,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=20, choices=sorted(T_95))
-    parser.add_argument("--steps", type=int, default=40, help="of each kind in a pair")
+    parser.add_argument("--steps", type=int, default=100, help="of each kind in a pair")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with initialize_config_dir(str(CONF), version_base="1.3"):

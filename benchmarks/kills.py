@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,14 @@ ROOT = Path(__file__).parents[1]
 PHASE = "KILLS_PHASE"
 """Environment variable: the file where a run says what it is doing."""
 
-AIMS = ("any", "checkpoint", "validation", "grid")
+AIMS = ("checkpoint", "validation", "grid", "any")
+"""Moments between the first kill of a chain, before there is a checkpoint, and the last two, when all steps
+are made: at any time, or inside one of these.
+"""
+
+SHARE = 0.3
+"""Of its training, within which a start is killed at any time."""
+
 LONGEST = 300.0
 """Seconds of one start."""
 
@@ -49,9 +55,10 @@ def command(directory: Path, devices: int, steps: int) -> list[str]:
         sys.executable, str(ROOT / "train.py"), "experiment=smoke", "callbacks=[default,best]", "logger=none",
         "trainer.accelerator=cpu", f"trainer.devices={devices}", f"trainer.max_steps={steps}",
         "trainer.log_every_n_steps=3", "callbacks.checkpoints.every_n_steps=4",
-        "trainer.val_check_interval=5", "callbacks.samples.every_n_steps=7", "callbacks.samples.final=auto", "data.device_share=0",
-        "data.num_workers=1", "allow_targets=[kills]", "callbacks.samples._target_=kills.Grids",
-        "callbacks.phases._target_=kills.Phases", f"hydra.run.dir={directory}",
+        "trainer.val_check_interval=5", "callbacks.samples.every_n_steps=7", "callbacks.samples.final=auto",
+        "data.device_share=0", "data.num_workers=1", "allow_targets=[kills]",
+        "callbacks.samples._target_=kills.Grids", "callbacks.phases._target_=kills.Phases",
+        f"hydra.run.dir={directory}",
     ]  # fmt: skip
 
 
@@ -168,10 +175,17 @@ def start(directory: Path, devices: int, steps: int) -> Start:
     return Start(process, phase_file, directory / "checkpoints")
 
 
-def strike(begun: Start, aim: str, draw: random.Random, typical: float) -> str | None:
-    """Kill it at a moment; what was hit, or None where it ended before."""
+def strike(begun: Start, aim: str, draw: random.Random, latest: float) -> str | None:
+    """Kill it at a moment; what was hit, or None where it ended before.
+
+    Args:
+        begun: just now.
+        aim: what it shall be doing.
+        draw: the moment.
+        latest: seconds from the start until which "any" comes.
+    """
     number, seen = draw.randint(1, 3), set()
-    delay, at = draw.uniform(0, 0.03), draw.uniform(0, typical)
+    delay, at = draw.uniform(0, 0.03), draw.uniform(0, latest)
     while begun.process.poll() is None:
         phase, step = begun.phase
         now = time.monotonic() - begun.began
@@ -198,37 +212,36 @@ def strike(begun: Start, aim: str, draw: random.Random, typical: float) -> str |
     return None
 
 
-def aims(number: int, draw: random.Random) -> Iterator[str]:
-    """Of a chain's kills: the first before there is a checkpoint, the last two when all steps are made."""
-    if number > 2:
-        yield "first"
-    for i in range(number - 3):
-        yield AIMS[i % len(AIMS)] if i < len(AIMS) else draw.choice(AIMS)
-    for _ in range(min(number, 2)):
-        yield "end"
+def aims(number: int, draw: random.Random) -> list[str]:
+    """Of a chain's kills."""
+    between = [*AIMS, *draw.choices(AIMS, k=number)]
+    return ["first", *between[: max(number - 3, 0)], "end", "end"][-number:]
 
 
-def run_to_its_end(directory: Path, devices: int, steps: int) -> float:
-    """Seconds that it took."""
+def run_to_its_end(directory: Path, devices: int, steps: int) -> tuple[float, float]:
+    """Seconds that it took to start up, and in all."""
     begun = start(directory, devices, steps)
+    while begun.phase[0] == "start-up" and begun.process.poll() is None:
+        time.sleep(0.01)
+    started_up = time.monotonic() - begun.began
     code = begun.process.wait(timeout=LONGEST)
     if code:
         raise RuntimeError(f"exit code {code}:\n{directory.with_suffix('.log').read_text()[-3000:]}")
-    return time.monotonic() - begun.began
+    return started_up, time.monotonic() - begun.began
 
 
 def tormented(
-    directory: Path, number: int, draw: random.Random, typical: float, devices: int, steps: int
+    directory: Path, moments: list[str], draw: random.Random, latest: float, devices: int, steps: int
 ) -> Chain:
-    """Kill a run so many times, as long as there is something left to kill; then let it end."""
+    """Kill a run at each of these moments that it comes to; then let it end."""
     chain = Chain(directory)
-    for aim in aims(number, draw):
+    for aim in moments:
         begun = start(directory, devices, steps)
-        hit = strike(begun, aim, draw, typical)
+        hit = strike(begun, aim, draw, latest)
         if hit is not None:
             chain.kills.append(hit)
         elif begun.process.returncode:
-            break
+            break  # which it does once more
     try:
         run_to_its_end(directory, devices, steps)
     except RuntimeError as error:
@@ -286,13 +299,15 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--aims", nargs="+", help="of each chain: first, end, " + ", ".join(AIMS))
     parser.add_argument("--keep", type=Path, help="a new directory for the runs, which otherwise go")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = (arguments.keep or Path(temporary)).absolute()
         place.mkdir(parents=True, exist_ok=True)
         undisturbed = place / "undisturbed"
-        seconds = run_to_its_end(undisturbed, arguments.devices, arguments.steps)
+        started_up, seconds = run_to_its_end(undisturbed, arguments.devices, arguments.steps)
+        latest = started_up + SHARE * (seconds - started_up)
         print(f"undisturbed: {arguments.steps} steps in {seconds:.0f} s", flush=True)
         kills = wrong = number = 0
         while kills < arguments.kills:
@@ -300,7 +315,8 @@ def main() -> int:
             draw = random.Random(f"{arguments.seed} {number}")
             most = min(arguments.chain, arguments.kills - kills)
             directory = place / f"chain_{number}"
-            chain = tormented(directory, most, draw, seconds, arguments.devices, arguments.steps)
+            moments = arguments.aims or aims(most, draw)
+            chain = tormented(directory, moments, draw, latest, arguments.devices, arguments.steps)
             chain.wrong = chain.wrong or differences(directory, undisturbed)
             kills += len(chain.kills)
             wrong += bool(chain.wrong)

@@ -42,7 +42,7 @@ COMMAND = (
     "logger=none",
     "callbacks.samples.sampler._target_=pauses.SlowGrids",
     "callbacks.pauses._target_=pauses.Pauses",
-    "callbacks.beside._target_=pauses.WaitsBeside",
+    "callbacks.beside._target_=pauses.Beside",
     "allow_targets=[pauses]",
 )
 
@@ -122,9 +122,9 @@ def disturb(case: Case, run: Path, *, hangs: bool) -> None:
     """Start a run, do to it what the case says, and see how it ends."""
     there = run.with_name(f"{run.name}_there")
     there.mkdir()
-    pause = {"PAUSE_AT": case.phase, "PAUSE_FILES": str(there), "PAUSE_SECONDS": "0.3"}
+    pause = {"PAUSE_AT": case.phase, "PAUSE_FILES": str(there), "PAUSE_SECONDS": "0.5"}
     if case.what == "exception":
-        pause |= {"PAUSE_RAISES": case.phase, "PAUSE_RANK": case.who}
+        pause["PAUSE_RAISES"] = case.who
     more = [f"timeout={TIMEOUT}"] if hangs else []
     with Started(run, pause, *more) as (process, mark):
         ranks = arrived(process, case, run, there)
@@ -180,7 +180,7 @@ def judge_hang(case: Case, run: Path, record: dict[str, Any], said: str) -> None
         case.wrong.append(f"the record says {record.get('status')}: {record.get('why')}")
     if case.what == "exception" and "RuntimeError: on purpose" not in "\n".join(lines):
         case.wrong.append("the last ten lines do not say the error")
-    case.note = naming[0].strip() if naming else "\n".join(["", *lines])
+    case.note = naming[-1].strip() if naming else "\n".join(["", *lines])
 
 
 def go_on(case: Case, run: Path, whole: dict[str, Any]) -> None:

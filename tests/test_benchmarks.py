@@ -19,6 +19,8 @@ SHORT = {
     "speed.py training --rounds 1 --seconds 0.1 --batch 4 --only ddpm*": "ddpm in a plain loop, bf16",
     "speed.py sampling --rounds 1 --seconds 0.1 --batch 2 --steps 3 --only ddpm*": "ddpm, bf16",
     "data.py IMAGES --large 3000": "MB",
+    "interruptions.py": "| 1,000 |",
+    "full_disk.py --only cache": "none wrong",
     "decoding.py --rounds 1": "2000x1500 to 256, EDM",
     "checkpoints.py --channels 32 --rounds 2": "training stops",
 }

@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -347,26 +344,6 @@ def test_torchrun_starts_one_run(smoke_run: Path, tmp_path: Path):
     assert process.returncode == 0, process.stderr
     np.testing.assert_allclose(losses(only_run(tmp_path)), losses(smoke_run), rtol=1e-4)
     assert process.stdout.count("finished at step 20") == 1
-
-
-def test_a_terminated_run_ends_with_143_and_its_work_saved(tmp_path: Path):
-    command = [sys.executable, str(ROOT / "train.py"), "experiment=smoke", "trainer.devices=2", "logger=none",
-               "trainer.max_steps=100000", "callbacks.samples=null"]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    metrics = tmp_path / "logs"
-    deadline = time.monotonic() + 120
-    while not (any(metrics.rglob("metrics.csv")) and len(rows(only_run(tmp_path))) > 3):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.kill(process.pid, signal.SIGTERM)  # the leader alone is told
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 143, said
-    record = json.loads((only_run(tmp_path) / "run.json").read_text())
-    assert record["status"] == "interrupted"
-    assert find(only_run(tmp_path))[1]["global_step"] == record["step"] > 0
 
 
 def test_help_names_every_group_and_imports_nothing_heavy(tmp_path: Path):

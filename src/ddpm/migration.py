@@ -82,8 +82,14 @@ MOVED = {
 RENAMED = {"ddpm.data.sources.hub.Hub": {"train_split": "split"}}
 """Settings of a class that are called otherwise now; runs of later versions than 0.1 have them too."""
 
-NEW: dict[str, Any] = {"tags": []}
-"""Keys at the top that version 0.1 did not have, with what stands for saying nothing."""
+NEW: dict[str, Any] = {
+    "tags": [],
+    "resume": "auto",
+    "on_nonfinite": "stop",
+    "timeout": 1800.0,
+    "requeue": False,
+}
+"""Keys at the top that earlier configurations do not have, with what stands for saying nothing."""
 
 ALWAYS = {"to_x_0": True}
 """Settings of samplers that can be no other way now."""
@@ -99,7 +105,8 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: where it names something of version 0.1 that there is no more.
     """
     if "ema_decay" not in config:  # every configuration of version 0.1 says it
-        return {name: _of_today(value) for name, value in config.items()}
+        new = NEW if "trainer" in config else {}
+        return {**new, **{name: _of_today(value) for name, value in config.items()}}
     result = {name: value for name, value in config.items() if name != "ema_decay"}
     result["ema"] = {**option("ema", "exponential"), "decay": config["ema_decay"]}
     if "optimizer" in config:

@@ -20,6 +20,8 @@ FAST = {
     "model.chanels=64": r"model\.chanels: there is no such key; did you mean model\.channels\?",
     "schedul=linear": r"schedul: there is no such key; did you mean schedule\?",
     "trainer.max_steps=many": r"trainer\.max_steps=many: must be int",
+    "timeout=0": r"timeout=0: must be above 0 seconds",
+    "timeout=-1": r"timeout=-1: must be above 0 seconds",
     "trainer.max_steps=0": r"trainer\.max_steps=0: must be at least 1",
     "trainer.accumulate_grad_batches=0": r"accumulate_grad_batches=0: must be at least 1",
     "trainer.precision=16": r"trainer\.precision=16: must be auto or 32-true or bf16-mixed or 16-mixed",

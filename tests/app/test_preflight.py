@@ -146,17 +146,27 @@ def test_its_steps_clip_as_those_of_training(
     seen: list[tuple[float, str]] = []
 
     def clip(
-        gradients: list[torch.Tensor], limit: float, by: str, *others: object
-    ) -> tuple[torch.Tensor, int]:
+        gradients: list[torch.Tensor], norm: torch.Tensor, limit: float, by: str, *others: object
+    ) -> None:
         assert len(gradients) > 10
         seen.append((limit, by))
-        return torch.zeros(()), 1
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training_module, "clip", clip)
     words = f"trainer.gradient_clip_algorithm={algorithm}"
     assert said(monkeypatch, capsys, words, "trainer.gradient_clip_val=0.3")[0] == 0
     assert set(seen) == {(0.3, algorithm)}
+
+
+def test_steps_that_are_not_finite_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.chdir(tmp_path)
+    rate = ("optimizer.lr=1e12", "trainer.gradient_clip_val=null")
+    code, words = said(monkeypatch, capsys, *rate)
+    assert code == 1
+    assert "a step         is not finite on random images: step 2: " in words
+    assert not list(tmp_path.rglob("nonfinite"))
 
 
 def test_a_sweep_has_no_preflight(

@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT, first_everyday, run_here
 
 from ddpm.training.checkpoints import find
+from ddpm.training.loggers.wandb_files import last_step
 
 pytestmark = pytest.mark.e2e
 
@@ -128,6 +129,48 @@ def test_a_directory_of_its_own_comes_before_what_ckpt_and_init_name(
     assert [start["step"] for start in record(tmp_path / "run")["starts"]] == [begun, begun, begun + 5]
     assert run_here(monkeypatch, "train", *words, "hydra.run.dir=whole") == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def wandb_run(directory: Path) -> tuple[set[str], list[int]]:
+    """The ids of an offline W&B run, and the steps of its rows, read by W&B's own tool."""
+    (file,) = directory.glob("run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    ids = {one["run"]["run_id"] for one in records if one["type"] == "run"}
+    return ids, [one["history"]["item"]["_step"] for one in records if one["type"] == "history"]
+
+
+@pytest.mark.parametrize("lost", first_everyday([40, 1]))
+def test_offline_every_start_goes_on_in_the_same_wandb_run(
+    lost: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    """Though the first was killed, and some of what it had logged was not on the disk yet, or was, and comes
+    again after its last checkpoint.
+    """
+    command = (*SMOKE, "logger=wandb", *ends([13], kill=False), "hydra.run.dir=run", "callbacks.samples=null")
+    assert run_here(monkeypatch, "train", *command) == 1
+    (first,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    (file,) = first.glob("*.wandb")
+    with file.open("r+b") as opened:  # as a killed one leaves it: up to somewhere within a record
+        opened.truncate(file.stat().st_size * (100 - lost) // 100)
+    on_disk = last_step(first)
+    assert on_disk is not None
+    assert on_disk < 10 if lost > 1 else on_disk > 10
+    capsys.readouterr()
+    assert run_here(monkeypatch, "train", *command) == 0
+    (second,) = set((tmp_path / "run" / "wandb").glob("offline-run-*")) - {first}
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  dashboard ")]
+    assert line.split()[1:] == [
+        "wandb",
+        "sync",
+        *(str(path.relative_to(tmp_path)) for path in (first, second)),
+    ]
+    (ids, begun), (same, went_on) = wandb_run(first), wandb_run(second)
+    assert ids == same == {record(tmp_path / "run")["wandb_id"]}
+    assert begun[-1] == min(on_disk, 9), "the row of the checkpoint's step is completed in the next start"
+    assert [*begun, *went_on] == list(range(21))
 
 
 def start(*words: str, cwd: Path, **variables: str) -> subprocess.Popen:

@@ -43,16 +43,18 @@ def program(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_offline_directories_of_several_starts_are_uploaded_by_one_command(tmp_path: Path):
     run = tmp_path / "a run"
-    record = {"metrics": {}, "wall_seconds": 3.0, "status": "finished", "step": 20}
-    for name in ("offline-run-1-id", "offline-run-2-id", "other"):
+    record: dict[str, Any] = {
+        "metrics": {}, "wall_seconds": 3.0, "status": "finished", "step": 20, "wandb_id": "id",
+    }  # fmt: skip
+    for name in ("offline-run-1-id", "offline-run-2-id", "other", "offline-run-3-another"):
         (run / "wandb" / name).mkdir(parents=True)
     record["wandb_offline"] = [f"wandb/{name}" for name in ("offline-run-1-id", "offline-run-0-id")]
     said = screens.last_screen(Place(run, cwd=tmp_path), record, 20, {})
     assert "  dashboard     wandb sync 'a run/wandb/offline-run-1-id'\n" in f"{said}\n"
-    record["wandb_offline"] += ["wandb/offline-run-2-id", "wandb/other"]
+    record["wandb_offline"] += ["wandb/offline-run-2-id", "wandb/other", "wandb/offline-run-3-another"]
     said = screens.last_screen(Place(run, cwd=tmp_path), record, 20, {})
     two = "'a run/wandb/offline-run-1-id' 'a run/wandb/offline-run-2-id'"
-    assert f"  dashboard     WANDB_RESUME=allow wandb sync {two}\n" in f"{said}\n"
+    assert f"  dashboard     wandb sync {two}\n" in f"{said}\n"
 
 
 def screen(directory: Path, cwd: Path, *, step: int = 20, max_steps: int = 20, **lr_schedule: int) -> str:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from lightning.pytorch.loggers import Logger
 
 from ddpm.app import train
 from ddpm.app.run_directory import Place
-from ddpm.app.trainer import build_loggers
+from ddpm.app.trainer import build_loggers, build_trainer
 from ddpm.errors import UsageError
+from ddpm.runtime.computing import AS_IT_IS
 from ddpm.training.loggers import MetricsCSV, WandbLogger
 
 pytestmark = pytest.mark.e2e
@@ -272,3 +274,21 @@ def test_a_logger_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(UsageError, match=r"WANDB_MODE=sometimes must be offline, online or disabled"):
         loggers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ((), 1800),
+        (("timeout=7.5",), 7.5),
+        (("timeout=7", "strategy=ddp"), 7),
+        (("strategy=ddp", "strategy.timeout=3"), 3),
+    ],
+)
+def test_ranks_wait_for_each_other_as_long_as_the_timeout(
+    tmp_path: Path, words: tuple[str, ...], seconds: float
+):
+    """Also those that Lightning chooses to start, whose own default is torch's."""
+    config = composed("train", "experiment=smoke", "trainer.accelerator=cpu", "trainer.devices=2", *words)
+    trainer = build_trainer(config, tmp_path, [], [], AS_IT_IS)
+    assert trainer.strategy._timeout == timedelta(seconds=seconds)

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_everyday
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
@@ -255,3 +258,82 @@ def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: i
         if file == "best.ckpt":
             for part in ("sums", "validated_step", "plateau_step", "learning_rate"):
                 assert_same(ours["training"][part], theirs["training"][part], f"{file}: {part}")
+
+
+class Once(Callback):
+    """Counts what happens at each step."""
+
+    def __init__(self) -> None:
+        self.validations: list[int] = []
+        self.epochs: list[int] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.validations.append(trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.epochs.append(trainer.global_step)
+
+
+SCRIPTS: dict[str, dict[str, Any]] = {
+    "a short last step": {"max_epochs": 2, "accumulate_grad_batches": 4, "log_every_n_steps": 1},
+    "epochs": {"max_epochs": 3, "log_every_n_steps": 4},
+    "every other epoch": {"max_epochs": 4, "check_val_every_n_epoch": 2},
+    "within epochs": {"max_epochs": 2, "val_check_interval": 4, "log_every_n_steps": 4},
+    "across epochs": {"max_steps": 11, "val_check_interval": 4, "check_val_every_n_epoch": None},
+    "steps that fill an epoch": {"max_steps": 12, "log_every_n_steps": 5},
+    "never": {"max_steps": 5, "val_check_interval": 100, "check_val_every_n_epoch": None},
+}
+
+
+@pytest.mark.parametrize("name", first_everyday(list(SCRIPTS)))
+def test_a_script_of_ones_own_goes_on_from_any_checkpoint(tmp_path: Path, name: str):
+    """Lightning's own checkpoints, after each step and each validation; six batches an epoch, all alike, as
+    its loader begins anew.
+    """
+
+    def fit(directory: Path, *callbacks: Callback, **settings: Any) -> tuple[DDPM, Once]:
+        directory.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, threshold=0.2, factor=0.5)
+        module = DDPM(Small(), linear(25), image_shape=(1, 8, 8), lr_schedule=plateau, sampler=DDIM(1))
+        once = Once()
+        logger = MetricsCSV(directory / "metrics.csv")
+        if "ckpt_path" in settings:
+            shutil.copy(tmp_path / "whole" / "metrics.csv", directory)
+            logger.continue_from(logger.path, step_of(settings["ckpt_path"]))
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            default_root_dir=directory,
+            callbacks=[once, EarlyStopping("val/loss", patience=100), *callbacks],
+            logger=logger,
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **SCRIPTS[name],
+        )
+        images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).repeat(48, 1, 1, 1)
+        loader = DataLoader(TensorDataset(images), batch_size=8)
+        trainer.fit(module, loader, loader, **settings)
+        return module, once
+
+    kept = {"save_top_k": -1, "enable_version_counter": False}
+    whole, once = fit(
+        tmp_path / "whole",
+        ModelCheckpoint(tmp_path, "step_{step}", every_n_train_steps=1, **kept),
+        ModelCheckpoint(
+            tmp_path, "validated_{step}", every_n_epochs=1, save_on_train_epoch_end=False, **kept
+        ),
+    )
+    assert len(set(once.validations)) == len(once.validations)
+    checkpoints = sorted(tmp_path.glob("*.ckpt"))
+    assert len(checkpoints) > 4
+    for ckpt in checkpoints:
+        step = step_of(ckpt)
+        rest, more = fit(tmp_path / ckpt.stem, ckpt_path=ckpt)
+        after = step if ckpt.stem.startswith("validated") else step - 1  # whose validation is made up
+        assert more.validations == [number for number in once.validations if number > after], ckpt
+        assert more.epochs == [number for number in once.epochs if number >= step], ckpt
+        assert_same(rest.state_dict(), whole.state_dict(), str(ckpt))
+        assert_same(rest.ema.state_dict(), whole.ema.state_dict(), str(ckpt))
+        assert rows(tmp_path / ckpt.stem / "metrics.csv") == rows(tmp_path / "whole" / "metrics.csv"), ckpt

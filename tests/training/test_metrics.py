@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics import MeanMetric
 
-from ddpm.training.metrics import RunningMean, log_scalars, reduce
+from ddpm.training.metrics import RunningMean, load_state, log_scalars, reduce, state_of
 
 CPU = torch.device("cpu")
 
@@ -45,6 +45,38 @@ def test_sums_of_batches_are_weighted_by_their_count():
     mean.add(torch.tensor(6.0), count=3)
     mean.add(torch.tensor(2.0), count=1)
     assert reduce({"a": mean}, CPU) == {"a": 2.0}
+
+
+def test_sums_go_on_where_a_checkpoint_left_them():
+    def means() -> dict[str, RunningMean]:
+        return {"a": RunningMean(), "b": RunningMean()}
+
+    left = means()
+    for value in (0.1, 0.7):
+        left["a"].add(torch.tensor(value))
+    state = state_of(left, CPU)
+    assert state["b"] == [[0.0, 0.0]]
+    again = means()
+    load_state(again, state, rank=0)
+    for each in (left, again):
+        each["a"].add(torch.tensor(0.3))
+    assert reduce(again, CPU)["a"] == reduce(left, CPU)["a"]
+    load_state(again, {}, rank=0)
+    assert (again["a"].total, again["a"].count) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "expected"), [(2, [(1.0, 2), (3.0, 4)]), (3, [(4.0, 6), (0, 0), (0, 0)])]
+)
+def test_each_rank_takes_its_own_sum_and_of_other_ranks_the_first_all(
+    monkeypatch: pytest.MonkeyPatch, world_size: int, expected: list[tuple[float, int]]
+):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
+    for rank, sums in enumerate(expected):
+        mean = RunningMean()
+        load_state({"a": mean}, {"a": [[1.0, 2.0], [3.0, 4.0]]}, rank)
+        assert (mean.total, mean.count) == sums
 
 
 def test_the_check_before_training_is_not_logged():

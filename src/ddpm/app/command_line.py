@@ -8,6 +8,7 @@ traceback instead.
 import importlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -230,9 +231,12 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
     arguments = _with_params(arguments, program, first)
     arguments = replace(arguments, overrides=tuple(with_recipe(arguments, arguments.overrides)))
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
-    directory = None
-    if not named:
-        directory = run_directory.claim(absolute(first.hydra.hydra.sweep.dir))
+    directory, place = None, absolute(first.hydra.hydra.sweep.dir)
+    with _told_of_the_directory("hydra.sweep.dir", place):
+        _check_room(place)
+        if not named:
+            directory = run_directory.claim(place)
+    if directory is not None:
         overrides = (*arguments.overrides, f"hydra.sweep.dir={quoted(str(directory))}")
         arguments = replace(arguments, overrides=overrides)
     configuration = [flag for flag in arguments.flags if flag.startswith("--config-")]
@@ -244,8 +248,20 @@ def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
             with suppress(OSError):
                 directory.rmdir()  # where nothing was started
         if not str(first.hydra.hydra.launcher.get("_target_")).endswith(".FreshProcessLauncher"):
-            _show_jobs(directory or absolute(first.hydra.hydra.sweep.dir), since, arguments.overrides)
+            _show_jobs(directory or place, since, arguments.overrides)
     return 0
+
+
+def _check_room(directory: Path) -> None:
+    """Write where a sweep will, and leave nothing: Hydra, which writes there first, fails with a traceback.
+
+    Raises:
+        OSError: where nothing can be written.
+    """
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(bytes(2**16))
+        file.flush()
 
 
 def _show_jobs(directory: Path, since: float, typed: Sequence[str]) -> None:

@@ -4,9 +4,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from csv import DictReader
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from lightning.pytorch.loggers import Logger
 
 from ddpm.app import check
 from ddpm.app.build import describe
@@ -19,7 +23,8 @@ from ddpm.errors import UsageError
 from ddpm.run import found
 from ddpm.targets import build
 from ddpm.training.checkpoints import LAST, averaged_weights, numbered
-from ddpm.training.loggers import MetricsCSV
+from ddpm.training.loggers import MetricsCSV, WandbLogger
+from ddpm.training.loggers.wandb_files import last_step
 from ddpm.training.module import DDPM
 
 NAMED = 12
@@ -79,6 +84,22 @@ class Resume:
             last = self.path.with_name(LAST)
             if last.exists() and not last.samefile(self.path):
                 last.unlink()  # of a later step, or damaged
+
+    def log_what_was_lost(self, csv: MetricsCSV, loggers: Sequence[Logger]) -> None:
+        """Give W&B, offline, the rows up to this step that an earlier start had not yet brought to the disk
+        when it was killed; those alone, for what it gets twice would stand there twice.
+        """
+        offline = [one for one in loggers if isinstance(one, WandbLogger) and one.sync_dirs]
+        if not offline or not self.offline or not csv.path.exists():
+            return
+        with suppress(OSError):
+            last = max(-1 if (step := last_step(path)) is None else step for path in self.offline)
+            with csv.path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in DictReader(file) if last < int(row["step"]) <= self.step]
+            for row in rows:
+                values = {name: float(value) for name, value in row.items() if value and name != "step"}
+                for logger in offline:
+                    logger.log_metrics(values, step=int(row["step"]))
 
 
 def begin_anew(csv: MetricsCSV) -> None:

@@ -1,6 +1,7 @@
 """What an earlier start left in a run directory: a run that may go on, or what nobody may overwrite."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,8 @@ def starts(record: Mapping[str, Any]) -> Sequence[int]:
 def logged_offline(directory: Path, record: Mapping[str, Any]) -> list[Path]:
     """Where W&B's part of a run was logged to while offline: a directory of W&B's for each start."""
     found = [directory / str(path) for path in record.get("wandb_offline") or ()]  # an absolute one stays so
-    return [path for path in found if path.name.startswith("offline-run-") and path.is_dir()]
+    names = re.compile(rf"offline-run-[\d_]+-{re.escape(str(record.get('wandb_id')))}")
+    return [path for path in found if names.fullmatch(path.name) and path.is_dir()]
 
 
 def is_within(path: str, directory: Path) -> bool:

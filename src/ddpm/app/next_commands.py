@@ -45,10 +45,9 @@ def train_on(
 def sync(directories: Sequence[Path], cwd: Path) -> str:
     """Upload what a run has logged offline, a directory of W&B's for each of its starts, as one run.
 
-    W&B brings them into the order of their starts; without `WANDB_RESUME` each would replace the one before.
+    W&B brings them into the order of their starts, and appends each to those before.
     """
-    listed = " ".join(shlex.quote(readable(directory, cwd)) for directory in directories)
-    return f"{'WANDB_RESUME=allow ' if len(directories) > 1 else ''}wandb sync {listed}"
+    return f"wandb sync {' '.join(shlex.quote(readable(directory, cwd)) for directory in directories)}"
 
 
 def readable(path: Path, cwd: Path) -> str:

@@ -20,6 +20,7 @@ from ddpm.sampling.batches import seconds_to_draw
 from ddpm.sampling.drawing import Drawing
 from ddpm.training.callbacks.samples import SHARE, SampleGrids, in_proportion
 from ddpm.training.module import DDPM
+from ddpm.training.nonfinite.guard import Guard, NonFiniteError
 
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 10.0
@@ -39,7 +40,7 @@ def preflight(
         first_step: that the run starts from.
 
     Returns:
-        the exit code: 1 where a step does not fit into the device's memory.
+        the exit code: 1 where a step does not fit into the device's memory, or is not finite.
     """
     device = trainer.strategy.root_device
     for title, text in described(data).items():
@@ -55,6 +56,9 @@ def preflight(
     _row("batch", f"{data.batch_size:,} images a step, {micro_batch:,} at once on a device")
     try:
         seconds = _seconds_a_step(trainer, module, micro_batch, computing)
+    except NonFiniteError as error:
+        _row("a step", f"is not finite on random images: {error}")
+        return 1
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
@@ -174,6 +178,7 @@ def _seconds_a_step(trainer: Trainer, module: DDPM, micro_batch: int, computing:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    module.guard = Guard(reports=0)
     batches: Any = [parts] * (most * trainer.accumulate_grad_batches)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")

@@ -144,7 +144,8 @@ def _check_imported(file: Path, values: Mapping[str, Any]) -> None:
                 f"{file}: {key} is no key of an imported run's configuration; it is not read. Take it out if "
                 "you trust the rest"
             )
-    for entry in values.get("defaults") or ():
+    listed = values.get("defaults", [])
+    for entry in listed if isinstance(listed, list) else [None]:
         if not _is_of_import(entry):
             raise UsageError(f"{file}: defaults lists what import does not write; it is not read")
     _refuse_interpolations(file, values)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -20,13 +21,14 @@ from lightning.pytorch.loggers import Logger
 
 from ddpm import __version__
 from ddpm.app.continuing import Resume, logged_before
-from ddpm.app.left_run import LAYOUT, RECORD
+from ddpm.app.left_run import LAYOUT, RECORD, logged_offline
 from ddpm.app.lock import Lock
 from ddpm.app.run_configuration import OWN
 from ddpm.app.run_directory import Place
 from ddpm.runtime import writing
 from ddpm.runtime.computing import Computing
 from ddpm.training.loggers import WandbLogger
+from ddpm.training.loggers.wandb_files import first_step, is_whole, mend
 from ddpm.training.module import DDPM
 
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy")
@@ -99,6 +101,21 @@ class RunRecord:
         }
         self.add(status=status, wall_seconds=round(self._before + seconds, 2), **known)
 
+    def end_offline(self, loggers: Sequence[Logger]) -> None:
+        """Record where W&B's part was logged to while offline, by this start and by those before it, whose
+        files are made to fit. In another run's directory nothing is touched: it may be running.
+        """
+        directory, found = self.path.parent, _synced(loggers)
+        goes_on = next((logger.first_step for logger in loggers if isinstance(logger, WandbLogger)), None)
+        for path in reversed([path for path in logged_offline(directory, self.values) if path not in found]):
+            with suppress(OSError):
+                if path.is_relative_to(directory):
+                    mend(path, goes_on)
+                if (step := first_step(path)) is not None and is_whole(path):
+                    found.insert(0, path)
+                    goes_on = step
+        self.add(wandb_offline=_kept(directory, found))
+
     def add_rollback(self, **known: Any) -> None:
         """Record that the run has gone back to a checkpoint, where and why."""
         self.values.setdefault("rollbacks", []).append(known)
@@ -123,13 +140,22 @@ def _starts(left: Mapping[str, Any], last_sign: float | None) -> list[dict[str, 
     return starts
 
 
-def _offline(directory: Path, before: Sequence[Path], loggers: Sequence[Logger]) -> list[str]:
-    """The directories that W&B's part of the run is logged to while offline, one a start; relative where they
-    are in the run's, which may be moved.
+def _synced(loggers: Sequence[Logger]) -> list[Path]:
+    """The directories that W&B's part of a start is logged to while offline."""
+    found = (path for logger in loggers if isinstance(logger, WandbLogger) for path in logger.sync_dirs)
+    return [path.absolute() for path in found]
+
+
+def logged_to(directory: Path, before: Sequence[Path], loggers: Sequence[Logger]) -> list[str]:
+    """The same with those of the starts before, as the record keeps them: one a start, and one more each time
+    that W&B failed.
     """
-    own = [logger.sync_dir for logger in loggers if isinstance(logger, WandbLogger)]
-    found = dict.fromkeys([*before, *(path.absolute() for path in own if path is not None)])
-    return [str(path.relative_to(directory) if path.is_relative_to(directory) else path) for path in found]
+    return _kept(directory, list(dict.fromkeys([*before, *_synced(loggers)])))
+
+
+def _kept(directory: Path, paths: Sequence[Path]) -> list[str]:
+    """Paths as the record keeps them: relative where they are in the run's directory, which may be moved."""
+    return [str(path.relative_to(directory) if path.is_relative_to(directory) else path) for path in paths]
 
 
 def known(
@@ -154,7 +180,7 @@ def known(
         "continued_from": str(resume.path) if resume else None,
         "overrides": list(place.overrides),
         "wandb_id": next((logger.run_id for logger in loggers if isinstance(logger, WandbLogger)), wandb_id),
-        "wandb_offline": _offline(place.directory, offline, loggers),
+        "wandb_offline": logged_to(place.directory, offline, loggers),
     }
 
 

@@ -17,9 +17,10 @@ from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.groups import SWITCHES
+from ddpm.app.left_run import logged_offline
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
-from ddpm.app.run_record import RunRecord, known, write_config
+from ddpm.app.run_record import RunRecord, known, logged_to, write_config
 from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
 from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
@@ -35,6 +36,7 @@ from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
 from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
+from ddpm.training.torchrun import meet_anew
 
 log = logging.getLogger(__name__)
 
@@ -217,6 +219,7 @@ def _fit(
         watch.record = partial(_record_end, record, trainer)
     try:
         watch.meet(trainer)
+        meet_anew(trainer)
         _train(trainer, module, data, resume, record)
     except Exception as error:
         raised = watch.cause(error)
@@ -236,6 +239,7 @@ def _fit(
                 logger.finish(ended.exit_code)
         watch.close(ended)
     if record is not None:
+        record.end_offline(loggers)
         schedule, allowed = module.config["lr_schedule"], module.config["allow_targets"]
         terminal.say(screens.last_screen(place, record.values, trainer.max_steps, schedule, allowed))
     elif ended.status == "interrupted" or isinstance(raised, NonFiniteError):
@@ -270,6 +274,8 @@ def _begin(
     if place.left is None and resume is not None:  # from now on the directory is seen to be a run's
         resume.take_over_history(csv)
     data.write_skipped(directory)
+    if resume is not None:
+        resume.log_what_was_lost(csv, loggers)
     screens.announce(trainer, module, data, place, computing, resume)
     for logger in loggers:
         may_fail(logger)
@@ -306,6 +312,7 @@ def _train(
 def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says in the end."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    directory = record.path.parent
     record.end(
         ended.status,
         exit_code=ended.exit_code,
@@ -313,4 +320,5 @@ def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
         step=trainer.global_step,
         metrics=metrics,
         objective=metrics.get("val/loss"),
+        wandb_offline=logged_to(directory, logged_offline(directory, record.values), trainer.loggers),
     )

@@ -33,6 +33,9 @@ CONSEQUENCE = re.compile(r"gloo|nccl|connection|socket|process group|timed? ?out
 FOR_THE_CAUSE = 6.0
 """Seconds in which the rank that failed first is heard of."""
 
+BEHIND_A_SIGNAL = 3.0
+"""The same where a signal may be all that there is to it."""
+
 TO_THE_END = 40.0
 """Seconds for an orderly end after a failure: the record, the loggers."""
 
@@ -112,8 +115,11 @@ class Watch:
             and not isinstance(error, TrainingError)
             and CONSEQUENCE.search(str(error)) is not None
         )
-        until = time.monotonic() + FOR_THE_CAUSE
-        while follows and peers.failure is None and not peers.signum and time.monotonic() < until:
+        began = time.monotonic()
+        while follows and peers.failure is None:
+            # torchrun sends SIGTERM to the ranks that are left where one has died
+            if time.monotonic() - began > (BEHIND_A_SIGNAL if peers.signum else FOR_THE_CAUSE):
+                break
             time.sleep(0.05)
         self._came_out = True
         if peers.failure is not None:

@@ -1,10 +1,12 @@
 """A time limit ends this start of a run, and says so; the next start has its whole time."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from models import make_module, make_trainer
@@ -13,6 +15,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.time_limit import TimeLimit, is_over
+from ddpm.training.checkpoints import find
 from ddpm.training.ending import why_it_ended
 
 
@@ -49,6 +52,43 @@ def test_each_start_has_its_whole_time(tmp_path: Path):
     third = TimeLimit({"seconds": 1})
     trainer = fit(tmp_path, 1000, third, Slow(), ckpt=tmp_path / "first/checkpoints/last.ckpt")
     assert trainer.global_step >= done + 2
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_a_run_that_goes_on_behind_a_time_limit_is_the_uninterrupted_one(tmp_path: Path, accumulation: int):
+    """Lightning validates where it ends; what watches the validation must not have seen that."""
+
+    def run(max_steps: int, *callbacks: Callback, **settings: Any) -> dict[str, Any]:
+        callbacks = (Checkpoints(every_n_steps=100), EarlyStopping("val/loss", patience=100), *callbacks)
+        trainer = make_trainer(tmp_path, max_steps, *callbacks, accumulation=accumulation)
+        trainer.val_check_interval = 4 * accumulation
+        module = make_module()
+        trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=36, seed=0), **settings)
+        return find(tmp_path)[1]
+
+    whole = run(9)
+    shutil.rmtree(tmp_path / "checkpoints")
+    ended = run(9, TimeLimit({"seconds": 1}), Wait(step=3, accumulation=accumulation))
+    assert ended["global_step"] == 3
+    rest = run(9, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    for name, weights in whole["state_dict"].items():
+        assert torch.equal(weights, rest["state_dict"][name])
+    (ours,), (theirs,) = (
+        [state for name, state in saved["callbacks"].items() if name.startswith("EarlyStopping")]
+        for saved in (whole, rest)
+    )
+    assert ours == theirs
+
+
+class Wait(Callback):
+    """Waits longer than a second in the first micro-batch of a step."""
+
+    def __init__(self, step: int, accumulation: int):
+        self.batch = (step - 1) * accumulation
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.batch:
+            time.sleep(1.1)
 
 
 def test_a_timer_of_lightnings_gives_its_reason(tmp_path: Path):

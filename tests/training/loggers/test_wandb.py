@@ -99,7 +99,7 @@ def test_what_a_key_says_arrives(tmp_path: Path):
         id="abc", config={"data": {"batch_size": 64}}, job_type="train",
     )  # fmt: skip
     logger.log_metrics({"a": 1.0}, step=1)
-    assert logger.sync_dir in list(tmp_path.glob("wandb/offline-run-*-abc"))
+    assert logger.sync_dirs == list(tmp_path.glob("wandb/offline-run-*-abc"))
     logger.finish(0)
     run = run_of(tmp_path)
     assert (run["project"], run["entity"], run["display_name"]) == ("p", "team", "n")
@@ -208,9 +208,9 @@ def test_a_full_disk_is_told_with_every_row_and_nothing_is_lost_once_there_is_ro
             caplog.clear()
             logger.log_metrics({"a": float(step)}, step=step)
             assert [line for line in caplog.messages if f"is full; {step} rows wait in memory" in line]
-    first = logger.sync_dir
+    logger.finalize("success")
     logger.log_metrics({"a": 3.0}, step=3)
-    assert logger.sync_dir != first  # the file of the first may have taken a write that failed
+    assert len(logger.sync_dirs) == 2  # the file of the first may have taken a write that failed
     logger.finish(0)
     assert [(row["trainer/global_step"], row["a"]) for row in rows_of_all(tmp_path)] == [
         (step, float(step)) for step in range(4)
@@ -245,9 +245,7 @@ def test_what_it_cannot_show_is_refused_and_holds_nothing_up(tmp_path: Path):
 
 
 class Server(BaseHTTPRequestHandler):
-    """As much of a W&B server as a run needs to begin."""
-
-    protocol_version = "HTTP/1.1"
+    """As much of a W&B server as a run needs to begin; no connection outlives an answer."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -255,12 +253,15 @@ class Server(BaseHTTPRequestHandler):
         if self.path.endswith("/graphql"):
             asked = json.loads(body)
             name = (asked.get("variables") or {}).get("name") or "run"
+            project = {"id": "UHJvOjE=", "name": "ddpm", "entity": {"id": "RW50OjE=", "name": "me"}}
             if "upsertBucket" in asked["query"]:
-                project = {"id": "p", "name": "ddpm", "entity": {"id": "e", "name": "me"}}
-                bucket = {"id": "r", "name": name, "displayName": name, "config": "{}", "project": project}
+                bucket = {"id": "UnVuOjE=", "name": name, "displayName": name, "description": None}
+                bucket |= {"config": "{}", "sweepName": None, "project": project, "historyLineCount": 0}
                 answer = {"upsertBucket": {"bucket": bucket, "inserted": True}}
             elif "RunResumeStatus" in asked["query"]:
-                answer = {"model": {"id": "p", "name": "ddpm", "entity": {"id": "e", "name": "me"}}}
+                answer = {"model": {**project, "bucket": None}}
+            elif "createRunFiles" in asked["query"]:
+                answer = {"createRunFiles": {"runID": "UnVuOjE=", "uploadHeaders": [], "files": []}}
             answer = {"data": answer}
         contents = json.dumps(answer).encode()
         self.send_response(200)
@@ -292,6 +293,7 @@ def test_a_server_that_goes_away_ends_no_run_and_holds_none_up(
     logger.log_metrics({"a": 2.0}, step=2)
     logger.finish(0)  # without a timeout it would try for hours
     (directory,) = tmp_path.glob("wandb/run-*")
-    assert f"is sent by: wandb sync {directory}" in caplog.text
+    told = "Timed out finishing run; what it has not sent stays on disk, and is sent by: wandb sync"
+    assert f"{told} {directory}" in caplog.text
     assert list(directory.glob("run-*.wandb"))
     wandb.teardown()

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.training.loggers.wandb_files import BLOCK, HEADER, end_of_records, mend
+from ddpm.training.loggers.wandb_files import (
+    BLOCK,
+    HEADER,
+    end_of_records,
+    first_step,
+    is_whole,
+    last_step,
+    mend,
+)
 
 
 def written(sizes: list[int]) -> tuple[bytes, list[int]]:
@@ -38,7 +46,9 @@ def test_a_torn_record_is_cut_off_and_no_other(tmp_path: Path):
         file.write_bytes(content[:size])
         expected = max([min(size, HEADER), *(end for end in ends if end <= size)])
         assert end_of_records(file) == expected, size
-        assert mend(tmp_path) == (expected > HEADER)
+        assert is_whole(tmp_path) == (size == expected > HEADER)
+        mend(tmp_path)
+        assert is_whole(tmp_path) == (expected > HEADER)
         assert file.read_bytes() == content[:expected]
     file.write_bytes(content + bytes(500))  # as after a machine that went down
     assert end_of_records(file) == len(content)
@@ -49,6 +59,8 @@ def test_what_wandb_wrote_is_whole_and_what_is_mended_is_read(smoke_run: Path, t
     (directory,) = smoke_run.glob("wandb/offline-run-*")
     (file,) = directory.glob("run-*.wandb")
     assert end_of_records(file) == file.stat().st_size
+    assert last_step(directory) == 20
+    assert last_step(tmp_path) is None
 
     def inspected() -> str:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(torn)]
@@ -59,6 +71,11 @@ def test_what_wandb_wrote_is_whole_and_what_is_mended_is_read(smoke_run: Path, t
     with torn.open("r+b") as opened:
         opened.truncate(file.stat().st_size - 40)
     assert "incomplete" in inspected()
-    assert mend(tmp_path)
+    mend(tmp_path)
     assert "incomplete" not in inspected()
-    assert '"history"' in inspected()
+    assert (first_step(tmp_path), last_step(tmp_path)) == (0, 20)
+    mend(tmp_path, until=12)
+    assert (first_step(tmp_path), last_step(tmp_path)) == (0, 11)
+    assert "incomplete" not in inspected()
+    mend(tmp_path, until=0)
+    assert first_step(tmp_path) is None

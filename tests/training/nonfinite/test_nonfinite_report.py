@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.runtime import writing
 from ddpm.sampling.captions import CAPTION
 from ddpm.training.nonfinite.report import CELL, Report, picture, write
 
@@ -79,4 +80,5 @@ def test_of_several_ranks_each_has_its_own(tmp_path: Path):
 def test_a_place_that_takes_no_files_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / "nonfinite").write_text("")
     write(tmp_path / "nonfinite/step_00000007", report(tmp_path))
-    assert "the report of step 7 cannot be written" in caplog.text
+    assert "step_00000007/report.json: cannot be written (Not a directory)" in caplog.text
+    writing._kept.clear()

@@ -302,7 +302,7 @@ class Peers:
                     line.send(signal=self.signum)
                 if self.failure is not None:
                     line.send(failure=asdict(self.failure))
-                line.send(turn=self._turn)
+                line.send(state=asdict(self._now()), turn=self._turn)
             rank = lines[line]
             assert rank is not None
             self._take(message, rank)
@@ -349,7 +349,7 @@ class Peers:
         absent = missing({**self.seen, 0: None}, self.world_size)
         if not absent or waited < WORTH_A_WORD:
             return said
-        if waited > max(self._patience, WORTH_A_WORD):
+        if waited > max(self.timeout, WORTH_A_WORD):
             one = len(absent) == 1
             text = f"{listed(absent)} {'has' if one else 'have'} not joined within {duration(waited)}"
             self._failed(Failure(f"{text}; timeout={self.timeout:g}", tuple(absent)))
@@ -410,7 +410,7 @@ class Peers:
                 return line
             self._look_for_parent()
             waited = time.monotonic() - began
-            if waited > max(self._patience, WORTH_A_WORD):
+            if waited > max(self.timeout, WORTH_A_WORD):
                 where = f"{search.address}:{search.port}"
                 text = f"rank 0 has not been there within {duration(waited)}, at {where}"
                 self._failed(Failure(f"{text}; timeout={self.timeout:g}", (0,)))

@@ -42,24 +42,24 @@ class TrainingRows(EveryNSteps):
         self.waiting = waiting
         self._last_step = 0
         self._last_time = 0.0
-        self._before: dict[str, Any] | None = None  # of a checkpoint: since its last row
+        self._saved: dict[str, Any] | None = None  # of a checkpoint: since its last row
         self._peak = math.nan
         self._spikes = LossSpikes()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._peak = matmul_peak(pl_module.device, str(trainer.precision)) * trainer.world_size
         self._last_step, self._last_time = trainer.global_step, time.perf_counter()
-        if self._before is not None:
-            self._last_step = self._before["last_step"]
-            self._last_time -= self._before["seconds"]
-            self._before = None
+        if self._saved is not None:
+            self._last_step = self._saved["last_step"]
+            self._last_time -= self._saved["seconds"]
+            self._saved = None
 
     def state_dict(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._last_time
         return {"last_step": self._last_step, "seconds": seconds, "spikes": self._spikes.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._before = dict(state_dict)
+        self._saved = dict(state_dict)
         self._spikes.load_state_dict(state_dict.get("spikes", {}))
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:

@@ -3,13 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
 
 class TimeLimit(Timer):
     """Ends this start of a run after a time; the next start has its whole time again.
 
-    Lightning's own keeps the elapsed time in checkpoints: a continued run would end at once.
+    Lightning's own keeps the elapsed time in checkpoints: a continued run would end at once. It also ends
+    between the micro-batches of a step, whose gradients so far would be lost. This one ends behind a step,
+    and has it saved before the validation that Lightning makes at the end, so that a run that goes on knows
+    nothing of it.
 
     Args:
         duration: "DD:HH:MM:SS", a timedelta, or its arguments as a dictionary, as for `trainer.max_time`.
@@ -22,6 +26,19 @@ class TimeLimit(Timer):
             )
         super().__init__(duration=duration, verbose=False)
         self.duration = str(timedelta(seconds=float(self._duration or 0)))
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.fit_loop._should_accumulate():
+            return
+        going_on = not trainer.should_stop
+        super().on_train_batch_end(trainer, *args, **kwargs)
+        if going_on and trainer.should_stop:
+            from ddpm.training.callbacks.checkpoints import Checkpoints  # which imports this
+
+            callbacks: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]  # it has no type
+            for callback in callbacks:
+                if isinstance(callback, Checkpoints):
+                    callback.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

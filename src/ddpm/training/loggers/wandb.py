@@ -132,6 +132,9 @@ class WandbLogger(LightningsWandbLogger):
         """Where training stands, for what others log without a step; see `at_completed_steps`."""
         self._waiting: list[tuple[dict[str, Any], int | None]] = []
         """Rows that W&B could not take."""
+        self.first_step: int | None = None
+        """Of the rows that were logged at a step, the first."""
+        self._offline_dirs: list[Path] = []
         self._beginnings = 0
 
     @property
@@ -140,9 +143,11 @@ class WandbLogger(LightningsWandbLogger):
         return self._id
 
     @property
-    def sync_dir(self) -> Path | None:
-        """What `wandb sync` is given to upload a run that was logged offline; None before it has begun."""
-        return self._sync_dir if self.mode == "offline" else None
+    def sync_dirs(self) -> list[Path]:
+        """What `wandb sync` is given to upload what was logged offline; more than one where it went on in
+        another directory, none before the run has begun.
+        """
+        return self._offline_dirs
 
     _sync_dir: Path | None = None
 
@@ -178,6 +183,8 @@ class WandbLogger(LightningsWandbLogger):
             run = wandb.init(mode=self.mode, **begin)
         self._id = self._wandb_init["id"] = run.id
         self._sync_dir = Path(run.settings.sync_dir)
+        if self.mode == "offline":
+            self._offline_dirs.append(self._sync_dir)
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         self._place_what_others_log(run)
@@ -200,6 +207,7 @@ class WandbLogger(LightningsWandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log values at a number of completed optimizer steps, a row a step as far as W&B admits it."""
+        self.first_step = step if self.first_step is None else self.first_step
         prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
         row = {f"{prefix}{name}": value for name, value in metrics.items()}
         self._log([*self._waiting, (row, step)])
@@ -220,7 +228,10 @@ class WandbLogger(LightningsWandbLogger):
             if not _may_pass(error):
                 del self._waiting[0]
                 raise
-            self._is_spoilt |= self._experiment is not None
+            if self._experiment is None:
+                _forget_process()
+            else:
+                self._is_spoilt = True
             log.warning("W&B: %s; %d rows wait in memory", _in_words(error), len(self._waiting))
 
     _is_spoilt = False
@@ -240,10 +251,15 @@ class WandbLogger(LightningsWandbLogger):
         self._is_spoilt = False
 
     @rank_zero_only
-    def finish(self, exit_code: int = 0) -> None:
-        """End the run, if it has begun, with the exit code of the process."""
+    def finalize(self, status: str) -> None:
+        """Hand over what waits, while the record of the run can still say where."""
         if self._waiting:
             self._log(self._waiting)
+        super().finalize(status)
+
+    @rank_zero_only
+    def finish(self, exit_code: int = 0) -> None:
+        """End the run, if it has begun, with the exit code of the process."""
         if self._waiting:
             log.warning("W&B: %d rows are lost there; metrics.csv has them", len(self._waiting))
         if self._experiment is not None:
@@ -258,11 +274,8 @@ class WandbLogger(LightningsWandbLogger):
                 "W&B: %s; what it has not sent stays on disk, and is sent by: wandb sync %s",
                 _in_words(error), self._sync_dir,
             )  # fmt: skip
-            if not isinstance(error, TimeoutError):  # its process is dead; at exit it would be missed
-                import wandb
-
-                with suppress(Exception):
-                    wandb.teardown()
+            if not isinstance(error, TimeoutError):
+                _forget_process()
         self._experiment = None
 
 
@@ -277,13 +290,25 @@ def _log_row(run: Any, row: dict[str, Any], step: int | None) -> None:
 
 def _in_words(error: Exception) -> str:
     """What an error of W&B's says; that its process is gone it says by the kind of the error alone."""
-    is_gone = type(error).__name__ == "MailboxClosedError"
-    return "its process has died" if is_gone else reason(error).rstrip(".")
+    return "its process has died" if _is_of_mailbox(error) else reason(error).rstrip(".")
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether it is about W&B's surroundings, and not about what was logged."""
-    return isinstance(error, OSError) or type(error).__module__.startswith("wandb.sdk.mailbox")
+    return isinstance(error, OSError) or _is_of_mailbox(error)
+
+
+def _is_of_mailbox(error: Exception) -> bool:
+    """Whether W&B's process does not answer: its mailbox is closed, or what was asked of it is given up."""
+    return type(error).__module__.startswith("wandb.sdk.mailbox")
+
+
+def _forget_process() -> None:
+    """Have W&B start another process next time, and not miss a dead one when the program ends."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
 
 
 @contextmanager

@@ -96,6 +96,7 @@ class Guard:
         policy: what is done about a bad step. "stop" raises `NonFiniteError`, "skip" leaves the step out,
             up to `MOST_IN_A_ROW` times in a row, and "rollback" raises `Rollback`, up to `MOST_ROLLBACKS`
             times.
+        reports: that are written at most.
 
     Raises:
         ValueError: for another word.
@@ -105,10 +106,11 @@ class Guard:
         returns: to a checkpoint: the step that was not finite, counted from 1, and that of the checkpoint.
     """
 
-    def __init__(self, policy: Policy = "stop"):
+    def __init__(self, policy: Policy = "stop", reports: int = REPORTS):
         if policy not in get_args(Policy):
             raise ValueError(f"on_nonfinite={policy}: must be {' or '.join(get_args(Policy))}")
         self.policy = policy
+        self.reports = reports
         self.skipped = self._in_a_row = 0
         self.returns: list[tuple[int, int]] = []
         self._seen: list[Seen] = []
@@ -205,7 +207,7 @@ class Guard:
 
     def _act(self, module: Any, step: Step) -> None:
         number = step.number
-        found: Found = found_by_all(module, step, report=self.skipped < REPORTS)
+        found: Found = found_by_all(module, step, report=self.skipped < self.reports)
         what = f"step {number}: {found.words}"
         if self.policy == "skip" and not found.lasts:
             self.skipped += 1

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import math
 import os
 import platform
@@ -13,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ddpm import __version__
-from ddpm.sampling.figures import grid, to_uint8
-
-log = logging.getLogger(__name__)
+from ddpm.runtime import writing
+from ddpm.sampling.figures import grid, png, to_uint8
 
 REPORTS = 20
 """That a run writes at most."""
@@ -74,17 +71,13 @@ class Report:
 
 def write(directory: Path, report: Report) -> None:
     """Write `report.json`, and `batch.png` with the images whose losses are largest; of several ranks
-    `rank_N.json` and `rank_N.png`. A disk that refuses them is told of, no more.
+    `rank_N.json` and `rank_N.png`. A disk that refuses them is told of.
     """
     names = ("report.json", "batch.png")
     if report.rank is not None:
         names = (f"rank_{report.rank}.json", f"rank_{report.rank}.png")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / names[0]).write_text(_text(_contents(report)), encoding="utf-8")
-        Image.fromarray(picture(report)).save(directory / names[1])
-    except OSError as error:
-        log.warning("the report of step %d cannot be written: %s", report.step, error)
+    writing.write(directory / names[0], _text(_contents(report)))
+    writing.write(directory / names[1], png(picture(report)))
 
 
 def picture(report: Report) -> np.ndarray:
