@@ -181,6 +181,16 @@ def test_an_average_that_is_not_finite_ends_the_run_and_spoils_nothing(tmp_path:
     assert find(tmp_path)[1]["global_step"] == 2
 
 
+def test_a_state_that_no_checkpoint_can_hold_is_told_in_the_first_step(tmp_path: Path):
+    class Keeps(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"place": tmp_path}
+
+    with pytest.raises(TrainingError, match="the state of Keeps.place is a PosixPath"):
+        fit(tmp_path, 3, Keeps(), Checkpoints(every_n_steps=100))
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_the_best_of_lightning_is_saved_and_removed_in_order(tmp_path: Path):
     best = ModelCheckpoint(
         tmp_path / "best", filename="{step}", monitor="train/loss", save_top_k=1, every_n_train_steps=1

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO, at_step, left_over, numbered
-from ddpm.training.checkpoints.layout import tensors_in
+from ddpm.training.checkpoints.layout import CheckpointError, mapped, tensors_in
 from ddpm.training.checkpoints.names import being_written
 from ddpm.training.checkpoints.snapshot import room
 from ddpm.training.checkpoints.writing import flush_directory
@@ -81,6 +81,7 @@ class Checkpoints(EveryNSteps):
             if not self._is_prepared and trainer.global_step > self._before:
                 # the optimizer has its state by now, so that the memory for all of it is known
                 self._is_prepared = True
+                _check_states(trainer)
                 _prepare(writer, trainer, pl_module)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
@@ -166,6 +167,19 @@ def _then(trainer: Trainer, job: Callable[[], None]) -> None:
         job()
     else:
         writer.then(job)
+
+
+def _check_states(trainer: Any) -> None:
+    """Refuse in the first step what no checkpoint can hold, which would end the run at the first of them.
+
+    Raises:
+        TrainingError: for a callback whose state is no plain values and tensors.
+    """
+    for callback in trainer.callbacks:
+        try:
+            mapped(callback.state_dict(), lambda tensor: tensor, f"the state of {type(callback).__name__}")
+        except CheckpointError as error:
+            raise TrainingError(f"callbacks: {error}") from error
 
 
 def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModule) -> None:
