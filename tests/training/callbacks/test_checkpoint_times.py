@@ -186,7 +186,7 @@ def test_a_state_that_no_checkpoint_can_hold_is_told_in_the_first_step(tmp_path:
         def state_dict(self) -> dict[str, Any]:
             return {"place": tmp_path}
 
-    with pytest.raises(TrainingError, match="the state of Keeps.place is a PosixPath"):
+    with pytest.raises(TrainingError, match=r"the state of Keeps\.place is a PosixPath"):
         fit(tmp_path, 3, Keeps(), Checkpoints(every_n_steps=100))
     assert not (tmp_path / "checkpoints").exists()
 
