@@ -332,7 +332,7 @@ def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path
     found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
     assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n10,3.0\n20,2.0\n"
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert left == ["step_00000010.ckpt", "step_00000020.ckpt"]
+    assert left == ["step_00000010.ckpt", "step_00000020.ckpt", "step_00000030.ckpt.passed_over"]
 
 
 def test_continuing_elsewhere_leaves_the_first_run_alone(tmp_path: Path):

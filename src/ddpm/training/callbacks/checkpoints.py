@@ -142,7 +142,7 @@ class Checkpoints(EveryNSteps):
 
     def _follow(self, path: Path) -> None:
         """What is done when a checkpoint is written."""
-        _link(path, path.with_name(LAST))
+        link(path, path.with_name(LAST))
         flush_directory(path.parent)
         saved = numbered(path.parent)
         for step in sorted(saved)[: -self.keep] if self.keep else []:
@@ -196,7 +196,7 @@ def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModu
     writer.prepare(size, module.device if module.device.type == "cuda" else None)
 
 
-def _link(path: Path, name: Path) -> None:
+def link(path: Path, name: Path) -> None:
     """Make `name` another name of the file, or a copy where the file system has no hard links."""
     temporary = being_written(name)
     temporary.unlink(missing_ok=True)
