@@ -571,6 +571,14 @@ def npy(shape: str, content: bytes = b"", dtype: str = "|u1") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
 
 
+def zeros(file: Path, name: str, head: bytes, mebibytes: int) -> None:
+    """An archive of one member that unpacks to so much, made without as much memory."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as member:
+        member.write(head)
+        for _ in range(mebibytes):
+            member.write(bytes(1 << 20))
+
+
 def zipped(file: Path, members: dict[str, bytes], mode: int = 0) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -605,7 +613,7 @@ DATA: dict[str, tuple[str, str, Callable[[Path, Victim], Any]]] = {
     "npz that unpacks to much": (
         "arrays",
         "x.npz",
-        lambda f, v: zipped(f, {"x.npy": npy("(8, 8192, 8192, 1)", bytes(8 << 26))}),
+        lambda f, v: zeros(f, "x.npy", npy("(8, 8192, 8192, 1)", b""), 512),
     ),
     "npz that lies of its sizes": (
         "arrays",

@@ -139,7 +139,7 @@ def json_content(file: Path, most: int = MOST_BYTES) -> Any:
 
 def _check_size(file: Path, written: str) -> None:
     """Refuse what would be much larger once it is read: deep nesting, aliases of aliases, endless numbers."""
-    sizes: dict[str, int] = {}  # of what has a name, with all that is in it
+    sizes: dict[str | None, int] = {}  # of what has a name, with all that is in it
     open_: list[tuple[str | None, int]] = []  # names of what is being read, and the count where they began
     count = 0
     for event in yaml.parse(written, LOADER):
@@ -168,5 +168,5 @@ def _check_size(file: Path, written: str) -> None:
 
 def _check_number(file: Path, event: yaml.ScalarEvent) -> None:
     if len(event.value) > MOST_DIGITS and event.implicit[0] and NUMBER.fullmatch(event.value):
-        line = event.start_mark.line + 1
-        raise UsageError(f"{file}: line {line} is a number of more than {MOST_DIGITS} digits")
+        where = f"line {event.start_mark.line + 1}" if event.start_mark is not None else "one value"
+        raise UsageError(f"{file}: {where} is a number of more than {MOST_DIGITS} digits")

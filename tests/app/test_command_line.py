@@ -193,3 +193,11 @@ def test_a_sweep_is_started_by_one_process(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(recorded, monkeypatch, "-m", "seed=1,2") == 2
     assert "-m: a sweep is started by one process" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(config: dict[str, Any], place: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    assert run_here(monkeypatch, "train", "experiment=smoke", prepare=interrupted) == 130

@@ -1,5 +1,6 @@
 """Continuing a run: what is taken over, and what is refused."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from conftest import composed
 
 from ddpm.app import arguments, command_line, run_directory
 from ddpm.app.build import describe
-from ddpm.app.continuing import Resume, resume, resume_on
+from ddpm.app.continuing import Resume, begin_anew, resume, resume_on
+from ddpm.app.left_run import LAYOUT, LeftRun
 from ddpm.data.holdout import split
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
@@ -330,7 +332,7 @@ def test_continuing_in_place_drops_what_came_after_the_checkpoint(tmp_path: Path
     found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
     assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n10,3.0\n20,2.0\n"
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert left == ["step_00000010.ckpt", "step_00000020.ckpt"]
+    assert left == ["step_00000010.ckpt", "step_00000020.ckpt", "step_00000030.ckpt.passed_over"]
 
 
 def test_continuing_elsewhere_leaves_the_first_run_alone(tmp_path: Path):
@@ -377,3 +379,108 @@ def test_a_strangers_configuration_reads_nothing_of_this_machine(value: Any, tmp
     (run / "config.yaml").write_text(yaml.safe_dump({**composed("train"), "tags": value}))
     with pytest.raises(UsageError, match=r"tags.* holds an interpolation"):
         command_line.checked(arguments.read([f"ckpt={run}"]), "train")
+
+
+def recorded(directory: Path, **record: Any) -> LeftRun:
+    """The run in a directory, with this record."""
+    (directory / "run.json").write_text(json.dumps({"layout": LAYOUT, **record}))
+    own = yaml.safe_load((directory / "config.yaml").read_text())
+    return LeftRun(directory, {"layout": LAYOUT, **record}, own)
+
+
+class Fixed(ImageDataModule):
+    """Data whose description is known, for checkpoints that were made by hand."""
+
+    fingerprint = DATA["fingerprint"]
+
+
+def test_the_checkpoints_in_its_own_directory_come_first(tmp_path: Path):
+    data = Fixed(Named([str(i) for i in range(12)]))
+    other = checkpoint_of(tmp_path / "other", composed("train", "experiment=smoke"), 7)
+    run = recorded(left(tmp_path / "run"), status="running")
+    config = composed("train", "experiment=smoke")
+    assert resume_on(config, data) is None
+    for typed in ({}, {"ckpt": str(other)}, {"init": str(other)}):
+        found = resume_on({**config, **typed}, data, run)
+        assert found is not None
+        assert (found.step, found.run) == (10, run.directory)
+    (run.directory / "checkpoints" / LAST).unlink()
+    assert resume_on(config, data, run) is None
+    found = resume_on({**config, "ckpt": str(other)}, data, run)
+    assert found is not None
+    assert (found.step, found.run) == (7, other)
+
+
+def test_a_run_goes_back_to_a_checkpoint_of_its_own_once(tmp_path: Path):
+    """The same command again goes on from where the run has come to since."""
+    data = Fixed(Named([str(i) for i in range(12)]))
+    directory = left(tmp_path / "run")
+    early = directory / "checkpoints" / "step_00000004.ckpt"
+    config = composed("train", "experiment=smoke")
+    (checkpoint_of(tmp_path / "made", config, 4) / "checkpoints" / LAST).rename(early)
+    typed = {**config, "ckpt": str(early)}
+    found = resume_on(typed, data, recorded(directory, status="interrupted", continued_from=None))
+    assert found is not None
+    assert found.step == 4
+    found = resume_on(typed, data, recorded(directory, status="running", continued_from=str(early)))
+    assert found is not None
+    assert found.step == 10
+
+
+def test_all_checkpoints_of_a_directory_being_damaged_is_told(tmp_path: Path):
+    """To begin anew would delete what may be mended."""
+    run = recorded(left(tmp_path / "run"), status="running")
+    (run.directory / "checkpoints" / LAST).write_bytes(b"torn")
+    with pytest.raises(UsageError, match=r"hydra\.run\.dir=.*last\.ckpt"):
+        resume_on(composed("train", "experiment=smoke"), Fixed(Named([str(i) for i in range(12)])), run)
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed", "finished"])
+def test_a_run_that_was_killed_in_its_last_step_goes_on_to_the_end_of_it(status: str, tmp_path: Path):
+    """By ckpt= too; one that is complete is told to be."""
+    run = recorded(left(tmp_path / "run", "trainer.max_steps=10"), status=status)
+    config = composed("train", f"ckpt={run.directory}")
+    if status == "finished":
+        with pytest.raises(UsageError, match="is at step 10 already"):
+            resume(config, DATA)
+    else:
+        assert resume(config, DATA).step == 10
+    with pytest.raises(UsageError, match="is at step 10 already"):
+        resume({**config, "trainer": {**config["trainer"], "max_steps": 9}}, DATA)
+
+
+def test_a_time_limit_does_not_complete_a_run(tmp_path: Path):
+    record = {"status": "finished", "why": "trainer.max_time is over, 0:00:01", "step": 10}
+    run = recorded(left(tmp_path / "run", "trainer.max_steps=10"), **record)
+    config = composed("train", "experiment=smoke", "trainer.max_steps=10")
+    assert not run.has_nothing_left(config)
+    done = recorded(run.directory, **{**record, "why": "trainer.max_steps=10 is reached"})
+    assert done.has_nothing_left(config)
+    for more in (11, -1):
+        assert not done.has_nothing_left({**config, "trainer": {**config["trainer"], "max_steps": more}})
+    assert not done.has_nothing_left({**config, "ckpt": str(run.directory)}), "it is asked for by name"
+
+
+def test_going_back_in_place_leaves_nothing_of_later_steps(tmp_path: Path):
+    checkpoints, samples = tmp_path / "checkpoints", tmp_path / "samples"
+    checkpoints.mkdir()
+    samples.mkdir()
+    for step in (10, 20):
+        (checkpoints / f"step_{step:08d}.ckpt").write_text(str(step))
+        (samples / f"step_{step:08d}.png").touch()
+    (checkpoints / LAST).hardlink_to(checkpoints / "step_00000020.ckpt")
+    (samples / "step_mine.png").touch()
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n10,2.0\n20,1.0\n")
+    found = Resume(checkpoints / "step_00000010.ckpt", 10, None, {})
+    found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
+    assert [path.name for path in checkpoints.iterdir()] == ["step_00000010.ckpt"]
+    assert sorted(path.name for path in samples.iterdir()) == ["step_00000010.png", "step_mine.png"]
+
+
+def test_what_a_start_left_that_had_saved_nothing_is_dropped(tmp_path: Path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "step_00000005.png").touch()
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n5,1.0\n")
+    (tmp_path / "notes.txt").touch()
+    begin_anew(MetricsCSV(tmp_path / "metrics.csv"))
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["notes.txt", "samples"]

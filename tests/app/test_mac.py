@@ -45,7 +45,7 @@ def test_training_takes_the_gpu_as_it_is(
     monkeypatch.setattr(train, "_fit", lambda *arguments: seen.append(arguments) or 0)
     config = composed("train", "experiment=smoke", "data.num_workers=0", "logger=none", *words)
     train.prepare(config, Place(tmp_path))()
-    [(trainer, _, data, _, _, _, computing)] = seen
+    [(trainer, _, data, _, _, _, computing, _)] = seen
     assert trainer.strategy.root_device.type == "mps"
     assert trainer.world_size == 1
     assert computing == AS_IT_IS

@@ -4,14 +4,18 @@ import csv
 import json
 import os
 import re
+import warnings
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+import torch
 from conftest import ROOT, composed, only_run, run_here, run_program
 from lightning.pytorch.loggers import Logger
+from models import make_module
 
 from ddpm.app import train
 from ddpm.app.run_directory import Place
@@ -292,3 +296,28 @@ def test_ranks_wait_for_each_other_as_long_as_the_timeout(
     config = composed("train", "experiment=smoke", "trainer.accelerator=cpu", "trainer.devices=2", *words)
     trainer = build_trainer(config, tmp_path, [], [], AS_IT_IS)
     assert trainer.strategy._timeout == timedelta(seconds=seconds)
+
+
+def test_a_network_that_no_checkpoint_could_be_written_of_is_refused_before_it_trains():
+    module = make_module()
+    train._check_finite(module)
+    module.network.register_buffer("mask", torch.full((2,), float("-inf")), persistent=False)
+    train._check_finite(module)
+    module.network.register_buffer("other", torch.full((2,), float("-inf")))
+    with pytest.raises(UsageError, match=r"model: network\.other holds NaN or infinity before any training"):
+        train._check_finite(module)
+
+
+def test_a_callback_that_leaves_the_program_finishes_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ends: list[BaseException | None] = []
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr(train.terminal, "set_up", lambda *_, **__: None)
+    monkeypatch.setattr(train, "_train", leave)
+    monkeypatch.setattr(train, "ending", lambda trainer, raised: ends.append(raised))
+    anything: Any = MagicMock(is_global_zero=False, world_size=1, directory=tmp_path)
+    with warnings.catch_warnings(), pytest.raises(SystemExit):
+        train._fit(*[anything] * 4, [], None, anything, anything)
+    assert [type(one) for one in ends] == [SystemExit]

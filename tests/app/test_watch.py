@@ -17,6 +17,7 @@ import pytest
 from ddpm.app.run_directory import Place
 from ddpm.app.watch import Watch, is_running, write_end
 from ddpm.runtime.peers import Failure, Peers
+from ddpm.runtime.peers.states import Seen, behind
 from ddpm.training.ending import Ending, Interrupted, TrainingError
 
 SOON = 30.0
@@ -225,3 +226,14 @@ def test_a_record_that_is_not_there_is_no_running_one(tmp_path: Path):
     assert is_running(tmp_path)
     write_end(tmp_path, Ending("failed", 1, "x"))
     assert not is_running(tmp_path)
+
+
+def test_nobody_is_behind_who_has_trained(watch: Watch):
+    """What a logger sends in the end may take longer than ranks wait for each other."""
+    assert watch.peers is not None
+    watch.peers.progress(phase="training", step=8)
+    watch.peers.state.idle = 1000.0
+    trained = Seen(watch.peers.state, 0.0)
+    assert behind([trained], 100.0) == [trained]
+    watch.is_over()
+    assert behind([trained], 100.0) == []

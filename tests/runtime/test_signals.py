@@ -141,3 +141,20 @@ def test_what_a_forked_process_receives_is_its_own():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.stdout == "7 0\n", done.stdout + done.stderr
+
+
+WORKS_ON = """
+import multiprocessing, sys, threading
+from ddpm.runtime.signals import Signals
+
+signals = Signals()
+signals.listen()
+process = multiprocessing.get_context("fork").Process(target=threading.Event().wait, daemon=True)
+process.start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked workers")
+def test_a_worker_that_is_left_does_not_keep_the_program_from_its_end():
+    """It is deaf to SIGTERM, by which Python ends it and then waits."""
+    subprocess.run([sys.executable, "-c", WORKS_ON], check=True, timeout=WAITS, start_new_session=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.strategies.launchers import subprocess_script
 from lightning.pytorch import Trainer
@@ -18,6 +19,7 @@ from ddpm.training.launching import PARENT, Ranks, answer_for_ranks, children, k
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # else ranks are Hydra programs
     for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")  # what a launch leaves is taken back
         monkeypatch.delenv(name)

@@ -7,6 +7,7 @@ traceback instead.
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -92,6 +93,10 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
         if run_directory.is_leader():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # Ctrl-C where nothing else hears it: no traceback of where that was
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.exit(128 + signal.SIGINT)
     except WriteError as error:  # what was asked for is done, and could not be written
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -31,6 +31,10 @@ NAMED = 12
 """Classes that a message names."""
 
 
+PASSED_OVER = "passed_over"
+"""Ending of a checkpoint that a run did not go on from, though it is of a later step."""
+
+
 class OtherOrderError(UsageError):
     """The classes are those of the checkpoint, in another order.
 
@@ -69,7 +73,7 @@ class Resume:
 
     def take_over_history(self, csv: MetricsCSV) -> None:
         """Begin metrics.csv with the rows up to this step, and drop what a directory that is gone on with has
-        of later ones.
+        of later ones. Its later checkpoints get another name: what could not be read may yet be read.
         """
         directory = csv.path.parent
         if self.run is not None and (self.run / "metrics.csv").exists():
@@ -80,7 +84,7 @@ class Resume:
         if directory == self.run:
             for step, later in numbered(self.path.parent).items():
                 if step > self.step:
-                    later.unlink()
+                    later.replace(later.with_name(f"{later.name}.{PASSED_OVER}"))
             last = self.path.with_name(LAST)
             if last.exists() and not last.samefile(self.path):
                 last.unlink()  # of a later step, or damaged

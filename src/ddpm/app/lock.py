@@ -202,8 +202,9 @@ def _made(path: Path, content: bytes) -> int | None:
         except FileExistsError:
             raise
         except OSError:  # a file system without links
+            other = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             os.close(file)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            file = other
             _kernel_lock(file)
             _write(file, content)
     except BaseException as error:

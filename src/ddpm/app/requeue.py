@@ -20,7 +20,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     if config.get("requeue") and not os.environ.get("SLURM_JOB_ID"):
         raise UsageError(
-            "requeue=true: is for a job of SLURM, and $SLURM_JOB_ID is not set; leave it out elsewhere"
+            "requeue=true: is for a job of SLURM, and $SLURM_JOB_ID is not set; requeue=false elsewhere"
         )
 
 

@@ -72,6 +72,7 @@ class RunRecord:
             "versions": {"ddpm": __version__, **{name: version(name) for name in PACKAGES}},
             "git": git_commit(),
             **known,
+            **({"rollbacks": list(left["rollbacks"])} if left and left.get("rollbacks") else {}),
             "starts": [
                 *earlier,
                 {

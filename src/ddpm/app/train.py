@@ -31,6 +31,7 @@ from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.writing import FULL, write_again
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
+from ddpm.training.checkpoints.layout import first_not_finite
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
@@ -72,6 +73,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
     module = build_module(config, description)
+    _check_finite(module)
     if resume is None:
         _check_length(module, config["trainer"]["max_steps"])
     computing = _choose_computing(config, module)
@@ -131,6 +133,15 @@ def _check_length(module: DDPM, max_steps: int) -> None:
         raise UsageError(
             f"lr_schedule: {type(schedule).__name__} ends after {total} steps, and "
             f"trainer.max_steps={max_steps}; give both the same number"
+        )
+
+
+def _check_finite(module: DDPM) -> None:
+    """Refuse a network that no checkpoint could be written of, before it has trained for hours."""
+    if (name := first_not_finite({"state_dict": module.state_dict()})) is not None:
+        raise UsageError(
+            f"model: {name.removeprefix('state_dict.')} holds NaN or infinity before any training; a buffer "
+            "that holds infinity on purpose must be one of persistent=False"
         )
 
 
@@ -213,10 +224,11 @@ def _fit(
     terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero)
     warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
-    record, raised = None, None
+    record: RunRecord | None = None
+    raised: BaseException | None = None
     if trainer.is_global_zero:
         record = _begin(trainer, module, data, place, loggers, resume, computing)
-        watch.record = partial(_record_end, record, trainer)
+        watch.record = partial(_record_break, record, trainer)
     try:
         watch.meet(trainer)
         meet_anew(trainer)
@@ -225,7 +237,11 @@ def _fit(
         raised = watch.cause(error)
         if not isinstance(raised, Interrupted | TrainingError):
             log.exception("training failed at step %d", trainer.global_step)
+    except BaseException as error:  # a callback that leaves the program: the run has come to no end
+        raised = error
+        raise
     finally:
+        watch.is_over()
         ended = watch.named(ending(trainer, raised))
         if record is not None:
             data.write_skipped(place.directory)  # a stream finds more as it goes
@@ -306,6 +322,22 @@ def _train(
         ckpt_path=resume.path if resume else None,
         on_rollback=go_back,
         datamodule=data,
+    )
+
+
+def _record_break(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
+    """What run.json says of a run that is broken off from another thread, while the main one may wait for a
+    device: nothing is asked of that. A run whose end is recorded has ended so.
+    """
+    if record.values["status"] != "running":
+        return
+    directory = record.path.parent
+    record.end(
+        ended.status,
+        exit_code=ended.exit_code,
+        why=ended.why,
+        step=trainer.global_step,
+        wandb_offline=logged_to(directory, logged_offline(directory, record.values), trainer.loggers),
     )
 
 

@@ -130,6 +130,11 @@ class Watch:
         peers.fail(Failure(why, (peers.rank,), raised=True))
         return error
 
+    def is_over(self) -> None:
+        """Training is: what comes yet (the record, what a logger sends) takes as long as it takes."""
+        if self.peers is not None:
+            self.peers.progress(phase="ending", waiting=True)
+
     def named(self, ended: Ending) -> Ending:
         """With the rank and its machine, where one of several has failed of something."""
         if self.peers is None or ended.status != "failed":

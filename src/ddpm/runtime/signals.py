@@ -1,5 +1,7 @@
 """Signals that ask a run to end, heard also while the main thread waits in a library."""
 
+import atexit
+import multiprocessing.util  # whose own end of the program then comes behind that of this module
 import os
 import signal
 import socket
@@ -58,6 +60,7 @@ class Signals:
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 self._previous[signum] = signal.signal(signum, self._handle)
         threading.Thread(target=self._hear, args=(ours,), name="signals", daemon=True).start()
+        atexit.register(_end_workers)
         _listening = self
 
     def close(self) -> None:
@@ -115,6 +118,17 @@ def _in_forked_process() -> None:
         # torch sets a handler of its own for it in workers, and reports those that it ends as lost
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _end_workers() -> None:
+    """At the end of the program: such a worker is deaf to the signal by which Python would end it, and then
+    wait for it for ever.
+    """
+    left = [child for child in multiprocessing.active_children() if child.daemon]
+    if left and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch reports there those that end
+    for child in left:
+        child.kill()
 
 
 if hasattr(os, "register_at_fork"):

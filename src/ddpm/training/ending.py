@@ -56,10 +56,10 @@ def why_it_ended(trainer: Trainer) -> str | None:
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"trainer.max_steps={trainer.max_steps} is reached"
     for callback in callbacks:
-        if isinstance(callback, TimeLimit) and is_over(callback):
+        if isinstance(callback, TimeLimit) and callback.has_ended:
             return f"trainer.max_time is over, {callback.duration}"
     for callback in callbacks:
-        if isinstance(callback, Timer) and is_over(callback):
+        if isinstance(callback, Timer) and not isinstance(callback, TimeLimit) and is_over(callback):
             name = type(callback).__name__
             return f"{name}: its time is over, earlier starts included; trainer.max_time counts each anew"
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:

@@ -173,10 +173,22 @@ def test_an_average_that_is_not_finite_ends_the_run_and_spoils_nothing(tmp_path:
     def wait(trainer: Trainer) -> None:
         trainer.strategy.checkpoint_io.wait()
 
+    # at the step after it is known, not at the next that is saved
+    told = [AfterStep(4, spoil), AfterStep(5, wait), AfterStep(6, lambda _: pytest.fail("it went on"))]
     with pytest.raises(TrainingError, match=r"ema\.parameters\..* holds NaN or infinity, so step_00000004"):
-        fit(tmp_path, 9, AfterStep(4, spoil), AfterStep(5, wait), Checkpoints(every_n_steps=2))
+        fit(tmp_path, 9, *told, Checkpoints(every_n_steps=2))
     assert steps(tmp_path) == [2]
     assert find(tmp_path)[1]["global_step"] == 2
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_told_in_the_first_step(tmp_path: Path):
+    class Keeps(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"place": tmp_path}
+
+    with pytest.raises(TrainingError, match=r"the state of Keeps\.place is a PosixPath"):
+        fit(tmp_path, 3, Keeps(), Checkpoints(every_n_steps=100))
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_the_best_of_lightning_is_saved_and_removed_in_order(tmp_path: Path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from ddpm.data.sources.digits import Digits
 from ddpm.runtime.peers import Failure, Peers
 from ddpm.training.callbacks import interruption
 from ddpm.training.callbacks.checkpoints import Checkpoints
-from ddpm.training.callbacks.interruption import Interruption, leader_alone
+from ddpm.training.callbacks.interruption import AGREE_EVERY, Interruption, leader_alone
 from ddpm.training.checkpoints import find
 from ddpm.training.ending import Interrupted, TrainingError
 
@@ -210,3 +211,20 @@ def test_the_leader_says_that_it_is_done(steps: Steps):
         assert callback.turn == turn
     assert list(callback.peers._outbox) == [{"turn": 1}, {"turn": 2}]
     assert not callback.peers.state.waiting
+
+
+def test_ranks_ask_each_other_again_where_a_run_has_gone_back(monkeypatch: pytest.MonkeyPatch):
+    """Behind a return to a checkpoint the step that they had agreed on lies far ahead."""
+    asked: list[int] = []
+    trainer: Any = SimpleNamespace(world_size=2, max_steps=1000, callbacks=[])
+    monkeypatch.setattr(
+        interruption, "_most", lambda trainer, *numbers: asked.append(1) or [0.0, 0.0, AGREE_EVERY]
+    )
+    callback, module = Interruption(), LightningModule()
+    callback.on_train_start(trainer, module)
+    callback.on_step(trainer, module, 500)
+    callback.on_step(trainer, module, 3)
+    assert len(asked) == 1
+    callback.on_train_start(trainer, module)
+    callback.on_step(trainer, module, 3)
+    assert len(asked) == 2

@@ -81,3 +81,13 @@ def test_settings_without_meaning_are_refused():
         SampleGrids(DDIM(3), final="maybe")
     with pytest.raises(ValueError, match=r"callbacks\.samples\.n=0 must be at least 1"):
         SampleGrids(DDIM(3), n=0)
+
+
+def test_a_grid_of_steps_that_come_again_is_drawn_again(tmp_path: Path):
+    """Behind a return to a checkpoint, with which the grids of later steps went."""
+    fast = Counting(3)
+    grids = SampleGrids(fast, n=4, every_n_steps=2, final=False)
+    for times in (1, 2):
+        trainer = make_trainer(tmp_path, 2, grids)
+        trainer.fit(make_module(), datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
+        assert fast.drawn == times

@@ -116,3 +116,32 @@ def test_a_trainer_that_did_not_run():
 def test_a_time_that_is_none_is_refused():
     with pytest.raises(Exception, match="DD:HH:MM:SS"):
         TimeLimit("5 s")
+
+
+class Breaks(Callback):
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        raise RuntimeError("broken off")
+
+
+def test_a_return_to_a_checkpoint_does_not_begin_the_time_anew(tmp_path: Path):
+    limit = TimeLimit({"hours": 1})
+    with pytest.raises(RuntimeError, match="broken off"):
+        fit(tmp_path, 2, limit, Breaks())
+    began = limit.start_time()
+    fit(tmp_path, 1, limit)
+    assert limit.start_time() == began
+    fit(tmp_path, 1, limit)
+    assert limit.start_time() != began
+
+
+def test_what_ended_a_training_before_its_time_stays_the_reason(tmp_path: Path):
+    """The last grid may take longer than was left."""
+    limit = TimeLimit({"seconds": 1})
+
+    class Lingers(Callback):
+        def on_train_end(self, *_: Any) -> None:
+            time.sleep(1.1)
+
+    trainer = fit(tmp_path, 100, EarlyStopping("val/loss", patience=1, min_delta=1e9), Lingers(), limit)
+    if not limit.has_ended:  # on a machine that is fast enough
+        assert (why_it_ended(trainer) or "").startswith("EarlyStopping")

@@ -105,6 +105,13 @@ def equal_hashes(count: int) -> bytes:
     return b"\x80\2}(" + b"".join(b"\x8a\x0b" + key + b"N" for key in keys) + b"u."
 
 
+def encoded_often(length: int, times: int) -> bytes:
+    """A list of so many texts of bytes, each made anew of the same text."""
+    text = b"X" + struct.pack("<I", length) + b"a" * length
+    once = b"c_codecs\nencode\nq\0" + text + b"X\6\0\0\0latin1\x86q\x01Ra"
+    return b"\x80\2]" + once + b"h\0h\1Ra" * times + b"."
+
+
 def endless() -> list[Any]:
     value: list[Any] = []
     value.append(value)
@@ -173,6 +180,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "long text without bytes": lambda: archive(b"\x80\2X\xff\xff\xff\x7fa."),
     "many steps": lambda: archive(b"\x80\2]" + b"Na" * 3_000_000 + b"."),
     "encoded": lambda: archive(b"\x80\2c_codecs\nencode\nX\1\0\0\0aX\x08\0\0\0punycode\x86R."),
+    "one text encoded again and again": lambda: archive(encoded_often(1 << 20, 2_000)),
     "changes a function": lambda: archive(b"\x80\2ctorch\nSize\n}X\1\0\0\0aK\1sb."),
     "tar": tar,
     "empty": lambda: b"",
@@ -184,6 +192,7 @@ SAID = {
     "compressed": "a record is compressed",
     "overlapping": "records overlap",
     "many steps": "too many steps",
+    "one text encoded again and again": "makes more than it has bytes for",
     "equal hashes": "a number beyond 64 bits",
     "tensor beyond its memory": "is larger than its bytes",
     "network without end": "a larger network than its weights are of",

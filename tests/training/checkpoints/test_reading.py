@@ -4,12 +4,13 @@ import logging
 import os
 import pickle
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from ddpm.training.checkpoints import LAYOUT, CheckpointError, find, load, write
+from ddpm.training.checkpoints import LAYOUT, CheckpointError, find, guarded_load, load, write
 
 
 def content(step: int) -> dict:
@@ -104,3 +105,9 @@ def test_a_strangers_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(path)
     assert not (tmp_path / "mischief").exists()
+
+
+def test_what_multi_step_lr_keeps_is_read(tmp_path: Path):
+    """It counts in a Counter, which earlier versions wrote as one."""
+    torch.save({"milestones": Counter([2, 3, 3])}, tmp_path / "a.ckpt")
+    assert guarded_load(tmp_path / "a.ckpt") == {"milestones": {2: 1, 3: 2}}

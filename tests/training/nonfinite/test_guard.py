@@ -183,6 +183,22 @@ def test_a_run_that_went_back_is_continued_bit_for_bit(data: str, tmp_path: Path
     assert_same(find(tmp_path / "whole")[1], find(tmp_path / "rest")[1])
 
 
+def test_the_checkpoint_that_is_gone_back_to_says_so_at_once(tmp_path: Path):
+    """A run that is killed before its next one does not meet the same numbers again."""
+    found: list[Any] = []
+
+    class Looks(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.global_step:
+                found.append(find(tmp_path)[1])
+
+    trainer = make_trainer(tmp_path, 4, Checkpoints(every_n_steps=2), Plant("loss", step=3), Looks())
+    fit(trainer, module_of("rollback"), **data_of("loss"))
+    assert [(one["global_step"], one["nonfinite"]["returns"]) for one in found] == [(2, [[4, 2]])]
+    last = tmp_path / "checkpoints/last.ckpt"
+    assert last.samefile(tmp_path / "checkpoints/step_00000004.ckpt")
+
+
 def test_the_key_of_a_run_that_went_back_is_for_everything(tmp_path: Path):
     seen: dict[int, list[Any]] = {0: [], 1: []}
 

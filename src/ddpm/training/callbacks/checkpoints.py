@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO, at_step, left_over, numbered
-from ddpm.training.checkpoints.layout import tensors_in
+from ddpm.training.checkpoints.layout import CheckpointError, mapped, tensors_in
 from ddpm.training.checkpoints.names import being_written
 from ddpm.training.checkpoints.snapshot import room
 from ddpm.training.checkpoints.writing import flush_directory
@@ -81,6 +81,7 @@ class Checkpoints(EveryNSteps):
             if not self._is_prepared and trainer.global_step > self._before:
                 # the optimizer has its state by now, so that the memory for all of it is known
                 self._is_prepared = True
+                _check_states(trainer)
                 _prepare(writer, trainer, pl_module)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
@@ -141,7 +142,7 @@ class Checkpoints(EveryNSteps):
 
     def _follow(self, path: Path) -> None:
         """What is done when a checkpoint is written."""
-        _link(path, path.with_name(LAST))
+        link(path, path.with_name(LAST))
         flush_directory(path.parent)
         saved = numbered(path.parent)
         for step in sorted(saved)[: -self.keep] if self.keep else []:
@@ -168,6 +169,19 @@ def _then(trainer: Trainer, job: Callable[[], None]) -> None:
         writer.then(job)
 
 
+def _check_states(trainer: Any) -> None:
+    """Refuse in the first step what no checkpoint can hold, which would end the run at the first of them.
+
+    Raises:
+        TrainingError: for a callback whose state is no plain values and tensors.
+    """
+    for callback in trainer.callbacks:
+        try:
+            mapped(callback.state_dict(), lambda tensor: tensor, f"the state of {type(callback).__name__}")
+        except CheckpointError as error:
+            raise TrainingError(f"callbacks: {error}") from error
+
+
 def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModule) -> None:
     """Take memory for the checkpoints of this run, where this process writes them."""
     if not trainer.is_global_zero:
@@ -182,7 +196,7 @@ def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModu
     writer.prepare(size, module.device if module.device.type == "cuda" else None)
 
 
-def _link(path: Path, name: Path) -> None:
+def link(path: Path, name: Path) -> None:
     """Make `name` another name of the file, or a copy where the file system has no hard links."""
     temporary = being_written(name)
     temporary.unlink(missing_ok=True)

@@ -66,6 +66,10 @@ class Interruption(EveryNSteps):
 
     # A signal, or a checkpoint's time
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # where a run has gone back to a checkpoint, the step of the next question is far ahead
+        self._agree_at, self._agreed = 0, (0, time.monotonic())
+
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         self.has_begun = True
         self._progress(phase="training", step=step, within=(0, 0))

@@ -75,6 +75,8 @@ class SampleGrids(EveryNSteps):
         self._drawn: tuple[int, Sampler] | None = None  # the step of the last grid, and what drew it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._drawn is not None and self._drawn[0] > trainer.global_step:
+            self._drawn = None  # of steps that come again, and whose grids are gone
         if trainer.is_global_zero:
             for left in _directory(trainer).glob(".step_*.part.png"):  # of a start that was killed
                 left.unlink(missing_ok=True)

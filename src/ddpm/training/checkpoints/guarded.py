@@ -13,7 +13,8 @@ import pickle
 import pickletools
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,6 +152,7 @@ def _encoded(text: str, encoding: str) -> bytes:
 
 CALLED: dict[tuple[str, str], _Callable] = {
     ("collections", "OrderedDict"): _Callable(lambda: OrderedDict()),
+    ("collections", "Counter"): _Callable(lambda counts: dict(counts)),  # MultiStepLR's, of earlier versions
     ("torch._utils", "_rebuild_tensor"): _Callable(_outline),
     ("torch._utils", "_rebuild_tensor_v2"): _Callable(_outline),
     ("torch._utils", "_rebuild_tensor_v3"): _Callable(_outline_of_bytes),
@@ -168,10 +170,20 @@ CALLED: dict[tuple[str, str], _Callable] = {
 class _Unpickler(pickle.Unpickler):
     """Reads tensors as outlines."""
 
+    def __init__(self, data: bytes):
+        super().__init__(BytesIO(data))
+        self._left = len(data)  # of what calls may make: one makes as much of each thing as often as it likes
+
+    def _called(self, call: _Callable, *arguments: Any) -> Any:
+        self._left -= sum(len(one) for one in arguments if isinstance(one, Sized))
+        if self._left < 0:
+            raise RefusedFileError("its pickle makes more than it has bytes for")
+        return call(*arguments)
+
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("__builtin__", "builtins")  # Python 2's name, which protocol 2 keeps
         if (module, name) in CALLED:
-            return CALLED[module, name]
+            return _Callable(partial(self._called, CALLED[module, name]))
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         if module == "torch" and name in DTYPES:
@@ -199,7 +211,7 @@ def _unpickled(data: bytes) -> Any:
             if opcode.name == "LONG1" and not -(1 << 63) <= int(argument or 0) < 1 << 64:
                 # as keys, numbers that are equal modulo 2^61 - 1 make a dictionary slow
                 raise RefusedFileError("its pickle has a number beyond 64 bits")
-        return _Unpickler(BytesIO(data)).load()
+        return _Unpickler(data).load()
     except RefusedFileError:
         raise
     except Exception as error:  # whatever a damaged pickle leads to

@@ -132,9 +132,11 @@ def mapped(value: Any, of_tensor: Callable[[Tensor], Tensor], name: str = "check
 
 
 def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, np.generic):  # a callback's own count, say
+        value = value.item()
     if isinstance(value, torch.Size | torch.dtype | torch.device | None):
         return value
     for plain in PLAIN:
-        if isinstance(value, plain):  # numpy's float64 is a float
+        if isinstance(value, plain):
             return plain(value)
     raise CheckpointError(f"{name} is a {type(value).__name__}, which no checkpoint can hold")

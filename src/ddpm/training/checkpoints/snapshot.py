@@ -71,7 +71,8 @@ class HostMemory:
         self.release()
         # private, so that it counts as the process's own; not for workers of a loader, as sharing it with
         # them would have it copied page by page at the next snapshot
-        self._memory = mmap.mmap(-1, size + SPARE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+        self._memory = mmap.mmap(-1, size + SPARE, **flags)
         for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):
             if hasattr(mmap, advice):
                 self._memory.madvise(getattr(mmap, advice))

@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.training.checkpoints import CheckpointError, find, numbered
+from ddpm.training.callbacks.checkpoints import link
+from ddpm.training.checkpoints import LAST, CheckpointError, at_step, find, load, numbered, write
 from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
@@ -52,12 +53,31 @@ def fit(
             going_on_from, step = found
             module.guard.returns.append((asked.step, step))
             on_rollback(going_on_from, step, asked)
+            going_on_from = trainer.strategy.broadcast(_with_returns(trainer, module, going_on_from, step))
             if trainer.is_global_zero:
                 log.warning(
                     "%s. Going back to %s (%d of %d), with other random numbers and %g of the learning rate",
                     asked, going_on_from, module.guard.rollbacks, MOST_ROLLBACKS, module.guard.rate_factor,
                 )  # fmt: skip
             trainer.strategy.barrier()
+
+
+def _with_returns(trainer: Trainer, module: Any, path: Path, step: int) -> Path:
+    """The checkpoint of the run that is gone back to, with this return in it: a run that is killed before its
+    next one goes on with the same random numbers. Where it cannot be written, the one that is there.
+    """
+    if not trainer.is_global_zero:
+        return path
+    own = Path(trainer.default_root_dir) / "checkpoints" / at_step(step)
+    checkpoint = load(path)
+    state = {**checkpoint.get("nonfinite", {}), "returns": module.guard.state_dict()["returns"]}
+    try:
+        write({**checkpoint, "nonfinite": state}, own)
+        link(own, own.with_name(LAST))
+    except OSError as error:
+        log.warning("%s: cannot be written (%s); the return is in the next checkpoint", own, error)
+        return path
+    return own
 
 
 def _bound(module: Any, asked: Rollback) -> int | None:

@@ -37,7 +37,14 @@ def everything() -> dict[str, Any]:
             "types": [torch.ones(3, dtype=dtype) for dtype in (torch.bfloat16, torch.bool, torch.uint16)],
             "parameter": torch.nn.Parameter(torch.ones(2)),
             "plain": (None, True, 3, -1.5, float("inf"), "ä", b"\x00\xff", {1, 2}, torch.Size([2]), 1j),
-            "kinds": [torch.float32, torch.device("cpu"), 2**40, np.float64(0.5)],
+            "kinds": [
+                torch.float32,
+                torch.device("cpu"),
+                2**40,
+                np.float64(0.5),
+                np.int64(3),
+                np.float32(0.5),
+            ],
         },
     )
 
@@ -93,7 +100,7 @@ def test_what_was_saved_is_read(tmp_path: Path, in_background: bool):
     found = load(tmp_path / "a.ckpt")
     assert found.pop("layout") == 1
     saved["callbacks"]["parameter"] = saved["callbacks"]["parameter"].detach()
-    saved["callbacks"]["kinds"][3] = 0.5
+    saved["callbacks"]["kinds"][3:] = [0.5, 3, 0.5]
     assert not [*differences(found, saved)]
     by_torch = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert not [*differences(by_torch["callbacks"], saved["callbacks"])]
