@@ -286,7 +286,7 @@ def test_a_logger_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         ((), 1800),
         (("timeout=7.5",), 7.5),
         (("timeout=7", "strategy=ddp"), 7),
-        (("strategy=ddp", "strategy.timeout=3"), 3),
+        (("strategy=ddp", "strategy.timeout.seconds=3"), 3),
     ],
 )
 def test_ranks_wait_for_each_other_as_long_as_the_timeout(

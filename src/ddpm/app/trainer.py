@@ -280,9 +280,6 @@ def _strategy(node: Mapping[str, Any]) -> Any:
     """The strategy that a configuration names; Lightning's own choice where it names none."""
     if not node:
         return "auto"
-    seconds = node.get("timeout")
-    if isinstance(seconds, int | float):  # a configuration has numbers, and Lightning wants a duration
-        node = {**node, "timeout": timedelta(seconds=seconds)}
     _check_makes("strategy", node, targets.resolve("strategy", node["_target_"]), Strategy)
     return targets.build("strategy", node)
 
