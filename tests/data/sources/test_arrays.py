@@ -639,6 +639,13 @@ def test_a_file_cut_anywhere_is_told_in_one_message(
         Arrays(path, label_key="none").read()
 
 
+def test_a_mat_file_of_its_header_alone_is_cut(tmp_path: Path):
+    path = ALL["SVHN"](tmp_path, both(8, 3))
+    file = sorted(path.iterdir())[1]
+    file.write_bytes(file.read_bytes()[:128])
+    refused(path, r"^data\.path=.*ends behind its header")
+
+
 def test_hdf5_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = written.hdf5(tmp_path / "a.h5", x=labelled(4).images)
     monkeypatch.setitem(sys.modules, "h5py", None)
