@@ -106,6 +106,25 @@ def test_who_holds_it_is_named(tmp_path: Path, other: Process):
     take(tmp_path).release()
 
 
+def test_a_file_that_was_taken_away_as_it_was_opened_is_no_lock(
+    tmp_path: Path, other: Process, monkeypatch: pytest.MonkeyPatch
+):
+    """Its holder released it, and a third was faster in making the next."""
+    (tmp_path / NAME).write_bytes(lock._encoded(replace(lock._this_process(), pid=2**22 + 1)))
+    kernel_lock = lock._kernel_lock
+
+    def late(file: int) -> bool | None:
+        monkeypatch.setattr(lock, "_kernel_lock", kernel_lock)
+        (tmp_path / NAME).unlink()
+        other.hears(tmp_path)
+        assert other.says() == "has it"
+        return kernel_lock(file)
+
+    monkeypatch.setattr(lock, "_kernel_lock", late)
+    with pytest.raises(HeldError, match=f"process {other.process.pid} on "):
+        take(tmp_path)
+
+
 def test_a_dead_holder_is_succeeded_at_once_and_named(tmp_path: Path, other: Process):
     other.hears(tmp_path)
     assert other.says() == "has it"
