@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Trainer
 
-from ddpm.app.left_run import RECORD
+from ddpm.app.left_run import RECORD, read_record
 from ddpm.app.requeue import requeue
 from ddpm.app.run_directory import Place, is_leader
 from ddpm.runtime import processes, writing
@@ -275,20 +275,18 @@ class Watch:
 
 def is_running(directory: Path) -> bool:
     """Whether the record of a run has no end yet."""
-    with suppress(OSError, ValueError, AttributeError):
-        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-        return bool(record.get("status") == "running")
+    with suppress(OSError, ValueError):
+        return bool(read_record(directory).get("status") == "running")
     return False
 
 
 def write_end(directory: Path, ended: Ending) -> None:
     """Write how a run has ended into the record that its leader began."""
-    path = directory / RECORD
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_record(directory)
     how = {"status": ended.status, "why": ended.why}
     record |= {**how, "exit_code": ended.exit_code}
     record["starts"][-1] |= how
-    writing.write(path, json.dumps(record, indent=2) + "\n")
+    writing.write(directory / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def _name(signum: int) -> str:

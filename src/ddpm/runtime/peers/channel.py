@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from ddpm.runtime.peers.lines import Line
@@ -122,12 +123,12 @@ class Peers:
         self._wake = ours, theirs
         if self.is_leader:
             opened = open_port(address, port, on_this_machine=on_this_machine)
-            body, arguments = self._lead, opened
+            body = partial(self._lead, *opened)
         else:
             search = Search(address, port, on_this_machine=on_this_machine)
-            body, arguments = self._follow, (search,)  # type: ignore[assignment]
+            body = partial(self._follow, search)
         self._began = time.monotonic()
-        self._thread = threading.Thread(target=body, args=arguments, name="peers", daemon=True)
+        self._thread = threading.Thread(target=body, name="peers", daemon=True)
         self._thread.start()
 
     def progress(

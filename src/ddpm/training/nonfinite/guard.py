@@ -167,7 +167,7 @@ class Guard:
         self._unjudged = step, Reading(values)
         if reads_late(norm.device) and (scaler is not None or _leaves_out(optimizer)):
             if scaler is None:
-                optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+                vars(optimizer)["found_inf"] = (~norm.isfinite()).float()
             return
         if not self.settle(module) and scaler is None:
             for group in optimizer.param_groups:  # an optimizer leaves alone what has no gradient
