@@ -461,7 +461,7 @@ def test_a_time_limit_does_not_complete_a_run(tmp_path: Path):
     assert not done.has_nothing_left({**config, "ckpt": str(run.directory)}), "it is asked for by name"
 
 
-def test_going_back_in_place_leaves_nothing_of_later_steps(tmp_path: Path):
+def test_going_back_in_place_sets_what_is_of_later_steps_aside(tmp_path: Path):
     checkpoints, samples = tmp_path / "checkpoints", tmp_path / "samples"
     checkpoints.mkdir()
     samples.mkdir()
@@ -473,7 +473,10 @@ def test_going_back_in_place_leaves_nothing_of_later_steps(tmp_path: Path):
     (tmp_path / "metrics.csv").write_text("step,train/loss\n10,2.0\n20,1.0\n")
     found = Resume(checkpoints / "step_00000010.ckpt", 10, None, {})
     found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
-    assert [path.name for path in checkpoints.iterdir()] == ["step_00000010.ckpt"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        "step_00000010.ckpt",
+        "step_00000020.ckpt.passed_over",
+    ]
     assert sorted(path.name for path in samples.iterdir()) == ["step_00000010.png", "step_mine.png"]
 
 

@@ -33,7 +33,7 @@ def mat(file: Path, prefix: str, work: Workspace) -> list[Held]:
     if process.returncode:
         said = process.stderr.strip().splitlines() if process.returncode > 0 else []
         raise ValueError(said[-1] if said else "it is damaged, and SciPy crashed at it")
-    if file.stat().st_size <= HEADER:
+    if file.stat().st_size <= HEADER and file.read_bytes().startswith(MAGIC):  # fine to SciPy
         raise ValueError("it ends behind its header")
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     return [held for i, name in enumerate(names) for held in npy(folder / f"{i}.npy", prefix + name, work)]
