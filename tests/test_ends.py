@@ -15,7 +15,8 @@ def outcome(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
 
 
-@pytest.mark.parametrize("case", first_everyday(["SIGTERM/1/grid", "SIGUSR2/0/training"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["SIGTERM/1/grid", "SIGUSR2/0/training"])
 def test_a_signal_saves_and_ends_all(tmp_path: Path, case: str):
     done = outcome(tmp_path, "--not-continued", "--only", case)
     assert done.returncode == 0, done.stdout + done.stderr

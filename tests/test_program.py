@@ -198,6 +198,7 @@ def test_four_devices_as_typed(tmp_path: Path):
     assert "cosine" in directory.name
 
 
+@pytest.mark.slow
 def test_a_run_of_11_steps_continued_to_20_is_the_run_of_20(smoke_run: Path, tmp_path: Path):
     smoke = ("experiment=smoke", "trainer.devices=1", "hydra.run.dir=first")
     outcome = run_program("train.py", *smoke, "trainer.max_steps=11", cwd=tmp_path)
@@ -224,6 +225,7 @@ def test_a_run_of_11_steps_continued_to_20_is_the_run_of_20(smoke_run: Path, tmp
     assert second["continued_from"].endswith("first/checkpoints/last.ckpt")
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_what_is_typed_beside_it(smoke_run: Path, tmp_path: Path):
     """By the long form, which is the more so as `--config-dir` brings a whole configuration of its own."""
     arguments = (

@@ -46,6 +46,7 @@ def test_on_one_device(sources: dict[str, Settings], source: str):
         assert_same(found, expected, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_on_two_devices(sources: dict[str, Settings], tmp_path: Path):
     steps = 5

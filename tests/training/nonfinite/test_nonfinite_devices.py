@@ -37,6 +37,7 @@ def rows(directory: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_two_devices_go_back_together(tmp_path: Path):
     directory = tmp_path / "run"
     outcome, record = run(
