@@ -451,6 +451,7 @@ def test_a_job_of_several_processes_does_not_enter_a_used_directory(
 ):
     for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ddpm.app.refusal.STAYS", 0.0)
     said = mistakes(monkeypatch, capsys, ["experiment=smoke", f"hydra.run.dir={smoke_run}", "seed=2"])
     assert "holds another run: seed is 2 here and 0 there" in said
 

@@ -33,6 +33,7 @@ from ddpm.app import (
     left_out,
     next_commands,
     outside,
+    refusal,
     requeue,
     run_directory,
     streams,
@@ -293,7 +294,12 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
             with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
                 if program == "train":
                     outside.check_directory(place.directory)
-                entered = run_directory.enter(place.directory, job.values, named=named)
+                try:
+                    entered = run_directory.enter(place.directory, job.values, named=named)
+                except Exception:  # of the leader alone
+                    if program == "train":
+                        refusal.tell_ranks()
+                    raise
             place = replace(place, **vars(entered))
             if place.lock is not None:
                 at_the_end.callback(place.lock.release)

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm import targets
-from ddpm.app import continuing, screens, terminal
+from ddpm.app import continuing, refusal, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
@@ -227,7 +227,11 @@ def _fit(
     record: RunRecord | None = None
     raised: BaseException | None = None
     if trainer.is_global_zero:
-        record = _begin(trainer, module, data, place, loggers, resume, computing)
+        try:
+            record = _begin(trainer, module, data, place, loggers, resume, computing)
+        except Exception:
+            refusal.tell_ranks()
+            raise
         watch.record = partial(_record_break, record, trainer)
     try:
         watch.meet(trainer)

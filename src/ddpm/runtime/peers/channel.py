@@ -271,8 +271,10 @@ class Peers:
                     self._lost.setdefault(rank, time.monotonic())
             now = time.monotonic()
             if self._leaving is not None:
-                others = [line for line, rank in lines.items() if rank is not None]
-                if not others or now > self._leaving:
+                is_awaited = any(rank is not None for rank in lines.values())
+                if self.failure is not None:  # those that come yet would wait for a leader in vain
+                    is_awaited |= len(self.seen) < self.world_size - 1
+                if not is_awaited or now > self._leaving:
                     break
             if now >= tick:
                 tick = now + EVERY
