@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,6 @@ from conftest import ROOT
 
 from ddpm.app import lock, refusal
 from ddpm.runtime.peers import Failure, Peers
-
-WAITS = 30.0
-"""Seconds, at most, for what happens within a second or two."""
 
 
 @pytest.fixture
@@ -36,13 +32,14 @@ def job(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_a_rank_that_comes_later_is_told(job: dict[str, str]):
     heard: list[Failure] = []
-    other = Peers(1, 2, 1000.0, on_signal=lambda _: None, on_failure=heard.append)
+
+    def end(failure: Failure) -> None:
+        heard.append(failure)
+        other.leave(1.0)
+
+    other = Peers(1, 2, 1000.0, on_signal=lambda _: None, on_failure=end)
     other.begin("127.0.0.1", int(job["MASTER_PORT"]), on_this_machine=True)
     refusal.tell_ranks()
-    until = time.monotonic() + WAITS
-    while not heard and time.monotonic() < until:
-        time.sleep(0.01)
-    other.leave(1.0)
     assert [(failure.ranks, failure.raised) for failure in heard] == [((0,), True)]
     assert "cannot begin" in heard[0].text
 
