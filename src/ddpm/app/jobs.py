@@ -6,7 +6,6 @@ would start the whole sweep again in each of them. A command in a fresh process 
 typed by hand.
 """
 
-import json
 import logging
 import os
 import re
@@ -25,6 +24,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from ddpm.app.grammar import quoted, shown
+from ddpm.app.left_run import RECORD, read_record
+from ddpm.errors import UsageError
 
 # What a surrounding launcher (torchrun, Lightning, a W&B agent) tells the one process it started: its rank,
 # whom to meet, which run to log to. None of it holds for the processes that a sweep starts.
@@ -183,9 +184,7 @@ def outcome(code: int) -> str:
 def objective(directory: Path) -> Any:
     """What a run's `run.json` holds under `objective`, None if it holds none."""
     try:
-        return json.loads((directory / "run.json").read_text(encoding="utf-8")).get("objective")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        log.warning("no objective: %s cannot be read (%s)", directory / "run.json", error)
+        return read_record(directory).get("objective") if (directory / RECORD).exists() else None
+    except UsageError as error:
+        log.warning("no objective: %s", error)
         return None

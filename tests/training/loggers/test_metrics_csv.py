@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm.errors import UsageError
 from ddpm.training.loggers import MetricsCSV
+from ddpm.training.loggers.metrics_csv import MOST_BYTES
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -259,3 +262,12 @@ def test_a_continued_run_on_a_full_disk_keeps_its_history(tmp_path: Path, monkey
         second.log_metrics({"a": 11.0}, step=11)
     second.log_metrics({"a": 12.0}, step=12)
     assert cells(second.path) == {(step, "a"): float(step) for step in (5, 10, 11, 12)}
+
+
+def test_a_file_too_large_to_go_on_with_is_told_and_kept(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss\n1,2.0\n")
+    os.truncate(path, MOST_BYTES + 1)
+    with pytest.raises(UsageError, match=r"metrics\.csv: has more than .* move it away"):
+        MetricsCSV(path).continue_from(path, 1)
+    assert path.stat().st_size == MOST_BYTES + 1

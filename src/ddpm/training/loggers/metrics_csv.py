@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from ddpm import bounded
+from ddpm.errors import UsageError
 from ddpm.runtime.writing import reason, whole
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,11 @@ class MetricsCSV(Logger):
         Lines that are not whole are left out, which is told; where this file takes the other's place, a copy
         stays as it was.
         """
+        if earlier.stat().st_size > MOST_BYTES:
+            raise UsageError(
+                f"{earlier}: has more than {MOST_BYTES:,} bytes, too many to go on with; move it away, and the "
+                "rows begin anew here"
+            )
         columns, found, left_out = _whole_rows(bounded.contents(earlier, MOST_BYTES))
         if left_out:
             copied = ""
