@@ -286,7 +286,7 @@ def test_failing_job_is_isolated(root: Path) -> None:
     assert [job["number"] for job in jobs_of(root)] == [0, 1, 2]
     assert "[2/3] act=raise -> logs/multirun/" in done.stdout
     assert "[2/3] act=raise failed: exit code 1" in done.stdout
-    assert "run.json cannot be read" in done.stdout
+    assert "run.json: cannot be read" in done.stdout
     table = done.stdout[done.stdout.index("2 of 3 jobs completed") :].splitlines()[1:]
     rows = [re.split(r"\s{2,}", line) for line in table]
     assert rows[0] == ["job", "what differs", "outcome", "val/loss", "time", "directory"]

@@ -79,8 +79,8 @@ class MetricsCSV(Logger):
         """
         if earlier.stat().st_size > MOST_BYTES:
             raise UsageError(
-                f"{earlier}: has more than {MOST_BYTES:,} bytes, too many to go on with; move it away, and the "
-                "rows begin anew here"
+                f"{earlier}: has more than {MOST_BYTES:,} bytes, too many to go on with; move it away, "
+                "and the rows begin anew here"
             )
         columns, found, left_out = _whole_rows(bounded.contents(earlier, MOST_BYTES))
         if left_out:
