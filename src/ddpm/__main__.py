@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
+    sweep = commands.add_parser("sweep", help="what came out of a sweep's jobs, the best first")
+    sweep.add_argument("directory", type=Path, metavar="SWEEP_DIR")
     return parser
 
 
@@ -83,6 +85,10 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         if arguments.action == "prune" and arguments.limit is not None:
             return prune(arguments.dir, parse_limit(arguments.limit))
         return {"list": list_entries, "prune": prune, "clear": clear}[arguments.action](arguments.dir)
+    if arguments.command == "sweep":
+        from ddpm.app.sweeps.show import look
+
+        return look(arguments.directory)
     if arguments.command == "doctor":
         if arguments.config_dir is not None and not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")

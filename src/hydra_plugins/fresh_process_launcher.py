@@ -1,7 +1,8 @@
-"""A Hydra launcher that gives every job of a sweep a process of its own, one after the other.
+"""A Hydra launcher that gives every job of a sweep a process of its own, one after the other or some at once.
 
-A job is one command, the script in plain RUN mode with its directory spelled out (see `ddpm.app.jobs`). The
-jobs' output goes where the sweep's goes; they read nothing from the terminal (to step through a job with a
+A job is one command, the script in plain RUN mode with its directory spelled out (see
+`ddpm.app.sweeps.jobs`). The output of a job that runs alone goes where the sweep's goes, that of several at
+once into a file in the directory of each; they read nothing from the terminal (to step through a job with a
 debugger, run it without `-m`).
 """
 
@@ -10,10 +11,11 @@ import logging
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -21,22 +23,24 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, se
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
-
-if TYPE_CHECKING:
-    from ddpm.app.sweep_table import Row
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 log = logging.getLogger(__name__)
+
+OUTPUT = "output.log"
+"""In the directory of a job that runs beside others: what it says."""
 
 
 @dataclass
 class FreshProcessLauncherConf:
     """Settings of `hydra/launcher=fresh_process`.
 
+    n_jobs: how many run at once; each gets its part of the cores or of the GPUs.
     stop_on_failure: start no further job once one has failed.
     """
 
     _target_: str = "hydra_plugins.fresh_process_launcher.FreshProcessLauncher"
+    n_jobs: int = 1
     stop_on_failure: bool = False
 
 
@@ -49,15 +53,45 @@ class JobsFailed(CompactHydraException):
     """Some jobs failed. Hydra prints the message without a traceback: each job has printed its own."""
 
 
+@dataclass
+class _Job:
+    """A job of this launch.
+
+    Attributes:
+        name: what it is called.
+        differs: the overrides that set it apart from the others.
+        number: in the sweep.
+        overrides: its own.
+        result: what Hydra is given back.
+        directory: as it is shown.
+        process: that runs it.
+        place: among those at once.
+        outcome: in words.
+    """
+
+    name: str
+    differs: str
+    number: int
+    overrides: Sequence[str]
+    result: JobReturn = field(default_factory=JobReturn)
+    directory: str = "-"
+    process: Any = None  # a name that is not imported yet is nothing to a dataclass that Hydra loads
+    place: int = 0
+    began: float = 0.0
+    seconds: float = 0.0
+    outcome: str = "not started"
+
+
 class FreshProcessLauncher(Launcher):
     """Runs each job in a fresh process and returns what its `run.json` calls `objective`.
 
-    A job that fails does not disturb the others. SIGINT, SIGTERM and SIGHUP are handed on to the running job;
-    the sweep waits for it, starts no other, and exits with 128 plus the signal's number.
+    A job that fails does not disturb the others. SIGINT, SIGTERM and SIGHUP are handed on to the running
+    jobs; the sweep waits for them, starts no other, and exits with 128 plus the signal's number.
     """
 
-    def __init__(self, stop_on_failure: bool = False) -> None:
+    def __init__(self, n_jobs: int = 1, stop_on_failure: bool = False) -> None:
         super().__init__()
+        self.n_jobs = n_jobs
         self.stop_on_failure = stop_on_failure
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -74,27 +108,50 @@ class FreshProcessLauncher(Launcher):
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        from ddpm.app import jobs as processes  # when it is used: Hydra imports every plugin at every start
-        from ddpm.app.sweep_table import Row, table
+        from ddpm.app.sweeps import jobs as processes  # when used: Hydra imports every plugin at every start
+        from ddpm.app.sweeps import shares
+        from ddpm.app.sweeps.progress import Progress
 
         total = initial_job_idx + len(job_overrides)
         typed = list(self.config.hydra.overrides.task)
         jobs = [
-            Row(f"[{position}/{total}]", processes.label(overrides, typed) or "(no overrides)")
-            for position, overrides in enumerate(job_overrides, start=initial_job_idx + 1)
+            _Job(
+                f"[{number + 1}/{total}]",
+                processes.label(overrides, typed) or "(no overrides)",
+                number,
+                overrides,
+            )
+            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
         ]
-        results: list[JobReturn] = []
+        task = self.task_function
+        progress = Progress(task.directory if isinstance(task, processes.SweepJob) else None, self.n_jobs)
+        gpus = shares.gpus_here() if self.n_jobs > 1 else 0
+        waiting = deque(jobs)
+        running: list[_Job] = []
         failed: list[str] = []
-        with processes.collected_signals() as received:
-            for number, (job, overrides) in enumerate(zip(jobs, job_overrides, strict=True), initial_job_idx):
+        with processes.collected_signals() as received, progress:
+            while running or waiting:
                 if received or (failed and self.stop_on_failure):
-                    break
-                results.append(self._run(job, overrides, number, received))
-                if results[-1].status is JobStatus.FAILED:
-                    failed.append(job.job)
-        if len(jobs) > 1:
+                    waiting.clear()
+                while waiting and len(running) < self.n_jobs:
+                    job = waiting.popleft()
+                    job.place = min(set(range(self.n_jobs)) - {other.place for other in running})
+                    self._start(job, gpus)
+                    running.append(job)
+                    if job.process is not None:
+                        progress.started(job.number, job.overrides, job.result)
+                for job in [job for job in running if self._is_over(job, received)]:
+                    running.remove(job)
+                    progress.ended(job.number, job.process.code if job.process else None, job.seconds)
+                    if job.result.status is JobStatus.FAILED:
+                        failed.append(job.name)
+                progress.shown()
+                if running:
+                    time.sleep(0.1)
+        results = [job.result for job in jobs if job.began]
+        if len(jobs) > 1 and progress.directory is None:
             completed = len(results) - len(failed)
-            log.info("%d of %d jobs completed\n%s", completed, len(jobs), table(jobs))
+            log.info("%d of %d jobs completed\n%s", completed, len(jobs), _table(jobs))
         if received:
             log.info("stopped by %s", signal.Signals(received[0]).name)
             raise SystemExit(128 + received[0])
@@ -107,36 +164,52 @@ class FreshProcessLauncher(Launcher):
                     result.return_value = error
         return results
 
-    def _run(self, job: "Row", overrides: Sequence[str], number: int, received: list[int]) -> JobReturn:
-        """Run one job to its end, filling in its line of the summary."""
-        from ddpm.app import jobs as processes
+    def _start(self, job: _Job, gpus: int) -> None:
+        """Start a job, unless an earlier start of the sweep has finished it."""
+        from ddpm.app.sweeps import jobs as processes
+        from ddpm.app.sweeps import shares
 
-        result = self._compose(overrides, number)
-        assert result.hydra_cfg is not None
-        hydra = result.hydra_cfg.hydra
-        directory = Path(hydra.runtime.output_dir)
-        cwd = Path(hydra.runtime.cwd)
+        job.result = self._compose(job.overrides, job.number)
+        assert job.result.hydra_cfg is not None
+        hydra = job.result.hydra_cfg.hydra
+        directory, cwd = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
         job.directory = str(directory.relative_to(cwd) if directory.is_relative_to(cwd) else directory)
-        command = [
-            sys.executable, *self._program(), *processes.job_overrides(hydra, directory)
-        ]  # fmt: skip
-        log.info("%s %s -> %s", job.job, job.differs, job.directory)
-        start = time.monotonic()
-        code = processes.run(command, cwd, received, label=job.differs)
-        job.seconds = time.monotonic() - start
-        job.outcome = processes.outcome(code)
+        job.began = time.monotonic()
+        if isinstance(self.task_function, processes.SweepJob) and job.number in self.task_function.done:
+            log.info("%s %s: finished before", job.name, job.differs)
+            return
+        log.info("%s %s -> %s", job.name, job.differs, job.directory)
+        config: Any = OmegaConf.to_container(job.result.cfg) if job.result.cfg is not None else {}
+        job.process = processes.Process(
+            [sys.executable, *self._program(), *processes.job_overrides(hydra, directory)],
+            cwd,
+            label=job.differs,
+            output=directory / OUTPUT if self.n_jobs > 1 else None,
+            share=shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else None,
+        )
+
+    def _is_over(self, job: _Job, received: list[int]) -> bool:
+        """Whether a job has come to its end, which is then told."""
+        from ddpm.app.sweeps import jobs as processes
+
+        code = job.process.poll(received) if job.process is not None else 0
+        if code is None:
+            return False
+        assert job.result.hydra_cfg is not None
+        job.seconds = time.monotonic() - job.began
+        job.outcome = processes.outcome(code) if job.process is not None else "finished before"
         if code == 0:
-            result.status = JobStatus.COMPLETED
-            result.return_value = job.objective = processes.objective(directory)
+            job.result.status = JobStatus.COMPLETED
+            directory = Path(job.result.hydra_cfg.hydra.runtime.output_dir)
+            job.result.return_value = processes.objective(directory)
         else:
-            result.status = JobStatus.FAILED
-            verb = "stopped" if received else "failed"
-            log.error("%s %s %s: %s", job.job, job.differs, verb, job.outcome)
-        return result
+            job.result.status = JobStatus.FAILED
+            log.error("%s %s %s: %s", job.name, job.differs, "stopped" if received else "failed", job.outcome)
+        return True
 
     def _program(self) -> list[str]:
         """How a job is started: as our own front door says, or as this program was."""
-        from ddpm.app import jobs as processes
+        from ddpm.app.sweeps import jobs as processes
         from ddpm.app.invocation import config_flags, program
 
         if isinstance(self.task_function, processes.SweepJob):
@@ -172,3 +245,24 @@ class FreshProcessLauncher(Launcher):
             working_dir=str(directory) if config.hydra.job.chdir else config.hydra.runtime.cwd,
             task_name=JobRuntime.instance().get("name"),
         )
+
+
+def _table(jobs: Sequence[_Job]) -> str:
+    """A line a job, for a program that keeps no record of its sweeps."""
+    from ddpm.app.sweeps.table import aligned
+    from ddpm.runtime.progress import duration
+
+    return aligned(
+        [
+            ("job", "what differs", "outcome", "objective", "time", "directory"),
+            *(
+                (job.name, job.differs, job.outcome, _value(job.result), duration(job.seconds), job.directory)
+                for job in jobs
+            ),
+        ]
+    )
+
+
+def _value(result: JobReturn) -> str:
+    value = result._return_value if result.status is JobStatus.COMPLETED else None
+    return f"{value:.5g}" if isinstance(value, int | float) else "-"

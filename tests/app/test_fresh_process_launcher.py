@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ddpm.app.grammar import quoted
-from ddpm.app.jobs import collected_signals, environment
+from ddpm.app.sweeps.jobs import collected_signals, environment
 
 pytestmark = pytest.mark.e2e
 
@@ -408,7 +408,7 @@ def test_it_is_imported_where_there_is_no_sighup():
     """As on Windows."""
     code = (
         "import signal; del signal.SIGHUP, signal.SIGUSR1\n"
-        "from ddpm.app.jobs import FORWARDED_SIGNALS; print(*map(int, FORWARDED_SIGNALS))"
+        "from ddpm.app.sweeps.jobs import FORWARDED_SIGNALS; print(*map(int, FORWARDED_SIGNALS))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == [str(signal.SIGINT.value), str(signal.SIGTERM.value)], done.stderr

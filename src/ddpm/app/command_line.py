@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -29,7 +28,6 @@ from ddpm.app import (
     hydra_callbacks,
     hydra_part,
     invocation,
-    jobs,
     left_out,
     next_commands,
     outside,
@@ -37,7 +35,6 @@ from ddpm.app import (
     requeue,
     run_directory,
     streams,
-    sweep_table,
 )
 from ddpm.app.arguments import Arguments
 from ddpm.app.compose import Composed, claimed, composed, with_recipe
@@ -46,6 +43,7 @@ from ddpm.app.hydra_errors import told_in_one_message
 from ddpm.app.left_run import LeftRun
 from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
+from ddpm.app.sweeps import again, jobs, record, shares, show
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 from ddpm.runtime.writing import WriteError
@@ -81,11 +79,12 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
             run_directory.register_resolver()
             _hand_to_hydra(_nothing, arguments, program)
             sys.exit(0)
+        arguments = again.of_a_sweep(arguments, program)
         found, multirun = checked(arguments, program)
         for job in found:
             check.check_paths(job.values)
         if multirun:
-            sys.exit(_sweep(arguments, program, command))
+            sys.exit(_sweep(arguments, program, command, found))
         requeue.check(found[0].values)
         sys.exit(_once(prepare or _prepare_of(program), found[0], arguments, program))
     except UsageError as error:
@@ -231,31 +230,53 @@ def _hand_to_hydra(task: Callable[[Any], Any], arguments: Arguments, program: st
             sys.argv = typed
 
 
-def _sweep(arguments: Arguments, program: str, command: list[str]) -> int:
-    """Run a sweep by Hydra's sweeper and launcher, in a directory that no other sweep has."""
-    first = composed(arguments, program, arguments.first_of_each)
+def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequence[Composed]) -> int:
+    """Run a sweep by Hydra's sweeper and launcher, in a directory that no other sweep has, or go on with the
+    one that is there.
+    """
+    first = found[0]
+    typed = arguments.typed
     arguments = _with_params(arguments, program, first)
+    planned = _jobs(arguments, first) if _is_basic(first) else []
     arguments = replace(arguments, overrides=tuple(with_recipe(arguments, arguments.overrides)))
+    _check_launcher(first, found)
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
-    directory, place = None, absolute(first.hydra.hydra.sweep.dir)
-    with _told_of_the_directory("hydra.sweep.dir", place):
-        _check_room(place)
-        if not named:
-            directory = run_directory.claim(place)
-    if directory is not None:
+    place = absolute(first.hydra.hydra.sweep.dir)
+    flags = tuple(flag for flag in arguments.flags if flag.startswith(CHOOSING))
+    begun = record.Sweep(place, program, typed, flags, str(Path.cwd()), again.now())
+    with ExitStack() as at_the_end:
+        with _told_of_the_directory("hydra.sweep.dir", place):
+            _check_room(place)
+            entered = again.enter(begun, named=named, planned=planned, found=found if planned else [])
+        at_the_end.callback(entered.lock.release)
+        directory = entered.sweep.directory
+        at_the_end.callback(entered.undo)
         overrides = (*arguments.overrides, f"hydra.sweep.dir={quoted(str(directory))}")
         arguments = replace(arguments, overrides=overrides)
-    configuration = [flag for flag in arguments.flags if flag.startswith("--config-")]
-    since = time.time()
-    try:
-        _hand_to_hydra(jobs.SweepJob(command, configuration, arguments.overrides), arguments, program)
-    finally:
-        if directory is not None:
-            with suppress(OSError):
-                directory.rmdir()  # where nothing was started
-        if not str(first.hydra.hydra.launcher.get("_target_")).endswith(".FreshProcessLauncher"):
-            _show_jobs(directory or place, since, arguments.overrides)
+        job = jobs.SweepJob(command, flags, arguments.overrides, directory, entered.done)
+        try:
+            _hand_to_hydra(job, arguments, program)
+        finally:
+            if any(path.is_dir() for path in directory.iterdir()):
+                print(show.at_the_end(directory, Path.cwd()), flush=True)
     return 0
+
+
+def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:
+    """Refuse more jobs at once than the machine has devices for, where our launcher starts them.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    launcher = first.hydra.hydra.launcher
+    if not str(launcher.get("_target_")).endswith(".FreshProcessLauncher"):
+        return
+    n_jobs = launcher.get("n_jobs")
+    if not isinstance(n_jobs, int):
+        raise UsageError(f"hydra.launcher.n_jobs={n_jobs}: must be a whole number")
+    configs = [job.values for job in found]
+    needs = n_jobs > 1 and not all(map(shares.on_cpu, configs))
+    shares.check(n_jobs, configs, shares.gpus_here() if needs else 0)
 
 
 def _check_room(directory: Path) -> None:
@@ -270,14 +291,9 @@ def _check_room(directory: Path) -> None:
         file.flush()
 
 
-def _show_jobs(directory: Path, since: float, typed: Sequence[str]) -> None:
-    """What came out of a sweep whose launcher does not say it."""
-    if len(rows := sweep_table.left_behind(directory, since, lambda own: jobs.label(own, typed))) > 1:
-        print(sweep_table.table(rows), flush=True)
-
-
 def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -> int:
     """Run one job here."""
+    jobs.end_with_sweep()
     place = _place(job, tuple(sys.argv))
     # before anything is built: loggers read them, and torch looks for devices
     os.environ.update({str(name): str(value) for name, value in job.hydra.hydra.job.env_set.items()})

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ddpm import bounded
 from ddpm.errors import UsageError
 
 if sys.platform != "win32":
@@ -157,6 +158,20 @@ def take(directory: Path, key: str = "hydra.run.dir") -> Lock:
     for part in path.parent.glob(f"{NAME}.*"):  # of those that were killed as they took it
         part.unlink(missing_ok=True)
     return lock
+
+
+def is_held(directory: Path) -> bool:
+    """Whether somebody writes in a directory, as far as a look tells; nothing is taken or changed."""
+    path = directory.resolve() / NAME
+    if path in _taken:  # to open and close it would end the kernel's lock
+        return True
+    try:
+        holder, silent = _decoded(bounded.beginning(path, 4096)), time.time() - path.stat().st_mtime
+    except (OSError, UsageError):
+        return False
+    if holder is not None and holder.machine == _machine() and holder.born is not None:
+        return _is_alive(holder)
+    return silent <= LIMIT
 
 
 def _taken_or_made(path: Path, directory: Path, key: str) -> Lock | None:

@@ -67,12 +67,27 @@ def _run(place: Place, allow_targets: Sequence[str]) -> str:
     return words
 
 
-def _command(place: Place, name: str) -> str:
-    """How another program of ours is started, as this one was, from where the person stands."""
-    program = invocation.program()
-    if program[-1] in invocation.COMMANDS and program[0] != "-m":
+def program(cwd: Path, name: str) -> str:
+    """How a program of ours is started, as this one was.
+
+    Args:
+        cwd: where the person stands.
+        name: train, sample or evaluate.
+    """
+    started = invocation.program()
+    if started[-1] in invocation.COMMANDS and started[0] != "-m":
         return f"ddpm {name}"
-    script = (place.cwd / sys.argv[0]).with_name(f"{name}.py")
-    if program[0] != "-m" and script.is_file():
-        return f"python {shlex.quote(readable(script, place.cwd))}"
+    script = (cwd / sys.argv[0]).with_name(f"{name}.py")
+    if started[0] != "-m" and script.is_file():
+        return f"python {shlex.quote(readable(script, cwd))}"
     return f"python -m ddpm {name}"
+
+
+def command() -> str:
+    """How a command of ours is started whose arguments are flags."""
+    started = invocation.program()
+    return "ddpm" if started[-1] in invocation.COMMANDS and started[0] != "-m" else "python -m ddpm"
+
+
+def _command(place: Place, name: str) -> str:
+    return program(place.cwd, name)

@@ -77,7 +77,7 @@ def register_resolver() -> None:
 def claim(directory: Path) -> Path:
     """Make a new directory of this name, or with -2, -3 ... behind it where another run was faster."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    for candidate in _numbered(directory):
+    for candidate in numbered(directory):
         try:
             candidate.mkdir()
             return candidate
@@ -86,7 +86,7 @@ def claim(directory: Path) -> Path:
     raise AssertionError("there is always another number")
 
 
-def _numbered(directory: Path) -> Iterator[Path]:
+def numbered(directory: Path) -> Iterator[Path]:
     """NAME, NAME-2, NAME-3 ..."""
     yield directory
     yield from (directory.with_name(f"{directory.name}-{number}") for number in count(2))
@@ -169,7 +169,7 @@ def _among_the_jobs(directory: Path, config: Mapping[str, Any]) -> Entered:
         directory = claim(directory)
         return Entered(directory, True, lock=lock.take(directory))
     directory.parent.mkdir(parents=True, exist_ok=True)
-    for candidate in _numbered(directory):
+    for candidate in numbered(directory):
         candidate.mkdir(exist_ok=True)
         left = None
         try:
@@ -234,11 +234,16 @@ def _job() -> str | None:
                 "or name the directory with hydra.run.dir=PATH"
             )
         return f"{_parent_start():%Y-%m-%d_%H-%M-%S}_torchrun"
-    if _is_lone_job():
-        return f"slurm_{os.environ['SLURM_JOB_ID']}"
+    if (job := lone_job()) is not None:
+        return job
     if number_of_processes() > 1:
         return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ.get('SLURM_STEP_ID', '0')}"
     return None
+
+
+def lone_job() -> str | None:
+    """A name for the job of SLURM that this lone process belongs to."""
+    return f"slurm_{os.environ['SLURM_JOB_ID']}" if _is_lone_job() else None
 
 
 def _is_lone_job() -> bool:

@@ -12,9 +12,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ FORWARDED_SIGNALS = [
 LABEL = "DDPM_JOB"
 """Environment variable: what sets a job apart from the others of its sweep."""
 
+SWEEP = "DDPM_SWEEP"
+"""Environment variable: the process of the sweep. A job whose sweep is gone ends, saved."""
+
 log = logging.getLogger(__name__)
 
 
@@ -61,18 +65,31 @@ class SweepJob:
         program: how the program is started, without the interpreter.
         flags: Hydra's flags that say which configuration is composed.
         typed: overrides of the sweep; what a job has beside them sets it apart.
+        directory: of the sweep, where its record is kept.
+        done: numbers of the jobs that an earlier start of the sweep has finished.
     """
 
     __name__ = "sweep_job"
 
-    def __init__(self, program: Sequence[str], flags: Sequence[str], typed: Sequence[str]):
+    def __init__(
+        self,
+        program: Sequence[str],
+        flags: Sequence[str],
+        typed: Sequence[str],
+        directory: Path,
+        done: Collection[int] = (),
+    ):
         self.program = tuple(program)
         self.flags = tuple(flags)
         self.typed = tuple(typed)
+        self.directory = directory
+        self.done = frozenset(done)
 
     def __call__(self, config: DictConfig) -> Any:
         hydra = HydraConfig.get()
         directory = Path(hydra.runtime.output_dir)
+        if hydra.job.num in self.done:
+            return objective(directory)
         command = [sys.executable, *self.program, *self.flags, *job_overrides(hydra, directory)]
         what = label(hydra.overrides.task, self.typed)
         with collected_signals() as received:
@@ -115,8 +132,8 @@ def job_overrides(hydra: Any, directory: Path) -> list[str]:
     ]
 
 
-def run(command: Sequence[str], cwd: str | Path, received: list[int], *, label: str = "") -> int:
-    """Run a job to its end and return its exit code, or minus the signal that ended it.
+class Process:
+    """A job that runs.
 
     In a process group of its own the job hears of Ctrl-C from us alone, and once. In the sweep's group it
     would hear of it from the terminal as well, and take the second signal for impatience. From outside the
@@ -125,31 +142,86 @@ def run(command: Sequence[str], cwd: str | Path, received: list[int], *, label: 
     Args:
         command: to run.
         cwd: where.
+        label: of the job.
+        output: the file that takes what it says; the sweep's own output by default.
+        share: environment variables that give it its part of the machine.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        cwd: str | Path,
+        *,
+        label: str = "",
+        output: Path | None = None,
+        share: Mapping[str, str] | None = None,
+    ):
+        own_group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
+        with ExitStack() as stack:
+            if output is not None:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(output.open("ab"))
+                own_group |= {"stdout": file, "stderr": subprocess.STDOUT}
+            self._process = subprocess.Popen(
+                list(command), cwd=cwd, env={**environment(label), **(share or {})},
+                stdin=subprocess.DEVNULL, **own_group,
+            )  # fmt: skip
+        self._forwarded = 0
+        self.code: int | None = None
+
+    def poll(self, received: Sequence[int]) -> int | None:
+        """The exit code, or minus the signal that ended it; None while it runs. Hands on what signals have
+        been received since.
+        """
+        if self.code is None and (code := self._process.poll()) is not None:
+            if code < 0 and hasattr(os, "killpg"):
+                # The job had no chance to end its other ranks, which would keep their devices.
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            self.code = code
+        if self.code is None:
+            for signum in received[self._forwarded :]:
+                self._process.send_signal(signum)  # to its first process, which knows how to stop the others
+                self._forwarded += 1
+        return self.code
+
+
+def run(command: Sequence[str], cwd: str | Path, received: list[int], *, label: str = "") -> int:
+    """Run a job to its end and return its exit code, or minus the signal that ended it.
+
+    Args:
+        command: to run.
+        cwd: where.
         received: grows by the signals that are to be handed on.
         label: of the job.
     """
-    own_group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
-    process = subprocess.Popen(
-        list(command), cwd=cwd, env=environment(label), stdin=subprocess.DEVNULL, **own_group
-    )
-    forwarded = 0
+    process = Process(command, cwd, label=label)
     # Polling, because a signal may come in while the process is being started: no handler can hand that on.
-    while (code := process.poll()) is None:
-        for signum in received[forwarded:]:
-            process.send_signal(signum)  # to its first process only, which knows how to stop the others
-            forwarded += 1
+    while (code := process.poll(received)) is None:
         time.sleep(0.1)
-    if code < 0 and hasattr(os, "killpg"):
-        # The job had no chance to end its other ranks, which would keep their devices from the next job.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
     return code
+
+
+def end_with_sweep() -> None:
+    """Of a job: be asked to end as soon as the process of the sweep that started it is gone, however that
+    ended. Nobody else would tell this job, and the next start of the sweep would find its directory locked.
+    """
+    parent = os.getppid()
+    if os.environ.get(SWEEP) != str(parent):  # no job, or a rank of one
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="sweep", daemon=True).start()
 
 
 def environment(label: str = "") -> dict[str, str]:
     """The sweep's environment without what was meant for the sweep's process alone."""
     kept = {name: value for name, value in os.environ.items() if not PRIVATE_VARIABLES.fullmatch(name)}
-    return {**kept, LABEL: label}
+    return {**kept, LABEL: label, SWEEP: str(os.getpid())}
 
 
 @contextmanager

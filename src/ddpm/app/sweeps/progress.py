@@ -1,0 +1,95 @@
+"""How far the jobs of a sweep are: kept in its record, and shown while several run at once."""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+
+from ddpm.app.sweeps import record
+from ddpm.app.sweeps.table import table
+from ddpm.runtime.progress import console, duration
+from ddpm.runtime.writing import WriteError
+
+log = logging.getLogger(__name__)
+
+EVERY = 2.0
+"""Seconds between two looks at the jobs on a terminal."""
+
+BETWEEN_LINES = 60.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Progress:
+    """Use as a context manager.
+
+    Args:
+        directory: of the sweep; None where nothing keeps a record.
+        n_jobs: that run at once. One alone shows its own progress.
+    """
+
+    def __init__(self, directory: Path | None, n_jobs: int):
+        self.directory = directory
+        self.is_shown = directory is not None and n_jobs > 1
+        self.sweep = record.read(directory) if directory is not None else None
+        self._looked = self._said = self._began = time.monotonic()
+        self._live: Live | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Progress":
+        if self.is_shown and console.is_terminal:
+            self._live = self._stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def started(self, number: int, overrides: Sequence[str], result: Any) -> None:
+        """A job has been started."""
+        if self.sweep is None:
+            return
+        hydra = result.hydra_cfg.hydra
+        steps = (result.cfg.get("trainer") or {}).get("max_steps") if result.cfg is not None else None
+        self._keep(
+            number,
+            overrides=tuple(text for text in overrides if not text.lstrip("+~").startswith("hydra")),
+            directory=Path(hydra.runtime.output_dir),
+            max_steps=steps if isinstance(steps, int) else None,
+            exit_code=None,
+        )
+
+    def ended(self, number: int, code: int | None, seconds: float) -> None:
+        """A job has ended; None where it was not run, having been finished before."""
+        if code is not None:
+            self._keep(number, exit_code=code, seconds=seconds)
+
+    def shown(self) -> None:
+        """Say now and then how far all are."""
+        now = time.monotonic()
+        if self.sweep is None or not self.is_shown:
+            return
+        if self._live is not None and now - self._looked > EVERY:
+            self._looked = now
+            seen = self.sweep.looked_at()
+            self._live.update(Text(table(seen.jobs, Path.cwd(), best_first=False)), refresh=True)
+        elif self._live is None and now - self._said > BETWEEN_LINES:
+            self._said = now
+            jobs = self.sweep.looked_at().jobs
+            states = [job.status for job in jobs]
+            counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+            log.info("after %s: %s", duration(now - self._began), counts)
+
+    def _keep(self, number: int, **known: Any) -> None:
+        assert self.sweep is not None
+        self.sweep = self.sweep.with_job(number, **known).looked_at()
+        try:
+            self.sweep.write()
+        except WriteError as error:
+            log.warning("%s", error)

@@ -1,0 +1,60 @@
+"""The jobs of a sweep as lines of text: what differs, how far each is, and what came out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddpm.app.next_commands import readable
+from ddpm.app.sweeps.record import MEASURED, Job, differing, ranked
+from ddpm.runtime.progress import duration
+
+WIDEST = 40
+"""Characters of a cell."""
+
+
+def table(jobs: Sequence[Job], cwd: Path, *, best_first: bool = True) -> str:
+    """A line a job, below a line of headings.
+
+    Args:
+        jobs: of the sweep.
+        cwd: from where directories are shown.
+        best_first: by the best validation loss; else in the order of the jobs.
+    """
+    apart = differing(jobs)
+    keys = list(dict.fromkeys(key for own in apart.values() for key in own))
+    headings = ["job", *_short(keys), "status", "step", MEASURED, "best", "time", "directory"]
+    lines = [headings]
+    for job in ranked(jobs) if best_first else jobs:
+        steps = "-" if job.step is None else f"{job.step}" + (f"/{job.max_steps}" if job.max_steps else "")
+        lines.append(
+            [
+                str(job.number),
+                *(_cut(apart[job.number].get(key, "-")) for key in keys),
+                job.status,
+                steps,
+                _value(job.last),
+                _value(job.best),
+                duration(job.seconds) if job.seconds else "-",
+                readable(job.directory, cwd),
+            ]
+        )
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """Headings: the last part of a dotted key where no other ends so."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"
