@@ -251,9 +251,9 @@ def test_a_finished_run_goes_on_with_what_is_typed_beside_it(smoke_run: Path, tm
 def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
     outcome = run_program("train.py", "-m", "schedule=linear,cosine", "experiment=smoke", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.said
-    table = outcome.said[outcome.said.index("2 of 2 jobs completed") :].splitlines()[1:4]
+    table = outcome.said[outcome.said.index("2 of 2 jobs finished") :].splitlines()[1:4]
     columns = [re.split(r"\s{2,}", line) for line in table]
-    assert [row[1] for row in columns] == ["what differs", "schedule=linear", "schedule=cosine"]
+    assert [row[1] for row in columns] == ["schedule", "linear", "cosine"], "the better one first"
     (sweep,) = (tmp_path / "logs/train/multirun").iterdir()
     jobs = [sweep / "0", sweep / "1"]
     np.testing.assert_array_equal(losses(jobs[0]), losses(smoke_run))
@@ -264,7 +264,7 @@ def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
         assert json.loads((job / "run.json").read_text())["status"] == "finished"
         runs += wandb_records(job, "run")
         value = json.loads((job / "run.json").read_text())["objective"]
-        assert float(columns[1 + jobs.index(job)][3]) == pytest.approx(value, rel=1e-4)
+        assert float(columns[1 + jobs.index(job)][4]) == pytest.approx(value, rel=1e-4)
     assert {run["run_group"] for run in runs} == {sweep.name}
     assert [run["display_name"] for run in runs] == ["schedule=linear", "schedule=cosine"]
     assert len({run["run_id"] for run in runs}) == 2

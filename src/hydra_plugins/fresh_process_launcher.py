@@ -209,8 +209,8 @@ class FreshProcessLauncher(Launcher):
 
     def _program(self) -> list[str]:
         """How a job is started: as our own front door says, or as this program was."""
-        from ddpm.app.sweeps import jobs as processes
         from ddpm.app.invocation import config_flags, program
+        from ddpm.app.sweeps import jobs as processes
 
         if isinstance(self.task_function, processes.SweepJob):
             return [*self.task_function.program, *self.task_function.flags]

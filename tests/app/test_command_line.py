@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from conftest import run_here
 
-from ddpm.app import command_line, jobs
+from ddpm.app import command_line
 from ddpm.app.arguments import Arguments
 from ddpm.app.run_directory import Place
+from ddpm.app.sweeps import jobs
 from ddpm.errors import UsageError
 
 

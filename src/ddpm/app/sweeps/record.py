@@ -189,7 +189,8 @@ def look(job: Job) -> Job:
     """A job as its directory shows it now."""
     if not (job.directory / left_run.RECORD).exists():
         if job.exit_code is None:
-            return replace(job, status="running" if lock.is_held(job.directory) else "not started")
+            begun = "failed" if job.directory.exists() else "not started"
+            return replace(job, status="running" if lock.is_held(job.directory) else begun)
         return replace(job, status="finished" if job.exit_code == 0 else "failed")
     try:
         record = left_run.read_record(job.directory)

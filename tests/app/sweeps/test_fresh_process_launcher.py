@@ -289,7 +289,7 @@ def test_failing_job_is_isolated(root: Path) -> None:
     assert "run.json: cannot be read" in done.stdout
     table = done.stdout[done.stdout.index("2 of 3 jobs completed") :].splitlines()[1:]
     rows = [re.split(r"\s{2,}", line) for line in table]
-    assert rows[0] == ["job", "what differs", "outcome", "val/loss", "time", "directory"]
+    assert rows[0] == ["job", "what differs", "outcome", "objective", "time", "directory"]
     assert [row[0] for row in rows[1:]] == ["[1/3]", "[2/3]", "[3/3]"]
     assert [row[2] for row in rows[1:]] == ["completed", "exit code 1", "completed"]
     assert [row[1] for row in rows[1:]] == ["act=score", "act=raise", "act=write nonsense"]

@@ -52,7 +52,7 @@ def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     assert not (jobs[1] / "run.json").exists()
     assert "data.label_drop=2: exit code 2" in outcome.said
     rows = [line.split() for line in outcome.said.splitlines() if line.startswith(("0 ", "1 "))]
-    assert [row[1:3] for row in rows] == [["data.label_drop=0", "finished"], ["-", "failed"]]
+    assert [row[1:3] for row in rows] == [["0", "finished"], ["2", "failed"]]
 
 
 def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):
@@ -79,6 +79,6 @@ def test_a_job_that_fails_in_training_leaves_the_others_alone(smoke_run: Path, t
     records = [json.loads((job / "run.json").read_text()) for job in jobs]
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert [record["step"] for record in records] == [3, 4]
-    assert "1 of 2 jobs completed" in outcome.said
+    assert "1 of 2 jobs finished" in outcome.said
     assert "callbacks.broken={_target_:sabotage.Raises} failed: exit code 1" in outcome.said
     assert "1 of 2 jobs failed: [1/2]" in outcome.said

@@ -1,0 +1,51 @@
+"""What is said of a sweep's jobs."""
+
+from pathlib import Path
+
+from ddpm.app.sweeps.jobs import label
+from ddpm.app.sweeps.record import Job
+from ddpm.app.sweeps.table import table
+
+COMMON = ("++seed=0", "logger=none")
+
+
+def job(number: int, *own: str, **known: object) -> Job:
+    return Job(number, Path("/runs/a sweep") / str(number), (*own, *COMMON), **known)
+
+
+def test_only_what_differs_is_shown_and_the_best_comes_first():
+    jobs = [
+        job(0, "schedule=linear", "++optimizer.lr=0.1", status="failed", step=3, max_steps=20, seconds=61.0),
+        job(1, "schedule=cosine", "++optimizer.lr=0.1", status="finished", step=20, best=0.25, last=0.26),
+        job(2, "schedule=cosine", "++optimizer.lr=0.2", status="finished", step=20, best=0.125, last=0.5),
+    ]
+    lines = [line.split("  ") for line in table(jobs, Path("/runs")).splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells == [
+        ["job", "schedule", "lr", "status", "step", "val/loss", "best", "time", "directory"],
+        ["2", "cosine", "0.2", "finished", "20", "0.5", "0.125", "-", "a sweep/2"],
+        ["1", "cosine", "0.1", "finished", "20", "0.26", "0.25", "-", "a sweep/1"],
+        ["0", "linear", "0.1", "failed", "3/20", "-", "-", "1 min 1 s", "a sweep/0"],
+    ]
+
+
+def test_keys_that_end_alike_are_named_whole():
+    jobs = [job(0, "++model.dropout=0", "++data.dropout=1"), job(1, "++model.dropout=1", "++data.dropout=0")]
+    head = table(jobs, Path("/")).splitlines()[0].split()
+    assert head[1:3] == ["model.dropout", "data.dropout"]
+
+
+def test_a_job_without_a_key_that_others_have_shows_that():
+    lines = table([job(0, "guidance=none"), job(1)], Path("/"), best_first=False).splitlines()
+    assert [line.split()[1] for line in lines] == ["guidance", "none", "-"]
+
+
+def test_a_long_value_is_cut():
+    assert max(map(len, table([job(0, f"++tags=[{'x' * 200}]"), job(1)], Path("/")).splitlines())) < 130
+
+
+def test_what_all_jobs_have_does_not_set_one_apart_however_a_sweeper_spells_it():
+    typed = ["++clip_x_0=true", "++model.multipliers=[1,2]", "++seed=0,1", "tags=[a]"]
+    assert (
+        label(["++clip_x_0=True", "++model.multipliers=[1, 2]", "++seed=0", "tags=['a']"], typed) == "seed=0"
+    )
