@@ -240,7 +240,8 @@ def test_a_job_that_failed_is_run_again(tmp_path: Path):
     path = {"PYTHONPATH": str(ROOT / "tests" / "extensions")}
     words = (
         "-m", "experiment=smoke", "trainer.devices=1", "trainer.max_steps=4", "hydra.sweep.dir=swept",
-        "callbacks.broken={_target_:sabotage.Raises},null", "allow_targets=[sabotage]", "callbacks.samples=null",
+        "callbacks.broken={_target_:sabotage.Raises},null", "allow_targets=[sabotage]",
+        "callbacks.samples=null",
     )  # fmt: skip
     outcome = run_program("train.py", *words, cwd=tmp_path, env=path)
     assert outcome.returncode == 1
