@@ -480,6 +480,21 @@ def test_going_back_in_place_sets_what_is_of_later_steps_aside(tmp_path: Path):
     assert sorted(path.name for path in samples.iterdir()) == ["step_00000010.png", "step_mine.png"]
 
 
+def test_folders_in_the_place_of_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    checkpoints, grid = tmp_path / "checkpoints", tmp_path / "samples" / "step_00000030.png"
+    grid.mkdir(parents=True)
+    (checkpoints / LAST).mkdir(parents=True)
+    (checkpoints / "step_00000010.ckpt").touch()
+    found = Resume(checkpoints / "step_00000010.ckpt", 10, None, {})
+    found.take_over_history(MetricsCSV(tmp_path / "metrics.csv"))
+    assert grid.is_dir()
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        "last.ckpt.passed_over",
+        "step_00000010.ckpt",
+    ]
+    assert "no rows of the first 10 steps" in caplog.text
+
+
 def test_what_a_start_left_that_had_saved_nothing_is_dropped(tmp_path: Path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "step_00000005.png").touch()

@@ -219,6 +219,14 @@ def test_one_that_was_silent_for_a_moment_is_waited_for(tmp_path: Path, caplog: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("quick")
+def test_one_whose_clock_was_ahead_is_waited_for_no_longer(tmp_path: Path):
+    Elsewhere(tmp_path, silent=-3600)
+    held = take(tmp_path)
+    assert held.succeeded is not None
+    held.release()
+
+
 def test_one_that_gives_a_sign_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     other = Elsewhere(tmp_path, silent=30)
     monkeypatch.setattr(lock.time, "sleep", lambda _: other.age(0))

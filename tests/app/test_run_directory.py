@@ -13,8 +13,9 @@ import yaml
 from conftest import composed
 
 from ddpm.app import run_directory
-from ddpm.app.left_run import LAYOUT
+from ddpm.app.left_run import LAYOUT, read_record, starts
 from ddpm.app.run_directory import Entered
+from ddpm.app.run_record import RunRecord
 from ddpm.errors import UsageError
 
 
@@ -192,7 +193,10 @@ def test_a_schedule_typed_beside_ckpt_is_recognised_though_it_had_fewer_steps_le
         ({"metrics.csv": "a,b\n"}, r"holds metrics\.csv, and no run\.json says of which run"),
         ({"checkpoints/mine.ckpt": "x", "config.yaml": "a: 1"}, r"holds checkpoints and config\.yaml, and"),
         ({"samples/cat.png": "x"}, r"holds samples, and no"),
-        ({"run.json": '{"status": "runn'}, r"its run\.json cannot be read \(.*ckpt="),
+        ({"run.json": '{"status": "runn'}, r"nothing tells which run it is: .*run\.json.* choose another"),
+        ({"run.json": "{", "checkpoints/a.ckpt": "x"}, r"nothing tells which run it is: .* new one, ckpt="),
+        ({"run.json": '{"layout": 99}'}, r"has layout 99, written by ddpm of a newer version"),
+        ({"run.json": '{"layout": 99, "versions": 5, "status": "running"}'}, r"has layout 99"),
         ({"run.json": "[1, 2]"}, r"its run\.json is of another program"),
         ({"run.json": '{"command": "sleep"}'}, r"its run\.json is of another program"),
         ({"run.json": '{"status": "running", "layout": 99, "versions": {"ddpm": "9.1"}}'},
@@ -213,6 +217,63 @@ def test_what_is_no_run_to_go_on_with_is_left_alone(
         enter(run, config)
     kept = {str(path.relative_to(run)): path.read_text() for path in run.rglob("*") if path.is_file()}
     assert kept == files
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"starts": "abc"}, "starts must be a list"),
+        ({"starts": [1]}, "starts must be a list"),
+        ({"starts": [{"step": "x"}]}, r"starts\[0\]\.step must be a number of steps"),
+        ({"starts": [{"step": -1}]}, r"starts\[0\]\.step must be a number of steps"),
+        ({"starts": [{"started": "yesterday"}]}, r"starts\[0\]\.started must be a time"),
+        ({"started": 5}, "started must be a time"),
+        ({"wandb_offline": 5}, "wandb_offline must be a list of paths"),
+        ({"wandb_offline": [5]}, "wandb_offline must be a list of paths"),
+        ({"wandb_id": ["x"]}, "wandb_id must be a text"),
+        ({"rollbacks": 5}, "rollbacks must be a list"),
+        ({"rollbacks": [5]}, "rollbacks must be a list"),
+        ({"status": ["x"]}, "status must be a word"),
+        ({"wall_seconds": "long"}, "wall_seconds must be a number"),
+        ({"step": "three"}, "step must be a number of steps"),
+    ],
+)
+def test_a_record_of_other_values_is_told_and_goes_on_where_it_may(
+    values: dict[str, Any], said: str, config: dict[str, Any], tmp_path: Path
+):
+    run = left(tmp_path / "run", config, **values)
+    with pytest.raises(UsageError, match=rf"run: .*run\.json: cannot be read, {said}"):
+        enter(run, config)
+    with pytest.raises(UsageError, match=said):
+        read_record(run)
+
+
+@pytest.mark.parametrize("start", [{"step": None}, {"step": 0, "status": "running"}, {"started": None}, {}])
+def test_a_start_that_says_little_is_one(start: dict[str, Any], config: dict[str, Any], tmp_path: Path):
+    run = left(tmp_path / "run", config, status="running", starts=[start])
+    entered = enter(run, config)
+    assert entered.left is not None
+    found = RunRecord(run, {}, step=3, left=entered.left.record).values["starts"]
+    assert [one["status"] for one in found] == ["killed", "running"]
+    assert starts(entered.left.record) == [0]
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples", "nonfinite", "wandb"])
+def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_lost(
+    name: str, config: dict[str, Any], tmp_path: Path
+):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"{name} is no folder, .* move it away"):
+        enter(tmp_path, config)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.csv", "train.log", ".lock"])
+def test_a_folder_in_the_place_of_a_file_likewise(name: str, config: dict[str, Any], tmp_path: Path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=f"{name} is a folder, .* move it away"):
+        enter(tmp_path, config)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The LightningModule in Lightning's own loop: loss, validation, continuing, sampling, interruption."""
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -211,6 +212,21 @@ def test_validation_depends_on_the_weights_alone(tmp_path: Path):
         assert 3 <= int(counts.min()) <= int(counts.max()) <= 4
     assert found[0] == found[1]
     assert found[2] == pytest.approx(found[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.5])
+def test_a_validation_that_is_not_finite_is_told(
+    tmp_path: Path, value: float, caplog: pytest.LogCaptureFixture
+):
+    """A loss of training that is not ends the run; this one would only be a gap in a curve."""
+    module, data = make_module(small_unet()), ImageDataModule(Digits(), batch_size=32, seed=0)
+
+    def losses(x_0: Tensor, *_: Any) -> Tensor:
+        return torch.full((len(x_0),), value)
+
+    module.losses = losses
+    make_trainer(tmp_path, 1).validate(module, datamodule=data, verbose=False)
+    assert (f"val/loss is {value} after step 0" in caplog.text) == (value != 0.5)
 
 
 def test_an_image_is_the_same_in_every_batch():

@@ -303,7 +303,8 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
         return prepare(job.values, place)()
     named = any(text.lstrip("+").startswith(("hydra.run.dir=", "out=")) for text in arguments.overrides)
     typed = [text.partition("=")[0].lstrip("+~") for text in arguments.overrides]
-    absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
+    with _told_of_the_directory("out" if "out" in job.values else "hydra.run.dir", place.directory):
+        absent = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
     with ExitStack() as at_the_end:
         try:
             left_out.leave_out_foreign(job.values, typed)
@@ -358,7 +359,10 @@ def _told_of_the_directory(key: str, directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{key}={directory}: {error}") from error
+        there = next((path for path in directory.parents if os.path.lexists(path)), directory)
+        there = directory if os.path.lexists(directory) else there
+        said = f"{there} is no directory" if not there.is_dir() else f"{there}: {error.strerror or error}"
+        raise UsageError(f"{key}={directory}: cannot be used, {said}; choose another directory") from error
 
 
 def _place(job: Composed, typed: tuple[str, ...]) -> Place:

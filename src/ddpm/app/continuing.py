@@ -2,6 +2,7 @@
 (`init=`).
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ from ddpm.training.checkpoints import LAST, averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV, WandbLogger
 from ddpm.training.loggers.wandb_files import last_step
 from ddpm.training.module import DDPM
+
+log = logging.getLogger(__name__)
 
 NAMED = 12
 """Classes that a message names."""
@@ -80,13 +83,20 @@ class Resume:
             csv.continue_from(self.run / "metrics.csv", self.step)
         else:
             csv.path.unlink(missing_ok=True)
+            if self.step:
+                log.warning(
+                    "%s: there are no rows of the first %s steps, %s is missing",
+                    csv.path, f"{self.step:,}", (self.run or self.path.parent) / "metrics.csv",
+                )  # fmt: skip
         drop_grids(directory, after=self.step)
         if directory == self.run:
             for step, later in numbered(self.path.parent).items():
                 if step > self.step:
                     later.replace(later.with_name(f"{later.name}.{PASSED_OVER}"))
             last = self.path.with_name(LAST)
-            if last.exists() and not last.samefile(self.path):
+            if last.is_dir():
+                last.replace(last.with_name(f"{LAST}.{PASSED_OVER}"))
+            elif last.exists() and not last.samefile(self.path):
                 last.unlink()  # of a later step, or damaged
 
     def log_what_was_lost(self, csv: MetricsCSV, loggers: Sequence[Logger]) -> None:
@@ -115,7 +125,8 @@ def begin_anew(csv: MetricsCSV) -> None:
 def drop_grids(directory: Path, after: int) -> None:
     """Drop the grids of later steps; they will be drawn again."""
     for grid in (directory / "samples").glob("step_*.png"):
-        if re.fullmatch(r"step_\d{8,}", grid.stem) and int(grid.stem.removeprefix("step_")) > after:
+        is_grid = re.fullmatch(r"step_\d{8,}", grid.stem) and not grid.is_dir()
+        if is_grid and int(grid.stem.removeprefix("step_")) > after:
             grid.unlink()
 
 

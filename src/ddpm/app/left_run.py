@@ -1,9 +1,11 @@
 """What an earlier start left in a run directory: a run that may go on, or what nobody may overwrite."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ MOST_BYTES = 1 << 24
 
 WRITTEN = ("checkpoints", "metrics.csv", "samples", OWN)
 """What a run writes, and another program may have put there."""
+
+FOLDERS = ("checkpoints", "samples", "nonfinite", "wandb", "perf")
+FILES = (RECORD, OWN, "metrics.csv", "train.log", ".lock")
+"""What a run has in its directory."""
 
 NAMED = 6
 """Differences that a message names."""
@@ -98,7 +104,53 @@ def read_record(directory: Path) -> dict[str, Any]:
     Raises:
         ValueError: where there is none that can be read.
     """
-    return bounded.json_values(directory / RECORD, MOST_BYTES)
+    record = bounded.json_values(directory / RECORD, MOST_BYTES)
+    _check(record, directory / RECORD)
+    return record
+
+
+def _check(record: Mapping[str, Any], file: Path) -> None:
+    """Refuse a record whose values are not what a run writes, as far as they are read again.
+
+    Raises:
+        UsageError: for the first.
+    """
+
+    def must(name: str, is_so: bool, what: str) -> None:
+        if not is_so:
+            raise UsageError(f"{file}: cannot be read, {name} must be {what}")
+
+    must("status", isinstance(record.get("status", ""), str), "a word")
+    must("wandb_id", isinstance(record.get("wandb_id") or "", str), "a text or null")
+    must("wall_seconds", _is_number(record.get("wall_seconds") or 0), "a number or null")
+    must("wandb_offline", _are(record.get("wandb_offline") or [], str), "a list of paths")
+    must("rollbacks", _are(record.get("rollbacks") or [], dict), "a list of keys and values")
+    must("starts", _are(record.get("starts") or [], dict), "a list of keys and values")
+    for i, start in enumerate([record, *(record.get("starts") or [])]):
+        name = f"starts[{i - 1}]." if i else ""
+        must(f"{name}step", _is_step(start.get("step") or 0), "a number of steps")
+        must(f"{name}started", _is_time(start.get("started")), "a time")
+        must(f"{name}status", isinstance(start.get("status", ""), str), "a word")
+
+
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it says when, or does not say it."""
+    try:
+        return value is None or datetime.fromisoformat(value).timestamp() >= 0
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
@@ -117,7 +169,9 @@ def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
     Raises:
         UsageError: where there is, and it is no run that this version could go on with.
     """
-    elsewhere = f"choose another directory, or go on from its checkpoints in a new one, ckpt={directory}"
+    elsewhere = "choose another directory"
+    if _has(directory / "checkpoints"):
+        elsewhere += f", or go on from its checkpoints in a new one, ckpt={directory}"
     written = [name for name in WRITTEN if _has(directory / name)]
     try:
         (directory / RECORD).lstat()
@@ -126,28 +180,57 @@ def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
         if written:
             raise UsageError(
                 f"{key}={directory}: holds {' and '.join(written)}, and no {RECORD} says of which run; "
-                "choose another directory"
+                f"{elsewhere}"
             ) from None
         return None
     except ValueError as error:
-        raise UsageError(
-            f"{key}={directory}: its {RECORD} cannot be read ({error}), and nothing else tells which run it "
-            f"is; {elsewhere}"
-        ) from error
-    if not isinstance(record, dict) or "status" not in record:
-        raise UsageError(f"{key}={directory}: its {RECORD} is of another program; choose another directory")
-    layout = record.get("layout", 0)
+        raise UsageError(f"{key}={directory}: nothing tells which run it is: {error}; {elsewhere}") from error
+    layout = record.get("layout", 0) if isinstance(record, dict) else 0
     if not isinstance(layout, int) or layout > LAYOUT:
-        by = (record.get("versions") or {}).get("ddpm", "a newer version")
+        versions = record.get("versions")
+        by = versions.get("ddpm", "") if isinstance(versions, dict) else "of a newer version"
         raise UsageError(
             f"{key}={directory}: its {RECORD} has layout {layout}, written by ddpm {by}; this version knows "
             f"{LAYOUT} at most. Continue it with that version, or choose another directory"
         )
+    if not isinstance(record, dict) or "status" not in record:
+        raise UsageError(f"{key}={directory}: its {RECORD} is of another program; choose another directory")
+    try:
+        _check(record, directory / RECORD)
+    except UsageError as error:
+        raise UsageError(f"{key}={directory}: {error}; {elsewhere}") from error
     if not (directory / OWN).exists():
         if written:
             raise UsageError(f"{key}={directory}: its {OWN} is missing; {elsewhere}")
         return None  # killed between the two
-    return LeftRun(directory, record, read_own(directory / OWN))
+    try:
+        own = read_own(directory / OWN)
+    except UsageError as error:
+        raise UsageError(f"{key}={directory}: {error}; {elsewhere}") from error
+    return LeftRun(directory, record, own)
+
+
+def check_kinds(directory: Path, key: str = "hydra.run.dir") -> None:
+    """Refuse a directory in which a file lies where a run has a folder, or the other way round: what is
+    written there would be lost, hours later.
+
+    Args:
+        directory: absolute.
+        key: where the user named it, for messages.
+
+    Raises:
+        UsageError: for the first.
+    """
+    for name in FOLDERS:
+        if os.path.lexists(directory / name) and not (directory / name).is_dir():
+            raise UsageError(
+                f"{key}={directory}: {name} is no folder, and a run writes into it; move it away"
+            )
+    for name in FILES:
+        if (directory / name).is_dir():
+            raise UsageError(
+                f"{key}={directory}: {name} is a folder, and a run writes a file there; move it away"
+            )
 
 
 def is_complete(record: Mapping[str, Any]) -> bool:
@@ -158,7 +241,7 @@ def is_complete(record: Mapping[str, Any]) -> bool:
 
 def starts(record: Mapping[str, Any]) -> Sequence[int]:
     """The steps that the starts of a run went on from, 0 for the one that began it."""
-    return [int(start.get("step", 0)) for start in record.get("starts") or ()]
+    return [start.get("step") or 0 for start in record.get("starts") or ()]
 
 
 def logged_offline(directory: Path, record: Mapping[str, Any]) -> list[Path]:

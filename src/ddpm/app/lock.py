@@ -309,9 +309,10 @@ def _wait_for_a_sign(file: int, directory: Path, key: str, holder: Holder | None
     Raises:
         HeldError: as soon as it gives a sign of life.
     """
-    seen = os.fstat(file).st_mtime_ns
+    seen, began = os.fstat(file).st_mtime_ns, time.monotonic()
     said = False
-    while (silent := _clock_of(directory) - seen / 1e9) <= LIMIT:
+    # where its clock was ahead, or has been set back since, the time of waiting counts alone
+    while (silent := max(_clock_of(directory) - seen / 1e9, time.monotonic() - began)) <= LIMIT:
         if not said:
             log.warning(
                 "%s is locked by %s, which was alive %.0f s ago: waiting up to %.0f s for a sign of life",

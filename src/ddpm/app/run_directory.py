@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ddpm.app import lock
-from ddpm.app.left_run import LeftRun, is_within, left_in
+from ddpm.app.left_run import LeftRun, check_kinds, is_within, left_in
 from ddpm.app.lock import Lock
 from ddpm.errors import UsageError
 
@@ -145,6 +145,7 @@ def _hold(directory: Path, config: Mapping[str, Any]) -> Entered:
     Raises:
         UsageError: as `enter`.
     """
+    check_kinds(directory)
     held = lock.take(directory)
     try:
         left = left_in(directory)

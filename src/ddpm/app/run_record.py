@@ -65,7 +65,7 @@ class RunRecord:
         self.values: dict[str, Any] = {
             "layout": LAYOUT,
             "status": "running",
-            "started": earlier[0]["started"] if earlier else now,
+            "started": (earlier[0].get("started") if earlier else None) or now,
             "working_directory": str(Path.cwd()),
             "host": platform.node(),
             "python": platform.python_version(),
@@ -132,12 +132,11 @@ def _starts(left: Mapping[str, Any], last_sign: float | None) -> list[dict[str, 
     before = {"started": left.get("started"), "host": left.get("host"), "step": 0, "status": left["status"]}
     starts = [dict(start) for start in left.get("starts") or ()]
     starts = starts or [{**before, "seconds": left.get("wall_seconds")}]  # of an earlier layout
-    if (last := starts[-1])["status"] == "running":
+    if (last := starts[-1]).get("status", "running") == "running":
         last["status"] = "killed"
-        if last_sign is not None and last["started"]:
-            last["seconds"] = round(
-                max(0.0, last_sign - datetime.fromisoformat(last["started"]).timestamp()), 2
-            )
+        if last_sign is not None and last.get("started"):
+            until = min(last_sign, time.time())  # a clock may have been set back
+            last["seconds"] = round(max(0.0, until - datetime.fromisoformat(last["started"]).timestamp()), 2)
     return starts
 
 

@@ -1,5 +1,7 @@
 """The LightningModule: the loss of a training step, and what belongs to a step."""
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -48,6 +50,8 @@ from ddpm.training.optimizers import (
     make_optimizer,
     settings_of,
 )
+
+log = logging.getLogger(__name__)
 
 
 class DDPM(LightningModule):
@@ -360,6 +364,11 @@ class DDPM(LightningModule):
             if num_loaders > 1:
                 means[f"{name}/dataloader_idx_{i}"] = mean
         row = reduce(means, self.device)
+        if self.trainer.is_global_zero and not math.isfinite(row[name]):
+            log.warning(
+                "%s is %s after step %d: a held-out image or the average of the weights is not finite",
+                name, row[name], self.trainer.global_step,
+            )  # fmt: skip
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         if fitting and not self.trainer.sanity_checking:
             log_scalars(self.trainer, row)

@@ -87,7 +87,10 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
         if failures:
             log.warning("falling back to %s, step %d", candidate, checkpoint["global_step"])
         return candidate, checkpoint
-    raise failures[0]
+    raise CheckpointError(
+        f"{failures[0]}; no checkpoint in {directory} can be used: bring back a copy, or move them away to "
+        "begin anew"
+    )
 
 
 def _newest_first(directory: Path) -> list[Path]:

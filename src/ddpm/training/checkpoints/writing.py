@@ -28,10 +28,12 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
         OSError: where it cannot be written; then nothing is left of it.
     """
     if (name := first_not_finite(checkpoint)) is not None:
-        raise CheckpointError(
-            f"{name} holds NaN or infinity, so {path.name} is not written (a buffer that holds infinity on "
-            "purpose must be one of persistent=False)"
+        why = (
+            "a buffer that holds infinity on purpose must be one of persistent=False"
+            if name.startswith("state_dict")
+            else "training goes on from the checkpoint before"
         )
+        raise CheckpointError(f"{name} holds NaN or infinity, so {path.name} is not written ({why})")
     content = {**mapped(dict(checkpoint), _held), "layout": LAYOUT}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = being_written(path)

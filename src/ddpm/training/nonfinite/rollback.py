@@ -49,7 +49,10 @@ def fit(
         except Rollback as asked:
             found = trainer.strategy.broadcast(_last_good(trainer, ckpt_path, _bound(module, asked)))
             if found is None:
-                raise NonFiniteError(f"{asked}. There is no checkpoint yet to go back to") from asked
+                raise NonFiniteError(
+                    f"{asked}. There is no checkpoint yet to go back to: lower optimizer.lr, look at the "
+                    "images, or save earlier, callbacks.checkpoints.every_n_steps="
+                ) from asked
             going_on_from, step = found
             module.guard.returns.append((asked.step, step))
             on_rollback(going_on_from, step, asked)
