@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     check_complete(jobs[0], smoke_run)
     assert not (jobs[1] / "run.json").exists()
     assert "data.label_drop=2: exit code 2" in outcome.said
-    rows = [line.split() for line in outcome.said.splitlines() if line.startswith(("0 ", "1 "))]
+    rows = [line.split() for line in outcome.said.splitlines() if re.match(r"[01]  ", line)]
     assert [row[1:3] for row in rows] == [["0", "finished"], ["2", "failed"]]
 
 

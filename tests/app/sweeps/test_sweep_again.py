@@ -19,6 +19,8 @@ from ddpm.app.arguments import Arguments
 from ddpm.app.sweeps import record
 from ddpm.app.sweeps.jobs import SweepJob
 
+EXTENSIONS = os.pathsep.join(str(ROOT / place) for place in ("tests/extensions", "src"))
+
 WORDS = ("experiment=smoke", "trainer.devices=1", "seed=0,1", "hydra.sweep.dir=swept")
 
 
@@ -195,7 +197,7 @@ def test_where_nothing_is_started_nothing_is_left(hydra: Given, monkeypatch: pyt
 @pytest.mark.e2e
 def test_one_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(smoke_run: Path, tmp_path: Path):
     """Two jobs at once: the sweep's own process is killed; its jobs end by themselves, saved."""
-    path = {"PYTHONPATH": str(ROOT / "tests" / "extensions")}
+    path = {"PYTHONPATH": EXTENSIONS}
     words = (
         "-m", "experiment=smoke", "trainer.devices=1", "seed=0,1,2", "hydra.sweep.dir=swept",
         "hydra.launcher.n_jobs=2", "callbacks.slow._target_=pauses.Pauses", "allow_targets=[pauses]",
@@ -237,7 +239,7 @@ def _until(is_so: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_a_job_that_failed_is_run_again(tmp_path: Path):
-    path = {"PYTHONPATH": str(ROOT / "tests" / "extensions")}
+    path = {"PYTHONPATH": EXTENSIONS}
     words = (
         "-m", "experiment=smoke", "trainer.devices=1", "trainer.max_steps=4", "hydra.sweep.dir=swept",
         "callbacks.broken={_target_:sabotage.Raises},null", "allow_targets=[sabotage]",

@@ -49,3 +49,10 @@ def test_what_all_jobs_have_does_not_set_one_apart_however_a_sweeper_spells_it()
     assert (
         label(["++clip_x_0=True", "++model.multipliers=[1, 2]", "++seed=0", "tags=['a']"], typed) == "seed=0"
     )
+
+
+def test_time_that_is_left_stands_beside_the_time_that_was():
+    lines = table([job(0, "a=1", seconds=3.0), job(1, "a=2")], Path("/"), left={1: "5 s"}).splitlines()
+    assert lines[0].split()[-3:] == ["time", "left", "directory"]
+    assert "3 s   -     runs" in lines[1]
+    assert "-     5 s   runs" in lines[2]

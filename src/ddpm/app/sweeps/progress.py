@@ -39,6 +39,8 @@ class Progress:
         self.sweep = record.read(directory) if directory is not None else None
         self._looked = self._said = self._began = time.monotonic()
         self._live: Live | None = None
+        self._first: dict[int, tuple[float, int]] = {}
+        """When each running job was first seen with a step, and with which."""
         self._stack = ExitStack()
 
     def __enter__(self) -> "Progress":
@@ -55,6 +57,7 @@ class Progress:
         """A job has been started."""
         if self.sweep is None:
             return
+        self._first.pop(number, None)
         hydra = result.hydra_cfg.hydra
         steps = (result.cfg.get("trainer") or {}).get("max_steps") if result.cfg is not None else None
         self._keep(
@@ -67,7 +70,7 @@ class Progress:
 
     def ended(self, number: int, code: int | None, seconds: float) -> None:
         """A job has ended; None where it was not run, having been finished before."""
-        if code is not None:
+        if code is not None and self.sweep is not None:
             self._keep(number, exit_code=code, seconds=seconds)
 
     def shown(self) -> None:
@@ -77,14 +80,24 @@ class Progress:
             return
         if self._live is not None and now - self._looked > EVERY:
             self._looked = now
-            seen = self.sweep.looked_at()
-            self._live.update(Text(table(seen.jobs, Path.cwd(), best_first=False)), refresh=True)
+            jobs = self.sweep.looked_at().jobs
+            left = {job.number: self._left(job, now) for job in jobs if job.status == "running"}
+            self._live.update(Text(table(jobs, Path.cwd(), best_first=False, left=left)), refresh=True)
         elif self._live is None and now - self._said > BETWEEN_LINES:
             self._said = now
             jobs = self.sweep.looked_at().jobs
             states = [job.status for job in jobs]
             counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
             log.info("after %s: %s", duration(now - self._began), counts)
+
+    def _left(self, job: record.Job, now: float) -> str:
+        """The time that a job has left, by its speed since it was first seen with a step."""
+        if job.step is None or not job.max_steps:
+            return "-"
+        began, first = self._first.setdefault(job.number, (now, job.step))
+        if job.step <= first:
+            return "-"
+        return duration((now - began) / (job.step - first) * (job.max_steps - job.step))
 
     def _keep(self, number: int, **known: Any) -> None:
         assert self.sweep is not None

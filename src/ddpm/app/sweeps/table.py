@@ -1,6 +1,6 @@
 """The jobs of a sweep as lines of text: what differs, how far each is, and what came out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddpm.app.next_commands import readable
@@ -11,17 +11,22 @@ WIDEST = 40
 """Characters of a cell."""
 
 
-def table(jobs: Sequence[Job], cwd: Path, *, best_first: bool = True) -> str:
+def table(
+    jobs: Sequence[Job], cwd: Path, *, best_first: bool = True, left: Mapping[int, str] | None = None
+) -> str:
     """A line a job, below a line of headings.
 
     Args:
         jobs: of the sweep.
         cwd: from where directories are shown.
         best_first: by the best validation loss; else in the order of the jobs.
+        left: the time that jobs have left, by number; None where none of them runs.
     """
     apart = differing(jobs)
     keys = list(dict.fromkeys(key for own in apart.values() for key in own))
     headings = ["job", *_short(keys), "status", "step", MEASURED, "best", "time", "directory"]
+    if left is not None:
+        headings.insert(-1, "left")
     lines = [headings]
     for job in ranked(jobs) if best_first else jobs:
         steps = "-" if job.step is None else f"{job.step}" + (f"/{job.max_steps}" if job.max_steps else "")
@@ -34,6 +39,7 @@ def table(jobs: Sequence[Job], cwd: Path, *, best_first: bool = True) -> str:
                 _value(job.last),
                 _value(job.best),
                 duration(job.seconds) if job.seconds else "-",
+                *([left.get(job.number, "-")] if left is not None else []),
                 readable(job.directory, cwd),
             ]
         )
