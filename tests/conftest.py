@@ -20,6 +20,8 @@ from ddpm.runtime.cores import available_cores
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # tensors here are tiny, and threads would only wait for each other; programs that are started inherit it
 torch.set_num_threads(1)

@@ -194,6 +194,7 @@ signal_connector._SignalConnector.register_signal_handlers = lambda connector: N
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_every_module_is_imported_where_there_is_no_unix():
     code = f"""{WITHOUT_UNIX}
 import ddpm

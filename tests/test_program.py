@@ -316,6 +316,7 @@ def test_a_loaded_run_samples_what_the_program_samples(smoke_run: Path, tmp_path
     assert not torch.equal(raw, few)
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_from_the_averaged_weights_of_another(smoke_run: Path, tmp_path: Path):
     still = (
         "experiment=smoke",
@@ -332,6 +333,7 @@ def test_a_new_run_starts_from_the_averaged_weights_of_another(smoke_run: Path, 
         torch.testing.assert_close(ours["state_dict"][f"network.{name}"], average, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_one_run(smoke_run: Path, tmp_path: Path):
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command = [sys.executable, *torchrun, str(ROOT / "train.py"), "experiment=smoke", "logger=none"]

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,27 @@ from ddpm.app import arguments, command_line
 
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "logs" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
-FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|export|import) )")
+FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|export|import) )")
 
 
-def commands(kind: re.Pattern[str]) -> list[str]:
-    lines = (line for page in PAGES for block in blocks(page) for line in block.splitlines())
+def commands(kind: re.Pattern[str], pages: Sequence[Path] = PAGES) -> list[str]:
+    lines = (line for page in pages for block in blocks(page) for line in block.splitlines())
     parts = (part for line in lines if not line.startswith("#") for part in line.split(" && "))
     return sorted({part for part in parts if kind.search(part)})
 
 
+EVERYDAY = commands(COMPOSED, [ROOT / "README.md"])
+"""The commands of the other pages are slow forms."""
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("command", commands(COMPOSED))
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=() if command in EVERYDAY else pytest.mark.slow)
+        for command in commands(COMPOSED)
+    ],
+)
 def test_every_command_is_taken(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As far as composing and checking go: runs need time, and some of them a network or four devices."""
     monkeypatch.chdir(tmp_path)

@@ -146,7 +146,9 @@ def test_hydra_is_given_the_recipe_of_data_of_ones_own(tmp_path: Path, monkeypat
     expected = {"mine": True, "mine,yours": True, "digits": False, "digits,mine": False}
     for data, brings_none in expected.items():
         words = ["-m", "--config-dir", str(tmp_path), f"data={data}", "model=tiny", "seed=1,2"]
-        command_line._sweep(arguments.read(words, "train"), "train", ["train.py"])
+        read = arguments.read(words, "train")
+        found, _ = command_line.checked(read, "train")
+        command_line._sweep(read, "train", ["train.py"], found)
         assert ("recipe=pictures" in handed[-1].overrides) is brings_none
 
 

@@ -18,6 +18,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_a_run_is_exported_and_imported_back(smoke_run: Path, tmp_path: Path):
     outcome = command("export", str(smoke_run), "pipeline", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -39,6 +40,7 @@ def test_a_data_set_is_inspected(tmp_path: Path):
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_parts_of_other_classes_end_with_2_and_leave_nothing(tmp_path: Path):
     for part, name in (("train", "cat"), ("train", "dog"), ("test", "cow")):
         (tmp_path / "set" / part / name).mkdir(parents=True)

@@ -43,7 +43,7 @@ from ddpm.app.hydra_errors import told_in_one_message
 from ddpm.app.left_run import LeftRun
 from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
-from ddpm.app.sweeps import again, jobs, record, shares, show
+from ddpm.app.sweeps import again, jobs, record, rows, shares, show
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 from ddpm.runtime.writing import WriteError
@@ -136,7 +136,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
             "-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs"
         )
     arguments = _with_params(arguments, program, first)
-    found = [composed(arguments, program, job) for job in _jobs(arguments, first)]
+    found = [composed(arguments, program, job) for job in _jobs(arguments, first, program)]
     if any(job.values.get("preflight") for job in found):
         raise UsageError("preflight=true: looks at one run; leave -m out")
     for job in found:
@@ -159,15 +159,18 @@ def _with_params(arguments: Arguments, program: str, first: Composed) -> Argumen
     return replace(arguments, overrides=overrides, multirun=True)
 
 
-def _jobs(arguments: Arguments, first: Composed) -> list[tuple[str, ...]]:
-    """The overrides of each job, where Hydra's own sweeper chooses them; what another one will choose is
-    checked when it has chosen.
+def _jobs(arguments: Arguments, first: Composed, program: str) -> list[tuple[str, ...]]:
+    """The overrides of each job, where Hydra's own sweeper or rows choose them; what another one will choose
+    is checked when it has chosen.
     """
-    return arguments.jobs() if _is_basic(first) else [arguments.first_of_each]
+    if not _is_basic(first):
+        return [arguments.first_of_each]
+    return rows.with_rows(arguments.jobs(), rows.rows_of(first, arguments, program))
 
 
 def _is_basic(first: Composed) -> bool:
-    return str(first.hydra.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
+    sweeper = str(first.hydra.hydra.sweeper.get("_target_", ""))
+    return sweeper.endswith((".BasicSweeper", ".RowsSweeper"))
 
 
 def _check_shares(config: dict[str, Any]) -> None:
@@ -237,7 +240,9 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
     first = found[0]
     typed = arguments.typed
     arguments = _with_params(arguments, program, first)
-    planned = _jobs(arguments, first) if _is_basic(first) else []
+    planned = _jobs(arguments, first, program) if _is_basic(first) else []
+    if listed := rows.rows_of(first, arguments, program):  # as they were read, not as they were written
+        arguments = replace(arguments, overrides=(*arguments.overrides, rows.override(listed)))
     arguments = replace(arguments, overrides=tuple(with_recipe(arguments, arguments.overrides)))
     _check_launcher(first, found)
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)

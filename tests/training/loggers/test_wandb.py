@@ -108,6 +108,7 @@ def test_what_a_key_says_arrives(tmp_path: Path):
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_variables_hold_where_no_key_says_otherwise(tmp_path: Path):
     """In a process of its own, as W&B reads them once."""
     variables = {

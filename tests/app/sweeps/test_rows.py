@@ -1,0 +1,89 @@
+"""Sweeps that list their rows."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, composed, run_here, run_program
+
+from ddpm.app import arguments, command_line
+from ddpm.app.sweeps import record
+from ddpm.app.sweeps.rows import with_rows
+
+SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+
+
+def jobs(*words: str) -> list[dict[str, object]]:
+    found, multirun = command_line.checked(arguments.read(words, "train"), "train")
+    assert multirun
+    return [job.values for job in found]
+
+
+def test_each_row_for_each_job_and_what_is_typed_holds():
+    rows = [("a=1", "++b=2"), ("a=3",)]
+    assert with_rows([("c=5",)], rows) == [("a=1", "++b=2", "c=5"), ("a=3", "c=5")]
+    assert with_rows([("c=5",), ("c=6",)], rows)[2:] == [("a=1", "++b=2", "c=6"), ("a=3", "c=6")]
+    assert with_rows([("b=7",)], rows) == [("a=1", "b=7"), ("a=3", "b=7")]
+    assert with_rows([("++a=7", "b=0")], rows) == [("++a=7", "b=0")], "rows that are alike are one"
+    assert with_rows([("c=5",)], []) == [("c=5",)]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_file_composes_different_runs(name: str):
+    found = jobs(f"sweep={name}")
+    assert len(found) > 3
+    assert all(one != other for i, one in enumerate(found) for other in found[:i])
+
+
+def test_the_rows_of_the_paper():
+    found = jobs("-m", "sweep=paper_table2", "seed=0,1", "experiment=smoke")
+    assert len(found) == 12
+    keys = ("objective", "variance", "weighting")
+    targets = [tuple(job[key]["_target_"].rpartition(".")[2] for key in keys) for job in found[:6]]
+    assert len(set(targets)) == 6
+    assert targets[-1] == ("Epsilon", "FixedLarge", "Simple")
+    assert [job["seed"] for job in found] == [0] * 6 + [1] * 6
+    last = {key: value for key, value in found[5].items() if key != "allow_targets"}
+    alone = composed("train", "experiment=smoke")
+    assert last == {key: value for key, value in alone.items() if key != "allow_targets"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("[]", "a sweep of no jobs is none"),
+        ("3", "In 'sweep/mine': ValidationError"),
+        ("[a=1]", "In 'sweep/mine': ValidationError"),
+        ("[[3]]", "In 'sweep/mine': ValidationError"),
+        ("[['schedule=linear,cosine']]", "a row takes one value"),
+        ("[['schedule=linaer']]", "linaer"),
+        ("[['trainer.max_stepps=3']]", "max_stepps"),
+    ],
+)
+def test_a_row_that_is_none_is_told(
+    rows: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    (tmp_path / "own" / "sweep").mkdir(parents=True)
+    (tmp_path / "own" / "sweep" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /hydra/sweeper: rows\n"
+        f"hydra:\n  mode: MULTIRUN\n  sweeper:\n    rows: {rows}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run_here(monkeypatch, "train", "--config-dir", "own", "-m", "sweep=mine") == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_they_run(tmp_path: Path):
+    short = ("experiment=smoke", "trainer.devices=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    outcome = run_program(
+        "train.py", "sweep=paper_table2", *short, "callbacks.samples=null", "logger=none",
+        "hydra.sweep.dir=swept", "hydra.launcher.n_jobs=2", cwd=tmp_path,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.said
+    found = record.read(tmp_path / "swept").jobs
+    assert [job.status for job in found] == ["finished"] * 6
+    assert {key for own in record.differing(found).values() for key in own} == {
+        "objective", "variance", "weighting",
+    }  # fmt: skip
