@@ -1,11 +1,10 @@
-"""A Hydra sweeper that runs through rows of overrides, which a file lists: not every product has a meaning."""
+"""A Hydra sweeper that runs through rows of overrides: not every product of values has a meaning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # the public one has no loop
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override
 
 
 @dataclass
@@ -39,10 +38,8 @@ class RowsSweeper(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.rows = rows
 
-    def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """The overrides of each job, in batches."""
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """The overrides of each job of the next batch."""
         from ddpm.app.sweeps.rows import with_rows  # when used: Hydra imports every plugin at every start
 
-        (typed,) = super().split_arguments(overrides, None)
-        jobs = [list(job) for job in with_rows(typed, self.rows)]
-        return [list(batch) for batch in self.split_overrides_to_chunks(jobs, max_batch_size)]
+        return with_rows(super().get_job_batch(), self.rows)
