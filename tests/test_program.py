@@ -105,6 +105,17 @@ def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: P
     assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
+@pytest.mark.slow
+def test_a_run_of_one_strategy_goes_on_by_another(smoke_run: Path, tmp_path: Path):
+    first = ("experiment=smoke", "trainer.devices=2", "trainer.accelerator=cpu", "strategy=ddp")
+    outcome = run_program("train.py", *first, "trainer.max_steps=11", "hydra.run.dir=first", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    again = ("ckpt=first", "strategy=ddp_static", "trainer.max_steps=20", "hydra.run.dir=second")
+    outcome = run_program("train.py", *again, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    np.testing.assert_allclose(losses(tmp_path / "second"), losses(smoke_run), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "broken",
     [

@@ -120,6 +120,11 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "on_nonfinite=rollback: goes back to a checkpoint, and callbacks.checkpoints, which writes them, "
             "is off; turn it on, or use on_nonfinite=stop or skip"
         )
+    if config.get("strategy", {}).get("static_graph") and config["trainer"]["accumulate_grad_batches"] > 1:
+        raise UsageError(  # torch ends in an internal assertion
+            "trainer.accumulate_grad_batches: with strategy.static_graph=true the first backward pass has to "
+            "be reduced, and accumulation leaves that out; use strategy=ddp, or 1"
+        )
     _check_schedules_within(config.get("lr_schedule", {}))
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
