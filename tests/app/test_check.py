@@ -202,7 +202,7 @@ HEAVY = {
     "callbacks.samples.sampler.num_steps=5000": r"callbacks\.samples\.sampler\.num_steps=5000",
     "callbacks.x._target_=torch.nn.ReLU": r"callbacks\.x: torch\.nn\.ReLU is no Lightning callback",
     "schedule.zero_terminal_snr=true": r"objective: Epsilon .* zero SNR; use objective=v",
-    "strategy=ddp_static trainer.accumulate_grad_batches=2": r"accumulate_grad_batches: with strategy\.static",
+    "strategy=ddp_static trainer.accumulate_grad_batches=2": r"accumulate_grad_batches: with strategy",
     "variance=learned_range": r"weighting: Simple does not train .* weighting=hybrid",
     "ema.decay=2": r"ema\.decay=2 must be at least 0 and below 1",
     "ema.decay=1": r"ema\.decay=1 must be at least 0 and below 1",
