@@ -1,7 +1,11 @@
 """What makes two configurations the same run, and where they differ."""
 
+import hashlib
 import inspect
-from collections.abc import Collection, Mapping
+import platform
+from collections.abc import Collection, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ddpm.app.groups import PROVIDED
@@ -13,6 +17,12 @@ CONTINUED = (
     "trainer.overfit_batches",
 )  # fmt: skip
 """What must be as it was for a run to continue; where it differs it would be another run."""
+
+TOGETHER = (
+    "lr_schedule", "on_nonfinite", "strategy", "trainer.max_steps", "trainer.precision",
+    "trainer.gradient_clip_val", "trainer.val_check_interval", "trainer.limit_val_batches",
+)  # fmt: skip
+"""What all ranks must have alike, though it may change from start to start."""
 
 UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
 """Keys of a node that say how it is built, not what."""
@@ -44,6 +54,42 @@ def differences(
         for difference in _within(name, _select(here, name), _select(there, name))
         if difference[0] not in FREE
     ]
+
+
+def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, str]:
+    """What every rank of a run must have alike, as text by name: code, versions, images, and what makes the
+    run in its configuration.
+
+    Args:
+        config: checked.
+        fingerprint: of the images.
+    """
+    found = {
+        "the code of ddpm": _hash_of_code(),
+        "Python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "lightning", "numpy")},
+        "the set of images": fingerprint,
+    }
+    for name in (*CONTINUED, *TOGETHER):
+        found |= {key: repr(value) for key, value in _leaves(name, _select(config, name)) if key not in FREE}
+    return found
+
+
+def _hash_of_code() -> str:
+    """Of the package's own files."""
+    package = Path(__file__).parents[1]
+    hashed = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        hashed.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return hashed.hexdigest()[:12]
+
+
+def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _leaves(f"{key}.{name}", child)
+    else:
+        yield key, node
 
 
 def as_begun(

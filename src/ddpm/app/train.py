@@ -21,6 +21,7 @@ from ddpm.app.left_run import logged_offline
 from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.run_record import RunRecord, known, logged_to, write_config
+from ddpm.app.same_run import identity
 from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
 from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
@@ -31,6 +32,7 @@ from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.writing import FULL, write_again
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
+from ddpm.training.callbacks.same_run import SameRun
 from ddpm.training.checkpoints.layout import first_not_finite
 from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
@@ -85,6 +87,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
         loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
+    callbacks.append(SameRun(partial(identity, config, description["fingerprint"])))
     trainer = build_trainer(
         config,
         place.directory,

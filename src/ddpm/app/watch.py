@@ -123,7 +123,7 @@ class Watch:
             time.sleep(0.05)
         self._came_out = True
         if peers.failure is not None:
-            return TrainingError(peers.failure.text)
+            return error if str(error) == peers.failure.text else TrainingError(peers.failure.text)
         if follows and peers.signum:  # a rank had nothing to lose, and has ended at once
             return Interrupted(peers.signum)
         why = str(error) if isinstance(error, TrainingError) else f"{peers.state.name}: {_first_line(error)}"

@@ -21,6 +21,8 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 class TrainingError(RuntimeError):
     """Why a run cannot go on, in words that need no traceback."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -44,7 +46,7 @@ def ending(trainer: Trainer, raised: BaseException | None) -> Ending:
     if isinstance(raised, Interrupted):
         return Ending("interrupted", 128 + raised.signum, signal.Signals(raised.signum).name)
     if isinstance(raised, TrainingError):
-        return Ending("failed", 1, str(raised))
+        return Ending("failed", raised.exit_code, str(raised))
     first_line = (str(raised).strip().splitlines() or [""])[0]
     return Ending("failed", 1, f"{type(raised).__name__}: {first_line}")
 
