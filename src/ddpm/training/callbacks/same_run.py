@@ -53,7 +53,7 @@ def difference(everyone: Sequence[tuple[str, Mapping[str, str]]]) -> str | None:
             said = [f"{name} is {own.get(name)} there and {first.get(name)} on rank 0" for name in names]
             more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
             return (
-                f"rank {rank} on {host} runs something else: {', '.join(said[:NAMED])}{more}; start all ranks "
-                "by the same command, with the same code, environment and images"
+                f"rank {rank} on {host} runs something else: {', '.join(said[:NAMED])}{more}; start all "
+                "ranks by the same command, with the same code, environment and images"
             )
     return None
