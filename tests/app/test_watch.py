@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run_program
 
 from ddpm.app.run_directory import Place
 from ddpm.app.watch import Watch, is_running, write_end
@@ -237,3 +239,15 @@ def test_nobody_is_behind_who_has_trained(watch: Watch):
     assert behind([trained], 100.0) == [trained]
     watch.is_over()
     assert behind([trained], 100.0) == []
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_port_that_is_taken_is_told(tmp_path: Path):
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ("experiment=smoke", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=run")
+        outcome = run_program("train.py", *words, "logger=none", cwd=tmp_path, env={"MASTER_PORT": port})
+    assert outcome.returncode == 2, outcome.said
+    assert f"MASTER_PORT={port}: cannot be listened at" in outcome.said
+    assert "Traceback" not in outcome.said

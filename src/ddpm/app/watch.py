@@ -45,6 +45,12 @@ TO_SAY_IT = 5.0
 Record = Callable[[Ending], None]
 
 
+class TakenPortError(TrainingError):
+    """The port at which the ranks were to meet is somebody else's."""
+
+    exit_code = 2
+
+
 class Watch:
     """Watches over one process of a run, from the check of the command line to its end.
 
@@ -98,8 +104,15 @@ class Watch:
         environment: Any = getattr(trainer.strategy, "cluster_environment", None)
         if environment is None:
             return
+        address, port = environment.main_address, environment.main_port
+        try:
+            peers.begin(address, port, on_this_machine=trainer.num_nodes == 1)
+        except torch.distributed.DistError as error:
+            raise TakenPortError(
+                f"MASTER_PORT={port}: cannot be listened at on {address} ({_first_line(error)}); another "
+                "process has it, or the address is not this machine's; give another MASTER_PORT"
+            ) from error
         self.peers = self.callback.peers = peers
-        peers.begin(environment.main_address, environment.main_port, on_this_machine=trainer.num_nodes == 1)
 
     # Of the main thread, when training is over
 
