@@ -259,6 +259,7 @@ def test_a_finished_run_goes_on_with_what_is_typed_beside_it(smoke_run: Path, tm
     assert rates == pytest.approx([2e-3, 2e-3, 1e-3])
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
     outcome = run_program("train.py", "-m", "schedule=linear,cosine", "experiment=smoke", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.said

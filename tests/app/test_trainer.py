@@ -265,6 +265,7 @@ def test_a_logger_need_not_have_an_experiment(tmp_path: Path):
     train._begin_loggers([Plain(), MetricsCSV(tmp_path / "metrics.csv")], {"plain": {"_target_": "Plain"}})
 
 
+@pytest.mark.slow
 def test_what_weights_and_biases_refuses_in_its_variables_is_one_message(tmp_path: Path):
     """In a process of its own, as W&B reads them once."""
     outcome = run_program("train.py", "experiment=smoke", cwd=tmp_path, env={"WANDB_RESUME": "perhaps"})
