@@ -101,7 +101,7 @@ class Progress:
 
     def _keep(self, number: int, **known: Any) -> None:
         assert self.sweep is not None
-        self.sweep = self.sweep.with_job(number, **known).looked_at()
+        self.sweep = self.sweep.with_job(number, **known)
         try:
             self.sweep.write()
         except WriteError as error:

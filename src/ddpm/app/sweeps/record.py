@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ class Sweep:
         Raises:
             WriteError: where they cannot be.
         """
+        apart = differing(self.jobs)
         values = {
             "layout": LAYOUT,
             "program": self.program,
@@ -108,19 +110,15 @@ class Sweep:
             "working_directory": self.cwd,
             "started": self.started,
             "updated": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "jobs": [self._told(job) for job in self.jobs],
+            "jobs": [{**self._told(job), "differs": apart[job.number]} for job in self.jobs],
         }
         write_whole(self.directory / NAME, json.dumps(values, indent=2) + "\n")
-        write_whole(self.directory / TABLE, self._csv())
+        write_whole(self.directory / TABLE, self._csv(apart))
 
     def _told(self, job: Job) -> dict[str, Any]:
-        values = asdict(job)
-        values["directory"] = _inside(job.directory, self.directory)
-        values["differs"] = differing(self.jobs)[job.number]
-        return values
+        return {**asdict(job), "directory": _inside(job.directory, self.directory)}
 
-    def _csv(self) -> str:
-        apart = differing(self.jobs)
+    def _csv(self, apart: Mapping[int, Mapping[str, str]]) -> str:
         keys = list(dict.fromkeys(key for own in apart.values() for key in own))
         measured = list(dict.fromkeys(name for job in self.jobs for name in job.metrics))
         columns = ["job", *keys, "status", "step", f"last {MEASURED}", f"best {MEASURED}", *measured]
@@ -149,10 +147,12 @@ class Sweep:
         return replace(self, jobs=tuple(map(look, self.jobs)))
 
     def with_job(self, number: int, **known: Any) -> "Sweep":
-        """The same, with what is known of a job; of one that a sweeper has only now chosen too."""
+        """The same, with what is known of a job and what its directory says now; of one that a sweeper has
+        only now chosen too.
+        """
         jobs = {job.number: job for job in self.jobs}
         job = jobs.get(number) or Job(number, self.directory / str(number))
-        jobs[number] = replace(job, **known)
+        jobs[number] = look(replace(job, **known))
         return replace(self, jobs=tuple(jobs[one] for one in sorted(jobs)))
 
 
@@ -250,6 +250,7 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.best is None, job.best if job.best is not None else 0.0))
 
 
+@cache
 def _key_and_value(override: str) -> tuple[str, str]:
     key, _, value = shown([override]).partition("=")
     return key.lstrip("+~"), value
