@@ -372,6 +372,27 @@ def test_signals_reach_the_job_once(
     assert "Traceback" not in output
 
 
+def test_jobs_at_once_run_beside_each_other_and_each_hears_a_signal(root: Path) -> None:
+    """Each waits for a signal, so that one after the other would not be two that are ready."""
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "-m", "act=wait", "x=1,2,3", "hydra.launcher.n_jobs=2"],
+        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(list(root.glob("logs/**/ready"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    jobs = jobs_of(root)
+    assert [job["number"] for job in jobs] == [0, 1]
+    for job in jobs:
+        assert json.loads(Path(job["directory"], "received.json").read_text()) == [signal.SIGTERM]
+        assert Path(job["directory"], "output.log").exists()
+        assert job["environment"]["OMP_NUM_THREADS"] == "1", "as it was set"
+    assert re.search(r"\[3/3\]  x=3 +not started", output)
+
+
 def test_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupt = signal.getsignal(signal.SIGINT)
