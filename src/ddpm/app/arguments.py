@@ -201,9 +201,9 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
     if given.shell_completion:  # what follows is a word of Hydra's: install=bash
         return replace(arguments, overrides=tuple(given.overrides))
     for text in given.overrides:
-        group = _key(text)
+        group = key_of(text)
         if arguments.group(group):  # the last word about a group holds, null among them
-            admitted = [other for other in admitted if _key(other) != group]
+            admitted = [other for other in admitted if key_of(other) != group]
         found = _admitted(text, arguments, program)
         admitted += [] if found is None else [found]
     return replace(arguments, overrides=tuple(admitted))
@@ -216,7 +216,8 @@ def _is_run(directory: Path) -> bool:
     )
 
 
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
+    """The key or group that an override is about."""
     return text.partition("=")[0].lstrip("+~")
 
 

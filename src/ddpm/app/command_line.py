@@ -248,7 +248,7 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
     place = absolute(first.hydra.hydra.sweep.dir)
     flags = tuple(flag for flag in arguments.flags if flag.startswith(CHOOSING))
-    begun = record.Sweep(place, program, typed, flags, str(Path.cwd()), again.now())
+    begun = record.Sweep(place, program, typed, flags, str(Path.cwd()), record.now())
     with ExitStack() as at_the_end:
         with _told_of_the_directory("hydra.sweep.dir", place):
             _check_room(place)

@@ -336,28 +336,23 @@ def _record_break(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says of a run that is broken off from another thread, while the main one may wait for a
     device: nothing is asked of that. A run whose end is recorded has ended so.
     """
-    if record.values["status"] != "running":
-        return
-    directory = record.path.parent
-    record.end(
-        ended.status,
-        exit_code=ended.exit_code,
-        why=ended.why,
-        step=trainer.global_step,
-        wandb_offline=logged_to(directory, logged_offline(directory, record.values), trainer.loggers),
-    )
+    if record.values["status"] == "running":
+        _write_end(record, trainer, ended)
 
 
 def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says in the end."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    _write_end(record, trainer, ended, metrics=metrics, objective=metrics.get("val/loss"))
+
+
+def _write_end(record: RunRecord, trainer: Trainer, ended: Ending, **measured: Any) -> None:
     directory = record.path.parent
     record.end(
         ended.status,
         exit_code=ended.exit_code,
         why=ended.why,
         step=trainer.global_step,
-        metrics=metrics,
-        objective=metrics.get("val/loss"),
         wandb_offline=logged_to(directory, logged_offline(directory, record.values), trainer.loggers),
+        **measured,
     )

@@ -1,6 +1,5 @@
 """Jobs at once get parts of the machine that do not overlap, or are refused."""
 
-import os
 from typing import Any
 
 import pytest
@@ -73,4 +72,3 @@ def test_what_does_not_fit_is_told(n_jobs: int, job: dict[str, Any], said: str):
 def test_on_the_cpu_and_one_after_the_other_everything_fits(job: dict[str, Any]):
     shares.check(4 if shares.on_cpu(job) else 1, [job], gpus=4)
     shares.check(4, [job], gpus=0)
-    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None

@@ -40,7 +40,8 @@ def test_a_terminal_shows_a_table_with_the_time_left(
         (tmp_path / "0").mkdir()
         (tmp_path / "0" / "run.json").write_text(json.dumps({"status": "running"}))
         held = lock.take(tmp_path / "0")
-        for now.time, step in ((10.0, 20), (20.0, 40)):
+        for seconds, step in ((10.0, 20), (20.0, 40)):
+            now.time = seconds
             (tmp_path / "0" / "metrics.csv").write_text(f"step,val/loss\n{step},0.5\n")
             shown.shown()
         held.release()

@@ -5,7 +5,6 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -181,9 +180,9 @@ def of_a_sweep(arguments: Arguments, program: str) -> Arguments:
     sweep = record.read(directory)
     if sweep.program != program:
         raise UsageError(f"ckpt={ckpt}: is a sweep of {sweep.program}.py; name a run of it, ckpt={ckpt}/0")
-    typed = [word for word in arguments.typed if _key(word) != "ckpt"]
-    keys = {_key(word) for word in typed}
-    own = [word for word in sweep.typed if _key(word) not in {*keys, KEY, "allow_targets"}]
+    typed = [word for word in arguments.typed if words.key_of(word) != "ckpt"]
+    keys = {words.key_of(word) for word in typed}
+    own = [word for word in sweep.typed if words.key_of(word) not in {*keys, KEY, "allow_targets"}]
     read = words.read(["-m", *own], program)
     if leading := outside.typed_again(read.overrides, directory):
         raise UsageError(
@@ -200,11 +199,3 @@ def of_a_sweep(arguments: Arguments, program: str) -> Arguments:
 def go_on(directory: str) -> str:
     """The words that go on with a sweep."""
     return f"-m ckpt={shlex.quote(directory)}"
-
-
-def now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")

@@ -109,7 +109,7 @@ class Sweep:
             "flags": list(self.flags),
             "working_directory": self.cwd,
             "started": self.started,
-            "updated": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "updated": now(),
             "jobs": [{**self._told(job), "differs": apart[job.number]} for job in self.jobs],
         }
         write_whole(self.directory / NAME, json.dumps(values, indent=2) + "\n")
@@ -154,6 +154,11 @@ class Sweep:
         job = jobs.get(number) or Job(number, self.directory / str(number))
         jobs[number] = look(replace(job, **known))
         return replace(self, jobs=tuple(jobs[one] for one in sorted(jobs)))
+
+
+def now() -> str:
+    """In ISO 8601, with this machine's offset."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def read(directory: Path) -> Sweep:

@@ -45,8 +45,8 @@ def with_rows(jobs: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> l
     """
     found = []
     for typed in jobs:
-        keys = {_key(word) for word in typed}
-        found += [(*(word for word in row if _key(word) not in keys), *typed) for row in rows or [()]]
+        keys = {words.key_of(word) for word in typed}
+        found += [(*(word for word in row if words.key_of(word) not in keys), *typed) for row in rows or [()]]
     return list(dict.fromkeys(found))
 
 
@@ -54,7 +54,3 @@ def override(rows: Sequence[Sequence[str]]) -> str:
     """The rows as one override of Hydra's."""
     listed = (f"[{','.join(quoted(word) for word in row)}]" for row in rows)
     return f"{KEY}=[{','.join(listed)}]"
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
