@@ -66,6 +66,8 @@ GONE = (
 
 MOVED = {
     "ema_decay": "ema.decay",
+    "device": "trainer.accelerator with trainer.devices, such as trainer.accelerator=gpu trainer.devices=[1]",
+    "precision": "trainer.precision",
     "data.train_split": "data.split",
     **{
         f"optimizer.{key}": f"lr_schedule.{key}, of lr_schedule={split.lr_schedule}"

@@ -98,8 +98,8 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     targets.check_names("", config, allowed)
     check_finite("", config)
     check_values("", config, known.settings)
-    if "trainer" in known.objects:  # first, for others are interpolated from it
-        _check_trainer(config["trainer"])
+    if known.trainer is not None:  # first, for others are interpolated from it
+        _check_trainer(config["trainer"], known.trainer)
     for group in known.mappings:
         _check_mapping(group, config[group])
     for group in known.objects:
@@ -120,7 +120,10 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "on_nonfinite=rollback: goes back to a checkpoint, and callbacks.checkpoints, which writes them, "
             "is off; turn it on, or use on_nonfinite=stop or skip"
         )
-    if config.get("strategy", {}).get("static_graph") and config["trainer"]["accumulate_grad_batches"] > 1:
+    if (
+        config.get("strategy", {}).get("static_graph")
+        and config["trainer"].get("accumulate_grad_batches", 1) > 1
+    ):
         raise UsageError(  # torch ends in an internal assertion
             "trainer.accumulate_grad_batches: with strategy.static_graph=true the first backward pass has to "
             "be reduced, and accumulation leaves that out; use strategy=ddp, or 1"
@@ -237,17 +240,17 @@ def _options(group: str) -> list[str]:
     return [f"{group}={file.stem}" for file in sorted((CONF / group).glob("*.yaml"))]
 
 
-def _check_trainer(settings: MutableMapping[str, Any]) -> None:
-    known = [field.name for field in fields(TrainerSettings)]
+def _check_trainer(settings: MutableMapping[str, Any], schema: type) -> None:
+    known = [field.name for field in fields(schema)]
     for name in settings:
-        if name in INSTEAD:
+        if name in INSTEAD and schema is TrainerSettings:
             raise UsageError(f"trainer.{name}: {INSTEAD[name]}")
         if name != "_target_" and name not in known:
             raise UsageError(unknown(f"trainer.{name}", known))
     if lacking := [name for name in known if name not in settings]:
         raise UsageError(f"trainer.{lacking[0]}: cannot be left out; give it as trainer.{lacking[0]}=VALUE")
-    check_values("trainer.", settings, TrainerSettings)
-    least, most = settings["min_steps"], settings["max_steps"]
+    check_values("trainer.", settings, schema)
+    least, most = settings.get("min_steps"), settings.get("max_steps", -1)
     if least is not None and 0 <= most < least:
         raise UsageError(f"trainer.min_steps={least}: must be at most trainer.max_steps={most}")
 

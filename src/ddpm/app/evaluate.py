@@ -4,25 +4,35 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
 from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
+from ddpm.app.devices import Work, on_devices
 from ddpm.app.own import own_settings
+from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
 from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
 from ddpm.run import Run, load
+from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import images_at_once
 from ddpm.targets import build
+from ddpm.training.checkpoints.archive import fingerprint
 
 log = logging.getLogger(__name__)
+
+MEASURED = "metrics.json"
+"""What all measurements are written to."""
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
@@ -31,11 +41,27 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     Raises:
         UsageError: where there are none, or the settings make no sense.
     """
-    terminal.set_up(None, leader=True)
-    run = load(config["ckpt"], config["device"], config["allow_targets"])
+    torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
+    return on_devices(config, place, partial(_work, config, place))
+
+
+def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
+    """What is to be measured; None where all of it is there."""
+    run = load(config["ckpt"], trainer.strategy.root_device, config["allow_targets"])
     if run.module.device.type == "cpu":
         keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
+    try:
+        computing = choose(
+            run.module.device,
+            run.module.num_parameters,
+            0,
+            precision=config["trainer"]["precision"],
+            channels_last=False,
+            compile=False,
+        )
+    except UsageError as error:  # about the precision
+        raise UsageError(f"trainer.{error}") from error
+    run.module.compute_as(computing)
     metrics: dict[str, Metric] = {
         name: build(f"metrics.{name}", node) for name, node in config["metrics"].items() if node
     }
@@ -63,17 +89,27 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
             metric.check(run.module, data)
         except ValueError as error:
             raise UsageError(str(error)) from error
-    directory = place.directory
+    directory, described = place.directory, describe(data)
+    contents = {"ckpt": fingerprint(run.checkpoint), "data": described["fingerprint"]}
+    request = Request(config, contents)
+    if place.request is not None:
+        place.request.refuse_another(directory, config, contents)
+        if (directory / MEASURED).exists():
+            if trainer.is_global_zero:
+                terminal.say(f"{directory}: holds these measurements already")
+            return None
 
-    def job() -> int:
-        terminal.set_up(directory / "evaluate.log", leader=True)
+    def begin() -> None:
         log.info("measuring %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
+        request.write(directory)
+
+    def share(sharing: Sharing) -> None:
         found: dict[str, Any] = {
             "ckpt": str(run.checkpoint),
             "step": run.step,
             "weights": config["weights"],
             "seed": config["seed"],
-            "data": describe(data),
+            "data": described,
             "settings": {
                 **{group: run.config[group] for group in ("schedule", "objective", "conditional")},
                 "variance": config["variance"] or run.config["variance"],
@@ -88,13 +124,15 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
                     seed=config["seed"],
                     batch_size=config["batch_size"] or images_at_once(run.module),
                     directory=directory,
+                    sharing=sharing,
                 )
-            terminal.say(summary(name, found[name]))
-        write_whole(directory / "metrics.json", json.dumps(without_nan(found), indent=2) + "\n")
-        terminal.say(str(directory))
-        return 0
+            if sharing.is_leader:
+                terminal.say(summary(name, found[name]))
+        if sharing.is_leader:
+            write_whole(directory / MEASURED, json.dumps(without_nan(found), indent=2) + "\n")
+            terminal.say(str(directory))
 
-    return job
+    return Work("evaluate.log", "measuring", {**contents, **request.texts()}, begin, share)
 
 
 def _some(classes: Sequence[str] | None) -> str:

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from ddpm.app import lock
 from ddpm.app.left_run import LeftRun, check_kinds, is_within, left_in
 from ddpm.app.lock import Lock
+from ddpm.app.request import Request, asked_in
 from ddpm.errors import UsageError
 
 INTERACTIVE = ("bash", "sh", "zsh", "interactive")
@@ -40,6 +41,7 @@ class Place:
         overrides: of the command, in Hydra's grammar.
         found_again: whether the same command finds the directory again.
         left: the run that an earlier start left there, which goes on.
+        request: what an earlier start was asked for there, of a program that samples or measures.
         lock: on the directory, held by the leader.
     """
 
@@ -52,6 +54,7 @@ class Place:
     overrides: tuple[str, ...] = ()
     found_again: bool = False
     left: LeftRun | None = None
+    request: Request | None = None
     lock: Lock | None = None
 
 
@@ -62,6 +65,7 @@ class Entered:
     directory: Path
     found_again: bool = False
     left: LeftRun | None = None
+    request: Request | None = None
     lock: Lock | None = None
 
 
@@ -113,8 +117,10 @@ def enter(directory: Path, config: Mapping[str, Any], *, named: bool) -> Entered
         UsageError: where somebody writes there, or what is there is no run that this command goes on with.
     """
     found_again = named or _job() is not None
-    if "resume" not in config:
+    if "ckpt" not in config:
         return Entered(_enter_unused(directory, named=named))
+    if "resume" not in config:
+        return _enter_asked(directory, config, named=named)
     if not is_leader():
         return Entered(directory, found_again, _left_for_a_follower(directory, config))
     if not found_again:
@@ -132,11 +138,38 @@ def _enter_unused(directory: Path, *, named: bool) -> Path:
         return directory
     if not named and number_of_processes() == 1:
         return claim(directory)
-    for left in ("run.json", "samples.npz"):
-        if (directory / left).exists():
-            raise UsageError(f"{directory}: holds {left} of another run already; choose another directory")
+    _refuse_results(directory)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def _enter_asked(directory: Path, config: Mapping[str, Any], *, named: bool) -> Entered:
+    """A directory for samples or measurements: a new one, or one in which the same request goes on."""
+    found_again = named or _job() is not None
+    if not is_leader():
+        return Entered(directory, found_again, request=asked_in(directory))
+    if not found_again:
+        directory = claim(directory)
+        return Entered(directory, lock=lock.take(directory))
+    one_of_many = not named and _is_lone_job()
+    for candidate in numbered(directory) if one_of_many else [directory]:
+        asked = asked_in(candidate)
+        if one_of_many and asked is not None and asked.differences(config):
+            continue
+        if asked is None:
+            _refuse_results(candidate)
+        else:
+            asked.refuse_another(candidate, config)
+        candidate.mkdir(parents=True, exist_ok=True)
+        return Entered(candidate, True, request=asked, lock=lock.take(candidate))
+    raise AssertionError("there is always another number")
+
+
+def _refuse_results(directory: Path) -> None:
+    """Refuse a directory that holds what nobody may overwrite."""
+    for left in ("run.json", "samples.npz", "metrics.json"):
+        if (directory / left).exists():
+            raise UsageError(f"{directory}: holds {left} of another run already; choose another directory")
 
 
 def _hold(directory: Path, config: Mapping[str, Any]) -> Entered:
@@ -159,7 +192,7 @@ def _hold(directory: Path, config: Mapping[str, Any]) -> Entered:
     except BaseException:
         held.release()
         raise
-    return Entered(directory, True, left, held)
+    return Entered(directory, True, left, lock=held)
 
 
 def _among_the_jobs(directory: Path, config: Mapping[str, Any]) -> Entered:

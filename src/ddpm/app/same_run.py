@@ -64,15 +64,19 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, str]:
         config: checked.
         fingerprint: of the images.
     """
-    found = {
+    found = {**machine_identity(), "the set of images": fingerprint}
+    for name in (*CONTINUED, *TOGETHER):
+        found |= {key: repr(value) for key, value in leaves(name, _select(config, name)) if key not in FREE}
+    return found
+
+
+def machine_identity() -> dict[str, str]:
+    """What every rank must have alike of its environment, as text by name."""
+    return {
         "the code of ddpm": _hash_of_code(),
         "Python": platform.python_version(),
         **{package: version(package) for package in ("torch", "lightning", "numpy")},
-        "the set of images": fingerprint,
     }
-    for name in (*CONTINUED, *TOGETHER):
-        found |= {key: repr(value) for key, value in _leaves(name, _select(config, name)) if key not in FREE}
-    return found
 
 
 def _hash_of_code() -> str:
@@ -84,10 +88,11 @@ def _hash_of_code() -> str:
     return hashed.hexdigest()[:12]
 
 
-def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+def leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """What stands in a node that holds nothing itself: full key and value."""
     if isinstance(node, Mapping):
         for name, child in node.items():
-            yield from _leaves(f"{key}.{name}", child)
+            yield from leaves(f"{key}.{name}", child)
     else:
         yield key, node
 

@@ -1,20 +1,25 @@
 """What sample.py does once its configuration is checked."""
 
+import hashlib
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from ddpm.app import terminal
 from ddpm.app.command_line import Job
+from ddpm.app.devices import Work, on_devices
 from ddpm.app.own import own_settings
+from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.data.augmentation import normalize
 from ddpm.data.images import ImageSet
@@ -29,15 +34,22 @@ from ddpm.run import Run, load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.pieces import Parts, Pieces, write_npz
+from ddpm.runtime.progress import duration
+from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import whole, write_whole
-from ddpm.sampling.batches import announced_sampling, images_at_once
+from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import Drawing, labels_of
 from ddpm.sampling.figures import png, sheet, to_uint8
 from ddpm.targets import build
+from ddpm.training.checkpoints.archive import fingerprint
 
 log = logging.getLogger(__name__)
 
 MOST_IN_A_GRID = 400
+
+SAMPLES = "samples.npz"
+"""What the images are written to, whole, when all of them are drawn."""
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
@@ -46,9 +58,13 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     Raises:
         UsageError: where there are none, or the settings make no sense.
     """
-    terminal.set_up(None, leader=True)
     torch.set_float32_matmul_precision("high")  # as in training: TF32 on GPUs
-    run = load(config["ckpt"], config["device"], config["allow_targets"])
+    return on_devices(config, place, partial(_work, config, place))
+
+
+def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
+    """What is to be drawn; None where all of it is there."""
+    run = load(config["ckpt"], trainer.strategy.root_device, config["allow_targets"])
     module = run.module
     if module.device.type == "cpu":
         keep_freed_memory()
@@ -85,37 +101,100 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    batches = math.ceil(config["n"] / (config["batch_size"] or images_at_once(module)))
-    batch_size = math.ceil(config["n"] / batches)  # equal ones, each size being compiled by itself
-    computing = choose(
-        module.device,
-        module.num_parameters,
-        drawing.nfe * batches,
-        **{name: config[name] for name in ("precision", "channels_last", "compile")},
-    )
+    directory, n = place.directory, config["n"]
+    size = size_of_a_piece(n, config["batch_size"] or images_at_once(module), trainer.world_size)
+    try:
+        computing = choose(
+            module.device,
+            module.num_parameters,
+            drawing.nfe * math.ceil(n / size / trainer.world_size),
+            precision=config["trainer"]["precision"],
+            **{name: config[name] for name in ("channels_last", "compile")},
+        )
+    except UsageError as error:  # about the precision
+        raise UsageError(f"trainer.{error}") from error
     module.compute_as(computing)
-    directory = place.directory
+    request = Request(config, _contents(config, run))
+    if place.request is not None:
+        place.request.refuse_another(directory, config, request.contents)
+        if (directory / SAMPLES).exists():
+            if trainer.is_global_zero:
+                terminal.say(f"{directory}: holds these {n} images already")
+            return None
 
-    def job() -> int:
-        terminal.set_up(directory / "sample.log", leader=True)
+    def begin() -> None:
         log.info("sampling from %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
-        log.info("%d images at once, computed in %s on %s", batch_size, computing, module.device)
+        log.info("%d images at once, computed in %s on %s", size, computing, _devices(trainer))
+        request.write(directory)
         if computing.compile:
             log.info(COMPILING)
+
+    def draw(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
+        drawn = drawing(indices, on_step=lambda *_: on_step())
+        return {"images": to_uint8(drawn).permute(0, 2, 3, 1).cpu().numpy()}
+
+    def share(sharing: Sharing) -> None:
+        if computing.compile:
             keep_compiled(Cache().directory / "compiled")
             module.network.compile()
-        drawn = announced_sampling(drawing, range(config["n"]), batch_size=batch_size)
-        assert drawn is not None  # nobody asked it to stop
-        arrays: dict[str, Any] = _arrays(run, drawn, labels)
-        with whole(directory / "samples.npz") as file:
-            np.savez(file, **arrays)
-        write_whole(directory / "grid.png", png(sheet(module, drawn[:MOST_IN_A_GRID], labels)))
+        if sharing.is_leader and not sharing.in_step:
+            seconds = seconds_to_draw(drawing, range(n), size) / sharing.world_size
+            if seconds > WORTH_A_WORD:
+                log.info("drawing %d images in %d steps: about %s", n, drawing.steps, duration(seconds))
+        pieces = sharing.through("images", n, size, draw, title="sampling", steps=drawing.steps)
+        if not sharing.is_leader:
+            return
+        first = np.concatenate([*_first(pieces, MOST_IN_A_GRID)])
+        drawn = normalize(torch.from_numpy(first).permute(0, 3, 1, 2))
+        write_whole(directory / "grid.png", png(sheet(module, drawn, labels)))
         for name, picture in sources.items():
             write_whole(directory / f"{name}.png", png(to_uint8(picture).permute(1, 2, 0).numpy()))
+        _write_samples(directory / SAMPLES, pieces, labels_of(module, range(n), labels))
         terminal.say(str(directory))
-        return 0
 
-    return job
+    identity = {"the checkpoint": request.contents["ckpt"], **request.texts()}
+    return Work("sample.log", "sampling", identity, begin, share)
+
+
+def _devices(trainer: Trainer) -> str:
+    """cpu; cuda:0; 4 devices (cuda)."""
+    device = trainer.strategy.root_device
+    return str(device) if trainer.world_size == 1 else f"{trainer.world_size} devices ({device.type})"
+
+
+def _contents(config: Mapping[str, Any], run: Run) -> dict[str, str]:
+    """Fingerprints of what is drawn from, by key."""
+    pictures = {key: config[key] for key in ("start", "end", "mask") if config[key] is not None}
+    return {
+        "ckpt": fingerprint(run.checkpoint),
+        **{
+            key: hashlib.sha256(Path(os.path.expanduser(path)).read_bytes()).hexdigest()[:16]
+            for key, path in pictures.items()
+        },
+    }
+
+
+def _first(pieces: Pieces, most: int) -> Iterator[np.ndarray]:
+    """The first images, uint8 [N, H, W, C] at a time."""
+    left = most
+    for part in pieces:
+        if left <= 0:
+            return
+        yield part["images"][:left]
+        left -= len(part["images"])
+
+
+def _write_samples(path: Path, pieces: Pieces, labels: list[int] | None) -> None:
+    """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches. It
+    takes memory for a piece.
+    """
+    shape = (pieces.n, *next(iter(pieces))["images"].shape[1:])
+    arrays: dict[str, Parts] = {"arr_0": (shape, np.dtype(np.uint8), (part["images"] for part in pieces))}
+    if labels is not None:
+        given = np.array(labels, np.int64)
+        arrays["arr_1"] = (given.shape, given.dtype, [given])
+    with whole(path) as temporary:
+        write_npz(temporary, arrays)
 
 
 def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[str, Tensor]]:
@@ -188,10 +267,3 @@ def _read(key: str, path: str, shaping: Shaping) -> np.ndarray:
     if isinstance(decoded, str):
         raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")
     return decoded.pixels.copy()
-
-
-def _arrays(run: Run, drawn: Tensor, labels: list[int] | None) -> dict[str, np.ndarray]:
-    """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches."""
-    arrays = {"arr_0": to_uint8(drawn).permute(0, 2, 3, 1).numpy()}
-    given = labels_of(run.module, range(len(drawn)), labels)
-    return arrays if given is None else {**arrays, "arr_1": np.array(given)}

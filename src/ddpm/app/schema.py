@@ -7,15 +7,21 @@ from typing import Any
 
 
 @dataclass
-class TrainerSettings:
-    """Of `lightning.pytorch.Trainer`, those that belong to a person; they mean what Lightning's mean, but for
-    `val_check_interval`, which counts optimizer steps.
-    """
+class DeviceSettings:
+    """Of `lightning.pytorch.Trainer`, those that say where work is done, and in which precision."""
 
     accelerator: str
     devices: Any
     num_nodes: int
     precision: str
+
+
+@dataclass
+class TrainerSettings(DeviceSettings):
+    """Of `lightning.pytorch.Trainer`, those that belong to a person; they mean what Lightning's mean, but for
+    `val_check_interval`, which counts optimizer steps.
+    """
+
     max_steps: int
     min_steps: int | None
     max_time: Any
@@ -117,10 +123,9 @@ class SampleSettings:
     end: str | None
     mask: str | None
     batch_size: int | None
-    precision: str
     channels_last: bool | None
     compile: bool | None
-    device: str | None
+    timeout: float
     out: str
     allow_targets: list[Any]
 
@@ -133,7 +138,7 @@ class EvaluateSettings:
     seed: int
     weights: str
     batch_size: int | None
-    device: str | None
+    timeout: float
     allow_targets: list[Any]
 
 
@@ -155,6 +160,7 @@ class Program:
         mappings: groups that build several, each under its name.
         optional: groups among them that may be empty.
         completed: groups among those whose keys may stand without an option, which is then the run's own.
+        trainer: a dataclass of the keys of `trainer`; None where the program has none.
     """
 
     settings: type
@@ -162,6 +168,7 @@ class Program:
     mappings: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     completed: tuple[str, ...] = ()
+    trainer: type | None = None
 
 
 PROGRAMS = {
@@ -173,12 +180,23 @@ PROGRAMS = {
         ),
         ("logger", "callbacks"),
         ("logger", "callbacks", "strategy"),
+        trainer=TrainerSettings,
     ),
     "sample": Program(
-        SampleSettings, ("sampler", "guidance"), (), ("sampler", "guidance"), ("sampler", "guidance"),
+        SampleSettings,
+        ("sampler", "guidance", "trainer", "strategy"),
+        (),
+        ("sampler", "guidance", "strategy"),
+        ("sampler", "guidance"),
+        DeviceSettings,
     ),
     "evaluate": Program(
-        EvaluateSettings, ("data", "variance"), ("metrics",), ("data", "variance"), ("data",),
+        EvaluateSettings,
+        ("data", "variance", "trainer", "strategy"),
+        ("metrics",),
+        ("data", "variance", "strategy"),
+        ("data",),
+        DeviceSettings,
     ),
     "inspect": Program(InspectSettings, ("data",)),
 }  # fmt: skip
@@ -283,7 +301,6 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     },
     "model.mlp_ratio": lambda value: None if value > 0 else "must be above 0",
     "model.norm_eps": _at_least(0),
-    "precision": _one_of(*PRECISIONS),
     "timeout": lambda value: None if value > 0 else "must be above 0 seconds",
     "seed": lambda value: None if 0 <= value < 2**63 else "must be at least 0 and below 2**63",
     "n": _at_least(1),

@@ -16,10 +16,11 @@ from ddpm.app import continuing, refusal, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
+from ddpm.app.devices import check_processes
 from ddpm.app.groups import SWITCHES
 from ddpm.app.left_run import logged_offline
 from ddpm.app.preflight import preflight
-from ddpm.app.run_directory import Place, is_leader, number_of_processes
+from ddpm.app.run_directory import Place, is_leader
 from ddpm.app.run_record import RunRecord, known, logged_to, write_config
 from ddpm.app.same_run import identity
 from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
@@ -98,7 +99,8 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
         watch.callback,
         place.lock,
     )
-    _check_processes(trainer, data, place)
+    check_processes(trainer, place.directory)
+    _check_shared(trainer, data)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if config["preflight"]:
@@ -159,18 +161,8 @@ def _check_monitors(callbacks: list[Callback], *, measured: bool) -> None:
             )
 
 
-def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> None:
-    """Refuse numbers of processes that do not fit each other, the data or the run directory."""
-    processes = number_of_processes()
-    if processes > 1 and trainer.world_size != processes:
-        raise UsageError(
-            f"trainer.devices: {processes} processes were started, and the trainer was told of "
-            f"{trainer.world_size}; give trainer.devices=PROCESSES_A_NODE trainer.num_nodes=NODES"
-        )
-    if trainer.world_size > 1 and processes == 1 and '"' in str(place.directory):
-        raise UsageError(
-            f"hydra.run.dir={place.directory}: several devices cannot work in a path with a quotation mark"
-        )
+def _check_shared(trainer: Trainer, data: ImageDataModule) -> None:
+    """Refuse a global batch that the devices cannot share."""
     try:
         data.check_shared(world_size=trainer.world_size, accumulation=trainer.accumulate_grad_batches)
     except ValueError as error:

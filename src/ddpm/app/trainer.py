@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
+from ddpm.app.devices import cluster, strategy, wait_for
 from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
@@ -238,10 +236,10 @@ def build_trainer(
             "trainer",
             given,
             profiler=_profiler(settings["profiler"], directory),
-            strategy=_strategy(config["strategy"]),
+            strategy=strategy(config["strategy"]),
             logger=loggers,
             callbacks=own,
-            plugins=[AtomicCheckpointIO(background=True), *_cluster()],
+            plugins=[AtomicCheckpointIO(background=True), *cluster()],
             default_root_dir=str(directory),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -254,8 +252,7 @@ def build_trainer(
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"trainer: {error}") from error
-    if not config["strategy"] and isinstance(trainer.strategy, DDPStrategy):  # Lightning's choice
-        trainer.strategy._timeout = timedelta(seconds=config["timeout"])
+    wait_for(trainer, config)
     return trainer
 
 
@@ -274,16 +271,3 @@ def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler
     if not isinstance(built, Profiler):
         raise UsageError(f"{key}: {node['_target_']} is no Lightning profiler")
     return built
-
-
-def _strategy(node: Mapping[str, Any]) -> Any:
-    """The strategy that a configuration names; Lightning's own choice where it names none."""
-    if not node:
-        return "auto"
-    _check_makes("strategy", node, targets.resolve("strategy", node["_target_"]), Strategy)
-    return targets.build("strategy", node)
-
-
-def _cluster() -> list[SLURMEnvironment]:
-    """SLURM without Lightning's own requeueing, which would write where another job may be writing."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

@@ -69,6 +69,7 @@ class Watch:
         self._lock = place.lock
         self.timeout = timeout
         self.requeues = requeues
+        self.doing = "training"  # what a failure is said to be one of
         self.signals = Signals(self._first_signal, self._end_by_signal)
         self.callback = Interruption(self.signals)
         self.peers: Peers | None = None
@@ -264,7 +265,7 @@ class Watch:
     def _last_words(self, ended: Ending, speaks: bool, inherits: bool) -> None:
         if inherits:
             time.sleep(0.5 * min(self._rank - 1, 10))  # the lowest that lives comes first
-            speaks = is_running(self.directory)
+            speaks = is_running(self.directory) or (self.doing != "training" and self._rank == 1)
         if not speaks:
             return
         if self.record is not None:
@@ -281,7 +282,7 @@ class Watch:
                 if self.record is None:
                     self.directory.rmdir()  # if nothing was written
         if ended.status == "failed":
-            log.error("training failed: %s", ended.why)
+            log.error("%s failed: %s", self.doing, ended.why)
         else:
             log.warning("ended by %s", ended.why)
 

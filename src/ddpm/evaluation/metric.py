@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ddpm.data.module import ImageDataModule
+from ddpm.runtime.sharing import Sharing
 from ddpm.training.module import DDPM
 
 
@@ -15,9 +16,17 @@ class Metric(Protocol):
         ...
 
     def __call__(
-        self, module: DDPM, data: ImageDataModule, *, seed: int, batch_size: int, directory: Path
+        self,
+        module: DDPM,
+        data: ImageDataModule,
+        *,
+        seed: int,
+        batch_size: int,
+        directory: Path,
+        sharing: Sharing,
     ) -> dict[str, Any]:
-        """Measure, with the weights that the module evaluates with, and leave figures in a directory.
+        """Measure, with the weights that the module evaluates with, and leave figures in a directory. Every
+        rank does, and comes to the same.
 
         `module.sample`, `Drawing` and `module.evaluating()` use them by themselves.
 
@@ -26,7 +35,8 @@ class Metric(Protocol):
             data: images to compare with.
             seed: of whatever is drawn.
             batch_size: images at once.
-            directory: for figures.
+            directory: for figures, which `sharing.is_leader` leaves.
+            sharing: `sharing.through` has the ranks share what is computed image by image, and keeps it.
 
         Returns:
             plain containers, for metrics.json.

@@ -1,9 +1,11 @@
 """The variational bound on the negative log-likelihood of held-out images, and where its bits go."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
 from ddpm.random import Purpose, Stream
-from ddpm.runtime.progress import Countdown
+from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import whole
 from ddpm.training.module import DDPM
 
@@ -45,21 +47,34 @@ class NLL:
             )
 
     def __call__(
-        self, module: DDPM, data: ImageDataModule, *, seed: int, batch_size: int, directory: Path
+        self,
+        module: DDPM,
+        data: ImageDataModule,
+        *,
+        seed: int,
+        batch_size: int,
+        directory: Path,
+        sharing: Sharing,
     ) -> dict[str, Any]:
         held_out = data.data_set.validation
         n = self.n or len(held_out)
-        batches = [range(first, min(first + batch_size, n)) for first in range(0, n, batch_size)]
         nfe = 1 + (self.num_steps or module.schedule.num_timesteps - 1)
-        parts = []
-        with Countdown("likelihood", nfe * len(batches)) as countdown:
-            for indices in batches:
-                batch = held_out.subset(slice(indices.start, indices.stop))
-                x_0 = normalize(torch.tensor(batch.images)).to(module.device)
-                labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
-                parts.append(self._bound(module, x_0, labels, indices, seed, countdown))
-        found = Bound(*(torch.cat(column, dim=-1).cpu().double() for column in zip(*parts, strict=True)))
-        if nfe == module.schedule.num_timesteps:
+
+        def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
+            batch = held_out.subset(slice(indices.start, indices.stop))
+            x_0 = normalize(torch.tensor(batch.images)).to(module.device)
+            labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
+            found = self._bound(module, x_0, labels, indices, seed, on_step)
+            # images are the last axis of a bound, and the first of a piece
+            return {name: values.movedim(-1, 0).cpu().numpy() for name, values in found._asdict().items()}
+
+        size = size_of_a_piece(n, batch_size, sharing.world_size)
+        pieces = sharing.through("nll", n, size, compute, title="likelihood", steps=nfe)
+        arrays = pieces.together()
+        found = Bound(
+            **{name: torch.from_numpy(values).movedim(0, -1).double() for name, values in arrays.items()}
+        )
+        if nfe == module.schedule.num_timesteps and sharing.is_leader:
             draw(found, directory / "nll.png")
         return {
             "bits_per_dim": found.total.mean().item(),
@@ -80,12 +95,12 @@ class NLL:
         labels: Tensor | None,
         indices: range,
         seed: int,
-        countdown: Countdown,
+        on_step: Callable[[], None],
     ) -> Bound:
         stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
 
         def noise(index: int, like: Tensor) -> Tensor:
-            countdown.advance(countdown.done + 1)
+            on_step()
             return stream.normal(index, indices, tuple(like.shape[1:]))
 
         steps, most = None, module.schedule.num_timesteps - 1

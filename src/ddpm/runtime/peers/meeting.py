@@ -23,6 +23,26 @@ def _agent_has_store() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
 
 
+def leaders_store(address: str, port: int, seconds: float = STORE_SECONDS) -> TCPStore:
+    """Of the leader: torch's store at its address, which it keeps unless torchrun's agent does.
+
+    Args:
+        address, port: `MASTER_ADDR` and `MASTER_PORT`.
+        seconds: for an answer.
+
+    Raises:
+        torch.distributed.DistError: where the port is somebody else's.
+    """
+    return TCPStore(
+        address,
+        port,
+        is_master=not _agent_has_store(),
+        wait_for_workers=False,
+        multi_tenant=True,  # torch's own rendezvous finds the same server here
+        timeout=timedelta(seconds=seconds),
+    )
+
+
 def open_port(address: str, port: int, *, on_this_machine: bool) -> tuple[socket.socket, str, Store]:
     """Of the leader: listen, and say where.
 
@@ -42,14 +62,7 @@ def open_port(address: str, port: int, *, on_this_machine: bool) -> tuple[socket
         listening = socket.create_server(("", 0), backlog=1024)
     listening.setblocking(False)
     word = secrets.token_hex(16)
-    store = TCPStore(
-        address,
-        port,
-        is_master=not _agent_has_store(),
-        wait_for_workers=False,
-        multi_tenant=True,  # torch's own rendezvous finds the same server here
-        timeout=timedelta(seconds=STORE_SECONDS),
-    )
+    store = leaders_store(address, port)
     store.set(_key(), json.dumps([listening.getsockname()[1], word]))
     return listening, word, store
 

@@ -32,12 +32,24 @@ class SameRun(Callback):
         self.identity = identity
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.world_size == 1 or not torch.distributed.is_initialized():
-            return
-        everyone: list[tuple[str, Mapping[str, str]]] = [("", {})] * trainer.world_size
-        torch.distributed.all_gather_object(everyone, (platform.node(), dict(self.identity())))
-        if (said := difference(everyone)) is not None:
-            raise NotOneRunError(said)
+        if trainer.world_size > 1 and torch.distributed.is_initialized():
+            compare(trainer.world_size, self.identity())
+
+
+def compare(world_size: int, identity: Mapping[str, str]) -> None:
+    """Have all ranks compare what they are about to do. Each must call it.
+
+    Args:
+        world_size: how many they are.
+        identity: what makes it, as text by name.
+
+    Raises:
+        NotOneRunError: on every rank, where one is not like the first.
+    """
+    everyone: list[tuple[str, Mapping[str, str]]] = [("", {})] * world_size
+    torch.distributed.all_gather_object(everyone, (platform.node(), dict(identity)))
+    if (said := difference(everyone)) is not None:
+        raise NotOneRunError(said)
 
 
 def difference(everyone: Sequence[tuple[str, Mapping[str, str]]]) -> str | None:

@@ -6,9 +6,11 @@ refused whose records are compressed, overlap or exceed it, so that all of them 
 than the file has bytes.
 """
 
+import hashlib
 import os
 import struct
 import zlib
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
@@ -64,6 +66,20 @@ def records(file: BinaryIO) -> dict[str, Record]:
     if end > start:
         raise RefusedFileError("a record is longer than the file")
     return found
+
+
+def fingerprint(path: Path) -> str:
+    """Of the contents of a file, by the checksums that it states.
+
+    Raises:
+        RefusedFileError: where it is no such archive.
+        OSError: where it cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        found = sorted(
+            (name.partition("/")[2], record.size, record.crc) for name, record in records(file).items()
+        )
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
 def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:

@@ -1,0 +1,207 @@
+"""Work in pieces that the ranks of a program take from one pile, each as it becomes free."""
+
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch.distributed import Store
+
+from ddpm.random import BLOCK
+from ddpm.runtime.pieces import Pieces
+from ddpm.runtime.progress import Countdown
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.1
+"""Seconds between two looks for the pieces of others."""
+
+TOLD_EVERY = 1.0
+"""Seconds between two words of a rank on how far it is."""
+
+LEAST_ROUNDS = 4
+"""Pieces for each of several ranks, as long as they have a block of random numbers each."""
+
+Compute = Callable[[range, Callable[[], None]], Mapping[str, np.ndarray]]
+"""(indices, called after each step) -> arrays whose first axis counts the indices."""
+
+
+def size_of_a_piece(n: int, at_once: int, world_size: int) -> int:
+    """How many of n indices a rank computes at once: equal pieces, each shape being compiled by itself, and
+    some for each rank, so that a slow one does not keep the others waiting.
+
+    Args:
+        n: indices.
+        at_once: that a device can take.
+        world_size: ranks that share them.
+    """
+    rounds = math.ceil(n / (at_once * world_size))
+    if world_size > 1:
+        rounds = max(rounds, min(LEAST_ROUNDS, n // (BLOCK * world_size)))
+    return math.ceil(n / (world_size * max(1, rounds)))
+
+
+@dataclass
+class Sharing:
+    """How a program's work is shared by its ranks, and where it keeps what is done.
+
+    All ranks go through the same works in the same order.
+
+    Attributes:
+        directory: for the pieces; one that all ranks see.
+        rank: of this process.
+        world_size: how many there are.
+        store: that they all reach; None for a single one.
+        in_step: whether no rank can compute without the others, as where each holds a part of the network:
+            then all compute at the same time, and one that has no piece left repeats the last.
+        progressed: called with whether this rank waits for others, whenever it gets further.
+    """
+
+    directory: Path
+    rank: int = 0
+    world_size: int = 1
+    store: Store | None = None
+    in_step: bool = False
+    progressed: Callable[[bool], None] = lambda waits: None
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this rank speaks and writes for all."""
+        return self.rank == 0
+
+    def through(
+        self, name: str, n: int, size: int, compute: Compute, *, title: str | None = None, steps: int = 1
+    ) -> Pieces:
+        """Compute the results for indices 0 ... n-1, those that an earlier start has not kept.
+
+        Args:
+            name: of this work in the program; a folder for its pieces.
+            n: number of indices.
+            size: indices in a piece.
+            compute: the results of a piece.
+            title: what the progress is called.
+            steps: how often `compute` says that it got further, for a piece.
+
+        Returns:
+            All of them, on every rank, when every rank is through.
+
+        Raises:
+            ddpm.runtime.writing.WriteError: where a piece cannot be written.
+        """
+        pieces = Pieces(self.directory / name, n)
+        missing = self._agreed(name, pieces, size)
+        with _Progress(self, name, title or name, missing, n, steps) as progress:
+            for indices, counts in self._taken(name, missing):
+                arrays = compute(indices, progress.step)
+                if counts:
+                    pieces.keep(indices, arrays)
+                progress.done()
+            while _count(pieces.kept()) < n:
+                self.progressed(True)
+                progress.look()
+                time.sleep(PAUSE)
+            self.progressed(False)
+        return pieces
+
+    def end(self) -> None:
+        """Leave the others when all works are through and what came of them is written: the leader, which
+        keeps the store and deletes the pieces, as the last.
+        """
+        if self.store is not None:
+            gone = self.store.add("gone", 1)
+            while self.is_leader and gone < self.world_size:
+                self.progressed(True)
+                time.sleep(PAUSE)
+                gone = self.store.add("gone", 0)
+        if self.is_leader:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _agreed(self, name: str, pieces: Pieces, size: int) -> list[range]:
+        """The pieces that are to be computed, the same on every rank: those that the leader found missing."""
+        if not self.is_leader:
+            assert self.store is not None
+            key = f"{name}/missing"
+            while not self.store.check([key]):  # its other end may be reading what there is
+                self.progressed(True)
+                time.sleep(PAUSE)
+            self.progressed(False)
+            return [range(*ends) for ends in json.loads(self.store.get(key))]
+        if damaged := pieces.drop_damaged():
+            log.warning("%s: damaged, computed again", ", ".join(damaged))
+        missing = pieces.missing(size)
+        if self.store is not None:
+            self.store.set(f"{name}/missing", json.dumps([(piece.start, piece.stop) for piece in missing]))
+        return missing
+
+    def _taken(self, name: str, missing: list[range]) -> Iterator[tuple[range, bool]]:
+        """The pieces that are this rank's, and whether their results count."""
+        if self.in_step:
+            for first in range(0, len(missing), self.world_size):
+                own = first + self.rank
+                yield missing[min(own, len(missing) - 1)], own < len(missing)
+        elif self.store is None:
+            yield from ((piece, True) for piece in missing)
+        else:
+            while (taken := self.store.add(f"{name}/taken", 1) - 1) < len(missing):
+                yield missing[taken], True
+
+
+class _Progress:
+    """How far all ranks are: shown by the leader, told to it by the others."""
+
+    def __init__(self, sharing: Sharing, name: str, title: str, missing: list[range], n: int, steps: int):
+        self._sharing = sharing
+        self._key = f"{name}/steps"
+        self._made = 0  # steps, of all ranks, as far as is known here
+        self._untold = 0
+        self._told = time.monotonic()
+        self._n = n
+        self._here = n - _count(missing)
+        rounds = math.ceil(len(missing) / sharing.world_size) * sharing.world_size
+        total = steps * (rounds if sharing.in_step else len(missing))
+        self._countdown = Countdown(title, total) if sharing.is_leader and total else None
+        if self._here and sharing.is_leader:
+            log.info("%d of %d are there from an earlier start", self._here, n)
+
+    def __enter__(self) -> "_Progress":
+        if self._countdown is not None:
+            self._countdown.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._countdown is not None:
+            self._countdown.__exit__()
+
+    def step(self) -> None:
+        """This rank has made a step."""
+        self._untold += 1
+        self._sharing.progressed(False)
+        if self._sharing.store is None or time.monotonic() - self._told > TOLD_EVERY:
+            self._tell()
+
+    def done(self) -> None:
+        """This rank has computed a piece."""
+        self._tell()
+
+    def look(self) -> None:
+        """Show what the others have done meanwhile."""
+        if time.monotonic() - self._told > TOLD_EVERY:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        untold, self._untold = self._untold, 0
+        self._made += untold
+        if (store := self._sharing.store) is not None:
+            self._made = store.add(self._key, untold)
+        if self._countdown is not None:
+            self._countdown.advance(min(self._made, self._countdown.total))
+
+
+def _count(pieces: list[range]) -> int:
+    return sum(map(len, pieces))
