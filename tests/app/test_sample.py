@@ -30,7 +30,7 @@ MISTAKES = {
     "seed=-1": r"seed=-1: must be at least 0",
     "weights=best": r"weights=best: must be ema or raw",
     "batch_size=0": r"batch_size=0: must be at least 1",
-    "precision=16-mixed": r"precision=16-mixed: is for GPUs; on a CPU use bf16-mixed or 32-true",
+    "trainer.precision=16-mixed": r"trainer\.precision=16-mixed: is for GPUs; on a CPU",
     "compile=often": r"compile=often: must be bool or null",
     "sampler=ddim sampler.num_steps=5000": r"sampler\.num_steps=5000",
     "sampler.eta=0.5": r"sampler\.eta: there is no such key.*this run is Ancestral; sampler=OPTION",
@@ -51,7 +51,13 @@ MISTAKES = {
     "start=first.png mask=second.png": r"mask: is 9x30 .* 8x8",
     "start=first.png mask=first.png end=first.png": r"mask and end: give one",
     "sampler=dddim": r"sampler=dddim: there is no such option; did you mean ddim",
-    "device=toaster": r"device=toaster: ",
+    "trainer.accelerator=toaster": r"trainer: .*toaster",
+    "trainer.devices=0": r"trainer\.devices=0: must be a number of devices",
+    "trainer.max_steps=5": r"trainer\.max_steps: there is no such key; valid here: accelerator, devices",
+    "strategy=ddpp": r"strategy=ddpp: there is no such option; did you mean ddp",
+    "timeout=0": r"timeout=0.*: must be above 0 seconds",
+    "device=cuda:1": r"device: is now trainer\.accelerator with trainer\.devices",
+    "precision=bf16-mixed": r"precision: is now trainer\.precision",
     "number=3": r"number: there is no such key",
     "ckpt=nowhere": r"ckpt=.*nowhere: there is no such run directory",
     "out=/proc/x": r"out=/proc/x: ",
@@ -278,7 +284,7 @@ def test_precision_layout_and_compilation_are_chosen_on_the_command_line(
     for setting, said, within, computed in (
         ("channels_last=true", "2 images at once, computed in 32-true, channels last on cpu", 1,
          {(torch.float32, False)}),
-        ("precision=bf16-mixed", "computed in bf16-mixed on cpu", 40, {(torch.bfloat16, True)}),
+        ("trainer.precision=bf16-mixed", "computed in bf16-mixed on cpu", 40, {(torch.bfloat16, True)}),
         ("compile=true", "computed in 32-true, compiled on cpu", 1, set()),
     ):  # fmt: skip
         seen.clear()

@@ -20,6 +20,7 @@ from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.start import FromImage
 from ddpm.evaluation.nll import NLL
+from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import sheet
@@ -86,7 +87,10 @@ def test_the_likelihood(num_steps: int | None, both: Callable[..., list[Any]], t
 
     def measure(module: DDPM) -> dict[str, Any]:
         with module.evaluating("ema"):
-            return NLL(num_steps, n=6)(module, data, seed=0, batch_size=4, directory=tmp_path)
+            sharing = Sharing(tmp_path / str(module.device))
+            return NLL(num_steps, n=6)(
+                module, data, seed=0, batch_size=4, directory=tmp_path, sharing=sharing
+            )
 
     cpu, gpu = both(measure)
     for name in ("bits_per_dim", "standard_error", "prior", "middle", "decoder"):

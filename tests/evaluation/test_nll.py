@@ -1,5 +1,6 @@
 """Bits per dimension of a data set: sums and means over pictures and steps, whatever the batches."""
 
+import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,14 @@ from ddpm.diffusion.likelihood import bound, some_steps
 from ddpm.evaluation.nll import NLL
 from ddpm.random import Purpose, Stream
 from ddpm.run import Run
+from ddpm.runtime.sharing import Sharing
 
 N = 12
+
+
+def alone(directory: Path) -> Sharing:
+    """One rank, and nothing kept from before."""
+    return Sharing(directory / secrets.token_hex(4))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def data() -> ImageDataModule:
 
 
 def test_it_is_the_bound_of_each_picture_with_its_label(run: Run, data: ImageDataModule, tmp_path: Path):
-    found = NLL(n=N)(run.module, data, seed=3, batch_size=N, directory=tmp_path)
+    found = NLL(n=N)(run.module, data, seed=3, batch_size=N, directory=tmp_path, sharing=alone(tmp_path))
     held_out = data.data_set.validation.copy(range(N))
     stream = Stream(3, Purpose.LIKELIHOOD)
     expected = bound(
@@ -55,7 +62,8 @@ def test_it_is_the_bound_of_each_picture_with_its_label(run: Run, data: ImageDat
 def test_it_does_not_depend_on_the_batch_size(run: Run, data: ImageDataModule, tmp_path: Path):
     for metric in (NLL(n=N), NLL(n=N, num_steps=5)):
         whole, parts = (
-            metric(run.module, data, seed=0, batch_size=size, directory=tmp_path) for size in (N, 5)
+            metric(run.module, data, seed=0, batch_size=size, directory=tmp_path, sharing=alone(tmp_path))
+            for size in (N, 5)
         )
         assert whole["bits_per_dim"] == pytest.approx(parts["bits_per_dim"], rel=1e-5)
         assert whole["standard_error_of_steps"] == pytest.approx(parts["standard_error_of_steps"], rel=1e-5)
@@ -68,7 +76,9 @@ def test_labels_matter_to_a_network_that_knows_them(run: Run, data: ImageDataMod
         mistaken.data_set, validation=replace(held_out, labels=(held_out.labels + 1) % 10)
     )
     right, wrong = (
-        NLL(n=N)(run.module, source, seed=0, batch_size=N, directory=tmp_path)["bits_per_dim"]
+        NLL(n=N)(run.module, source, seed=0, batch_size=N, directory=tmp_path, sharing=alone(tmp_path))[
+            "bits_per_dim"
+        ]
         for source in (data, mistaken)
     )
     assert right != wrong
@@ -78,15 +88,18 @@ def test_the_network_is_asked_without_guidance(
     run: Run, data: ImageDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     assert run.module.guidance.needs_unconditional
-    guided = NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path)
+    guided = NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path, sharing=alone(tmp_path))
     monkeypatch.setattr(run.module, "guidance", NoGuidance())
-    assert NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path) == guided
+    assert (
+        NLL(n=N)(run.module, data, seed=0, batch_size=N, directory=tmp_path, sharing=alone(tmp_path))
+        == guided
+    )
 
 
 def test_all_steps_by_number_are_all_steps(run: Run, data: ImageDataModule, tmp_path: Path):
     most = run.module.schedule.num_timesteps - 1
     whole, counted = (
-        metric(run.module, data, seed=0, batch_size=N, directory=tmp_path)
+        metric(run.module, data, seed=0, batch_size=N, directory=tmp_path, sharing=alone(tmp_path))
         for metric in (NLL(n=2), NLL(n=2, num_steps=most))
     )
     assert whole == counted
@@ -95,7 +108,9 @@ def test_all_steps_by_number_are_all_steps(run: Run, data: ImageDataModule, tmp_
 def test_the_standard_error_of_steps_is_that_of_a_mean_of_pictures(
     run: Run, data: ImageDataModule, tmp_path: Path
 ):
-    found = NLL(n=N, num_steps=5)(run.module, data, seed=3, batch_size=N, directory=tmp_path)
+    found = NLL(n=N, num_steps=5)(
+        run.module, data, seed=3, batch_size=N, directory=tmp_path, sharing=alone(tmp_path)
+    )
     held_out = data.data_set.validation.copy(range(N))
     stream = Stream(3, Purpose.LIKELIHOOD)
     u = Stream(3, Purpose.LIKELIHOOD_STEP).uniform(0, range(N), (run.module.schedule.num_timesteps - 1,))
@@ -112,12 +127,16 @@ def test_the_standard_error_of_steps_is_that_of_a_mean_of_pictures(
 
 
 def test_one_picture_has_no_standard_error(run: Run, data: ImageDataModule, tmp_path: Path):
-    found = NLL(n=1, num_steps=3)(run.module, data, seed=0, batch_size=1, directory=tmp_path)
+    found = NLL(n=1, num_steps=3)(
+        run.module, data, seed=0, batch_size=1, directory=tmp_path, sharing=alone(tmp_path)
+    )
     assert found["standard_error"] is None
 
 
 def test_a_drawing_of_steps_leaves_out_what_it_did_not_draw(run: Run, data: ImageDataModule, tmp_path: Path):
-    found = NLL(n=2, num_steps=3)(run.module, data, seed=0, batch_size=8, directory=tmp_path)
+    found = NLL(n=2, num_steps=3)(
+        run.module, data, seed=0, batch_size=8, directory=tmp_path, sharing=alone(tmp_path)
+    )
     computed = [bits for bits in found["by_t"]["bits"] if bits is not None]
     assert 1 + 3 <= len(computed) <= 1 + 6
     assert found["by_t"]["bits"][0] == pytest.approx(found["decoder"])

@@ -14,7 +14,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
 from ddpm.random import Purpose, Stream
-from ddpm.runtime.sharing import Sharing, size_of_a_piece
+from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import whole
 from ddpm.training.module import DDPM
 
@@ -68,8 +68,7 @@ class NLL:
             # images are the last axis of a bound, and the first of a piece
             return {name: values.movedim(-1, 0).cpu().numpy() for name, values in found._asdict().items()}
 
-        size = size_of_a_piece(n, batch_size, sharing.world_size)
-        pieces = sharing.through("nll", n, size, compute, title="likelihood", steps=nfe)
+        pieces = sharing.through("nll", n, batch_size, compute, title="likelihood", steps=nfe)
         arrays = pieces.together()
         found = Bound(
             **{name: torch.from_numpy(values).movedim(0, -1).double() for name, values in arrays.items()}

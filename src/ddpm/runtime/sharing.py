@@ -75,14 +75,14 @@ class Sharing:
         return self.rank == 0
 
     def through(
-        self, name: str, n: int, size: int, compute: Compute, *, title: str | None = None, steps: int = 1
+        self, name: str, n: int, at_once: int, compute: Compute, *, title: str | None = None, steps: int = 1
     ) -> Pieces:
         """Compute the results for indices 0 ... n-1, those that an earlier start has not kept.
 
         Args:
             name: of this work in the program; a folder for its pieces.
             n: number of indices.
-            size: indices in a piece.
+            at_once: indices that a device can take at once; see `size_of_a_piece`.
             compute: the results of a piece.
             title: what the progress is called.
             steps: how often `compute` says that it got further, for a piece.
@@ -94,7 +94,7 @@ class Sharing:
             ddpm.runtime.writing.WriteError: where a piece cannot be written.
         """
         pieces = Pieces(self.directory / name, n)
-        missing = self._agreed(name, pieces, size)
+        missing = self._agreed(name, pieces, size_of_a_piece(n, at_once, self.world_size))
         with _Progress(self, name, title or name, missing, n, steps) as progress:
             for indices, counts in self._taken(name, missing):
                 arrays = compute(indices, progress.step)

@@ -1,0 +1,162 @@
+"""Samples and measurements are gone on with by the command that asked for them, and by no other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import run_here
+
+from ddpm.app import sample
+from ddpm.app.request import NAME, Request, asked_in
+from ddpm.errors import UsageError
+from ddpm.runtime.pieces import Pieces
+from ddpm.sampling.drawing import Drawing
+
+CONFIG: dict[str, Any] = {
+    "ckpt": "logs/train/x",
+    "n": 4,
+    "sampler": {"num_steps": 5},
+    "trainer": {"devices": 1, "precision": "auto"},
+    "strategy": {},
+    "batch_size": None,
+}
+CONTENTS = {"ckpt": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n": 5}, ["n is 5 here and 4 there"]),
+        ({"sampler": {}}, ["sampler.num_steps is None here and 5 there"]),
+        ({"trainer": {"precision": "32-true"}}, ["trainer.precision is '32-true' here and 'auto' there"]),
+        ({"trainer": {"devices": 4, "precision": "auto"}, "strategy": {"_target_": "x"}}, []),
+        ({"batch_size": 16, "ckpt": "elsewhere/x"}, []),
+    ],
+)  # fmt: skip
+def test_what_makes_another_request(change: dict[str, Any], said: list[str], tmp_path: Path):
+    Request(CONFIG, CONTENTS).write(tmp_path)
+    asked = asked_in(tmp_path)
+    assert asked is not None
+    assert asked.differences({**CONFIG, **change}) == said
+    assert asked.differences(CONFIG, {"ckpt": "other"}) == ["the content of ckpt is another"]
+    assert asked.differences(CONFIG, CONTENTS) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"layout": 2, "config": {}, "contents": {}}', "\0"])
+def test_a_request_that_cannot_be_read_is_refused(text: str, tmp_path: Path):
+    (tmp_path / NAME).write_text(text)
+    with pytest.raises(UsageError, match=NAME):
+        asked_in(tmp_path)
+
+
+@pytest.fixture
+def ask(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, np.ndarray | None]]:
+    """Runs sample.py into a directory; the exit code and the images."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, out: str = "out") -> tuple[int, np.ndarray | None]:
+        cpu = ("trainer.accelerator=cpu", "sampler=ddim", "sampler.num_steps=3", "batch_size=2")
+        code = run_here(monkeypatch, "sample", f"ckpt={conditional_run}", f"out={out}", *cpu, *words)
+        file = tmp_path / out / "samples.npz"
+        return code, np.load(file)["arr_0"] if file.exists() else None
+
+    return run
+
+
+class Stopped(Exception):  # noqa: N818
+    """Stands for whatever ends a process."""
+
+
+def test_the_same_command_draws_only_what_is_missing(
+    ask: Callable[..., tuple[int, np.ndarray | None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    _, undisturbed = ask("n=7", out="undisturbed")
+    drawn: list[range] = []
+    draw = Drawing.__call__
+
+    def stops(self: Drawing, indices: range, **settings: Any) -> Any:
+        if len(drawn) == 2:
+            raise Stopped
+        drawn.append(indices)
+        return draw(self, indices, **settings)
+
+    monkeypatch.setattr(Drawing, "__call__", stops)
+    assert ask("n=7") == (1, None)
+    assert Pieces(tmp_path / "out" / "pieces" / "images", 7).missing(2) == [range(4, 6), range(6, 7)]
+    drawn[:] = [range(0)]
+    code, images = ask("n=7")
+    assert code == 1
+    assert images is None
+    assert drawn[1:] == [range(4, 6)]
+    drawn.clear()
+    code, images = ask("n=7")
+    assert code == 0
+    assert drawn == [range(6, 7)]
+    assert undisturbed is not None
+    assert images is not None
+    assert (tmp_path / "out/samples.npz").read_bytes() == (tmp_path / "undisturbed/samples.npz").read_bytes()
+    assert (tmp_path / "out/grid.png").read_bytes() == (tmp_path / "undisturbed/grid.png").read_bytes()
+    capsys.readouterr()
+    assert ask("n=7")[0] == 0
+    assert "holds these 7 images already" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "grid.png", "request.json", "sample.log", "samples.npz",
+    ]  # fmt: skip
+
+
+def test_another_request_is_refused_and_loses_nothing(
+    ask: Callable[..., tuple[int, np.ndarray | None]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    ask("n=2")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for words, said in (("n=3", "n is 3 here and 2 there"), ("seed=1 n=2", "seed is 1 here and 0 there")):
+        capsys.readouterr()
+        assert ask(*words.split())[0] == 2
+        assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_another_checkpoint_is_another_request(
+    ask: Callable[..., tuple[int, np.ndarray | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ask("n=2")
+    monkeypatch.setattr(sample, "fingerprint", lambda path: "trained on")
+    assert ask("n=2")[0] == 2
+
+
+def test_measurements_go_on_likewise(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    words = (
+        f"ckpt={conditional_run}", "metrics.nll.n=6", "metrics.nll.num_steps=3", "batch_size=2",
+        "trainer.accelerator=cpu",
+    )  # fmt: skip
+    keep, kept = Pieces.keep, []
+
+    def stops(self: Pieces, indices: range, arrays: Any) -> None:
+        if len(kept) == 2:
+            raise Stopped
+        kept.append(indices)
+        keep(self, indices, arrays)
+
+    assert run_here(monkeypatch, "evaluate", *words, f"hydra.run.dir={tmp_path / 'undisturbed'}") == 0
+    monkeypatch.setattr(Pieces, "keep", stops)
+    here = f"hydra.run.dir={tmp_path / 'out'}"
+    assert run_here(monkeypatch, "evaluate", *words, here) == 1
+    kept.clear()
+    assert run_here(monkeypatch, "evaluate", *words, here) == 0
+    assert kept == [range(4, 6)]
+    found, expected = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("out", "undisturbed")
+    )
+    assert found["nll"] == expected["nll"]
+    assert run_here(monkeypatch, "evaluate", *words, here) == 0
+    assert "holds these measurements already" in capsys.readouterr().out
