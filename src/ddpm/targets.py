@@ -24,8 +24,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "strategy": ("lightning.pytorch.strategies", "datetime.timedelta"),
     "logger": ("ddpm.training.loggers", "lightning.pytorch.loggers"),
     "callbacks": (
-        "ddpm.training.callbacks", "lightning.pytorch.callbacks", "ddpm.diffusion", "torch.nn",
-        "datetime.timedelta",
+        "ddpm.training.callbacks", "ddpm.evaluation.bits_per_dim", "lightning.pytorch.callbacks",
+        "ddpm.diffusion", "torch.nn", "datetime.timedelta",
     ),
     "metrics": ("ddpm.evaluation", "ddpm.diffusion"),
 }  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm.data.augmentation import normalize
+from ddpm.data.images import ImageSet
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
@@ -61,10 +62,7 @@ class NLL:
         nfe = 1 + (self.num_steps or module.schedule.num_timesteps - 1)
 
         def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
-            batch = held_out.subset(slice(indices.start, indices.stop))
-            x_0 = normalize(torch.tensor(batch.images)).to(module.device)
-            labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
-            found = self._bound(module, x_0, labels, indices, seed, on_step)
+            found = self.bound(module, held_out, indices, seed, on_step)
             # images are the last axis of a bound, and the first of a piece
             return {name: values.movedim(-1, 0).cpu().numpy() for name, values in found._asdict().items()}
 
@@ -87,15 +85,21 @@ class NLL:
             "by_t": _by_t(found, module.schedule.num_timesteps),
         }
 
-    def _bound(
-        self,
-        module: DDPM,
-        x_0: Tensor,
-        labels: Tensor | None,
-        indices: range,
-        seed: int,
-        on_step: Callable[[], None],
+    def bound(
+        self, module: DDPM, held_out: ImageSet, indices: range, seed: int, on_step: Callable[[], None]
     ) -> Bound:
+        """The bound of some images, with the weights that the module evaluates with.
+
+        Args:
+            module: the model.
+            held_out: images.
+            indices: of those that are measured at once.
+            seed: of noise and steps.
+            on_step: called before each use of the network.
+        """
+        batch = held_out.subset(slice(indices.start, indices.stop))
+        x_0 = normalize(torch.tensor(batch.images)).to(module.device)
+        labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
         stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
 
         def noise(index: int, like: Tensor) -> Tensor:

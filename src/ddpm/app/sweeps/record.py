@@ -33,6 +33,9 @@ MOST_ROWS_BYTES = 1 << 28
 MEASURED = "val/loss"
 """By which jobs are compared."""
 
+BITS = "val/bits_per_dim"
+"""Likewise, before it, where it was measured."""
+
 ENDED = ("finished", "interrupted", "failed")
 """How a run says that it has ended."""
 
@@ -251,8 +254,22 @@ def differing(jobs: Sequence[Job]) -> dict[int, dict[str, str]]:
 
 
 def ranked(jobs: Sequence[Job]) -> list[Job]:
-    """The best first; those that have measured nothing last, in their order."""
-    return sorted(jobs, key=lambda job: (job.best is None, job.best if job.best is not None else 0.0))
+    """The best first; those that have measured nothing last, in their order.
+
+    By bits per dimension where a job has measured them: losses of several weightings are not of one kind.
+    """
+    by_bits = any(BITS in job.metrics for job in jobs)
+
+    def value(job: Job) -> float | None:
+        return job.metrics.get(BITS) if by_bits else job.best
+
+    return sorted(jobs, key=lambda job: (value(job) is None, value(job) or 0.0))
+
+
+def beside_the_loss(jobs: Sequence[Job]) -> list[str]:
+    """What jobs have measured at their end of images that were held out or drawn, beside the loss."""
+    measured = dict.fromkeys(name for job in jobs for name in job.metrics)
+    return [name for name in measured if name.startswith(("val/", "samples/")) and name != MEASURED]
 
 
 @cache

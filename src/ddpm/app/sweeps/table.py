@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddpm.app.next_commands import readable
-from ddpm.app.sweeps.record import MEASURED, Job, differing, ranked
+from ddpm.app.sweeps.record import MEASURED, Job, beside_the_loss, differing, ranked
 from ddpm.runtime.progress import duration
 
 WIDEST = 40
@@ -24,7 +24,8 @@ def table(
     """
     apart = differing(jobs)
     keys = list(dict.fromkeys(key for own in apart.values() for key in own))
-    headings = ["job", *_short(keys), "status", "step", MEASURED, "best", "time", "directory"]
+    beside = beside_the_loss(jobs)
+    headings = ["job", *_short(keys), "status", "step", MEASURED, "best", *beside, "time", "directory"]
     if left is not None:
         headings.insert(-1, "left")
     lines = [headings]
@@ -38,6 +39,7 @@ def table(
                 steps,
                 _value(job.last),
                 _value(job.best),
+                *(_value(job.metrics.get(name)) for name in beside),
                 duration(job.seconds) if job.seconds else "-",
                 *([left.get(job.number, "-")] if left is not None else []),
                 readable(job.directory, cwd),
