@@ -10,10 +10,14 @@ from ddpm.app.sweeps import record
 from ddpm.app.sweeps.rows import with_rows
 
 SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+OF_A_RUN = {"samplers"}
+"""Sweeps of sample.py."""
+
+BITS_PER_DIM = {"_target_": "ddpm.evaluation.bits_per_dim.BitsPerDim", "n": None, "num_steps": 50}
 
 
-def jobs(*words: str) -> list[dict[str, object]]:
-    found, multirun = command_line.checked(arguments.read(words, "train"), "train")
+def jobs(*words: str, program: str = "train") -> list[dict[str, object]]:
+    found, multirun = command_line.checked(arguments.read(words, program), program)
     assert multirun
     return [job.values for job in found]
 
@@ -29,7 +33,8 @@ def test_each_row_for_each_job_and_what_is_typed_holds():
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_file_composes_different_runs(name: str):
-    found = jobs(f"sweep={name}")
+    of_a_run = name in OF_A_RUN
+    found = jobs(f"sweep={name}", *["ckpt=x"] * of_a_run, program="sample" if of_a_run else "train")
     assert len(found) > 3
     assert all(one != other for i, one in enumerate(found) for other in found[:i])
 
@@ -42,9 +47,9 @@ def test_the_rows_of_the_paper():
     assert len(set(targets)) == 6
     assert targets[-1] == ("Epsilon", "FixedLarge", "Simple")
     assert [job["seed"] for job in found] == [0] * 6 + [1] * 6
-    last = {key: value for key, value in found[5].items() if key != "allow_targets"}
-    alone = composed("train", "experiment=smoke")
-    assert last == {key: value for key, value in alone.items() if key != "allow_targets"}
+    last, alone = dict(found[5]), composed("train", "experiment=smoke")
+    assert last.pop("callbacks") == {**alone.pop("callbacks"), "bits_per_dim": BITS_PER_DIM}
+    assert {**last, "allow_targets": None} == {**alone, "allow_targets": None}
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,21 @@ def test_time_that_is_left_stands_beside_the_time_that_was():
     assert lines[0].split()[-3:] == ["time", "left", "directory"]
     assert "3 s   -     runs" in lines[1]
     assert "-     5 s   runs" in lines[2]
+
+
+def test_what_was_measured_beside_the_loss_is_shown_and_bits_come_before_losses():
+    """The losses of several weightings are not of one kind."""
+    jobs = [
+        job(0, "weighting=simple", best=0.1, last=0.1, metrics={"val/bits_per_dim": 4.5, "train/loss": 1.0}),
+        job(1, "weighting=bound", best=9.0, last=9.0, metrics={"val/bits_per_dim": 3.5}),
+        job(2, "weighting=p2", best=0.01, last=0.02),
+    ]
+    lines = [line.split() for line in table(jobs, Path("/runs/a sweep")).splitlines()]
+    head = ["job", "weighting", "status", "val/loss", "best", "val/bits_per_dim", "directory"]
+    assert lines[0] == head
+    assert [(line[0], line[-2]) for line in lines[1:]] == [("1", "3.5"), ("0", "4.5"), ("2", "-")]
+
+
+def test_columns_without_anything_are_left_out():
+    jobs = [job(0, "sampler=ddim", status="finished", seconds=2.0), job(1, "sampler=heun", status="running")]
+    assert table(jobs, Path("/")).splitlines()[0].split() == ["job", "sampler", "status", "time", "directory"]

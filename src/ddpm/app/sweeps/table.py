@@ -45,7 +45,13 @@ def table(
                 readable(job.directory, cwd),
             ]
         )
-    return aligned(lines)
+    return aligned(_without_empty(lines))
+
+
+def _without_empty(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Without columns in which nobody has anything: jobs that sample have no loss."""
+    told = [i for i, column in enumerate(zip(*lines, strict=True)) if set(column[1:]) != {"-"}]
+    return [[line[i] for i in told] for line in lines]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
