@@ -17,7 +17,7 @@ from ddpm.app.compose import Composed
 from ddpm.app.grammar import absolute, quoted
 from ddpm.app.left_run import LeftRun, left_in
 from ddpm.app.lock import Lock
-from ddpm.app.sweeps import record
+from ddpm.app.sweeps import record, search
 from ddpm.app.sweeps.record import Job, Sweep
 from ddpm.errors import UsageError
 
@@ -81,6 +81,8 @@ def _hold(begun: Sweep, planned: Sequence[Sequence[str]], found: Sequence[Compos
             raise UsageError(
                 f"{KEY}={directory}: holds a sweep of {left.program}.py; choose another directory"
             )
+        if left is not None:
+            search.check_same(directory, left.search, begun.search, KEY)
         if left is not None and planned and len(left.jobs) != len(planned):
             raise UsageError(
                 f"{KEY}={directory}: holds a sweep of {len(left.jobs)} jobs, and this command has "

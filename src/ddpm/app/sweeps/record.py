@@ -33,7 +33,7 @@ MOST_ROWS_BYTES = 1 << 28
 MEASURED = "val/loss"
 """By which jobs are compared."""
 
-ENDED = ("finished", "interrupted", "failed")
+ENDED = ("finished", "pruned", "interrupted", "failed")
 """How a run says that it has ended."""
 
 
@@ -46,7 +46,8 @@ class Job:
         directory: absolute.
         overrides: its own and those that all jobs have, in Hydra's grammar, none of Hydra's own settings.
         exit_code: that the sweep saw; None where it saw none.
-        status: "not started", "running", "killed", or how it ended: "finished", "interrupted", "failed".
+        status: "not started", "running", "killed", or how it ended: "finished", "pruned" by a search,
+            "interrupted", "failed".
         why: it ended so, in words, or None.
         step: completed optimizer steps, or None.
         max_steps: that it is to take, or None.
@@ -70,7 +71,7 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        return self.status == "finished"
+        return self.status in ("finished", "pruned")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Sweep:
         flags: that say which configuration is composed.
         cwd: where it was typed.
         started: when, in ISO 8601.
-        jobs: in order.
+        jobs: in order; of a search those that have been chosen.
+        search: what is searched, and by what it is compared; None where the jobs were known beforehand.
     """
 
     directory: Path
@@ -94,6 +96,30 @@ class Sweep:
     cwd: str
     started: str
     jobs: tuple[Job, ...] = ()
+    search: Mapping[str, Any] | None = None
+
+    @property
+    def total(self) -> int:
+        """How many jobs it has in the end."""
+        trials = (self.search or {}).get("n_trials")
+        return max(len(self.jobs), trials if isinstance(trials, int) else 0)
+
+    @property
+    def ranked(self) -> list[Job]:
+        """Its jobs, the best first: by the best validation loss, of a search by what each has come to."""
+        if self.search is None:
+            return ranked(self.jobs)
+        monitor, sign = self.search["monitor"], -1.0 if self.search["direction"] == "maximize" else 1.0
+        value = {
+            job.number: job.metrics.get(monitor, job.last if monitor == MEASURED else None)
+            for job in self.jobs
+        }
+
+        def place(job: Job) -> tuple[bool, bool, float]:
+            own = value[job.number]
+            return job.status != "finished", own is None, 0.0 if own is None else sign * own
+
+        return sorted(self.jobs, key=place)
 
     def write(self) -> None:
         """Write sweep.json and sweep.csv.
@@ -109,6 +135,7 @@ class Sweep:
             "flags": list(self.flags),
             "working_directory": self.cwd,
             "started": self.started,
+            **({"search": dict(self.search)} if self.search is not None else {}),
             "updated": now(),
             "jobs": [{**self._told(job), "differs": apart[job.number]} for job in self.jobs],
         }
@@ -126,7 +153,7 @@ class Sweep:
         text = io.StringIO(newline="")
         rows = csv.DictWriter(text, columns, lineterminator="\n")
         rows.writeheader()
-        for job in ranked(self.jobs):
+        for job in self.ranked:
             rows.writerow(
                 {
                     **apart[job.number],
@@ -185,6 +212,7 @@ def read(directory: Path) -> Sweep:
             _text(values["working_directory"]),
             _text(values["started"]),
             tuple(_job(directory, job) for job in values["jobs"]),
+            _search(values.get("search")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: cannot be read, it is not as a sweep writes it ({error})") from error
@@ -272,6 +300,13 @@ def _job(directory: Path, values: Mapping[str, Any]) -> Job:
             seconds=_finite(values.get("seconds")) or 0.0,
         )
     )
+
+
+def _search(values: Any) -> Mapping[str, Any] | None:
+    if values is None:
+        return None
+    _text(values["monitor"]), _text(values["direction"])
+    return dict(values)
 
 
 def _inside(path: Path, directory: Path) -> str:
