@@ -268,7 +268,13 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
     with ExitStack() as at_the_end:
         with _told_of_the_directory("hydra.sweep.dir", place):
             _check_room(place)
-            entered = again.enter(begun, named=named, planned=planned, found=found if planned else [])
+            entered = again.enter(
+                begun,
+                named=named,
+                planned=planned,
+                found=found if planned else [],
+                check=lambda left: _check_search(left, sought, arguments, program),
+            )
         at_the_end.callback(entered.lock.release)
         directory = entered.sweep.directory
         at_the_end.callback(entered.undo)
@@ -283,6 +289,13 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
             if any(path.is_dir() for path in directory.iterdir()):
                 print(show.at_the_end(directory, Path.cwd()), flush=True)
     return 0
+
+
+def _check_search(
+    left: record.Sweep, sought: search.Search | None, arguments: Arguments, program: str
+) -> None:
+    if sought is not None:
+        search.check_left(left.jobs, sought, arguments, program, again.KEY)
 
 
 def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:

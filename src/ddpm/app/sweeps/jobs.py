@@ -226,8 +226,10 @@ def end_with_sweep() -> None:
     """Of a job: be asked to end as soon as the process of the sweep that started it is gone, however that
     ended. Nobody else would tell this job, and the next start of the sweep would find its directory locked.
     """
-    parent = os.getppid()
-    if os.environ.get(SWEEP) != str(parent):  # no job, or a rank of one
+    parent, sweep = os.getppid(), os.environ.get(SWEEP)
+    if sweep != str(parent):  # no job, a rank of one, or one whose sweep has died while it was starting
+        if sweep and "LOCAL_RANK" not in os.environ and not _is_alive(int(sweep)):
+            raise SystemExit(128 + signal.SIGTERM)
         return
 
     def watch() -> None:
@@ -236,6 +238,16 @@ def end_with_sweep() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="sweep", daemon=True).start()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def environment(label: str = "") -> dict[str, str]:

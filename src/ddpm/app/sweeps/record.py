@@ -36,6 +36,9 @@ MEASURED = "val/loss"
 ENDED = ("finished", "pruned", "interrupted", "failed")
 """How a run says that it has ended."""
 
+ASKED_TO_END = tuple(128 + signum for signum in (1, 2, 15))
+"""Exit codes of a run that a signal has ended before there was anything to save: SIGHUP, SIGINT, SIGTERM."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -224,7 +227,8 @@ def look(job: Job) -> Job:
         if job.exit_code is None:
             begun = "failed" if job.directory.exists() else "not started"
             return replace(job, status="running" if lock.is_held(job.directory) else begun)
-        return replace(job, status="finished" if job.exit_code == 0 else "failed")
+        ended = "interrupted" if job.exit_code in ASKED_TO_END else "failed"
+        return replace(job, status="finished" if job.exit_code == 0 else ended)
     try:
         record = left_run.read_record(job.directory)
     except UsageError as error:

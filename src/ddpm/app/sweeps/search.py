@@ -5,12 +5,13 @@ A search needs no product of values: Optuna chooses the next trial's by what cam
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -18,8 +19,10 @@ from ddpm import targets
 from ddpm.app import arguments as words
 from ddpm.app import lock
 from ddpm.app.arguments import Arguments
-from ddpm.app.compose import Composed
+from ddpm.app.compose import Composed, composed
 from ddpm.app.grammar import shown
+from ddpm.app.left_run import left_in
+from ddpm.app.sweeps.record import Job
 from ddpm.app.sweeps.space import Parameter, described, parameter
 from ddpm.errors import UsageError
 
@@ -33,8 +36,8 @@ MEASURED = ("val/loss", "train/loss", "train/gradient_norm")
 LIBRARIES = ("ddpm.", "lightning.", "datetime.")
 """Whose callbacks log nothing else that could be compared."""
 
-SEARCHED = re.compile(r"(tag|interval|range|choice|glob|shuffle|int|float)\s*\(.*\)", re.DOTALL)
-"""What is written as several values."""
+SEARCHED = re.compile(r"(tag|interval|range|choice|glob|shuffle|int|float)\s*\(")
+"""How several values begin that are written as a function."""
 
 TO_THE_END = 60.0
 """Seconds for jobs whose sweep has died: they are saving."""
@@ -151,13 +154,13 @@ def _space(params: Mapping[Any, Any], arguments: Arguments, program: str) -> lis
                 "choice(A,B), interval(LOW,HIGH) or range(START,STOP,STEP)"
             )
     for override in arguments.parsed:
-        if override.is_sweep_override():
-            said.append(override)
-        elif isinstance(value := override.value(), str) and SEARCHED.match(value):  # Hydra could not read it
+        if (value := _unread(override)) is not None:
             raise UsageError(
                 f"{override.key_or_group}={value}: cannot be read; write choice(A,B), interval(LOW,HIGH), "
                 "int(interval(LOW,HIGH)), range(START,STOP,STEP), or tag(log,...) around one of numbers"
             )
+        if override.is_sweep_override():
+            said.append(override)
     for override in said:
         if override.key_or_group.split("/")[0].split(".")[0] in ("hydra", "hparams_search", "ckpt"):
             raise UsageError(f"{override.key_or_group}: belongs to the search, and cannot be searched")
@@ -168,6 +171,14 @@ def _space(params: Mapping[Any, Any], arguments: Arguments, program: str) -> lis
             "'optimizer.lr=tag(log,interval(1e-4,1e-2))' or model.dropout=0.0,0.1"
         )
     return list(space.values())
+
+
+def _unread(override: Override) -> str | None:
+    """What was meant as several values, and Hydra's grammar could only take as text; None for all else."""
+    value = override.value()
+    parts = value.list if isinstance(value, ChoiceSweep) and value.simple_form else [value]
+    texts = [part.text if isinstance(part, QuotedString) else str(part) for part in parts]
+    return ",".join(texts) if SEARCHED.match(texts[0]) else None
 
 
 def _check_settings(search: Search) -> None:
@@ -237,6 +248,35 @@ def check_same(
                 f"{key}={directory}: holds another search, of which {what} is {_words(left.get(name))}, and "
                 f"here {_words(search[name])}; choose another directory"
             )
+
+
+def check_left(jobs: Iterable[Job], search: Search, arguments: Arguments, program: str, key: str) -> None:
+    """Refuse to go on where the runs of earlier trials are others than this command's would be.
+
+    Args:
+        jobs: of the earlier start.
+        search: that is to go on.
+        arguments: the command line.
+        program: whose it is.
+        key: where the user named the directory of the sweep.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    for job in jobs:
+        left = left_in(job.directory, key) if job.directory.is_dir() else None
+        if left is None:
+            continue
+        searched = {one.key for one in search.space}
+        own = [text for text in job.overrides if text.partition("=")[0] in searched]
+        config = composed(arguments, program, [*search.common, *own]).values
+        if config["resume"] == "never":
+            raise UsageError(
+                f"{key}={job.directory}: holds a run already, and resume=never; choose another directory, or "
+                "leave resume=never out to go on with the search"
+            )
+        left.refuse_another(config, key)
+        return  # all trials have the rest in common
 
 
 def _words(value: Any) -> str:

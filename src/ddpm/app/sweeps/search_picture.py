@@ -54,6 +54,7 @@ def draw(study: optuna.Study, monitor: str, importance: Mapping[str, float], pat
             style = {"color": "C1", "linewidth": 2.5, "zorder": 3}
         curves.plot(steps, [trial.intermediate_values[step] for step in steps], **style)
     curves.set(xlabel="optimizer steps", ylabel=monitor, title="Runs")
+    curves.xaxis.get_major_locator().set_params(integer=True)
 
     names = list(importance)[::-1]
     shares.barh(names, [importance[name] for name in names])
