@@ -64,7 +64,7 @@ class Trial:
         known = trial.storage.get_trial(trial._trial_id).intermediate_values
         if step not in known:  # a run that goes on comes by steps that it has reported before
             trial.report(value, step)
-        return trial.should_prune()
+        return bool(trial.should_prune())
 
     @cached_property
     def _asked(self) -> "optuna.Trial":
