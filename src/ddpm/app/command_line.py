@@ -282,6 +282,7 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
         arguments = replace(arguments, overrides=overrides)
         if sought is not None:
             search.wait_for_jobs([job.directory for job in entered.sweep.jobs])
+            importlib.import_module("ddpm.app.sweeps.study").check(directory, sought)
         job = jobs.SweepJob(command, flags, arguments.overrides, directory, entered.done, sought)
         try:
             _hand_to_hydra(job, arguments, program)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from ddpm.app.sweeps import search_picture, study
+from ddpm.app.sweeps import record, search_picture, show, study
 from ddpm.app.sweeps.jobs import Chosen, JobFailed
 from ddpm.app.sweeps.record import Job, Sweep
 from ddpm.app.sweeps.search import Search
 from ddpm.app.sweeps.space import Parameter
 from ddpm.app.sweeps.study import Study
+from ddpm.errors import UsageError
 from ddpm.training.trials import Trial
 
 SPACE = (Parameter("++x", (), -4.0, 4.0), Parameter("kind", ("a", "b")))
@@ -155,6 +156,35 @@ def test_without_a_pruner_none_is(directory: Path):
 def test_no_other_run_is_a_trial(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DDPM_TRIAL", raising=False)
     assert Trial.of_this_process() is None
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ((Parameter("++x", (), -4.0, 5.0), SPACE[1]), "other values of x"),
+        ((Parameter("++x", (), -4.0, 4.0, whole=True), SPACE[1]), "other values of x"),
+        ((SPACE[0], Parameter("kind", ("a", "c"))), "other values of kind"),
+        ((SPACE[0],), "other values of kind"),
+    ],
+)
+def test_a_study_of_other_parameters_is_refused(space: tuple[Parameter, ...], said: str, directory: Path):
+    study.check(directory, SEARCH)
+    next(Study(directory, SEARCH).jobs([]))
+    study.check(directory, SEARCH)
+    with pytest.raises(UsageError, match=said):
+        study.check(directory, replace(SEARCH, space=space))
+
+
+@pytest.mark.parametrize("content", ["nonsense\n", '{"op_code": 77}\n', "[1]\n{}\n"])
+def test_a_file_that_is_no_study_is_refused(content: str, directory: Path):
+    (directory / study.JOURNAL).write_text(content)
+    with pytest.raises(UsageError, match=r"study\.journal: cannot be read as a study"):
+        study.check(directory, SEARCH)
+    sweep = record.read(directory)
+    if "nonsense" in content:
+        return  # nothing to tell of
+    (said,) = show._of_search(sweep, directory)
+    assert "cannot be told" in said
 
 
 def test_importance_and_a_picture(directory: Path):

@@ -71,7 +71,7 @@ def _of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
         if found is None or best is None:
             return []
         importance = study.importance(found)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever Optuna makes of a file that is none of its own
         return [f"  best trial    cannot be told, {study.JOURNAL} cannot be read: {error}"]
     values = next((job.overrides for job in sweep.jobs if job.number == best.number), ())
     own = " ".join(text for text in map(_typed, values) if text.partition("=")[0] in best.params)

@@ -3,6 +3,7 @@
 What a run says of itself holds: a trial is what came out of the run in its directory.
 """
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -165,6 +166,43 @@ def _mend(journal: Path) -> None:
         text = file.read()
         if text and not text.endswith(b"\n"):
             file.truncate(text.rfind(b"\n") + 1)
+
+
+def check(directory: Path, search: Search) -> None:
+    """Refuse a study that cannot be read, or of other parameters: nobody could go on with it.
+
+    Args:
+        directory: of the sweep.
+        search: that is to go on there.
+
+    Raises:
+        UsageError: naming the file.
+    """
+    journal = directory / JOURNAL
+    elsewhere = "move it away, or choose another directory"
+    _mend(journal)
+    try:
+        if journal.exists() and (lines := journal.read_bytes().splitlines()):
+            json.loads(lines[-1])  # which Optuna passes over until there is another behind it
+        found = left_in(directory)
+        trials = [] if found is None else found.get_trials(deepcopy=False)
+    except Exception as error:  # whatever Optuna makes of a file that is none of its own
+        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise UsageError(f"{journal}: cannot be read as a study ({said}); {elsewhere}") from error
+    space = {one.name: _distribution(one) for one in search.space}
+    for trial in trials:
+        for name, there in trial.distributions.items():
+            if space.get(name) != there:
+                raise UsageError(f"{journal}: is a study of other values of {name}; {elsewhere}")
+
+
+def _distribution(one: Parameter) -> optuna.distributions.BaseDistribution:
+    if one.choices:
+        return optuna.distributions.CategoricalDistribution(one.choices)
+    if one.whole:
+        step = 1 if one.step is None else round(one.step)
+        return optuna.distributions.IntDistribution(round(one.low), round(one.high), one.log, step)
+    return optuna.distributions.FloatDistribution(one.low, one.high, one.log, one.step)
 
 
 def best_of(study: optuna.Study) -> FrozenTrial | None:
