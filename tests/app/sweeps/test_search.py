@@ -71,23 +71,33 @@ def test_every_value_is_tried_before_the_first_job():
         ([], "needs -m"),
         (["-m", "hydra.sweeper.params=null"], "there is nothing to search"),
         (["-m", "optimizer.lrr=interval(1e-4,1e-2)"], "optimizer.lrr: there is no such key; did you mean"),
-        (["-m", "model.dropuot=interval(0,1)"], "model.dropuot"),
-        (["-m", "optimizer.lr=interval(1e-2,1e-4)"], "must lead from a number to a greater one"),
+        pytest.param(["-m", "model.dropuot=interval(0,1)"], "model.dropuot", marks=pytest.mark.slow),
+        pytest.param(
+            ["-m", "optimizer.lr=interval(1e-2,1e-4)"],
+            "must lead from a number to a greater one",
+            marks=pytest.mark.slow,
+        ),
         (["-m", "optimizer.lr=interval(1e-4,x)"], "optimizer.lr=interval(1e-4,x): cannot be read"),
         (["-m", "model.channels=interval(32,64)"], "model.channels=44.224: must be int"),
-        (["-m", "schedule=linear,cosin"], "did you mean cosine"),
+        pytest.param(["-m", "schedule=linear,cosin"], "did you mean cosine", marks=pytest.mark.slow),
         (["-m", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
-        (["-m", "hydra.sweeper.n_trails=3"], "hydra.sweeper.n_trails"),
-        (["-m", "hydra.sweeper.direction=up"], "must be minimize or maximize"),
-        (["-m", "hydra.sweeper.seed=-1"], "must be at least 0"),
-        (["-m", "hydra.sweeper.pruner.percentile=101"], "must be at most 100"),
-        (["-m", "hydra.sweeper.pruner.n_min_trials=0"], "must be at least 1"),
-        (["-m", "+hydra.sweeper.params.seed='3'"], "seed=3 is one value"),
-        (["-m", "hydra.sweeper.n_trials=2,3"], "belongs to the search"),
+        pytest.param(["-m", "hydra.sweeper.n_trails=3"], "hydra.sweeper.n_trails", marks=pytest.mark.slow),
+        pytest.param(
+            ["-m", "hydra.sweeper.direction=up"], "must be minimize or maximize", marks=pytest.mark.slow
+        ),
+        pytest.param(["-m", "hydra.sweeper.seed=-1"], "must be at least 0", marks=pytest.mark.slow),
+        pytest.param(
+            ["-m", "hydra.sweeper.pruner.percentile=101"], "must be at most 100", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["-m", "hydra.sweeper.pruner.n_min_trials=0"], "must be at least 1", marks=pytest.mark.slow
+        ),
+        pytest.param(["-m", "+hydra.sweeper.params.seed='3'"], "seed=3 is one value", marks=pytest.mark.slow),
+        pytest.param(["-m", "hydra.sweeper.n_trials=2,3"], "belongs to the search", marks=pytest.mark.slow),
         (["-m", "hydra.sweeper.monitor=val/lss"], "val/lss: no run measures it; there are val/loss"),
         (["-m", "trainer.limit_val_batches=0"], "nothing is validated where trainer.limit_val_batches=0"),
         (["-m", "hydra/launcher=basic"], "leave hydra/launcher out"),
-        (["-m", "preflight=true"], "preflight=true"),
+        pytest.param(["-m", "preflight=true"], "preflight=true", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_refused(
@@ -121,13 +131,21 @@ def test_a_metric_that_somebody_elses_callback_may_log_is_let_in():
     ("words", "said"),
     [
         (["schedule=linear,cosine"], "holds another search, of which what is searched is"),
-        (["hydra.sweeper.direction=maximize"], "of which hydra.sweeper.direction is minimize, and here max"),
-        (["trainer.max_steps=30"], "of which trainer.max_steps is 20, and here 30"),
         (["schedule=cosine"], "swept/0: holds another run: schedule"),
-        (["resume=never"], "swept/0: holds a run already, and resume=never"),
-        (
-            ["hydra/sweeper=basic", "seed=0,1", "hparams_search=null"],
-            "holds a search, and this command is none",
+        *(
+            pytest.param(*other, marks=pytest.mark.slow)
+            for other in [
+                (
+                    ["hydra.sweeper.direction=maximize"],
+                    "hydra.sweeper.direction is minimize, and here maximize",
+                ),
+                (["trainer.max_steps=30"], "of which trainer.max_steps is 20, and here 30"),
+                (["resume=never"], "swept/0: holds a run already, and resume=never"),
+                (
+                    ["hydra/sweeper=basic", "hparams_search=null", "seed=0,1"],
+                    "holds a search, and this command",
+                ),
+            ]
         ),
     ],
 )
