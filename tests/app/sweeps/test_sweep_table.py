@@ -56,3 +56,10 @@ def test_time_that_is_left_stands_beside_the_time_that_was():
     assert lines[0].split()[-3:] == ["time", "left", "directory"]
     assert "3 s   -     runs" in lines[1]
     assert "-     5 s   runs" in lines[2]
+
+
+def test_another_metric_is_shown_beside_the_loss():
+    jobs = [job(0, last=0.5, metrics={"mine/x": 3.25}), job(1)]
+    lines = [line.split() for line in table(jobs, Path("/"), best_first=False, monitor="mine/x").splitlines()]
+    assert lines[0][:5] == ["job", "mine/x", "status", "step", "val/loss"]
+    assert [line[1] for line in lines[1:]] == ["3.25", "-"]

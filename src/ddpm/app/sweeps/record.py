@@ -108,11 +108,16 @@ class Sweep:
         return max(len(self.jobs), trials if isinstance(trials, int) else 0)
 
     @property
+    def monitor(self) -> str:
+        """The metric by which its jobs are compared."""
+        return MEASURED if self.search is None else str(self.search["monitor"])
+
+    @property
     def ranked(self) -> list[Job]:
         """Its jobs, the best first: by the best validation loss, of a search by what each has come to."""
         if self.search is None:
             return ranked(self.jobs)
-        monitor, sign = self.search["monitor"], -1.0 if self.search["direction"] == "maximize" else 1.0
+        monitor, sign = self.monitor, -1.0 if self.search["direction"] == "maximize" else 1.0
         value = {
             job.number: job.metrics.get(monitor, job.last if monitor == MEASURED else None)
             for job in self.jobs

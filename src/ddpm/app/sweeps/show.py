@@ -53,8 +53,7 @@ def look(directory: Path) -> int:
 
 
 def _table(sweep: record.Sweep, cwd: Path) -> str:
-    monitor = record.MEASURED if sweep.search is None else str(sweep.search["monitor"])
-    return table(sweep.ranked, cwd, best_first=False, monitor=monitor)
+    return table(sweep.ranked, cwd, best_first=False, monitor=sweep.monitor)
 
 
 def _of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
@@ -75,13 +74,13 @@ def _of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
         return [f"  best trial    cannot be told, {study.JOURNAL} cannot be read: {error}"]
     values = next((job.overrides for job in sweep.jobs if job.number == best.number), ())
     own = " ".join(text for text in map(_typed, values) if text.partition("=")[0] in best.params)
-    lines = [f"  best trial    {best.number}: {sweep.search['monitor']} {best.value:.5g}  {own}"]
+    lines = [f"  best trial    {best.number}: {sweep.monitor} {best.value:.5g}  {own}"]
     if importance:
         shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
         lines.append(f"  importance    {shares}")
     path = sweep.directory / search_picture.NAME
     try:
-        search_picture.draw(found, str(sweep.search["monitor"]), importance, path)
+        search_picture.draw(found, sweep.monitor, importance, path)
     except OSError as error:
         return [*lines, f"  picture       cannot be written ({error})"]
     return [*lines, f"  picture       {shlex.quote(readable(path, cwd))}"]
