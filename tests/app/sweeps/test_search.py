@@ -228,6 +228,15 @@ def test_the_screen_at_the_end(handed: list[SweepJob], monkeypatch: pytest.Monke
     assert "  best trial    5: val/loss 5  optimizer.lr=" in said
     assert "  importance    " in said
     assert "continue it" not in said
+    sweep = record.read(job.directory)
+    (job.directory / "5" / "run.json").write_text(json.dumps({"status": "running"}))
+    for code, goes_on in ((-9, False), (143, True), (None, True)):
+        sweep.with_job(5, exit_code=code).write()
+        assert ("continue it" in show.at_the_end(job.directory, tmp_path)) == goes_on, code
+    (job.directory / "5" / "run.json").write_text(
+        json.dumps({"status": "finished", "metrics": {"val/loss": 5.0}})
+    )
+    sweep.with_job(5, exit_code=0).write()
     assert (job.directory / "search.png").exists()
     rows = list(csv.DictReader((job.directory / "sweep.csv").open()))
     assert [row["job"] for row in rows] == ["5", "3", "2", "1", "0", "4"]

@@ -73,6 +73,11 @@ class Job:
     seconds: float = 0.0
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the sweep saw it end, and not because it was asked to."""
+        return self.exit_code is not None and self.exit_code not in ASKED_TO_END
+
+    @property
     def is_done(self) -> bool:
         return self.status in ("finished", "pruned")
 

@@ -27,8 +27,8 @@ def at_the_end(directory: Path, cwd: Path) -> str:
     lines = ["", f"{done} of {sweep.total} jobs finished{early}", _table(sweep, cwd), ""]
     lines += _of_search(sweep, cwd)
     lines.append(f"  everything    {shlex.quote(where)}")
-    settled = done if sweep.search is None else done + sum(job.status == "failed" for job in sweep.jobs)
-    if settled < sweep.total:
+    failed = sum(job.status in ("failed", "killed") and job.has_ended for job in sweep.jobs)
+    if done + (failed if sweep.search is not None else 0) < sweep.total:  # a failed trial stays one
         lines.append(f"  continue it   {next_commands.program(cwd, sweep.program)} {again.go_on(where)}")
     lines.append(f"  look at it    {next_commands.command()} sweep {shlex.quote(where)}")
     return "\n".join(lines)
