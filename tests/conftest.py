@@ -72,7 +72,12 @@ class Outcome:
 
 
 def run_program(
-    script: str, *arguments: str, cwd: Path, python: Sequence[str] = (), env: dict[str, str] | None = None
+    script: str,
+    *arguments: str,
+    cwd: Path,
+    python: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    timeout: float = 300,
 ) -> Outcome:
     """Run one of the project's scripts as a user would: its own process, no terminal, no account."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
@@ -84,7 +89,7 @@ def run_program(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
     return Outcome(process.returncode, process.stdout, process.stderr, cwd)
 

@@ -11,8 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,7 @@ class _Job:
     differs: str
     number: int
     overrides: Sequence[str]
+    variables: Any
     result: JobReturn = field(default_factory=JobReturn)
     directory: str = "-"
     process: Any = None  # a name that is not imported yet is nothing to a dataclass that Hydra loads
@@ -106,37 +106,50 @@ class FreshProcessLauncher(Launcher):
         so a sweeper with a policy of its own (Optuna's `max_failure_rate`) keeps it. With `stop_on_failure`
         it is raised here.
         """
+        from ddpm.app.sweeps.jobs import Chosen  # when used: Hydra imports every plugin at every start
+
+        listed = (Chosen(number, own) for number, own in enumerate(job_overrides, start=initial_job_idx))
+        return self.launch_each(listed, initial_job_idx + len(job_overrides))
+
+    def launch_each(
+        self, chosen: Iterator[Any], total: int, ended: Callable[..., None] | None = None
+    ) -> Sequence[JobReturn]:
+        """Run jobs that are chosen one by one: the next is asked for when a place for it is free.
+
+        Args:
+            chosen: the jobs, each a `ddpm.app.sweeps.jobs.Chosen`.
+            total: how many of them the sweep has, those before them included.
+            ended: is called when a job that was run has ended, with its number, its directory, its exit code
+                (or minus the signal that ended it), and whether the sweep was asked to stop by then.
+
+        Raises:
+            JobsFailed: as `launch`.
+        """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        from ddpm.app.sweeps import jobs as processes  # when used: Hydra imports every plugin at every start
+        from ddpm.app.sweeps import jobs as processes
         from ddpm.app.sweeps import shares
         from ddpm.app.sweeps.progress import Progress
 
-        total = initial_job_idx + len(job_overrides)
-        typed = list(self.config.hydra.overrides.task)
-        jobs = [
-            _Job(
-                f"[{number + 1}/{total}]",
-                processes.label(overrides, typed) or "(no overrides)",
-                number,
-                overrides,
-            )
-            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
-        ]
         task = self.task_function
         progress = Progress(task.directory if isinstance(task, processes.SweepJob) else None, self.n_jobs)
         gpus = shares.gpus_here() if self.n_jobs > 1 else 0
-        waiting = deque(jobs)
+        jobs: list[_Job] = []
         running: list[_Job] = []
         failed: list[str] = []
+        are_more = True
         with processes.collected_signals() as received, progress:
-            while running or waiting:
+            while running or are_more:
                 if received or (failed and self.stop_on_failure):
-                    waiting.clear()
-                while waiting and len(running) < self.n_jobs:
-                    job = waiting.popleft()
+                    are_more = False
+                while are_more and len(running) < self.n_jobs:
+                    if (one := next(chosen, None)) is None:
+                        are_more = False
+                        break
+                    job = self._named(one, total)
                     job.place = min(set(range(self.n_jobs)) - {other.place for other in running})
                     self._start(job, gpus)
+                    jobs.append(job)
                     running.append(job)
                     if job.process is not None:
                         progress.started(job.number, job.overrides, job.result)
@@ -145,10 +158,14 @@ class FreshProcessLauncher(Launcher):
                     progress.ended(job.number, job.process.code if job.process else None, job.seconds)
                     if job.result.status is JobStatus.FAILED:
                         failed.append(job.name)
+                    if ended is not None and job.process is not None:
+                        ended(job.number, _directory(job), job.process.code, stopped=bool(received))
                 progress.shown()
                 if running:
                     time.sleep(0.1)
-        results = [job.result for job in jobs if job.began]
+        results = [job.result for job in jobs]
+        if ended is None:  # a list, of which those that have not been started are told of, too
+            jobs += [self._named(one, total) for one in chosen]
         if len(jobs) > 1 and progress.directory is None:
             completed = len(results) - len(failed)
             log.info("%d of %d jobs completed\n%s", completed, len(jobs), _table(jobs))
@@ -164,6 +181,13 @@ class FreshProcessLauncher(Launcher):
                     result.return_value = error
         return results
 
+    def _named(self, chosen: Any, total: int) -> _Job:
+        from ddpm.app.sweeps.jobs import label
+
+        differs = label(chosen.overrides, list(self.config.hydra.overrides.task))
+        name = f"[{chosen.number + 1}/{total}]"
+        return _Job(name, differs or "(no overrides)", chosen.number, chosen.overrides, chosen.variables)
+
     def _start(self, job: _Job, gpus: int) -> None:
         """Start a job, unless an earlier start of the sweep has finished it."""
         from ddpm.app.sweeps import jobs as processes
@@ -172,7 +196,7 @@ class FreshProcessLauncher(Launcher):
         job.result = self._compose(job.overrides, job.number)
         assert job.result.hydra_cfg is not None
         hydra = job.result.hydra_cfg.hydra
-        directory, cwd = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
+        directory, cwd = _directory(job), Path(hydra.runtime.cwd)
         job.directory = str(directory.relative_to(cwd) if directory.is_relative_to(cwd) else directory)
         job.began = time.monotonic()
         if isinstance(self.task_function, processes.SweepJob) and job.number in self.task_function.done:
@@ -180,12 +204,13 @@ class FreshProcessLauncher(Launcher):
             return
         log.info("%s %s -> %s", job.name, job.differs, job.directory)
         config: Any = OmegaConf.to_container(job.result.cfg) if job.result.cfg is not None else {}
+        share = shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else {}
         job.process = processes.Process(
             [sys.executable, *self._program(), *processes.job_overrides(hydra, directory)],
             cwd,
             label=job.differs,
             output=directory / OUTPUT if self.n_jobs > 1 else None,
-            share=shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else None,
+            variables={**share, **job.variables},
         )
 
     def _is_over(self, job: _Job, received: list[int]) -> bool:
@@ -195,13 +220,11 @@ class FreshProcessLauncher(Launcher):
         code = job.process.poll(received) if job.process is not None else 0
         if code is None:
             return False
-        assert job.result.hydra_cfg is not None
         job.seconds = time.monotonic() - job.began
         job.outcome = processes.outcome(code) if job.process is not None else "finished before"
         if code == 0:
             job.result.status = JobStatus.COMPLETED
-            directory = Path(job.result.hydra_cfg.hydra.runtime.output_dir)
-            job.result.return_value = processes.objective(directory)
+            job.result.return_value = processes.objective(_directory(job))
         else:
             job.result.status = JobStatus.FAILED
             log.error("%s %s %s: %s", job.name, job.differs, "stopped" if received else "failed", job.outcome)
@@ -245,6 +268,12 @@ class FreshProcessLauncher(Launcher):
             working_dir=str(directory) if config.hydra.job.chdir else config.hydra.runtime.cwd,
             task_name=JobRuntime.instance().get("name"),
         )
+
+
+def _directory(job: _Job) -> Path:
+    """Of a job that has been composed."""
+    assert job.result.hydra_cfg is not None
+    return Path(job.result.hydra_cfg.hydra.runtime.output_dir)
 
 
 def _table(jobs: Sequence[_Job]) -> str:

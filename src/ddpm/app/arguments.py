@@ -99,13 +99,17 @@ class Arguments:
     def jobs(self) -> list[tuple[str, ...]]:
         """The overrides of each job of a sweep, in the order in which Hydra's own sweeper runs them."""
         choices = [
-            self._choices(override) if override.is_sweep_override() else [text]
+            self.choices(override) if override.is_sweep_override() else [text]
             for text, override in zip(self.overrides, self.parsed, strict=True)
         ]
         return list(product(*choices))
 
-    def _choices(self, override: Override) -> list[str]:
-        """The overrides that a sweep over one key or group runs through."""
+    def choices(self, override: Override) -> list[str]:
+        """The overrides that a sweep over one key or group runs through.
+
+        Raises:
+            UsageError: where they cannot be counted, or are none.
+        """
         key, value = override.get_key_element(), override.value()
         if isinstance(value, Glob):
             options = self.options(override.key_or_group)
@@ -117,8 +121,8 @@ class Arguments:
             return [f"{key}={name}" for name in found]
         if isinstance(value, IntervalSweep):
             raise UsageError(
-                f"{shown([override.input_line or ''])}: an interval needs a sweeper that searches it, as "
-                "hydra/sweeper=optuna does; values to run through are written 1,2,3"
+                f"{shown([override.input_line or ''])}: an interval is for a search, hparams_search=optuna; "
+                "values to run through are written 1,2,3"
             )
         return [f"{key}={text}" for text in override.sweep_string_iterator()]
 
@@ -132,7 +136,7 @@ class Arguments:
             elif isinstance(interval := override.value(), IntervalSweep):
                 found.append(f"{override.get_key_element()}={interval.start}")
             else:
-                found += self._choices(override)[:1]
+                found += self.choices(override)[:1]
         return tuple(found)
 
 

@@ -43,7 +43,7 @@ from ddpm.app.hydra_errors import told_in_one_message
 from ddpm.app.left_run import LeftRun
 from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
-from ddpm.app.sweeps import again, jobs, record, rows, shares, show
+from ddpm.app.sweeps import again, jobs, record, rows, search, shares, show
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 from ddpm.runtime.writing import WriteError
@@ -125,6 +125,7 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
     hydra_part.check(first.hydra, arguments.allowed)
     multirun = arguments.multirun or first.hydra.hydra.mode == RunMode.MULTIRUN
     if not multirun:
+        search.check_mode(first)
         if swept:
             raise UsageError(
                 f"{shown([swept[0].input_line or ''])}: several values are a sweep, which needs -m; "
@@ -135,8 +136,17 @@ def checked(arguments: Arguments, program: str) -> tuple[list[Composed], bool]:
         raise UsageError(
             "-m: a sweep is started by one process; leave torchrun or srun out, its jobs start theirs"
         )
-    arguments = _with_params(arguments, program, first)
-    found = [composed(arguments, program, job) for job in _jobs(arguments, first, program)]
+    sought = search.read(first, arguments, program) if search.is_search(first) else None
+    if sought is not None:
+        planned: Sequence[tuple[str, ...]] = sought.samples
+    else:
+        arguments = _with_params(arguments, program, first)
+        planned = _jobs(arguments, first, program)
+    found = [composed(arguments, program, job) for job in planned]
+    if sought is not None:
+        search.check_monitor(sought, [job.values for job in found])
+        for job in found:
+            check.check_foreign_targets(job.values)
     if any(job.values.get("preflight") for job in found):
         raise UsageError("preflight=true: looks at one run; leave -m out")
     for job in found:
@@ -241,6 +251,9 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
     typed = arguments.typed
     arguments = _with_params(arguments, program, first)
     planned = _jobs(arguments, first, program) if _is_basic(first) else []
+    sought = search.read(first, arguments, program) if search.is_search(first) else None
+    if sought is not None:
+        arguments = replace(arguments, overrides=sought.common)
     if listed := rows.rows_of(first, arguments, program):  # as they were read, not as they were written
         arguments = replace(arguments, overrides=(*arguments.overrides, rows.override(listed)))
     arguments = replace(arguments, overrides=tuple(with_recipe(arguments, arguments.overrides)))
@@ -248,23 +261,42 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
     named = any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in arguments.overrides)
     place = absolute(first.hydra.hydra.sweep.dir)
     flags = tuple(flag for flag in arguments.flags if flag.startswith(CHOOSING))
-    begun = record.Sweep(place, program, typed, flags, str(Path.cwd()), record.now())
+    begun = record.Sweep(
+        place, program, typed, flags, str(Path.cwd()), record.now(),
+        search=sought.kept if sought is not None else None,
+    )  # fmt: skip
     with ExitStack() as at_the_end:
         with _told_of_the_directory("hydra.sweep.dir", place):
             _check_room(place)
-            entered = again.enter(begun, named=named, planned=planned, found=found if planned else [])
+            entered = again.enter(
+                begun,
+                named=named,
+                planned=planned,
+                found=found if planned else [],
+                check=lambda left: _check_search(left, sought, arguments, program),
+            )
         at_the_end.callback(entered.lock.release)
         directory = entered.sweep.directory
         at_the_end.callback(entered.undo)
         overrides = (*arguments.overrides, f"hydra.sweep.dir={quoted(str(directory))}")
         arguments = replace(arguments, overrides=overrides)
-        job = jobs.SweepJob(command, flags, arguments.overrides, directory, entered.done)
+        if sought is not None:
+            search.wait_for_jobs([job.directory for job in entered.sweep.jobs])
+            importlib.import_module("ddpm.app.sweeps.study").check(directory, sought)
+        job = jobs.SweepJob(command, flags, arguments.overrides, directory, entered.done, sought)
         try:
             _hand_to_hydra(job, arguments, program)
         finally:
             if any(path.is_dir() for path in directory.iterdir()):
                 print(show.at_the_end(directory, Path.cwd()), flush=True)
     return 0
+
+
+def _check_search(
+    left: record.Sweep, sought: search.Search | None, arguments: Arguments, program: str
+) -> None:
+    if sought is not None:
+        search.check_left(left.jobs, sought, arguments, program, again.KEY)
 
 
 def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:

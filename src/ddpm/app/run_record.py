@@ -92,7 +92,9 @@ class RunRecord:
         self._write()
 
     def end(self, status: str, **known: Any) -> None:
-        """Record how the run ended: "finished", "interrupted" or "failed", and what is known by then."""
+        """Record how the run ended: "finished", "pruned", "interrupted" or "failed", and what is known
+        by then.
+        """
         seconds = time.monotonic() - self._begun
         self.values["starts"][-1] |= {
             "status": status,

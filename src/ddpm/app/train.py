@@ -35,7 +35,7 @@ from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
 from ddpm.training.callbacks.same_run import SameRun
 from ddpm.training.checkpoints.layout import first_not_finite
-from ddpm.training.ending import Ending, Interrupted, TrainingError, ending
+from ddpm.training.ending import Ending, Interrupted, Pruned, TrainingError, ending
 from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
 from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
@@ -234,7 +234,7 @@ def _fit(
         _train(trainer, module, data, resume, record)
     except Exception as error:
         raised = watch.cause(error)
-        if not isinstance(raised, Interrupted | TrainingError):
+        if not isinstance(raised, Interrupted | Pruned | TrainingError):
             log.exception("training failed at step %d", trainer.global_step)
     except BaseException as error:  # a callback that leaves the program: the run has come to no end
         raised = error

@@ -36,6 +36,7 @@ from ddpm.training.callbacks.continuation import Continuation
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.progress import TrainingProgress
+from ddpm.training.callbacks.pruning import Pruning
 from ddpm.training.callbacks.same_step import SameStep
 from ddpm.training.callbacks.samples import SampleGrids
 from ddpm.training.callbacks.scalars import TrainingRows
@@ -45,6 +46,7 @@ from ddpm.training.checkpoints import AtomicCheckpointIO
 from ddpm.training.loggers import MetricsCSV, provided
 from ddpm.training.module import DDPM
 from ddpm.training.profiling import profiler
+from ddpm.training.trials import Trial
 
 OURS = ("max_time", "profiler", "limit_train_batches", "overfit_batches", "fast_dev_run")
 """Settings of the trainer that reach it in another form: a callback, an object, or what the data are."""
@@ -231,6 +233,8 @@ def build_trainer(
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:
         own.append(targets.called("trainer.max_time", TimeLimit, settings["max_time"]))
+    if (trial := Trial.of_this_process()) is not None:
+        own.append(Pruning(trial))
     try:
         trainer: Trainer = targets.build(
             "trainer",

@@ -22,7 +22,7 @@ from ddpm.runtime import processes, writing
 from ddpm.runtime.peers import Failure, Peers
 from ddpm.runtime.signals import Signals
 from ddpm.training.callbacks.interruption import Interruption
-from ddpm.training.ending import Ending, Interrupted, TrainingError
+from ddpm.training.ending import Ending, Interrupted, Pruned, TrainingError
 from ddpm.training.launching import answer_for_ranks, children, kill_children, parent
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Watch:
         it. What is not said to the others, they could only guess.
         """
         peers = self.peers
-        if peers is None or isinstance(error, Interrupted):
+        if peers is None or isinstance(error, Interrupted | Pruned):
             return error
         follows = isinstance(error, torch.distributed.DistError) or (
             isinstance(error, RuntimeError)

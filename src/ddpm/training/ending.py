@@ -18,6 +18,10 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
         self.signum = signum
 
 
+class Pruned(Exception):  # noqa: N818 - it is no error
+    """The search that the run is a trial of has ended it early, and its state is saved."""
+
+
 class TrainingError(RuntimeError):
     """Why a run cannot go on, in words that need no traceback."""
 
@@ -34,7 +38,7 @@ class Ending:
         why: in words; None where nothing is known.
     """
 
-    status: Literal["finished", "interrupted", "failed"]
+    status: Literal["finished", "pruned", "interrupted", "failed"]
     exit_code: int
     why: str | None
 
@@ -45,6 +49,8 @@ def ending(trainer: Trainer, raised: BaseException | None) -> Ending:
         return Ending("finished", 0, why_it_ended(trainer))
     if isinstance(raised, Interrupted):
         return Ending("interrupted", 128 + raised.signum, signal.Signals(raised.signum).name)
+    if isinstance(raised, Pruned):
+        return Ending("pruned", 0, str(raised))
     if isinstance(raised, TrainingError):
         return Ending("failed", raised.exit_code, str(raised))
     first_line = (str(raised).strip().splitlines() or [""])[0]

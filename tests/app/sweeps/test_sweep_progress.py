@@ -76,3 +76,26 @@ def test_one_job_at_a_time_shows_itself(
         nothing.ended(0, 0, 1.0)
         nothing.shown()
     assert caplog.text == ""
+
+
+def test_a_job_that_is_chosen_late_is_in_the_table_and_in_the_record(
+    sweep: record.Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    search = {"n_trials": 20, "monitor": "val/loss", "direction": "minimize"}
+    record.Sweep(tmp_path, "train", (), (), str(tmp_path), "now", search=search).write()
+    monkeypatch.setattr(progress, "console", Console(file=io.StringIO(), force_terminal=True, width=200))
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with Progress(tmp_path, n_jobs=2) as shown:
+        for number in (1, 0):
+            started(sweep, shown, number)
+            shown.ended(number, 0, 3.0)
+        shown.shown()
+    said = progress.console.file.getvalue()
+    assert "18 to be chosen" in said
+    kept = record.read(tmp_path)
+    assert [(job.number, job.overrides, job.status) for job in kept.jobs] == [
+        (0, ("seed=0",), "finished"),
+        (1, ("seed=1",), "finished"),
+    ]
+    assert kept.search == search
+    assert kept.total == 20

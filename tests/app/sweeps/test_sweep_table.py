@@ -74,3 +74,10 @@ def test_what_was_measured_beside_the_loss_is_shown_and_bits_come_before_losses(
 def test_columns_without_anything_are_left_out():
     jobs = [job(0, "sampler=ddim", status="finished", seconds=2.0), job(1, "sampler=heun", status="running")]
     assert table(jobs, Path("/")).splitlines()[0].split() == ["job", "sampler", "status", "time", "directory"]
+
+
+def test_another_metric_is_shown_beside_the_loss():
+    jobs = [job(0, last=0.5, metrics={"mine/x": 3.25}), job(1)]
+    lines = [line.split() for line in table(jobs, Path("/"), best_first=False, monitor="mine/x").splitlines()]
+    assert lines[0][:4] == ["job", "mine/x", "status", "val/loss"]
+    assert [line[1] for line in lines[1:]] == ["3.25", "-"]

@@ -17,7 +17,7 @@ from ddpm.app.compose import Composed
 from ddpm.app.grammar import absolute, quoted
 from ddpm.app.left_run import LeftRun, left_in
 from ddpm.app.lock import Lock
-from ddpm.app.sweeps import record
+from ddpm.app.sweeps import record, search
 from ddpm.app.sweeps.record import Job, Sweep
 from ddpm.errors import UsageError
 
@@ -42,7 +42,12 @@ class Entered:
 
 
 def enter(
-    begun: Sweep, *, named: bool, planned: Sequence[Sequence[str]], found: Sequence[Composed]
+    begun: Sweep,
+    *,
+    named: bool,
+    planned: Sequence[Sequence[str]],
+    found: Sequence[Composed],
+    check: Callable[[Sweep], None] = lambda left: None,
 ) -> Entered:
     """Make the directory of a sweep, or go into the one that the user or a job of a cluster named.
 
@@ -51,20 +56,21 @@ def enter(
         named: whether the user typed the directory.
         planned: the overrides of each job, where Hydra's own sweeper runs through them.
         found: the configuration of each, checked.
+        check: refuses what an earlier start of the sweep has left, where this command is another.
 
     Raises:
         UsageError: where somebody writes there, or another sweep lies there.
     """
     if named:
         begun.directory.mkdir(parents=True, exist_ok=True)
-        return _hold(begun, planned, found)
+        return _hold(begun, planned, found, check)
     job = run_directory.lone_job()
     if job is None:
-        return _hold(replace(begun, directory=run_directory.claim(begun.directory)), planned, found)
+        return _hold(replace(begun, directory=run_directory.claim(begun.directory)), planned, found, check)
     for candidate in run_directory.numbered(begun.directory.with_name(job)):
         candidate.mkdir(parents=True, exist_ok=True)
         try:
-            return _hold(replace(begun, directory=candidate), planned, found)
+            return _hold(replace(begun, directory=candidate), planned, found, check)
         except lock.HeldError:
             raise
         except UsageError:  # another sweep of the job
@@ -72,7 +78,12 @@ def enter(
     raise AssertionError("there is always another number")
 
 
-def _hold(begun: Sweep, planned: Sequence[Sequence[str]], found: Sequence[Composed]) -> Entered:
+def _hold(
+    begun: Sweep,
+    planned: Sequence[Sequence[str]],
+    found: Sequence[Composed],
+    check: Callable[[Sweep], None],
+) -> Entered:
     directory = begun.directory
     held = lock.take(directory, KEY)
     try:
@@ -81,6 +92,9 @@ def _hold(begun: Sweep, planned: Sequence[Sequence[str]], found: Sequence[Compos
             raise UsageError(
                 f"{KEY}={directory}: holds a sweep of {left.program}.py; choose another directory"
             )
+        if left is not None:
+            search.check_same(directory, left.search, begun.search, KEY)
+            check(left)
         if left is not None and planned and len(left.jobs) != len(planned):
             raise UsageError(
                 f"{KEY}={directory}: holds a sweep of {len(left.jobs)} jobs, and this command has "

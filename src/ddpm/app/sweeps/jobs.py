@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from omegaconf import DictConfig
 
 from ddpm.app.grammar import quoted, shown
 from ddpm.app.left_run import RECORD, read_record
+from ddpm.app.sweeps.search import Search
 from ddpm.errors import UsageError
 
 # What a surrounding launcher (torchrun, Lightning, a W&B agent) tells the one process it started: its rank,
@@ -56,6 +58,21 @@ class JobFailed(CompactHydraException):
     """A job ended with another exit code than 0. It has said why itself, so Hydra adds no traceback."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A job that is to be run.
+
+    Attributes:
+        number: its place in the sweep, from 0.
+        overrides: its own and those that all jobs have.
+        variables: of the environment, for this job alone.
+    """
+
+    number: int
+    overrides: Sequence[str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
 class SweepJob:
     """The task function of a sweep: runs the job that Hydra has composed, and returns its objective.
 
@@ -67,6 +84,7 @@ class SweepJob:
         typed: overrides of the sweep; what a job has beside them sets it apart.
         directory: of the sweep, where its record is kept.
         done: numbers of the jobs that an earlier start of the sweep has finished.
+        search: the settings of a search; None where the jobs are known beforehand.
     """
 
     __name__ = "sweep_job"
@@ -78,12 +96,14 @@ class SweepJob:
         typed: Sequence[str],
         directory: Path,
         done: Collection[int] = (),
+        search: Search | None = None,
     ):
         self.program = tuple(program)
         self.flags = tuple(flags)
         self.typed = tuple(typed)
         self.directory = directory
         self.done = frozenset(done)
+        self.search = search
 
     def __call__(self, config: DictConfig) -> Any:
         hydra = HydraConfig.get()
@@ -144,7 +164,7 @@ class Process:
         cwd: where.
         label: of the job.
         output: the file that takes what it says; the sweep's own output by default.
-        share: environment variables that give it its part of the machine.
+        variables: of the environment, for this job alone.
     """
 
     def __init__(
@@ -154,7 +174,7 @@ class Process:
         *,
         label: str = "",
         output: Path | None = None,
-        share: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
     ):
         own_group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
         with ExitStack() as stack:
@@ -163,7 +183,7 @@ class Process:
                 file = stack.enter_context(output.open("ab"))
                 own_group |= {"stdout": file, "stderr": subprocess.STDOUT}
             self._process = subprocess.Popen(
-                list(command), cwd=cwd, env={**environment(label), **(share or {})},
+                list(command), cwd=cwd, env={**environment(label), **(variables or {})},
                 stdin=subprocess.DEVNULL, **own_group,
             )  # fmt: skip
         self._forwarded = 0
@@ -206,8 +226,10 @@ def end_with_sweep() -> None:
     """Of a job: be asked to end as soon as the process of the sweep that started it is gone, however that
     ended. Nobody else would tell this job, and the next start of the sweep would find its directory locked.
     """
-    parent = os.getppid()
-    if os.environ.get(SWEEP) != str(parent):  # no job, or a rank of one
+    parent, sweep = os.getppid(), os.environ.get(SWEEP)
+    if sweep != str(parent):  # no job, a rank of one, or one whose sweep has died while it was starting
+        if sweep and "LOCAL_RANK" not in os.environ and not _is_alive(int(sweep)):
+            raise SystemExit(128 + signal.SIGTERM)
         return
 
     def watch() -> None:
@@ -216,6 +238,16 @@ def end_with_sweep() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="sweep", daemon=True).start()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def environment(label: str = "") -> dict[str, str]:

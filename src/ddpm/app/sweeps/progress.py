@@ -82,13 +82,20 @@ class Progress:
             self._looked = now
             jobs = self.sweep.looked_at().jobs
             left = {job.number: self._left(job, now) for job in jobs if job.status == "running"}
-            self._live.update(Text(table(jobs, Path.cwd(), best_first=False, left=left)), refresh=True)
+            lines = table(jobs, Path.cwd(), best_first=False, left=left, monitor=self.sweep.monitor)
+            self._live.update(Text("\n".join([lines, *self._to_come()])), refresh=True)
         elif self._live is None and now - self._said > BETWEEN_LINES:
             self._said = now
             jobs = self.sweep.looked_at().jobs
             states = [job.status for job in jobs]
-            counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-            log.info("after %s: %s", duration(now - self._began), counts)
+            counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+            log.info("after %s: %s", duration(now - self._began), ", ".join([*counts, *self._to_come()]))
+
+    def _to_come(self) -> list[str]:
+        """Of a search: how many jobs have not been chosen yet, in words; nothing where all are known."""
+        assert self.sweep is not None
+        unknown = self.sweep.total - len(self.sweep.jobs)
+        return [f"{unknown} to be chosen"] if unknown else []
 
     def _left(self, job: record.Job, now: float) -> str:
         """The time that a job has left, by its speed since it was first seen with a step."""

@@ -36,8 +36,11 @@ MEASURED = "val/loss"
 BITS = "val/bits_per_dim"
 """Likewise, before it, where it was measured."""
 
-ENDED = ("finished", "interrupted", "failed")
+ENDED = ("finished", "pruned", "interrupted", "failed")
 """How a run says that it has ended."""
+
+ASKED_TO_END = tuple(128 + signum for signum in (1, 2, 15))
+"""Exit codes of a run that a signal has ended before there was anything to save: SIGHUP, SIGINT, SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Job:
         directory: absolute.
         overrides: its own and those that all jobs have, in Hydra's grammar, none of Hydra's own settings.
         exit_code: that the sweep saw; None where it saw none.
-        status: "not started", "running", "killed", or how it ended: "finished", "interrupted", "failed".
+        status: "not started", "running", "killed", or how it ended: "finished", "pruned" by a search,
+            "interrupted", "failed".
         why: it ended so, in words, or None.
         step: completed optimizer steps, or None.
         max_steps: that it is to take, or None.
@@ -72,8 +76,13 @@ class Job:
     seconds: float = 0.0
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the sweep saw it end, and not because it was asked to."""
+        return self.exit_code is not None and self.exit_code not in ASKED_TO_END
+
+    @property
     def is_done(self) -> bool:
-        return self.status == "finished"
+        return self.status in ("finished", "pruned")
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ class Sweep:
         flags: that say which configuration is composed.
         cwd: where it was typed.
         started: when, in ISO 8601.
-        jobs: in order.
+        jobs: in order; of a search those that have been chosen.
+        search: what is searched, and by what it is compared; None where the jobs were known beforehand.
     """
 
     directory: Path
@@ -97,6 +107,35 @@ class Sweep:
     cwd: str
     started: str
     jobs: tuple[Job, ...] = ()
+    search: Mapping[str, Any] | None = None
+
+    @property
+    def total(self) -> int:
+        """How many jobs it has in the end."""
+        trials = (self.search or {}).get("n_trials")
+        return max(len(self.jobs), trials if isinstance(trials, int) else 0)
+
+    @property
+    def monitor(self) -> str:
+        """The metric by which its jobs are compared."""
+        return MEASURED if self.search is None else str(self.search["monitor"])
+
+    @property
+    def ranked(self) -> list[Job]:
+        """Its jobs, the best first: by the best validation loss, of a search by what each has come to."""
+        if self.search is None:
+            return ranked(self.jobs)
+        monitor, sign = self.monitor, -1.0 if self.search["direction"] == "maximize" else 1.0
+        value = {
+            job.number: job.metrics.get(monitor, job.last if monitor == MEASURED else None)
+            for job in self.jobs
+        }
+
+        def place(job: Job) -> tuple[bool, bool, float]:
+            own = value[job.number]
+            return job.status != "finished", own is None, 0.0 if own is None else sign * own
+
+        return sorted(self.jobs, key=place)
 
     def write(self) -> None:
         """Write sweep.json and sweep.csv.
@@ -112,6 +151,7 @@ class Sweep:
             "flags": list(self.flags),
             "working_directory": self.cwd,
             "started": self.started,
+            **({"search": dict(self.search)} if self.search is not None else {}),
             "updated": now(),
             "jobs": [{**self._told(job), "differs": apart[job.number]} for job in self.jobs],
         }
@@ -129,7 +169,7 @@ class Sweep:
         text = io.StringIO(newline="")
         rows = csv.DictWriter(text, columns, lineterminator="\n")
         rows.writeheader()
-        for job in ranked(self.jobs):
+        for job in self.ranked:
             rows.writerow(
                 {
                     **apart[job.number],
@@ -188,6 +228,7 @@ def read(directory: Path) -> Sweep:
             _text(values["working_directory"]),
             _text(values["started"]),
             tuple(_job(directory, job) for job in values["jobs"]),
+            _search(values.get("search")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: cannot be read, it is not as a sweep writes it ({error})") from error
@@ -199,7 +240,8 @@ def look(job: Job) -> Job:
         if job.exit_code is None:
             begun = "failed" if job.directory.exists() else "not started"
             return replace(job, status="running" if lock.is_held(job.directory) else begun)
-        return replace(job, status="finished" if job.exit_code == 0 else "failed")
+        ended = "interrupted" if job.exit_code in ASKED_TO_END else "failed"
+        return replace(job, status="finished" if job.exit_code == 0 else ended)
     try:
         record = left_run.read_record(job.directory)
     except UsageError as error:
@@ -289,6 +331,13 @@ def _job(directory: Path, values: Mapping[str, Any]) -> Job:
             seconds=_finite(values.get("seconds")) or 0.0,
         )
     )
+
+
+def _search(values: Any) -> Mapping[str, Any] | None:
+    if values is None:
+        return None
+    _text(values["monitor"]), _text(values["direction"])
+    return dict(values)
 
 
 def _inside(path: Path, directory: Path) -> str:

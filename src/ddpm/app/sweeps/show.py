@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ddpm.app import lock, next_commands
+from ddpm.app.grammar import shown
 from ddpm.app.next_commands import readable
 from ddpm.app.sweeps import again, record
 from ddpm.app.sweeps.table import table
@@ -20,12 +21,16 @@ def at_the_end(directory: Path, cwd: Path) -> str:
     """
     sweep = _kept(record.read(directory).looked_at())
     done = sum(job.is_done for job in sweep.jobs)
-    shown = readable(directory, cwd)
-    lines = ["", f"{done} of {len(sweep.jobs)} jobs finished", table(sweep.jobs, cwd), ""]
-    lines.append(f"  everything    {shlex.quote(shown)}")
-    if done < len(sweep.jobs):
-        lines.append(f"  continue it   {next_commands.program(cwd, sweep.program)} {again.go_on(shown)}")
-    lines.append(f"  look at it    {next_commands.command()} sweep {shlex.quote(shown)}")
+    pruned = sum(job.status == "pruned" for job in sweep.jobs)
+    where = readable(directory, cwd)
+    early = f", {pruned} of them ended early" if pruned else ""
+    lines = ["", f"{done} of {sweep.total} jobs finished{early}", _table(sweep, cwd), ""]
+    lines += _of_search(sweep, cwd)
+    lines.append(f"  everything    {shlex.quote(where)}")
+    failed = sum(job.status in ("failed", "killed") and job.has_ended for job in sweep.jobs)
+    if done + (failed if sweep.search is not None else 0) < sweep.total:  # a failed trial stays one
+        lines.append(f"  continue it   {next_commands.program(cwd, sweep.program)} {again.go_on(where)}")
+    lines.append(f"  look at it    {next_commands.command()} sweep {shlex.quote(where)}")
     return "\n".join(lines)
 
 
@@ -41,8 +46,48 @@ def look(directory: Path) -> int:
     sweep = record.read(directory.absolute()).looked_at()
     if not lock.is_held(directory.absolute()):
         sweep = _kept(sweep)
-    print(table(sweep.jobs, Path.cwd()))
+    print(_table(sweep, Path.cwd()))
+    if sought := _of_search(sweep, Path.cwd()):
+        print("", *sought, sep="\n")
     return 0
+
+
+def _table(sweep: record.Sweep, cwd: Path) -> str:
+    return table(sweep.ranked, cwd, best_first=False, monitor=sweep.monitor)
+
+
+def _of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
+    """The best trial of a search, what mattered, and a picture of both, where trials are complete by now."""
+    if sweep.search is None:
+        return []
+    try:
+        from ddpm.app.sweeps import search_picture, study
+    except ModuleNotFoundError as error:
+        return [f"  best trial    is known to Optuna, which cannot be imported ({error})"]
+    try:
+        found = study.left_in(sweep.directory)
+        best = study.best_of(found) if found is not None else None
+        if found is None or best is None:
+            return []
+        importance = study.importance(found)
+    except Exception as error:  # whatever Optuna makes of a file that is none of its own
+        return [f"  best trial    cannot be told, {study.JOURNAL} cannot be read: {error}"]
+    values = next((job.overrides for job in sweep.jobs if job.number == best.number), ())
+    own = " ".join(text for text in map(_typed, values) if text.partition("=")[0] in best.params)
+    lines = [f"  best trial    {best.number}: {sweep.monitor} {best.value:.5g}  {own}"]
+    if importance:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
+        lines.append(f"  importance    {shares}")
+    path = sweep.directory / search_picture.NAME
+    try:
+        search_picture.draw(found, sweep.monitor, importance, path)
+    except OSError as error:
+        return [*lines, f"  picture       cannot be written ({error})"]
+    return [*lines, f"  picture       {shlex.quote(readable(path, cwd))}"]
+
+
+def _typed(override: str) -> str:
+    return shown([override]).lstrip("+")
 
 
 def _kept(sweep: record.Sweep) -> record.Sweep:

@@ -12,7 +12,12 @@ WIDEST = 40
 
 
 def table(
-    jobs: Sequence[Job], cwd: Path, *, best_first: bool = True, left: Mapping[int, str] | None = None
+    jobs: Sequence[Job],
+    cwd: Path,
+    *,
+    best_first: bool = True,
+    left: Mapping[int, str] | None = None,
+    monitor: str = MEASURED,
 ) -> str:
     """A line a job, below a line of headings.
 
@@ -20,12 +25,15 @@ def table(
         jobs: of the sweep.
         cwd: from where directories are shown.
         best_first: by the best validation loss; else in the order of the jobs.
+        monitor: another metric that is shown beside it.
         left: the time that jobs have left, by number; None where none of them runs.
     """
     apart = differing(jobs)
     keys = list(dict.fromkeys(key for own in apart.values() for key in own))
-    beside = beside_the_loss(jobs)
+    beside = [name for name in beside_the_loss(jobs) if name != monitor]
     headings = ["job", *_short(keys), "status", "step", MEASURED, "best", *beside, "time", "directory"]
+    if monitor != MEASURED:
+        headings.insert(headings.index("status"), monitor)
     if left is not None:
         headings.insert(-1, "left")
     lines = [headings]
@@ -35,6 +43,7 @@ def table(
             [
                 str(job.number),
                 *(_cut(apart[job.number].get(key, "-")) for key in keys),
+                *([_value(job.metrics.get(monitor))] if monitor != MEASURED else []),
                 job.status,
                 steps,
                 _value(job.last),
