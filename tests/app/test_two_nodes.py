@@ -148,7 +148,7 @@ def test_they_train_as_one_process_and_go_on_after_the_cable_was_cut(nodes: Node
     codes, said = ended(processes, 80)
     assert all(code != 0 for code in codes), said
     why = json.loads((cut / "run.json").read_text())["why"]
-    assert "rank 2 on node1" in why, said
+    assert "on node1" in why, said
     assert "timeout=20" in why
     assert why in said[0]  # once, by the leader, since the other node sees that it is recorded
 
