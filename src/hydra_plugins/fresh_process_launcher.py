@@ -112,17 +112,7 @@ class FreshProcessLauncher(Launcher):
         from ddpm.app.sweeps import shares
         from ddpm.app.sweeps.progress import Progress
 
-        total = initial_job_idx + len(job_overrides)
-        typed = list(self.config.hydra.overrides.task)
-        jobs = [
-            _Job(
-                f"[{number + 1}/{total}]",
-                processes.label(overrides, typed) or "(no overrides)",
-                number,
-                overrides,
-            )
-            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
-        ]
+        jobs = self._jobs(job_overrides, initial_job_idx)
         task = self.task_function
         progress = Progress(task.directory if isinstance(task, processes.SweepJob) else None, self.n_jobs)
         gpus = shares.gpus_here() if self.n_jobs > 1 else 0
@@ -148,13 +138,33 @@ class FreshProcessLauncher(Launcher):
                 progress.shown()
                 if running:
                     time.sleep(0.1)
-        results = [job.result for job in jobs if job.began]
         if len(jobs) > 1 and progress.directory is None:
-            completed = len(results) - len(failed)
+            completed = sum(bool(job.began) for job in jobs) - len(failed)
             log.info("%d of %d jobs completed\n%s", completed, len(jobs), _table(jobs))
         if received:
             log.info("stopped by %s", signal.Signals(received[0]).name)
             raise SystemExit(128 + received[0])
+        return self._results(jobs, failed)
+
+    def _jobs(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[_Job]:
+        """The jobs of a launch."""
+        from ddpm.app.sweeps import jobs as processes
+
+        total = initial_job_idx + len(job_overrides)
+        typed = list(self.config.hydra.overrides.task)
+        return [
+            _Job(
+                f"[{number + 1}/{total}]",
+                processes.label(overrides, typed) or "(no overrides)",
+                number,
+                overrides,
+            )
+            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
+        ]
+
+    def _results(self, jobs: Sequence[_Job], failed: Sequence[str]) -> list[JobReturn]:
+        """What Hydra is given back; that of a job that failed raises when it is asked for."""
+        results = [job.result for job in jobs if job.began]
         if failed:
             error = JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}")
             if self.stop_on_failure:
@@ -169,6 +179,25 @@ class FreshProcessLauncher(Launcher):
         from ddpm.app.sweeps import jobs as processes
         from ddpm.app.sweeps import shares
 
+        command = self._command(job)
+        if command is None:
+            return
+        log.info("%s %s -> %s", job.name, job.differs, job.directory)
+        assert job.result.hydra_cfg is not None
+        runtime = job.result.hydra_cfg.hydra.runtime
+        config: Any = OmegaConf.to_container(job.result.cfg) if job.result.cfg is not None else {}
+        job.process = processes.Process(
+            command,
+            runtime.cwd,
+            label=job.differs,
+            output=Path(runtime.output_dir) / OUTPUT if self.n_jobs > 1 else None,
+            share=shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else None,
+        )
+
+    def _command(self, job: _Job) -> list[str] | None:
+        """Compose a job; its command, or None where an earlier start of the sweep has finished it."""
+        from ddpm.app.sweeps import jobs as processes
+
         job.result = self._compose(job.overrides, job.number)
         assert job.result.hydra_cfg is not None
         hydra = job.result.hydra_cfg.hydra
@@ -177,16 +206,8 @@ class FreshProcessLauncher(Launcher):
         job.began = time.monotonic()
         if isinstance(self.task_function, processes.SweepJob) and job.number in self.task_function.done:
             log.info("%s %s: finished before", job.name, job.differs)
-            return
-        log.info("%s %s -> %s", job.name, job.differs, job.directory)
-        config: Any = OmegaConf.to_container(job.result.cfg) if job.result.cfg is not None else {}
-        job.process = processes.Process(
-            [sys.executable, *self._program(), *processes.job_overrides(hydra, directory)],
-            cwd,
-            label=job.differs,
-            output=directory / OUTPUT if self.n_jobs > 1 else None,
-            share=shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else None,
-        )
+            return None
+        return [sys.executable, *self._program(), *processes.job_overrides(hydra, directory)]
 
     def _is_over(self, job: _Job, received: list[int]) -> bool:
         """Whether a job has come to its end, which is then told."""

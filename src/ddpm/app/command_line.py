@@ -43,10 +43,12 @@ from ddpm.app.hydra_errors import told_in_one_message
 from ddpm.app.left_run import LeftRun
 from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
-from ddpm.app.sweeps import again, jobs, record, rows, shares, show
+from ddpm.app.sweeps import again, jobs, record, resources, rows, shares, show
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 from ddpm.runtime.writing import WriteError
+
+SLURM = "hydra_plugins.slurm_launcher.SlurmLauncher"
 
 CHOOSING = ("--config-name=", "--config-dir=")
 """Flags that say which configuration is composed."""
@@ -268,12 +270,17 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
 
 
 def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:
-    """Refuse more jobs at once than the machine has devices for, where our launcher starts them.
+    """Refuse more jobs at once than the machine has devices for, and jobs that no queue takes, where our
+    launchers start them.
 
     Raises:
         UsageError: naming the key.
     """
     launcher = first.hydra.hydra.launcher
+    if launcher.get("_target_") == SLURM:
+        settings: Any = OmegaConf.to_container(launcher)
+        resources.check(settings, [job.values for job in found], is_basic=_is_basic(first))
+        return
     if not str(launcher.get("_target_")).endswith(".FreshProcessLauncher"):
         return
     n_jobs = launcher.get("n_jobs")
