@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Trainer
 
+from ddpm.app import terminal
 from ddpm.app.left_run import RECORD, read_record
 from ddpm.app.requeue import requeue
 from ddpm.app.run_directory import Place, is_leader
@@ -98,6 +99,8 @@ class Watch:
             self.timeout,
             on_signal=self._told_of_signal,
             on_failure=self._failed,
+            on_text=terminal.from_ranks.hear,
+            on_tick=terminal.from_ranks.say,
             children=lambda: children(trainer),
             parent=self._parent,
         )
@@ -113,6 +116,8 @@ class Watch:
                 "process has it, or the address is not this machine's; give another MASTER_PORT"
             ) from error
         self.peers = self.callback.peers = peers
+        if not peers.is_leader:
+            terminal.to_leader.tell(peers.say)
 
     # Of the main thread, when training is over
 
@@ -169,6 +174,7 @@ class Watch:
             if ended is not None and failure is not None and self._inherits(failure):
                 self._last_words(ended, speaks=False, inherits=True)
             self.peers.leave(10.0 if ended is None or ended.status == "failed" else 30.0)
+            terminal.from_ranks.say(all_of_it=True)
             if ended is not None and ended.status != "finished" and self._trainer is not None:
                 self._wait_for_children(5.0)
         self.signals.close()
@@ -267,6 +273,7 @@ class Watch:
             speaks = is_running(self.directory)
         if not speaks:
             return
+        terminal.from_ranks.say(all_of_it=True)
         if self.record is not None:
             with suppress(Exception):
                 self.record(ended)

@@ -112,7 +112,7 @@ def test_an_array_is_queued_and_not_waited_for(tmp_path: Path, slurm: dict[str, 
     """One of its jobs has a value that only building can tell; what came of all is seen later."""
     words = (*WORDS[:-4], "trainer.max_steps=2", "callbacks.samples=null", "data.label_drop=0,2",
              "hydra.launcher.wait=false", "hydra.launcher.array_parallelism=2",
-             "hydra.launcher.additional_parameters={mail-type: END}")  # fmt: skip
+             "+hydra.launcher.additional_parameters={mail-type: END}")  # fmt: skip
     outcome = run_program("train.py", *words, cwd=tmp_path, env=slurm)
     assert outcome.returncode == 0, outcome.said
     assert "slurm:100_1" in outcome.said

@@ -52,6 +52,11 @@ def state(name: str | None) -> str | None:
     return "running" if found[number] in RUNNING else "queued"
 
 
+def is_asked_seldom(name: str) -> bool:
+    """Whether a job may have left the queue some time before that is known here."""
+    return name.startswith(f"{SLURM}:")
+
+
 def end(names: Sequence[str]) -> str:
     """The command that ends jobs: those that run save first, and none is queued again."""
     numbers = [name.split(":")[1] for name in names]

@@ -216,7 +216,11 @@ def exit_code(name: str, directory: Path, before: int | None = None) -> int | No
         there = True
     record = _record(directory)
     code, status = record.get("exit_code"), record.get("status")
-    if status == "finished" and isinstance(code, int) and (not there or stamp(directory) != before):
+    if (
+        status == "finished"
+        and isinstance(code, int)
+        and (not there or (stamp(directory) != before and cluster.is_asked_seldom(name)))
+    ):
         return code
     if there:
         _gone.pop(name, None)
