@@ -48,7 +48,8 @@ def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> N
     root.addHandler(to_console)
     root.addHandler(from_ranks if leader else to_leader)
     if log_file is not None:
-        to_file = LogFile(log_file, tell=_warning_to(to_console))
+        # the leader makes the directory, and tells of a full disk for all
+        to_file = LogFile(log_file, tell=_warning_to(to_console) if leader else lambda _: None)
         to_file.setLevel(logging.INFO if leader else logging.ERROR)
         to_file.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s"))
         root.addHandler(to_file)

@@ -20,7 +20,7 @@ from ddpm.app.left_run import RECORD, read_record
 from ddpm.app.requeue import requeue
 from ddpm.app.run_directory import Place, is_leader
 from ddpm.runtime import processes, writing
-from ddpm.runtime.peers import Failure, Peers
+from ddpm.runtime.peers import Failure, Peers, speaks_for_others
 from ddpm.runtime.signals import Signals
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.ending import Ending, Interrupted, TrainingError
@@ -270,7 +270,8 @@ class Watch:
     def _last_words(self, ended: Ending, speaks: bool, inherits: bool) -> None:
         if inherits:
             time.sleep(0.5 * min(self._rank - 1, 10))  # the lowest that lives comes first
-            speaks = is_running(self.directory)
+            never_came = not (self.directory / RECORD).exists() and speaks_for_others(self._rank)
+            speaks = is_running(self.directory) or never_came
         if not speaks:
             return
         terminal.from_ranks.say(all_of_it=True)

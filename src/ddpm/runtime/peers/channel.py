@@ -430,7 +430,7 @@ class Peers:
                 where = f"{search.address}:{search.port}"
                 text = f"rank 0 has not been there within {duration(waited)}, at {where}"
                 self._failed(Failure(f"{text}; timeout={self.timeout:g}", (0,)))
-            elif waited > WORTH_A_WORD and not said and self.rank == 1:
+            elif waited > WORTH_A_WORD and not said and speaks_for_others(self.rank):
                 said = True
                 log.error("waiting for rank 0 at %s:%d", search.address, search.port)
             time.sleep(0.1)
@@ -461,6 +461,12 @@ class Peers:
         state = self.seen[0][0] if 0 in self.seen else State(0)
         name = state.name if state.pid else "rank 0"
         self._failed(Failure(f"{name} is gone at step {state.step}", (0,)))
+
+
+def speaks_for_others(rank: int) -> bool:
+    """Whether this rank says what those beside it see as well: one on each machine."""
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return rank == 1 or local == "0"
 
 
 def _drain(wake: socket.socket) -> None:
