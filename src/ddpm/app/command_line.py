@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from ddpm.app import arguments as words
 from ddpm.app import (
     check,
+    devices,
     hydra_callbacks,
     hydra_part,
     invocation,
@@ -270,8 +271,8 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
 
 
 def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:
-    """Refuse more jobs at once than the machine has devices for, and jobs that no queue takes, where our
-    launchers start them.
+    """Refuse GPUs that are not there, and what our launchers cannot start: more jobs at once than the machine
+    has devices for, jobs that no queue takes.
 
     Raises:
         UsageError: naming the key.
@@ -280,7 +281,11 @@ def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:
     if launcher.get("_target_") == SLURM:
         settings: Any = OmegaConf.to_container(launcher)
         resources.check(settings, [job.values for job in found], is_basic=_is_basic(first))
-        return
+        if settings["cluster"] == resources.SLURM:  # whose GPUs are elsewhere
+            return
+    for job in found:
+        if (trainer := job.values.get("trainer") or {}).get("accelerator") in devices.ON_GPUS:
+            devices.check(trainer)
     if not str(launcher.get("_target_")).endswith(".FreshProcessLauncher"):
         return
     n_jobs = launcher.get("n_jobs")
