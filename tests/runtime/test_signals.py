@@ -158,3 +158,17 @@ process.start()
 def test_a_worker_that_is_left_does_not_keep_the_program_from_its_end():
     """It is deaf to SIGTERM, by which Python ends it and then waits."""
     subprocess.run([sys.executable, "-c", WORKS_ON], check=True, timeout=WAITS, start_new_session=True)
+
+
+def test_what_was_held_back_before_anybody_could_hear_is_heard(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    found = Heard()
+    try:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert signal.SIGUSR2 in signal.sigpending()
+        found.signals.listen()
+        found.until([signal.SIGUSR2], [])
+    finally:
+        found.signals.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -108,6 +108,25 @@ def test_a_job_is_queued_again_by_slurm_and_ends_as_if_nothing_had_been(
     assert "gpus" not in script
 
 
+def test_a_job_that_is_signalled_before_it_can_hear_is_queued_again(tmp_path: Path, slurm: dict[str, str]):
+    """While the program is imported, which takes seconds."""
+    words = (*WORDS[:-4], "trainer.max_steps=2", "callbacks.samples=null")
+    process = started(tmp_path, slurm, *words)
+    state = tmp_path / "state"
+
+    def has_begun() -> bool:
+        pids = (state / "100.tasks").read_text().split() if (state / "100.tasks").exists() else []
+        return any(b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+
+    _until(has_begun, process)
+    subprocess.run(["scancel", "--signal=USR2", "100"], env=os.environ | slurm, check=True)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    assert (state / "asked").read_text().splitlines()[0] == "scontrol requeue 100"
+    values = json.loads((tmp_path / "swept" / "0" / "run.json").read_text())
+    assert values["status"] == "finished"
+
+
 def test_an_array_is_queued_and_not_waited_for(tmp_path: Path, slurm: dict[str, str]):
     """One of its jobs has a value that only building can tell; what came of all is seen later."""
     words = (*WORDS[:-4], "trainer.max_steps=2", "callbacks.samples=null", "data.label_drop=0,2",

@@ -31,6 +31,9 @@ OURS = ("cluster", "wait", "submitit_folder")
 STARTED_AGAIN = 144
 """The exit code by which a task asks submitit's local executor to be started again."""
 
+WAITING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Signals by which SLURM has a job end."""
+
 GRACE = 5.0
 """Seconds in which the files of a job that has left the queue come to be seen here."""
 
@@ -60,6 +63,8 @@ class QueuedJob:
         os.chdir(self.cwd)
         if os.environ.get("SUBMITIT_EXECUTOR") == cluster.LOCAL:
             sys.exit(self._run_here())
+        if self.requeues:  # a signal waits until the program can hear it
+            signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)
         os.execv(self.command[0], self.command)
 
     def checkpoint(self) -> Any:
@@ -71,14 +76,14 @@ class QueuedJob:
     def _run_here(self) -> int:
         """Stand for srun and scontrol: tell the task its place, hand signals on, ask to be started again."""
         received: list[int] = []
-        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        for signum in WAITING:
             signal.signal(signum, lambda signum, _frame: received.append(signum))
         process = processes.Process(
             self.command, self.cwd, label=self.environment.get(processes.LABEL, ""), share=_as_in_slurm()
         )
         while (code := process.poll(received)) is None:
             time.sleep(0.1)
-        if self.requeues and received and code == 128 + received[0]:
+        if self.requeues and received and code in (128 + received[0], -received[0]):  # saved; or not begun
             return STARTED_AGAIN
         return code if code >= 0 else 128 - code
 
