@@ -78,7 +78,8 @@ def srun(*words: str) -> None:
             for mark, variable in numbers.items():
                 name = name.replace(mark, os.environ.get(variable, ""))
             names.append(name.replace("%t", str(rank)))
-        place = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
+        node, local = divmod(rank, int(os.environ["SLURM_NTASKS_PER_NODE"]))
+        place = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(local), "SLURM_NODEID": str(node)}
         with open(names[0], "a") as out, open(names[1], "a") as err:
             tasks.append(
                 subprocess.Popen(

@@ -153,6 +153,18 @@ def test_an_array_is_queued_and_not_waited_for(tmp_path: Path, slurm: dict[str, 
     assert "1 of 2 jobs failed: [2/2]" in again.said
 
 
+def test_a_job_of_two_nodes_is_one_run(tmp_path: Path, slurm: dict[str, str]):
+    words = (*WORDS[:-4], "trainer.num_nodes=2", "trainer.max_steps=2", "callbacks.samples=null")
+    outcome = run_program("train.py", *words, cwd=tmp_path, env=slurm)
+    assert outcome.returncode == 0, outcome.said
+    script = (tmp_path / "state" / "100.sh").read_text()
+    assert "#SBATCH --nodes=2" in script
+    assert "#SBATCH --ntasks-per-node=1" in script
+    values = json.loads((tmp_path / "swept" / "0" / "run.json").read_text())
+    assert (values["status"], values["devices"]["number"], values["devices"]["nodes"]) == ("finished", 2, 2)
+    assert len(list((tmp_path / "swept" / ".submitit" / "100").glob("100_[01]_log.out"))) == 2
+
+
 def test_what_sbatch_refuses_is_said(tmp_path: Path, slurm: dict[str, str]):
     words = (*WORDS[:-4], "hydra.launcher.partition=nowhere")
     outcome = run_program("train.py", *words, cwd=tmp_path, env=slurm)
