@@ -199,3 +199,26 @@ def test_the_local_executor_starts_a_job_again_that_it_has_signalled(
         assert [float(loss) for loss in losses(run)] == pytest.approx(
             [float(loss) for loss in losses(smoke_run)], rel=1e-4
         )
+
+
+def test_what_ctrl_c_prints_ends_a_job_which_the_same_command_queues_anew(smoke_run: Path, tmp_path: Path):
+    pytest.importorskip("submitit")
+    words = (*WORDS, "hydra.launcher.cluster=local")
+    process = started(tmp_path, {"PYTHONPATH": PATH} | slow(tmp_path), *words)
+    run = tmp_path / "swept" / "0"
+    _until(begun(run, 5), process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGINT, said
+    assert "1 job goes on without this program" in said
+    command = said.partition("end them")[2].split("\n")[0].split()
+    assert command[0] == "kill"
+    assert processes.start_of(int(command[1])) is not None
+    subprocess.run(command, check=True)
+    _until(lambda: processes.start_of(int(command[1])) is None)
+    (job,) = record.read(tmp_path / "swept").jobs
+    assert job.status == "interrupted"
+    again = run_program("train.py", *words, cwd=tmp_path, env={"PYTHONPATH": PATH})
+    assert again.returncode == 0, again.said
+    assert "is queued already" not in again.said
+    assert losses(run) == losses(smoke_run)

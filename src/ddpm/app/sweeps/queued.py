@@ -31,6 +31,9 @@ OURS = ("cluster", "wait", "submitit_folder")
 STARTED_AGAIN = 144
 """The exit code by which a task asks submitit's local executor to be started again."""
 
+OUTPUT = "local.log"
+"""Beside the folders of jobs: what submitit's local executor says, and what its `setup` does."""
+
 WAITING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """Signals by which SLURM has a job end."""
 
@@ -83,7 +86,8 @@ class QueuedJob:
         )
         while (code := process.poll(received)) is None:
             time.sleep(0.1)
-        if self.requeues and received and code in (128 + received[0], -received[0]):  # saved; or not begun
+        asked_to_end = received and code in (128 + received[0], -received[0])  # saved; or not begun
+        if self.requeues and asked_to_end and received[0] != signal.SIGTERM:  # by which a person ends it
             return STARTED_AGAIN
         return code if code >= 0 else 128 - code
 
@@ -125,7 +129,7 @@ def submit(jobs: Sequence[QueuedJob], settings: Mapping[str, Any]) -> list[str]:
     for needs in dict.fromkeys(job.needs for job in jobs):
         alike = [number for number, job in enumerate(jobs) if job.needs == needs]
         try:
-            with _undisturbed():
+            with _undisturbed(settings):
                 executor = _executor(settings, needs)
                 queued = executor.map_array(QueuedJob.__call__, [jobs[number] for number in alike])
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
@@ -161,16 +165,30 @@ def _executor(settings: Mapping[str, Any], needs: Needs) -> Any:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Jobs inherit nothing that was meant for this process: neither its place among others, nor the Ctrl-C of
-    its terminal.
+def _undisturbed(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Jobs inherit nothing that was meant for this process: neither its place among others, nor its terminal
+    with Ctrl-C and its end, nor what reads this process's output until nobody writes there.
     """
     private = {name: os.environ.pop(name) for name in list(os.environ) if _is_private(name)}
-    hears = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from_terminal = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    heard = {signum: signal.signal(signum, signal.SIG_IGN) for signum in from_terminal}
+    streams: list[int] = []
     try:
+        if settings["cluster"] == cluster.LOCAL:
+            said = Path(settings["submitit_folder"]).parent / OUTPUT
+            said.parent.mkdir(parents=True, exist_ok=True)
+            print(end="", flush=True)  # what has been said goes where it was said
+            streams = [os.dup(1), os.dup(2)]
+            with said.open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
         yield
     finally:
-        signal.signal(signal.SIGINT, hears)
+        for number, stream in enumerate(streams, start=1):
+            os.dup2(stream, number)
+            os.close(stream)
+        for signum, handler in heard.items():
+            signal.signal(signum, handler)
         os.environ.update(private)
 
 
