@@ -12,7 +12,13 @@ from conftest import ROOT, blocks, composed, files_on
 from ddpm.__main__ import _parser
 from ddpm.app import arguments, command_line
 
-PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "logs" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "logs" / "README.md",
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "howto").glob("*.md")),
+]
 COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
 FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|export|import) )")
 
@@ -20,7 +26,7 @@ FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|export|impo
 def commands(kind: re.Pattern[str], pages: Sequence[Path] = PAGES) -> list[str]:
     lines = (line for page in pages for block in blocks(page) for line in block.splitlines())
     parts = (part for line in lines if not line.startswith("#") for part in line.split(" && "))
-    return sorted({part for part in parts if kind.search(part)})
+    return sorted({part.removesuffix(" &") for part in parts if kind.search(part)})
 
 
 EVERYDAY = commands(COMPOSED, [ROOT / "README.md"])

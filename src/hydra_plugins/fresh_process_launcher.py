@@ -163,15 +163,27 @@ class FreshProcessLauncher(Launcher):
                 progress.shown()
                 if running:
                     time.sleep(0.1)
-        results = [job.result for job in jobs]
         if ended is None:  # a list, of which those that have not been started are told of, too
             jobs += [self._named(one, total) for one in chosen]
         if len(jobs) > 1 and progress.directory is None:
-            completed = len(results) - len(failed)
+            completed = sum(bool(job.began) for job in jobs) - len(failed)
             log.info("%d of %d jobs completed\n%s", completed, len(jobs), _table(jobs))
         if received:
             log.info("stopped by %s", signal.Signals(received[0]).name)
             raise SystemExit(128 + received[0])
+        return self._results(jobs, failed)
+
+    def _jobs(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[_Job]:
+        """The jobs of a launch."""
+        from ddpm.app.sweeps.jobs import Chosen
+
+        total = initial_job_idx + len(job_overrides)
+        listed = enumerate(job_overrides, start=initial_job_idx)
+        return [self._named(Chosen(number, own), total) for number, own in listed]
+
+    def _results(self, jobs: Sequence[_Job], failed: Sequence[str]) -> list[JobReturn]:
+        """What Hydra is given back; that of a job that failed raises when it is asked for."""
+        results = [job.result for job in jobs if job.began]
         if failed:
             error = JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}")
             if self.stop_on_failure:
@@ -193,6 +205,25 @@ class FreshProcessLauncher(Launcher):
         from ddpm.app.sweeps import jobs as processes
         from ddpm.app.sweeps import shares
 
+        command = self._command(job)
+        if command is None:
+            return
+        log.info("%s %s -> %s", job.name, job.differs, job.directory)
+        assert job.result.hydra_cfg is not None
+        config: Any = OmegaConf.to_container(job.result.cfg) if job.result.cfg is not None else {}
+        share = shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else {}
+        job.process = processes.Process(
+            command,
+            job.result.hydra_cfg.hydra.runtime.cwd,
+            label=job.differs,
+            output=_directory(job) / OUTPUT if self.n_jobs > 1 else None,
+            variables={**share, **job.variables},
+        )
+
+    def _command(self, job: _Job) -> list[str] | None:
+        """Compose a job; its command, or None where an earlier start of the sweep has finished it."""
+        from ddpm.app.sweeps import jobs as processes
+
         job.result = self._compose(job.overrides, job.number)
         assert job.result.hydra_cfg is not None
         hydra = job.result.hydra_cfg.hydra
@@ -201,17 +232,8 @@ class FreshProcessLauncher(Launcher):
         job.began = time.monotonic()
         if isinstance(self.task_function, processes.SweepJob) and job.number in self.task_function.done:
             log.info("%s %s: finished before", job.name, job.differs)
-            return
-        log.info("%s %s -> %s", job.name, job.differs, job.directory)
-        config: Any = OmegaConf.to_container(job.result.cfg) if job.result.cfg is not None else {}
-        share = shares.share(job.place, self.n_jobs, config, gpus) if self.n_jobs > 1 else {}
-        job.process = processes.Process(
-            [sys.executable, *self._program(), *processes.job_overrides(hydra, directory)],
-            cwd,
-            label=job.differs,
-            output=directory / OUTPUT if self.n_jobs > 1 else None,
-            variables={**share, **job.variables},
-        )
+            return None
+        return [sys.executable, *self._program(), *processes.job_overrides(hydra, directory)]
 
     def _is_over(self, job: _Job, received: list[int]) -> bool:
         """Whether a job has come to its end, which is then told."""

@@ -251,3 +251,30 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path):
     assert outcome.returncode == 2, outcome.said
     assert f"MASTER_PORT={port}: cannot be listened at" in outcome.said
     assert "Traceback" not in outcome.said
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("node", "waits", "ends"),
+    [
+        (0, "waiting for rank 1 of 2 to join", "rank 1 has not joined within 1"),
+        (1, "waiting for rank 0 at 127.0.0.1:", "rank 0 has not been there within 1"),
+    ],
+)
+def test_a_node_that_never_comes_is_named_and_ends_the_run(node: int, waits: str, ends: str, tmp_path: Path):
+    """One of two nodes is started, as a person does it without torchrun."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    outcome = run_program(
+        "train.py", "experiment=smoke", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2",
+        "logger=none", "timeout=15", "hydra.run.dir=run", cwd=tmp_path,
+        env={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(node)},
+    )  # fmt: skip
+    assert outcome.returncode == 1
+    assert waits in outcome.said
+    assert ends in outcome.said
+    assert "Traceback" not in outcome.said
+    assert time.monotonic() - began < 90
+    assert (tmp_path / "run").exists() == (node == 0)

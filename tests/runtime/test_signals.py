@@ -158,3 +158,21 @@ process.start()
 def test_a_worker_that_is_left_does_not_keep_the_program_from_its_end():
     """It is deaf to SIGTERM, by which Python ends it and then waits."""
     subprocess.run([sys.executable, "-c", WORKS_ON], check=True, timeout=WAITS, start_new_session=True)
+
+
+def test_what_was_held_back_before_anybody_could_hear_is_heard(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    found = Heard()
+    try:
+        signal.pthread_kill(
+            threading.get_ident(), signal.SIGUSR2
+        )  # other threads of these tests would take it
+        assert signal.SIGUSR2 in signal.sigpending()
+        found.signals.listen()
+        found.until([signal.SIGUSR2], [])
+    finally:
+        if signal.SIGUSR2 in signal.sigpending():  # it would end the tests
+            signal.sigwait({signal.SIGUSR2})
+        found.signals.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -124,7 +124,11 @@ class Arguments:
                 f"{shown([override.input_line or ''])}: an interval is for a search, hparams_search=optuna; "
                 "values to run through are written 1,2,3"
             )
-        return [f"{key}={text}" for text in override.sweep_string_iterator()]
+        if not (found := [f"{key}={text}" for text in override.sweep_string_iterator()]):
+            raise UsageError(
+                f"{shown([override.input_line or ''])}: holds no value, and a sweep of no jobs is none"
+            )
+        return found
 
     @property
     def first_of_each(self) -> tuple[str, ...]:

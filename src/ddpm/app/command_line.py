@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from ddpm.app import arguments as words
 from ddpm.app import (
     check,
+    gpus_there,
     hydra_callbacks,
     hydra_part,
     invocation,
@@ -43,10 +44,12 @@ from ddpm.app.hydra_errors import told_in_one_message
 from ddpm.app.left_run import LeftRun
 from ddpm.app.run_configuration import primary
 from ddpm.app.run_directory import Place
-from ddpm.app.sweeps import again, jobs, record, rows, search, shares, show
+from ddpm.app.sweeps import again, jobs, record, resources, rows, search, shares, show
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 from ddpm.runtime.writing import WriteError
+
+SLURM = "hydra_plugins.slurm_launcher.SlurmLauncher"
 
 CHOOSING = ("--config-name=", "--config-dir=")
 """Flags that say which configuration is composed."""
@@ -300,12 +303,21 @@ def _check_search(
 
 
 def _check_launcher(first: Composed, found: Sequence[Composed]) -> None:
-    """Refuse more jobs at once than the machine has devices for, where our launcher starts them.
+    """Refuse GPUs that are not there, and what our launchers cannot start: more jobs at once than the machine
+    has devices for, jobs that no queue takes.
 
     Raises:
         UsageError: naming the key.
     """
     launcher = first.hydra.hydra.launcher
+    if launcher.get("_target_") == SLURM:
+        settings: Any = OmegaConf.to_container(launcher)
+        resources.check(settings, [job.values for job in found], is_basic=_is_basic(first))
+        if settings["cluster"] == resources.SLURM:  # whose GPUs are elsewhere
+            return
+    for job in found:
+        if (trainer := job.values.get("trainer") or {}).get("accelerator") in gpus_there.ON_GPUS:
+            gpus_there.check(trainer)
     if not str(launcher.get("_target_")).endswith(".FreshProcessLauncher"):
         return
     n_jobs = launcher.get("n_jobs")

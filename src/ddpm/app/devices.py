@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.distributed import PrefixStore, TCPStore
 
 from ddpm import targets
-from ddpm.app import refusal, terminal
+from ddpm.app import gpus_there, refusal, terminal
 from ddpm.app.command_line import Job
 from ddpm.app.run_directory import Place, is_leader, number_of_processes
 from ddpm.app.same_run import machine_identity
@@ -75,6 +75,7 @@ def on_devices(config: Mapping[str, Any], place: Place, build: Build) -> Job:
     watch.begin()
     try:
         terminal.set_up(None, leader=is_leader())
+        gpus_there.check(config["trainer"])
         trainer = _trainer(config, place.directory)
         work = build(trainer)
     except BaseException:

@@ -32,6 +32,8 @@ def requeue(signum: int) -> str | None:
     """
     if signum == signal.SIGINT:
         return None
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # which stands for SLURM, and has no scontrol
+        return "submitit's local executor: started again"
     command = ["scontrol", "requeue", job()]
     said = " ".join(command)
     try:

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from ddpm.app import streams
 from ddpm.app.log_file import LogFile
+from ddpm.app.one_log import FromRanks, ToLeader
 from ddpm.runtime.progress import console
 from ddpm.runtime.writing import reason
+
+to_leader, from_ranks = ToLeader(), FromRanks()
+"""What a rank that is not the leader warns of, and who says it."""
 
 
 class _ToConsole(logging.Handler):
@@ -21,12 +25,14 @@ class _ToConsole(logging.Handler):
         console.print(f"{mark}{self.format(record)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def set_up(log_file: Path | None, *, leader: bool) -> None:
+def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> None:
     """Send everything that is logged to the terminal, and to a file if one is given.
 
     Args:
         log_file: `train.log` of a run.
-        leader: whether this process speaks; of several that do the same work only one does.
+        leader: whether this process speaks; of several that do the same work only one does. What another
+            warns of, the leader says; errors it says itself.
+        rank: of another, as far as it is known.
     """
     streams.make_unfailing()
     root = logging.getLogger()
@@ -35,13 +41,17 @@ def set_up(log_file: Path | None, *, leader: bool) -> None:
         if isinstance(handler, LogFile):
             handler.close()
     root.setLevel(logging.INFO)
+    who = "" if leader or rank is None else f"rank {rank}: "
     to_console = _ToConsole()
+    to_console.setFormatter(logging.Formatter(f"{who}%(message)s"))
     to_console.setLevel(logging.INFO if leader else logging.ERROR)
     root.addHandler(to_console)
+    root.addHandler(from_ranks if leader else to_leader)
     if log_file is not None:
-        to_file = LogFile(log_file, tell=_warning_to(to_console))
+        # the leader makes the directory, and tells of a full disk for all
+        to_file = LogFile(log_file, tell=_warning_to(to_console) if leader else lambda _: None)
         to_file.setLevel(logging.INFO if leader else logging.ERROR)
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        to_file.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s"))
         root.addHandler(to_file)
         streams.tell_when_closed(_warning_to(to_file))
     threading.excepthook = _told_in_a_line

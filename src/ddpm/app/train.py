@@ -216,7 +216,7 @@ def _fit(
     watch: Watch,
 ) -> int:
     """Train, and keep the record of it. Returns the exit code."""
-    terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero)
+    terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero, rank=trainer.global_rank)
     warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
     record: RunRecord | None = None

@@ -22,6 +22,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
+from ddpm.app import gpus_there
 from ddpm.app.devices import cluster, strategy, wait_for
 from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
@@ -210,8 +211,9 @@ def build_trainer(
         lock: on the directory, in the process that writes there.
 
     Raises:
-        UsageError: where Lightning refuses its settings.
+        UsageError: where there are no such devices, or Lightning refuses its settings.
     """
+    gpus_there.check(config["trainer"])
     given = {name: value for name, value in config["trainer"].items() if name not in OURS}
     settings = config["trainer"]
     interval, max_steps = settings["val_check_interval"], settings["max_steps"]

@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch import Trainer
 
+from ddpm.app import terminal
 from ddpm.app.left_run import RECORD, read_record
 from ddpm.app.requeue import requeue
 from ddpm.app.run_directory import Place, is_leader
 from ddpm.runtime import processes, writing
-from ddpm.runtime.peers import Failure, Peers
+from ddpm.runtime.peers import Failure, Peers, speaks_for_others
 from ddpm.runtime.signals import Signals
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.ending import Ending, Interrupted, Pruned, TrainingError
@@ -99,6 +100,8 @@ class Watch:
             self.timeout,
             on_signal=self._told_of_signal,
             on_failure=self._failed,
+            on_text=terminal.from_ranks.hear,
+            on_tick=terminal.from_ranks.say,
             children=lambda: children(trainer),
             parent=self._parent,
         )
@@ -114,6 +117,8 @@ class Watch:
                 "process has it, or the address is not this machine's; give another MASTER_PORT"
             ) from error
         self.peers = self.callback.peers = peers
+        if not peers.is_leader:
+            terminal.to_leader.tell(peers.say)
 
     # Of the main thread, when training is over
 
@@ -170,6 +175,7 @@ class Watch:
             if ended is not None and failure is not None and self._inherits(failure):
                 self._last_words(ended, speaks=False, inherits=True)
             self.peers.leave(10.0 if ended is None or ended.status == "failed" else 30.0)
+            terminal.from_ranks.say(all_of_it=True)
             if ended is not None and ended.status != "finished" and self._trainer is not None:
                 self._wait_for_children(5.0)
         self.signals.close()
@@ -265,9 +271,11 @@ class Watch:
     def _last_words(self, ended: Ending, speaks: bool, inherits: bool) -> None:
         if inherits:
             time.sleep(0.5 * min(self._rank - 1, 10))  # the lowest that lives comes first
-            speaks = is_running(self.directory) or (self.doing != "training" and self._rank == 1)
+            never_came = not (self.directory / RECORD).exists() and speaks_for_others(self._rank)
+            speaks = is_running(self.directory) or never_came
         if not speaks:
             return
+        terminal.from_ranks.say(all_of_it=True)
         if self.record is not None:
             with suppress(Exception):
                 self.record(ended)

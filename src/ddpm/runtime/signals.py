@@ -46,8 +46,9 @@ class Signals:
         self._previous_fd = -1
 
     def listen(self) -> None:
-        """Begin to hear. Signals that are ignored stay so: `nohup` and a shell's `&` ask for it. Outside the
-        main thread, where no handler can be set, nothing is heard.
+        """Begin to hear, also what has been held back for this moment. Signals that are ignored stay so:
+        `nohup` and a shell's `&` ask for it. Outside the main thread, where no handler can be set, nothing is
+        heard.
         """
         global _listening
         if threading.current_thread() is not threading.main_thread():
@@ -62,6 +63,8 @@ class Signals:
         threading.Thread(target=self._hear, args=(ours,), name="signals", daemon=True).start()
         atexit.register(_end_workers)
         _listening = self
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._previous)
 
     def close(self) -> None:
         """Hear no more; what was there before is there again."""

@@ -264,7 +264,7 @@ def test_the_launcher_asks_for_a_job_when_a_place_is_free(tmp_path: Path, monkey
         events.append(f"start {job.number} at {job.place}: {job.differs}")
         cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(tmp_path / str(job.number))}}})
         job.result = JobReturn(hydra_cfg=cfg)
-        job.process = SimpleNamespace(code=3 if job.number == 2 else 0)
+        job.process, job.began = SimpleNamespace(code=3 if job.number == 2 else 0), 1.0
 
     def is_over(job: Any, received: list[int]) -> bool:
         lasts[job.number] -= 1

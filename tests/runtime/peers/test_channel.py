@@ -239,3 +239,13 @@ def _listening_ports() -> list[int]:
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in mine:
                 ports.append(int(fields[1].rpartition(":")[2], 16))
     return ports
+
+
+def test_what_a_rank_says_reaches_the_leader(ranks: Ranks):
+    said: list[tuple[int, str]] = []
+    _, second, third = ranks.start_all(3, on_text=lambda rank, text: said.append((rank, text)))
+    third.say("the disk is slow")
+    until(lambda: said)
+    second.say("so it is")
+    until(lambda: len(said) == 2)
+    assert said == [(2, "the disk is slow"), (1, "so it is")]

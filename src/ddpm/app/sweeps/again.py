@@ -116,6 +116,7 @@ def _hold(
                     exit_code=earlier.exit_code if earlier is not None else None,
                     max_steps=steps if isinstance(steps, int) else None,
                     seconds=earlier.seconds if earlier is not None else 0.0,
+                    queued=earlier.queued if earlier is not None else None,
                 )
             )
         started = left.started if left is not None else begun.started

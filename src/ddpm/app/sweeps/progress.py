@@ -53,8 +53,8 @@ class Progress:
     ) -> None:
         self._stack.close()
 
-    def started(self, number: int, overrides: Sequence[str], result: Any) -> None:
-        """A job has been started."""
+    def started(self, number: int, overrides: Sequence[str], result: Any, queued: str | None = None) -> None:
+        """A job has been started, or queued under a name."""
         if self.sweep is None:
             return
         self._first.pop(number, None)
@@ -66,6 +66,7 @@ class Progress:
             directory=Path(hydra.runtime.output_dir),
             max_steps=steps if isinstance(steps, int) else None,
             exit_code=None,
+            queued=queued,
         )
 
     def ended(self, number: int, code: int | None, seconds: float) -> None:

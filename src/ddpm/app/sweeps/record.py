@@ -18,6 +18,7 @@ from typing import Any
 from ddpm import bounded
 from ddpm.app import left_run, lock
 from ddpm.app.grammar import shown
+from ddpm.app.sweeps import cluster
 from ddpm.errors import UsageError
 from ddpm.runtime.writing import write_whole
 
@@ -52,8 +53,9 @@ class Job:
         directory: absolute.
         overrides: its own and those that all jobs have, in Hydra's grammar, none of Hydra's own settings.
         exit_code: that the sweep saw; None where it saw none.
-        status: "not started", "running", "killed", or how it ended: "finished", "pruned" by a search,
-            "interrupted", "failed".
+        queued: how it is called in a cluster's queue, or None.
+        status: "not started", "queued", "running", "killed", or how it ended: "finished", "pruned" by a
+            search, "interrupted", "failed".
         why: it ended so, in words, or None.
         step: completed optimizer steps, or None.
         max_steps: that it is to take, or None.
@@ -66,6 +68,7 @@ class Job:
     directory: Path
     overrides: tuple[str, ...] = ()
     exit_code: int | None = None
+    queued: str | None = None
     status: str = "not started"
     why: str | None = None
     step: int | None = None
@@ -235,7 +238,22 @@ def read(directory: Path) -> Sweep:
 
 
 def look(job: Job) -> Job:
-    """A job as its directory shows it now."""
+    """A job as its directory shows it now, and a cluster's queue where it stands in one."""
+    seen = _in_directory(job)
+    if job.queued is None or job.exit_code is not None or seen.is_done or seen.status == "running":
+        return seen
+    try:
+        state = cluster.state(job.queued)
+    except cluster.SilentError:  # what it would say is not known
+        return replace(seen, status="queued") if seen.status == "not started" else seen
+    if state is not None:
+        return replace(seen, status=state)
+    if seen.status == "not started":
+        return replace(seen, status="failed", why=f"{job.queued} has left the queue and nothing behind")
+    return seen
+
+
+def _in_directory(job: Job) -> Job:
     if not (job.directory / left_run.RECORD).exists():
         if job.exit_code is None:
             begun = "failed" if job.directory.exists() else "not started"
@@ -327,6 +345,7 @@ def _job(directory: Path, values: Mapping[str, Any]) -> Job:
             directory / _text(values["directory"]),
             _texts(values["overrides"]),
             exit_code=_whole(values.get("exit_code")),
+            queued=values["queued"] if isinstance(values.get("queued"), str) else None,
             max_steps=_whole(values.get("max_steps")),
             seconds=_finite(values.get("seconds")) or 0.0,
         )

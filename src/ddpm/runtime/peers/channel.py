@@ -67,6 +67,8 @@ class Peers:
         timeout: seconds.
         on_signal: called with the number of a signal that another rank has received.
         on_failure: called with the first failure.
+        on_text: of the leader, called with the number of another rank and what it has said.
+        on_tick: of the leader, called about once a second.
         children: exit codes by rank of those processes that the leader has started; None while one lives.
         parent: the process that started this one and without which it is nothing, or None.
     """
@@ -79,6 +81,8 @@ class Peers:
         *,
         on_signal: Callable[[int], None],
         on_failure: Callable[[Failure], None],
+        on_text: Callable[[int, str], None] = lambda _rank, _text: None,
+        on_tick: Callable[[], None] = lambda: None,
         children: Callable[[], Mapping[int, int | None]] = dict,
         parent: int | None = None,
     ):
@@ -92,6 +96,8 @@ class Peers:
         self._progressed = time.monotonic()
         self._on_signal = on_signal
         self._on_failure = on_failure
+        self._on_text = on_text
+        self._on_tick = on_tick
         self._children = children
         self._parent = parent
         self._left: set[int] = set()
@@ -162,6 +168,10 @@ class Peers:
             self._failed(failure)
         else:
             self._tell(failure=asdict(failure))
+
+    def say(self, text: str) -> None:
+        """Of another rank: have the leader say this."""
+        self._tell(text=text)
 
     def announce(self, turn: int) -> None:
         """Of the leader: what it did alone for the `turn`-th time is done."""
@@ -282,6 +292,7 @@ class Peers:
                 for line, rank in lines.items():
                     if rank is not None:
                         line.send(state=state, left=self._leaving is not None)
+                self._on_tick()
                 self._look_for_lost()
                 self._judge()
                 if self._leaving is None:
@@ -309,6 +320,8 @@ class Peers:
             rank = lines[line]
             assert rank is not None
             self._take(message, rank)
+            if isinstance(text := message.get("text"), str):
+                self._on_text(rank, text)
             if message.get("left"):
                 self._left.add(rank)
             if isinstance(signum := message.get("signal"), int) and signum != self.signum:
@@ -417,7 +430,7 @@ class Peers:
                 where = f"{search.address}:{search.port}"
                 text = f"rank 0 has not been there within {duration(waited)}, at {where}"
                 self._failed(Failure(f"{text}; timeout={self.timeout:g}", (0,)))
-            elif waited > WORTH_A_WORD and not said and self.rank == 1:
+            elif waited > WORTH_A_WORD and not said and speaks_for_others(self.rank):
                 said = True
                 log.error("waiting for rank 0 at %s:%d", search.address, search.port)
             time.sleep(0.1)
@@ -448,6 +461,12 @@ class Peers:
         state = self.seen[0][0] if 0 in self.seen else State(0)
         name = state.name if state.pid else "rank 0"
         self._failed(Failure(f"{name} is gone at step {state.step}", (0,)))
+
+
+def speaks_for_others(rank: int) -> bool:
+    """Whether this rank says what those beside it see as well: one on each machine."""
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return rank == 1 or local == "0"
 
 
 def _drain(wake: socket.socket) -> None:
