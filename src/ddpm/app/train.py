@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from ddpm import targets
 from ddpm.app import continuing, refusal, screens, terminal
 from ddpm.app.build import build_data, describe
+from ddpm.app.check import SHARDED
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.groups import SWITCHES
@@ -179,13 +180,16 @@ def _check_processes(trainer: Trainer, data: ImageDataModule, place: Place) -> N
 
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
+    switches = {name: config["model"].get(name) for name in SWITCHES["model"]}
+    if config["strategy"].get("_target_") == SHARDED:  # which has neither, and the check refused both
+        switches |= {"channels_last": False, "compile": False}
     try:
         computing = choose(
             device_of(config["trainer"]["accelerator"]),
             module.num_parameters,
             config["trainer"]["max_steps"],
             precision=config["trainer"]["precision"],
-            **{name: config["model"].get(name) for name in SWITCHES["model"]},
+            **switches,
         )
     except UsageError as error:  # about the precision
         raise UsageError(f"trainer.{error}") from error
