@@ -506,7 +506,7 @@ class DDPM(LightningModule):
                 "predict draws images: give a DataLoader of their indices, such as DataLoader(range(64), "
                 "batch_size=16), or of (indices, labels)"
             )
-        if self.is_sharded:
+        if self.is_sharded and self.trainer.world_size > 1:
             raise ValueError(
                 "predict draws other images on every device, and a sharded network (strategy=fsdp) is gone "
                 "through together; a checkpoint is read under any other strategy"
