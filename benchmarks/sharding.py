@@ -7,13 +7,16 @@ of 8x8, by `DDPStrategy` and by `FullySharded`. Counted on each process, in byte
 network, are the tensors that Python knows: parameters, their gradients, the optimizer's moments, the average,
 and what is gathered or reduced just now. They are counted after every block on the way forward and back, and
 before and after the step of the optimizer; shown is the most of each, over the steps behind the first. Beside
-it stand the process's own anonymous memory when the training is over, and the most in it. Losses must agree.
+it stands what the system says: the memory of the process when the training is over, and the most of it, both
+beyond what it had before the network was built. For that glibc is told to give back what is freed, under both,
+or it would keep what was gathered, and show it. Losses must agree.
 """
 
 import ctypes
 import gc
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -118,6 +121,7 @@ class Count(Callback):
 
 
 def train(strategy: str, processes: int, out: Path) -> None:
+    before = memory("VmRSS")
     torch.manual_seed(0)
     network = UNet(3, 3, channels=216, multipliers=(1, 2, 2, 2), norm_groups=8, dropout=0.0)
     module = DDPM(
@@ -138,7 +142,8 @@ def train(strategy: str, processes: int, out: Path) -> None:
     give_back_what_is_free()
     result = {
         "parameters": module.num_parameters, "most": count.most, "kinds": count.kinds,
-        "resident": memory("RssAnon"), "resident_most": memory("VmHWM"), "losses": count.losses,
+        "resident": memory("VmRSS") - before, "resident_most": memory("VmHWM") - before,
+        "losses": count.losses,
         "seconds": time.monotonic() - began,
     }  # fmt: skip
     (out / f"{strategy}_{rank}.json").write_text(json.dumps(result))
@@ -149,12 +154,12 @@ def main() -> None:
     if len(sys.argv) > 3:
         train(sys.argv[2], processes, Path(sys.argv[3]))
         return
-    import subprocess
-
     found: dict[str, dict[str, Any]] = {}
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
     with tempfile.TemporaryDirectory() as out:
         for strategy in STRATEGIES:
-            subprocess.run([sys.executable, __file__, str(processes), strategy, out], check=True)
+            command = [sys.executable, __file__, str(processes), strategy, out]
+            subprocess.run(command, check=True, env=environment)
             ranks = [json.loads(path.read_text()) for path in sorted(Path(out).glob(f"{strategy}_*.json"))]
             found[strategy] = max(ranks, key=lambda one: one["most"])
             means = [sum(one["losses"][i] for one in ranks) / processes for i in range(STEPS)]

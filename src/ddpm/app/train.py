@@ -40,6 +40,7 @@ from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
 from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
+from ddpm.training.sharding import FullySharded
 from ddpm.training.torchrun import meet_anew
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
         place.lock,
     )
     _check_processes(trainer, data, place)
-    if trainer.strategy.root_device.type == "cpu":
+    if trainer.strategy.root_device.type == "cpu" and not isinstance(trainer.strategy, FullySharded):
         keep_freed_memory()
     if config["preflight"]:
         watch.close()

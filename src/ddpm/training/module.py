@@ -51,7 +51,7 @@ from ddpm.training.optimizers import (
     make_optimizer,
     settings_of,
 )
-from ddpm.training.sharding import FullySharded, shard
+from ddpm.training.sharding import FullySharded, begin_alike, shard
 from ddpm.training.shards import are_shards
 
 log = logging.getLogger(__name__)
@@ -250,6 +250,9 @@ class DDPM(LightningModule):
                 "ddpm.training.sharding.FullySharded(), by which this one is sharded"
             )
         _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
+        average = self.ema.state_dict().get("parameters", {})
+        beginning = (*self.network.parameters(), *self.network.buffers(), *average.values())
+        begin_alike(beginning, strategy.shards)
         shard(self.network, strategy.shards, str(self.trainer.precision))
         self._parameters_of_network = list(self.network.parameters())
         self.ema.follow()

@@ -1,13 +1,13 @@
 """Training in which no device holds the whole network: FSDP2, through Lightning's ModelParallelStrategy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.optim import Optimizer
@@ -116,11 +116,10 @@ class FullySharded(ModelParallelStrategy):
 def shard(network: nn.Module, devices: DeviceMesh, precision: str) -> None:
     """Let every device hold a part of each parameter only, block by block. Every process must call it.
 
-    Its parameters are others afterwards, under the same names: whoever refers to one has to look again. All
-    begin as those of the first process.
+    Its parameters are others afterwards, under the same names: whoever refers to one has to look again.
 
     Args:
-        network: on the CPU.
+        network: on the CPU, the same on every process.
         devices: that the parts are on.
         precision: of the training, one of `COMPUTED_IN`.
 
@@ -136,7 +135,6 @@ def shard(network: nn.Module, devices: DeviceMesh, precision: str) -> None:
         if parameter.ndim == 0:
             raise ValueError(f"model: {name} is a single number, which cannot be sharded; make it a vector")
         parameter.data = parameter.data.contiguous()  # parts are runs of memory
-    _begin_alike(network, devices)
     # inputs keep their type: what is computed in which one is for autocast to say, as everywhere
     policy = MixedPrecisionPolicy(
         param_dtype=COMPUTED_IN[precision], reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -161,11 +159,11 @@ def blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def _begin_alike(network: nn.Module, devices: DeviceMesh) -> None:
-    """Give every process the values of the first, one tensor after another."""
+def begin_alike(tensors: Iterable[Tensor], devices: DeviceMesh) -> None:
+    """Give every process the values of the first, one whole tensor after another. Every one must call it."""
     if devices.size() == 1:
         return
-    for tensor in (*network.parameters(), *network.buffers()):
+    for tensor in tensors:
         sent = tensor.detach().to(devices.device_type)
         torch.distributed.broadcast(sent, src=0)
         tensor.copy_(sent)
