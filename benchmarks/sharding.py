@@ -8,8 +8,8 @@ network, are the tensors that Python knows: parameters, their gradients, the opt
 and what is gathered or reduced just now. They are counted after every block on the way forward and back, and
 before and after the step of the optimizer; shown is the most of each, over the steps behind the first. Beside
 it stands what the system says: the memory of the process when the training is over, and the most of it, both
-beyond what it had before the network was built. For that glibc is told to give back what is freed, under both,
-or it would keep what was gathered, and show it. Losses must agree.
+beyond what it had before the network was built. For that glibc is told to give back what is freed, under
+both strategies, or it would keep what was gathered, and show it. Losses must agree.
 """
 
 import ctypes

@@ -48,7 +48,7 @@ NETWORKS = {
 """Of our own, and one that nobody has prepared."""
 
 OPTIMIZERS = {
-    "adamw": partial(AdamW, lr=1e-2, weight_decay=0.1, fused=True),
+    "adamw": partial(AdamW, lr=1e-2, weight_decay=0.1, eps=1e-3, fused=True),
     "sgd": partial(SGD, lr=1e-2, momentum=0.9, fused=True),
 }
 

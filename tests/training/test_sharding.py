@@ -51,7 +51,7 @@ def trainer(directory: Path, *callbacks: Any, strategy: Any = "auto", **settings
         accelerator="cpu", devices=1, strategy=strategy, default_root_dir=directory, logger=False,
         callbacks=[TrainingRows(), *callbacks], gradient_clip_val=1.0, log_every_n_steps=1,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, use_distributed_sampler=False, **settings,
+        num_sanity_val_steps=0, val_check_interval=2, use_distributed_sampler=False, **settings,
     )  # fmt: skip
 
 

@@ -142,7 +142,7 @@ def test_networks_that_begin_differently_and_unequal_validations_are_one_run(tmp
 @pytest.mark.parametrize(
     "words",
     [
-        ("callbacks.samples.every_n_steps=5", "callbacks.samples.n=64", "callbacks.samples.sampler.num_steps=1000"),
+        ("callbacks.samples.every_n_steps=5", "callbacks.samples.sampler.num_steps=1000"),
         ("callbacks.samples=null", "trainer.val_check_interval=2"),
     ],
     ids=["grid", "validation"],
