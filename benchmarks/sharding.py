@@ -1,8 +1,9 @@
 """What each of several CPU processes holds of a network in training, by DDP and sharded.
 
-    python benchmarks/sharding.py [PROCESSES]
+    python benchmarks/sharding.py                           101 million parameters on two processes
+    python benchmarks/sharding.py --channels 32 --processes 3
 
-A network of 101 million parameters (the paper's U-Net, 216 channels wide) trains three steps on random images
+The paper's U-Net, 216 channels wide, trains three steps on random images
 of 8x8, by `DDPStrategy` and by `FullySharded`. Counted on each process, in bytes a parameter of the whole
 network, are the tensors that Python knows: parameters, their gradients, the optimizer's moments, the average,
 and what is gathered or reduced just now. They are counted after every block on the way forward and back, and
@@ -12,6 +13,7 @@ beyond what it had before the network was built. For that glibc is told to give 
 both strategies, or it would keep what was gathered, and show it. Losses must agree.
 """
 
+import argparse
 import ctypes
 import gc
 import json
@@ -120,10 +122,10 @@ class Count(Callback):
         self.losses.append(float(outputs["loss"]))
 
 
-def train(strategy: str, processes: int, out: Path) -> None:
+def train(strategy: str, processes: int, channels: int, out: Path) -> None:
     before = memory("VmRSS")
     torch.manual_seed(0)
-    network = UNet(3, 3, channels=216, multipliers=(1, 2, 2, 2), norm_groups=8, dropout=0.0)
+    network = UNet(3, 3, channels=channels, multipliers=(1, 2, 2, 2), norm_groups=8, dropout=0.0)
     module = DDPM(
         network, schedules.linear(1000), image_shape=(3, 8, 8),
         optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True),
@@ -150,16 +152,25 @@ def train(strategy: str, processes: int, out: Path) -> None:
 
 
 def main() -> None:
-    processes = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    if len(sys.argv) > 3:
-        train(sys.argv[2], processes, Path(sys.argv[3]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--channels", type=int, default=216, help="of the network, a multiple of 8")
+    parser.add_argument("--only", choices=STRATEGIES, help="what one process does")
+    parser.add_argument("--out", type=Path, help="where it writes what it found")
+    args = parser.parse_args()
+    processes = args.processes
+    if args.only:
+        train(args.only, processes, args.channels, args.out)
         return
     found: dict[str, dict[str, Any]] = {}
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
     with tempfile.TemporaryDirectory() as out:
         for strategy in STRATEGIES:
-            command = [sys.executable, __file__, str(processes), strategy, out]
-            subprocess.run(command, check=True, env=environment)
+            words = ["--only", strategy, "--out", out, "--channels", str(args.channels)]
+            command = [sys.executable, __file__, *words, "--processes", str(processes)]
+            subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
             ranks = [json.loads(path.read_text()) for path in sorted(Path(out).glob(f"{strategy}_*.json"))]
             found[strategy] = max(ranks, key=lambda one: one["most"])
             means = [sum(one["losses"][i] for one in ranks) / processes for i in range(STEPS)]

@@ -22,6 +22,7 @@ SHORT = {
     "interruptions.py": "| 1,000 |",
     "full_disk.py --only cache": "none wrong",
     "decoding.py --rounds 1": "2000x1500 to 256, EDM",
+    "sharding.py --channels 32": "fsdp of ddp: 0.5",
     "checkpoints.py --channels 32 --rounds 2": "training stops",
 }
 

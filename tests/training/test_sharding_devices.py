@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 BASE = (
     "experiment=smoke", "trainer.accelerator=cpu", "logger=none", "callbacks.samples=null",
-    "data.batch_size=60",
+    "data.batch_size=60", "trainer.accumulate_grad_batches=2",
 )  # fmt: skip
 
 WAYS = {
-    "one": ("trainer.devices=1", "strategy=auto", "trainer.accumulate_grad_batches=1"),
-    "ddp2": ("trainer.devices=2", "strategy=ddp", "trainer.accumulate_grad_batches=1"),
-    "fsdp2": ("trainer.devices=2", "strategy=fsdp", "trainer.accumulate_grad_batches=1"),
-    "fsdp3": ("trainer.devices=3", "strategy=fsdp", "trainer.accumulate_grad_batches=2"),
+    "one": ("trainer.devices=1", "strategy=auto"),
+    "ddp2": ("trainer.devices=2", "strategy=ddp"),
+    "fsdp2": ("trainer.devices=2", "strategy=fsdp"),
+    "fsdp3": ("trainer.devices=3", "strategy=fsdp"),
 }
 
 
