@@ -196,6 +196,16 @@ def test_the_strategy_of_lightning_itself_is_refused(tmp_path: Path):
         made.fit(make_module(), batches())
 
 
+def test_a_compiled_network_is_refused_before_and_after(tmp_path: Path):
+    module, _ = fit(tmp_path / "run", sharded=True, max_steps=1)
+    with pytest.raises(ValueError, match="is not for a sharded network"):
+        module.compile_network()
+    module = make_module()
+    module.compile_network()
+    with pytest.raises(ValueError, match="is not for a sharded network"):
+        trainer(tmp_path, strategy=FullySharded()).fit(module, batches())
+
+
 @pytest.mark.parametrize("kind", [Adafactor, Rprop])
 def test_optimizers_that_need_whole_parameters_are_refused(kind: Any, tmp_path: Path):
     module = make_module()

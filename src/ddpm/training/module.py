@@ -56,6 +56,8 @@ from ddpm.training.shards import are_shards
 
 log = logging.getLogger(__name__)
 
+NOT_COMPILED = "model.compile=true: is not for a sharded network (strategy=fsdp)"
+
 
 class DDPM(LightningModule):
     """A denoising diffusion probabilistic model in training (Ho et al. 2020, algorithms 1 and 2).
@@ -239,7 +241,8 @@ class DDPM(LightningModule):
         """Shard the network, once, where the strategy is `FullySharded`.
 
         Raises:
-            ValueError: for Lightning's own strategy of that kind, whose checkpoints are others.
+            ValueError: for Lightning's own strategy of that kind, whose checkpoints are others, and where the
+                network is compiled.
         """
         strategy = None if self._trainer is None else self.trainer.strategy
         if not isinstance(strategy, ModelParallelStrategy) or self.is_sharded:
@@ -249,6 +252,8 @@ class DDPM(LightningModule):
                 "strategy: ModelParallelStrategy leaves the sharding to the model; use "
                 "ddpm.training.sharding.FullySharded(), by which this one is sharded"
             )
+        if self._compiled:
+            raise ValueError(NOT_COMPILED)
         _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
         average = self.ema.state_dict().get("parameters", {})
         beginning = (*self.network.parameters(), *self.network.buffers(), *average.values())
@@ -585,7 +590,7 @@ class DDPM(LightningModule):
             ValueError: where it is sharded.
         """
         if self.is_sharded:
-            raise ValueError("model.compile=true: is not for a sharded network (strategy=fsdp)")
+            raise ValueError(NOT_COMPILED)
         self.network.compile()
         self._compiled = True
 
