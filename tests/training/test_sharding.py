@@ -10,7 +10,7 @@ import pytest
 import sharded
 import torch
 import torch.distributed as dist
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from models import make_module, small_unet
 from torch import Tensor, nn
@@ -160,7 +160,12 @@ def test_a_checkpoint_in_the_background_is_of_its_step(tmp_path: Path):
 def test_samples_and_training_take_turns(tmp_path: Path):
     """What is gathered in a sampling must not be in the way of the next step."""
 
-    class Draws(TrainingRows):
+    class Draws(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            with torch.inference_mode(), pl_module.evaluating():  # as Lightning validates on GPUs
+                pl_module.network(IMAGES[:2], torch.tensor([0, 1]))
+            drawn.append(pl_module.sample([0, 1]))
+
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             drawn.append(pl_module.sample([0, 1]))
 
@@ -168,7 +173,7 @@ def test_samples_and_training_take_turns(tmp_path: Path):
     module, _ = fit(tmp_path / "a", sharded=True)
     made = trainer(tmp_path / "b", Draws(), strategy=FullySharded())
     made.fit(again := alive(), batches())
-    assert len(drawn) == 4
+    assert len(drawn) == 5
     for one, other in zip(module.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(one.to_local(), other.to_local())
 

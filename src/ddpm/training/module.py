@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,7 +51,7 @@ from ddpm.training.optimizers import (
     make_optimizer,
     settings_of,
 )
-from ddpm.training.sharding import FullySharded, begin_alike, shard
+from ddpm.training.sharding import FullySharded, begin_alike, shard, without_inference_mode
 from ddpm.training.shards import are_shards
 
 log = logging.getLogger(__name__)
@@ -462,8 +462,9 @@ class DDPM(LightningModule):
         self, labels: Tensor | None = None, *, guidance: Guidance | None = None, known: Known | None = None
     ) -> Denoiser:
         """The network as samplers see it; what is None is as the module has it, or absent."""
+        network = partial(without_inference_mode, self.network) if self.is_sharded else self.network
         return Denoiser(
-            self.network,
+            network,
             self.parametrization,
             clip=self.clip_x_0,
             labels=labels,
@@ -539,8 +540,7 @@ class DDPM(LightningModule):
         try:
             with ExitStack() as stack:
                 stack.callback(torch.clear_autocast_cache)
-                if self.is_sharded and torch.is_inference_mode_enabled():
-                    # what is gathered there could not be gathered into for the next step of training
+                if self.is_sharded and torch.is_inference_mode_enabled():  # see `without_inference_mode`
                     stack.enter_context(torch.inference_mode(False))
                     stack.enter_context(torch.no_grad())
                 average = self.ema

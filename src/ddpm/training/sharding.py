@@ -167,3 +167,13 @@ def begin_alike(tensors: Iterable[Tensor], devices: DeviceMesh) -> None:
         sent = tensor.detach().to(devices.device_type)
         torch.distributed.broadcast(sent, src=0)
         tensor.copy_(sent)
+
+
+def without_inference_mode(network: nn.Module, *inputs: Any) -> Any:
+    """The output of a sharded network, which must not gather in inference mode: the memory that it gathers
+    into is used again, and training could not use it any more.
+    """
+    if not torch.is_inference_mode_enabled():
+        return network(*inputs)
+    with torch.inference_mode(False), torch.no_grad():
+        return network(*inputs)
