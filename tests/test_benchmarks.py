@@ -24,6 +24,7 @@ SHORT = {
     "decoding.py --rounds 1": "2000x1500 to 256, EDM",
     "devices.py training --batch 2 --steps 5 --rounds 1 --network tiny": "| 2 | ",
     "devices.py sampling --images 64 --rounds 1": "of the time of one",
+    "sharding.py --channels 32": "fsdp of ddp: 0.5",
     "checkpoints.py --channels 32 --rounds 2": "training stops",
 }
 

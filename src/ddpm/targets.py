@@ -21,7 +21,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "lr_schedule": ("ddpm.training.lr_schedules", "torch.optim"),
     "ema": ("ddpm.training.ema",),
     "trainer": ("lightning.pytorch.Trainer", "lightning.pytorch.profilers", "datetime.timedelta"),
-    "strategy": ("lightning.pytorch.strategies", "datetime.timedelta"),
+    "strategy": ("ddpm.training.sharding", "lightning.pytorch.strategies", "datetime.timedelta"),
     "logger": ("ddpm.training.loggers", "lightning.pytorch.loggers"),
     "callbacks": (
         "ddpm.training.callbacks", "ddpm.evaluation.bits_per_dim", "lightning.pytorch.callbacks",

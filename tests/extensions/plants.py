@@ -6,13 +6,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from ddpm.training.shards import parts
+
 
 class Plant(Callback):
     """Makes one thing not finite where it is computed, until the run has gone back to a checkpoint.
 
     Args:
         what: "loss", of the second image of the rank's part; "weight", one number of it, from that step on;
-            or "gradient", before ranks reduce it, of `parameter`.
+            or "gradient", before ranks reduce it, of `parameter`, or of the first layer where the network is
+            sharded.
         step: optimizer step, from 0.
         rank: whose.
         parameter: the number of one of the network's.
@@ -42,6 +45,13 @@ class Plant(Callback):
                 return found
 
             module.losses = losses
+        elif self.what == "gradient" and module.is_sharded:  # whose parameters meet no gradient of one rank
+
+            def hook(_: Any, __: Any, output: Tensor) -> None:
+                if output.requires_grad:
+                    output.register_hook(lambda gradient: gradient * torch.nan if now() else gradient)
+
+            module.network.conv_in.register_forward_hook(hook)
         elif self.what == "gradient":
             parameter = list(module.network.parameters())[self.parameter]
             parameter.register_hook(lambda gradient: gradient * torch.nan if now() else gradient)
@@ -52,5 +62,6 @@ class Plant(Callback):
         module: Any = pl_module
         here = trainer.global_step == self.step and trainer.global_rank == self.rank
         if self.what == "weight" and here and module.guard.rollbacks == 0:
+            (held,) = parts([list(module.network.parameters())[self.parameter]])
             with torch.no_grad():
-                list(module.network.parameters())[self.parameter].view(-1)[0] = torch.nan
+                held.view(-1)[0] = torch.nan

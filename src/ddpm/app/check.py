@@ -40,6 +40,31 @@ READERS = {
 }
 """The option, of those that `ddpm.data.kinds` knows, that a source reads `data.path` as."""
 
+SHARDED = "ddpm.training.sharding.FullySharded"
+"""The strategy of which every device holds a part of the network."""
+
+NOT_SHARDED: dict[tuple[str, str], tuple[tuple[Any, ...], str]] = {
+    ("trainer", "accelerator"): (("mps", "tpu"), "is for CPUs and CUDA's GPUs; use strategy=auto"),
+    ("trainer", "precision"): (
+        ("16-mixed", "16-true"),
+        "has no scale for float16's gradients; use trainer.precision=bf16-mixed or 32-true",
+    ),
+    ("trainer", "sync_batchnorm"): (
+        (True,),
+        "has no batch normalisation over devices; leave it out, or use strategy=ddp",
+    ),
+    ("model", "compile"): ((True,), "does not compile; leave it out, or use strategy=ddp"),
+    ("model", "channels_last"): (
+        (True,),
+        "holds each parameter in runs of memory, which this layout is not; leave it out, or use strategy=ddp",
+    ),
+    ("optimizer", "_target_"): (
+        ("torch.optim.Adafactor", "torch.optim.Rprop"),
+        "cannot use it, as it needs whole parameters; use another, such as optimizer=adamw, or strategy=ddp",
+    ),
+}
+"""Values that it cannot run with, and what to do."""
+
 
 class MissingValueError(UsageError):
     """A value that has to be given was not."""
@@ -128,6 +153,10 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "trainer.accumulate_grad_batches: with strategy.static_graph=true the first backward pass has to "
             "be reduced, and accumulation leaves that out; use strategy=ddp, or 1"
         )
+    if config.get("strategy", {}).get("_target_") == SHARDED:
+        for (group, name), (values, why) in NOT_SHARDED.items():
+            if (value := config[group].get(name)) in values:
+                raise UsageError(f"{group}.{name}={_shown(value)}: strategy=fsdp {why}")
     _check_schedules_within(config.get("lr_schedule", {}))
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
@@ -349,3 +378,8 @@ def _targets(path: str, node: Any) -> Iterator[tuple[str, MutableMapping[str, An
     elif isinstance(node, list):
         for index, child in enumerate(node):
             yield from _targets(f"{path}[{index}]", child)
+
+
+def _shown(value: Any) -> str:
+    """As it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

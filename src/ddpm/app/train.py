@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from ddpm import targets
 from ddpm.app import continuing, refusal, screens, terminal
 from ddpm.app.build import build_data, describe
+from ddpm.app.check import SHARDED
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.devices import check_processes
@@ -40,6 +41,7 @@ from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
 from ddpm.training.module import DDPM
 from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
+from ddpm.training.sharding import FullySharded
 from ddpm.training.torchrun import meet_anew
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     )
     check_processes(trainer, place.directory)
     _check_shared(trainer, data)
-    if trainer.strategy.root_device.type == "cpu":
+    if trainer.strategy.root_device.type == "cpu" and not isinstance(trainer.strategy, FullySharded):
         keep_freed_memory()
     if config["preflight"]:
         watch.close()
@@ -171,13 +173,16 @@ def _check_shared(trainer: Trainer, data: ImageDataModule) -> None:
 
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
+    switches = {name: config["model"].get(name) for name in SWITCHES["model"]}
+    if config["strategy"].get("_target_") == SHARDED:  # which has neither, and the check refused both
+        switches |= {"channels_last": False, "compile": False}
     try:
         computing = choose(
             device_of(config["trainer"]["accelerator"]),
             module.num_parameters,
             config["trainer"]["max_steps"],
             precision=config["trainer"]["precision"],
-            **{name: config["model"].get(name) for name in SWITCHES["model"]},
+            **switches,
         )
     except UsageError as error:  # about the precision
         raise UsageError(f"trainer.{error}") from error

@@ -207,13 +207,19 @@ class UNet(nn.Module):
             embedding = embedding + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
         return F.silu(embedding)
 
+    @property
+    def applied_together(self) -> list[nn.Linear]:
+        """The layers `time` of the residual blocks, which the network applies itself, before the blocks."""
+        return [layer.time for layer in self._timed]
+
+    @property
+    def _timed(self) -> list[Stage | ResidualBlock]:
+        layers = (*self.encoder, *self.middle, *self.decoder)
+        return [layer for layer in layers if isinstance(layer, Stage | ResidualBlock)]
+
     def _times(self, embedding: Tensor) -> Mapping[nn.Module, Tensor]:
         """What the layer `time` of each residual block makes of the embedding, by the layer that takes it."""
-        layers = [
-            layer
-            for layer in (*self.encoder, *self.middle, *self.decoder)
-            if isinstance(layer, Stage | ResidualBlock)
-        ]
+        layers = self._timed
         return dict(zip(layers, kernels.apply_each([layer.time for layer in layers], embedding), strict=True))
 
     def _run(self, layer: nn.Module, times: Mapping[nn.Module, Tensor], h: Tensor, *skip: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ def announced_sampling(
     batch_size: int | None = None,
     on_step: OnStep | None = None,
     stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
 ) -> Tensor | None:
     """Draw images in batches, after saying how long it will take, and with a countdown.
 
@@ -56,6 +57,7 @@ def announced_sampling(
         batch_size: images drawn at once; by default as many as fit.
         on_step: sees (t, x_t, predicted x_0) at every step of every batch.
         stop: asked each step.
+        quiet: say nothing, where another process does.
 
     Returns:
         float32 [len(indices), C, H, W] in [-1, 1], on the CPU; None where `stop` said so.
@@ -68,7 +70,7 @@ def announced_sampling(
     batch_size = batch_size or images_at_once(drawing.model)
     batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
     seconds = seconds_to_draw(drawing, indices, batch_size)
-    if seconds > WORTH_A_WORD:
+    if seconds > WORTH_A_WORD and not quiet:
         log.info("drawing %d images in %d steps: about %s", len(indices), drawing.steps, duration(seconds))
 
     def each_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
@@ -76,9 +78,11 @@ def announced_sampling(
             raise _Stopped
         if on_step is not None:
             on_step(t, x_t, x_0)
-        countdown.advance(countdown.done + 1)
+        if countdown is not None:
+            countdown.advance(countdown.done + 1)
 
-    with Countdown("sampling", drawing.steps * len(batches)) as countdown, suppress(_Stopped):
+    shown = nullcontext() if quiet else Countdown("sampling", drawing.steps * len(batches))
+    with shown as countdown, suppress(_Stopped):
         return torch.cat([drawing(batch, on_step=each_step).cpu() for batch in batches])
     return None
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ddpm.training.shards import copy_into, parts, placed_as
+
 
 class Average(Protocol):
     """Follows the parameters of a network as they are trained."""
@@ -20,7 +22,9 @@ class Average(Protocol):
         ...
 
     def follow(self) -> None:
-        """Go where the parameters are, into the memory layout that they have."""
+        """Go where the parameters are: into their memory layout, to their device, into the parts that each
+        process holds of them; also where others have taken their place in the network.
+        """
         ...
 
     def swapped_in(self) -> AbstractContextManager[None]:
@@ -68,6 +72,7 @@ class EMA:
         self.decay = decay
         self.num_updates = 0
         self._is_in = False  # whether the average and the network's own parameters have changed places
+        self._network = network
         self._names = [name for name, _ in network.named_parameters()]
         self._parameters: list[Tensor] = [parameter for _, parameter in network.named_parameters()]
         self._average = [parameter.detach().clone() for parameter in self._parameters]
@@ -76,13 +81,13 @@ class EMA:
     def update(self) -> None:
         self._follow_device()
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(self._average, self._parameters, 1 - decay)
+        torch._foreach_lerp_(parts(self._average), parts(self._parameters), 1 - decay)
         self.num_updates += 1
 
     @torch.no_grad()
     def reset(self) -> None:
         self._follow_device()
-        for average, parameter in zip(self._average, self._parameters, strict=True):
+        for average, parameter in zip(parts(self._average), parts(self._parameters), strict=True):
             average.copy_(parameter)
         self.num_updates = 0
 
@@ -112,7 +117,7 @@ class EMA:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        for parameter, average in zip(self._parameters, self._average, strict=True):
+        for parameter, average in zip(parts(self._parameters), parts(self._average), strict=True):
             own = parameter.clone()
             parameter.copy_(average)
             average.copy_(own)
@@ -128,12 +133,13 @@ class EMA:
         """Take up what `state_dict` gave; the decay stays the one of the constructor."""
         self.num_updates = state["num_updates"]
         for name, average in zip(self._names, self._average, strict=True):
-            average.copy_(state["parameters"][name])
+            copy_into(average, state["parameters"][name])
 
     @torch.no_grad()
     def follow(self) -> None:
+        self._parameters = list(self._network.parameters())
         self._average = [
-            torch.empty_like(parameter, requires_grad=False).copy_(average)
+            placed_as(average, parameter)
             for parameter, average in zip(self._parameters, self._average, strict=True)
         ]
 

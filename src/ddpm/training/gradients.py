@@ -6,13 +6,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ddpm.training.shards import are_shards, parts, sum_over_parts
+
 
 def norms(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The norm of all gradients as one vector, a scalar on their device, and that of each, [N].
 
-    torch's own sorts them by device and type each time, which takes as long as the clipping.
+    torch's own sorts them by device and type each time, which takes as long as the clipping. Where processes
+    hold parts of them, the squares are added up in float64, whose range those of float32 do not leave; the
+    norms are the same on all of them, and every one must call it.
     """
-    each = torch.stack(torch._foreach_norm(gradients))
+    each = torch.stack(torch._foreach_norm(parts(gradients)))
+    if are_shards(gradients):
+        each = sum_over_parts(each.double().square(), gradients).sqrt().float()
     return torch.linalg.vector_norm(each), each
 
 
@@ -55,7 +61,7 @@ def clip(
 
 def clip_by_norm(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
     """Shorten the gradients, in place, to a global norm of at most `limit`."""
-    torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1))
+    torch._foreach_mul_(parts(gradients), (limit / (norm + 1e-6)).clamp(max=1))
 
 
 def clip_by_value(gradients: list[Tensor], limit: float, scale: Tensor | None = None) -> None:
@@ -71,11 +77,12 @@ def clip_by_value(gradients: list[Tensor], limit: float, scale: Tensor | None = 
         _clamp(gradients, limit)
         return
     finite = norms(gradients)[0].isfinite()
-    torch._foreach_div_(gradients, scale)
+    torch._foreach_div_(parts(gradients), scale)
     _clamp(gradients, limit)
-    torch._foreach_mul_(gradients, torch.where(finite, scale, torch.nan))
+    torch._foreach_mul_(parts(gradients), torch.where(finite, scale, torch.nan))
 
 
 def _clamp(gradients: list[Tensor], limit: float) -> None:
-    torch._foreach_clamp_min_(gradients, -limit)
-    torch._foreach_clamp_max_(gradients, limit)
+    held = parts(gradients)
+    torch._foreach_clamp_min_(held, -limit)
+    torch._foreach_clamp_max_(held, limit)

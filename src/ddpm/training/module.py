@@ -4,12 +4,13 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -50,8 +51,12 @@ from ddpm.training.optimizers import (
     make_optimizer,
     settings_of,
 )
+from ddpm.training.sharding import FullySharded, begin_alike, shard, without_inference_mode
+from ddpm.training.shards import are_shards
 
 log = logging.getLogger(__name__)
+
+NOT_COMPILED = "model.compile=true: is not for a sharded network (strategy=fsdp)"
 
 
 class DDPM(LightningModule):
@@ -160,6 +165,8 @@ class DDPM(LightningModule):
         self.validated_step = -1  # at which the last validation came to its end
         self._plateau_step = -1  # of the last validation that a plateau was looked for in
         self._continues: dict[str, Any] | None = None  # what a checkpoint says beside weights and averages
+        self._passes_left = 0  # through a sharded network, in this validation or test, on every rank
+        self._batches_left = 0  # of them with images of this rank
 
     @property
     def num_classes(self) -> int | None:
@@ -229,6 +236,36 @@ class DDPM(LightningModule):
                 f"precision={precision}: weights, noise and losses are float32; use 32-true, bf16-mixed or "
                 "16-mixed"
             )
+
+    def configure_model(self) -> None:
+        """Shard the network, once, where the strategy is `FullySharded`.
+
+        Raises:
+            ValueError: for Lightning's own strategy of that kind, whose checkpoints are others, and where the
+                network is compiled.
+        """
+        strategy = None if self._trainer is None else self.trainer.strategy
+        if not isinstance(strategy, ModelParallelStrategy) or self.is_sharded:
+            return
+        if not isinstance(strategy, FullySharded):
+            raise ValueError(
+                "strategy: ModelParallelStrategy leaves the sharding to the model; use "
+                "ddpm.training.sharding.FullySharded(), by which this one is sharded"
+            )
+        if self._compiled:
+            raise ValueError(NOT_COMPILED)
+        _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
+        average = self.ema.state_dict().get("parameters", {})
+        beginning = (*self.network.parameters(), *self.network.buffers(), *average.values())
+        begin_alike(beginning, strategy.shards)
+        shard(self.network, strategy.shards, str(self.trainer.precision))
+        self._parameters_of_network = list(self.network.parameters())
+        self.ema.follow()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each device holds a part of the network only, so that all must go through it together."""
+        return are_shards(self._parameters_of_network)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network.parameters())
@@ -327,6 +364,46 @@ class DDPM(LightningModule):
 
     def on_validation_start(self) -> None:
         self.guard.settle(self)
+        checking = self.trainer.sanity_checking
+        self._begin_measuring(
+            self.trainer.num_sanity_val_batches if checking else self.trainer.num_val_batches
+        )
+
+    def on_test_start(self) -> None:
+        self._begin_measuring(self.trainer.num_test_batches)
+
+    def _begin_measuring(self, batches: Sequence[int | float]) -> None:
+        """Let the ranks know how often they go through a sharded network, which they do together: one with
+        fewer batches than another goes along.
+
+        Args:
+            batches: of this rank, by DataLoader.
+
+        Raises:
+            ValueError: where a DataLoader does not know how many it has.
+        """
+        if not self.is_sharded:
+            return
+        own = sum(batches)
+        if math.isinf(own):
+            raise ValueError(
+                "a sharded network (strategy=fsdp) is measured on as many batches on every device, and a "
+                "DataLoader of this run does not know how many it has; give it a length"
+            )
+        most = torch.tensor(own, device=self.device)
+        self._passes_left = int(self.trainer.strategy.reduce(most, reduce_op="max"))
+        self._batches_left = int(own)
+        if not self._batches_left:
+            self._go_along()
+
+    def _go_along(self) -> None:
+        """Make the passes that other ranks have images for."""
+        t = torch.zeros(1, dtype=torch.int64, device=self.device)
+        x_t = torch.zeros(1, *self.image_shape, device=self.device)
+        with torch.no_grad(), self.evaluating():
+            for _ in range(self._passes_left):
+                self.network(x_t, t, *(() if self.classes is None else (t,)))
+        self._passes_left = 0
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss of the averaged weights on (t, eps) that belong to each image, the same in every run."""
@@ -352,6 +429,10 @@ class DDPM(LightningModule):
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
             self._measured.setdefault(dataloader_idx, RunningMean()).add(losses.sum(), count=len(t))
+        if self.is_sharded:
+            self._passes_left, self._batches_left = self._passes_left - 1, self._batches_left - 1
+            if not self._batches_left:
+                self._go_along()
 
     def _log_measured(self, name: str, num_loaders: int) -> None:
         """In training at the number of completed steps, which Lightning's own logging is one short of. Of
@@ -381,8 +462,9 @@ class DDPM(LightningModule):
         self, labels: Tensor | None = None, *, guidance: Guidance | None = None, known: Known | None = None
     ) -> Denoiser:
         """The network as samplers see it; what is None is as the module has it, or absent."""
+        network = partial(without_inference_mode, self.network) if self.is_sharded else self.network
         return Denoiser(
-            self.network,
+            network,
             self.parametrization,
             clip=self.clip_x_0,
             labels=labels,
@@ -433,6 +515,11 @@ class DDPM(LightningModule):
                 "predict draws images: give a DataLoader of their indices, such as DataLoader(range(64), "
                 "batch_size=16), or of (indices, labels)"
             )
+        if self.is_sharded and self.trainer.world_size > 1:
+            raise ValueError(
+                "predict draws other images on every device, and a sharded network (strategy=fsdp) is gone "
+                "through together; a checkpoint is read under any other strategy"
+            )
         indices = parts[0].tolist()
         if len(parts) == 1:
             return self.sample(indices)
@@ -453,6 +540,9 @@ class DDPM(LightningModule):
         try:
             with ExitStack() as stack:
                 stack.callback(torch.clear_autocast_cache)
+                if self.is_sharded and torch.is_inference_mode_enabled():  # see `without_inference_mode`
+                    stack.enter_context(torch.inference_mode(False))
+                    stack.enter_context(torch.no_grad())
                 average = self.ema
                 stack.enter_context(average.swapped_in() if weights == "ema" else average.swapped_out())
                 torch.clear_autocast_cache()
@@ -495,7 +585,12 @@ class DDPM(LightningModule):
     def compile_network(self) -> None:
         """Compile the training step's use of the network. Samples and validation, whose batches have other
         sizes, use it as it is; so do checkpoints.
+
+        Raises:
+            ValueError: where it is sharded.
         """
+        if self.is_sharded:
+            raise ValueError(NOT_COMPILED)
         self.network.compile()
         self._compiled = True
 

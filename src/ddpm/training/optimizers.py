@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import LBFGS, Adam, Muon, Optimizer, SparseAdam
+from torch.optim import LBFGS, Adafactor, Adam, Muon, Optimizer, Rprop, SparseAdam
+
+from ddpm.training.shards import are_shards
 
 MakeOptimizer = Callable[[Iterable[Parameter]], Optimizer]
 """An optimizer that waits for its parameters, such as a partial of a class of `torch.optim`."""
@@ -23,19 +25,38 @@ UNFIT: dict[type[Optimizer], str] = {
 }
 """Optimizers that cannot train here, with what they need."""
 
+UNFIT_SHARDED: tuple[type[Optimizer], ...] = (Adafactor, Rprop)
+"""Optimizers of torch whose arithmetic does not work on parts of parameters; tried with torch 2.13."""
+
 
 def make_optimizer(make: MakeOptimizer, parameters: Iterable[Parameter]) -> Optimizer:
     """The optimizer of these parameters.
 
+    Of sharded parameters torch has fused arithmetic for Adam alone, and for what is made of it; any other
+    steps as it does without.
+
     Raises:
-        ValueError: where its learning rate is not above 0, or it needs more than gradients.
+        ValueError: where its learning rate is not above 0, it needs more than gradients, or it cannot work on
+            parts of parameters.
     """
+    parameters = list(parameters)
     rate = getattr(make, "keywords", {}).get("lr")
     if rate is not None and (isinstance(rate, str) or not rate > 0):
         raise ValueError(f"optimizer.lr={rate} must be above 0")
     made = getattr(make, "func", make)
     if isinstance(made, type):  # before it is made: some say no in words of their own
         _check_fit(made)
+    if are_shards(parameters):
+        if isinstance(made, type) and issubclass(made, UNFIT_SHARDED):
+            raise ValueError(
+                f"optimizer: {made.__name__} cannot step where each device holds a part of a parameter "
+                "(strategy=fsdp); use strategy=ddp, or another optimizer, such as optimizer=adamw"
+            )
+        if getattr(make, "keywords", {}).get("fused") and not (
+            isinstance(made, type) and issubclass(made, Adam)
+        ):
+            unfused: Any = make
+            make = partial(unfused, fused=False)
     optimizer = make(parameters)
     _check_fit(type(optimizer))
     return optimizer

@@ -38,10 +38,15 @@ def rows(directory: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_two_devices_go_back_together(tmp_path: Path):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_devices_go_back_together(strategy: str, tmp_path: Path):
     directory = tmp_path / "run"
     outcome, record = run(
-        directory, "trainer.devices=2", "on_nonfinite=rollback", *plant("loss", step=12, rank=1)
+        directory,
+        "trainer.devices=2",
+        f"strategy={strategy}",
+        "on_nonfinite=rollback",
+        *plant("loss", step=12, rank=1),
     )
     assert outcome.returncode == 0, outcome.said
     assert record["status"] == "finished"
@@ -60,10 +65,15 @@ def test_two_devices_go_back_together(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["loss", "gradient", "weight"])
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_what_one_of_two_devices_sees_is_known_to_both(what: str, policy: str, tmp_path: Path):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_what_one_of_two_devices_sees_is_known_to_both(what: str, policy: str, strategy: str, tmp_path: Path):
     directory = tmp_path / "run"
     outcome, record = run(
-        directory, "trainer.devices=2", f"on_nonfinite={policy}", *plant(what, step=12, rank=1)
+        directory,
+        "trainer.devices=2",
+        f"strategy={strategy}",
+        f"on_nonfinite={policy}",
+        *plant(what, step=12, rank=1),
     )
     if policy == "skip" and what != "weight":
         assert outcome.returncode == 0, outcome.said
@@ -72,7 +82,10 @@ def test_what_one_of_two_devices_sees_is_known_to_both(what: str, policy: str, t
     assert outcome.returncode == 1, outcome.said
     assert record["status"] == "failed"
     assert record["why"].count("step 13: ") == 1
-    assert "on rank 1" in record["why"]
+    if (what, strategy) == ("gradient", "fsdp"):  # which no rank can compute alone
+        assert "the gradient of conv_in.bias" in record["why"]
+    else:
+        assert "on rank 1" in record["why"]
     assert "Traceback" not in outcome.said
     names = {path.name for path in (directory / "checkpoints").iterdir()}
     assert names == {"last.ckpt", "step_00000010.ckpt"}

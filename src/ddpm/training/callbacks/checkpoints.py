@@ -183,8 +183,10 @@ def _check_states(trainer: Any) -> None:
 
 
 def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModule) -> None:
-    """Take memory for the checkpoints of this run, where this process writes them."""
-    if not trainer.is_global_zero:
+    """Take memory for the checkpoints of this run, where this process copies and writes them. Those of a
+    sharded network are gathered into memory of their own.
+    """
+    if not trainer.is_global_zero or getattr(module, "is_sharded", False):
         return
     average = getattr(module, "ema", None)
     state = [

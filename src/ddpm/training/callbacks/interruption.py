@@ -112,7 +112,8 @@ class Interruption(EveryNSteps):
         dataloader_idx: int = 0,
     ) -> None:
         self._progress(within=(1, batch_idx))
-        if self.signals.received and not trainer.sanity_checking:
+        leaves = self.signals.received and not trainer.sanity_checking
+        if leaves and not getattr(pl_module, "is_sharded", False):  # through which all ranks go together
             raise StopIteration  # by which Lightning's loop knows that there are no more batches
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -212,6 +213,30 @@ def leader_alone(trainer: Trainer) -> Iterator[bool]:
         assert peers.failure is not None
         raise TrainingError(peers.failure.text)
     peers.progress(phase=phase, waiting=False)
+
+
+@contextmanager
+def together(trainer: Trainer) -> Iterator[bool]:
+    """Within it all ranks do the same, in the same order, and share what they do it with.
+
+    Yields:
+        True, on every rank.
+    """
+    found = interruption(trainer)
+    peers = found.peers if found else None
+    if peers is None:
+        yield True
+        return
+    phase = peers.state.phase
+    peers.progress(phase="grid", step=trainer.global_step)
+    yield True
+    peers.progress(phase=phase)
+
+
+def received_anywhere(trainer: Trainer) -> bool:
+    """Whether a signal asks any rank to end. All must call it."""
+    (signum,) = _most(trainer, received(trainer))
+    return bool(signum)
 
 
 def progressed(trainer: Trainer) -> None:

@@ -1,6 +1,7 @@
 """Grids of samples as the network learns."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,18 @@ from lightning.pytorch import LightningModule, Trainer
 from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime import writing
 from ddpm.runtime.arithmetic import STEP
-from ddpm.sampling.batches import announced_sampling
+from ddpm.sampling.batches import announced_sampling, images_at_once
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import png, sheet
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.callbacks.interruption import end_if_asked, leader_alone, progressed, received
+from ddpm.training.callbacks.interruption import (
+    end_if_asked,
+    leader_alone,
+    progressed,
+    received,
+    received_anywhere,
+    together,
+)
 from ddpm.training.loggers import log_picture
 
 log = logging.getLogger(__name__)
@@ -105,27 +113,38 @@ class SampleGrids(EveryNSteps):
         return self.sampler
 
     def _draw(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
-        """Draw, save and log a grid; give up where the run is asked to end."""
-        with leader_alone(trainer) as draws:
+        """Draw, save and log a grid; give up where the run is asked to end. The leader draws it alone, but
+        where each rank holds a part of the network, and all go through it together.
+        """
+        with together(trainer) if module.is_sharded else leader_alone(trainer) as draws:
             if draws and self._drawn != (trainer.global_step, sampler):
                 self._draw_here(trainer, module, sampler)
         end_if_asked(trainer)
 
     def _draw_here(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
         drawing = Drawing(module, seed=self.seed, sampler=sampler)
+        batch_size = images_at_once(module)
+        stop: Callable[[], bool] = lambda: bool(received(trainer))  # noqa: E731
+        if module.is_sharded:
+            batch_size = trainer.strategy.broadcast(batch_size)
+            stop = lambda: received_anywhere(trainer)  # noqa: E731
         drawn = announced_sampling(
             drawing,
             range(self.n),
+            batch_size=batch_size,
             on_step=lambda *_: progressed(trainer),
-            stop=lambda: bool(received(trainer)),
+            stop=stop,
+            quiet=not trainer.is_global_zero,
         )
         if drawn is None:
+            return
+        self._drawn = trainer.global_step, sampler
+        if not trainer.is_global_zero:
             return
         picture = sheet(module, drawn)
         writing.write(_directory(trainer) / f"step_{trainer.global_step:08d}.png", png(picture))
         for logger in trainer.loggers:
             log_picture(logger, "samples/grid", picture, step=trainer.global_step)
-        self._drawn = trainer.global_step, sampler
 
 
 def _directory(trainer: Trainer) -> Path:

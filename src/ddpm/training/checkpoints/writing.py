@@ -125,6 +125,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         self._submit(lambda: self._write(snapshot, Path(path)))
 
+    def save_own(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """As `save_checkpoint`, of tensors that nobody will change: no copy of them is made.
+
+        Raises:
+            TrainingError: where this checkpoint or one before holds what must not be written.
+            OSError: where it cannot be written, and not in the background.
+        """
+        if not self.background:
+            self._write(checkpoint, path)
+            self.check()
+            return
+        self.wait()
+        self.check()
+        self._submit(lambda: self._write(checkpoint, path))
+
     def then(self, job: Callable[[], None]) -> None:
         """Do something when everything before is written; not where the latest of it was not."""
         if self.background:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ddpm.data.batches import Batch
 from ddpm.random import Purpose, Stream, seed_dropout
+from ddpm.training.gradients import norms
 from ddpm.training.nonfinite.report import Report, write
+from ddpm.training.shards import parts
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,22 @@ def found_by_all(module: Any, step: Step, *, report: bool = True) -> Found:
     if trainer.world_size > 1:
         everyone = [None] * trainer.world_size
         torch.distributed.all_gather_object(everyone, own)
-    rank = next((rank for rank, found in enumerate(everyone) if found is not None), 0)
+    said = [rank for rank, found in enumerate(everyone) if found is not None]
+    # a weight of which one rank holds the part that is not finite spoils what the others compute with it
+    lasting = [rank for rank in said if everyone[rank].lasts]  # type: ignore[union-attr]
+    rank = (lasting or said or [0])[0]
     found = everyone[rank] or _in_gradients(module, step)
     words = found.words
+    weights = norms(list(module.network.parameters()))[1] if report else None  # of all ranks, where sharded
     if trainer.world_size > 1:
         nobody = "; no rank finds it in its own part" if everyone[rank] is None else f", on rank {rank}"
         words += nobody
-    if report:
+    if weights is not None:
         writes = own is not None or (everyone[rank] is None and trainer.is_global_zero)
         again = f"_rollback_{module.guard.rollbacks}" if module.guard.rollbacks else ""
         directory = Path(trainer.default_root_dir) / "nonfinite" / f"step_{step.number:08d}{again}"
         if writes:
-            write(directory, _report(module, step, (own or found).words, layers))
+            write(directory, _report(module, step, (own or found).words, layers, weights.tolist()))
         words += f". {directory} holds the report"
     return Found(words, any(one is not None and one.lasts for one in everyone))
 
@@ -111,32 +117,16 @@ def found_by_all(module: Any, step: Step, *, report: bool = True) -> Found:
 def look(module: Any, step: Step, layers: "Layers") -> Found | None:
     """The first thing that is not finite in this rank's part of a step; None where there is none.
 
-    The step's forward and backward pass are made again, with the same noise and dropout.
+    The step's forward and backward pass are made again, with the same noise and dropout. Through a network of
+    which each rank holds a part all go together, whatever one of them has found already, and forward only:
+    the norms of the gradients, which all know, say the rest.
     """
+    found = _in_images(step) or _in_weights(module)
     for seen in step.seen:
-        for i, image in enumerate(seen.batch.x_0):
-            if bad := _bad(image):
-                return Found(f"{_image(seen, i)} holds {_some(bad, image.numel())} that are not finite")
-    for kind, named in (
-        ("weight", module.network.named_parameters()),
-        ("buffer", module.network.named_buffers()),
-    ):
-        for name, value in named:
-            if value.is_floating_point() and (bad := _bad(value)):
-                words = f"the {kind} {name} holds {_some(bad, value.numel())} that are not finite"
-                return Found(words, lasts=True)
-    for seen in step.seen:
-        with _as_in(module, seen), layers.watching(module.network):
-            losses = _losses(module, seen)
-        if layers.first is not None:
-            layer, sample = layers.first
-            where = "" if sample is None else f", first for {_image(seen, sample)}"
-            return Found(f"{layer}{where}")
-        for of in (seen.losses, losses.detach()):
-            for place, loss in enumerate(of.tolist()):
-                if not math.isfinite(loss):
-                    words = f"the loss of {_image(seen, place)} is {loss}, and the network's output finite"
-                    return Found(words)
+        if found is None or module.is_sharded:
+            found = _in_forward_pass(module, seen, layers, found)
+    if found is not None or module.is_sharded:
+        return found
     for seen in step.seen:
         if not math.isfinite(float(seen.loss)):
             return Found(f"the mean of the losses is {float(seen.loss)}, and each of them finite")
@@ -148,20 +138,61 @@ def look(module: Any, step: Step, layers: "Layers") -> Found | None:
     return None
 
 
+def _in_images(step: Step) -> Found | None:
+    for seen in step.seen:
+        for i, image in enumerate(seen.batch.x_0):
+            if bad := _bad(image):
+                return Found(f"{_image(seen, i)} holds {_some(bad, image.numel())} that are not finite")
+    return None
+
+
+def _in_weights(module: Any) -> Found | None:
+    """In what this rank holds of them."""
+    for kind, named in (
+        ("weight", module.network.named_parameters()),
+        ("buffer", module.network.named_buffers()),
+    ):
+        for name, value in named:
+            (held,) = parts([value])
+            if value.is_floating_point() and (bad := _bad(held)):
+                words = f"the {kind} {name} holds {_some(bad, value.numel())} that are not finite"
+                return Found(words, lasts=True)
+    return None
+
+
+def _in_forward_pass(module: Any, seen: Seen, layers: "Layers", found: Found | None) -> Found | None:
+    """Look at a micro-batch's way through the network, made again; what was found before stays."""
+    with _as_in(module, seen), layers.watching(module.network):
+        losses = _losses(module, seen)
+    if found is not None:
+        return found
+    if layers.first is not None:
+        layer, sample = layers.first
+        where = "" if sample is None else f", first for {_image(seen, sample)}"
+        return Found(f"{layer}{where}")
+    for of in (seen.losses, losses.detach()):
+        for place, loss in enumerate(of.tolist()):
+            if not math.isfinite(loss):
+                words = f"the loss of {_image(seen, place)} is {loss}, and the network's output finite"
+                return Found(words)
+    return None
+
+
 def _in_gradients(module: Any, step: Step) -> Found:
     """What the gradients of all ranks together say."""
     norms = _norms(module, step)
     bad = [name for name, norm in norms.items() if not math.isfinite(norm)]
     again = "computed again it is finite: something changed it in between, or the device erred"
+    again = "" if module.is_sharded else f"; {again}"
     if not bad:
         name = max(norms, key=lambda one: norms[one])
         return Found(
             f"the norm of the gradients is beyond float32; that of {name} is the largest, {norms[name]:.3g}"
         )
     if len(bad) == len(norms) > 1:
-        return Found(f"every gradient is not finite; {again}")
+        return Found(f"every gradient is not finite{again}")
     more = f" and of {len(bad) - 1} others" if len(bad) > 1 else ""
-    return Found(f"the gradient of {bad[-1]}{more} is not finite; {again}")
+    return Found(f"the gradient of {bad[-1]}{more} is not finite{again}")
 
 
 class Layers:
@@ -266,7 +297,7 @@ def _as_in(module: Any, seen: Seen) -> Iterator[None]:
                 buffer.copy_(buffers[name])
 
 
-def _report(module: Any, step: Step, words: str, layers: Layers) -> Report:
+def _report(module: Any, step: Step, words: str, layers: Layers, weights: list[float]) -> Report:
     trainer = module.trainer
     images = [
         {"micro_batch": seen.micro_batch, "index": index, "t": t, "loss": loss}
@@ -274,8 +305,7 @@ def _report(module: Any, step: Step, words: str, layers: Layers) -> Report:
         for index, t, loss in zip(seen.batch.indices, seen.t.tolist(), seen.losses.tolist(), strict=True)
     ]
     gradients = _norms(module, step)
-    parameters = dict(module.network.named_parameters())
-    weights = torch.stack(torch._foreach_norm(list(parameters.values()))).tolist()
+    names = [name for name, _ in module.network.named_parameters()]
     return Report(
         step=step.number,
         rank=trainer.global_rank if trainer.world_size > 1 else None,
@@ -286,7 +316,7 @@ def _report(module: Any, step: Step, words: str, layers: Layers) -> Report:
         x_0=torch.cat([seen.batch.x_0 for seen in step.seen]),
         norms={
             name: {"weight": norm, "gradient": gradients.get(name)}
-            for name, norm in zip(parameters, weights, strict=True)
+            for name, norm in zip(names, weights, strict=True)
         },
         layers=layers.largest,
         config=module.config,
