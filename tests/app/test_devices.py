@@ -30,6 +30,8 @@ def test_any_number_of_devices_draws_the_same_images(smoke_run: Path, tmp_path: 
     one = sampled(tmp_path / "1", *words)
     for devices in (2, 3):
         assert np.array_equal(sampled(tmp_path / str(devices), *words, f"trainer.devices={devices}"), one)
+    sharded = sampled(tmp_path / "fsdp", *words, "trainer.devices=2", "strategy=fsdp")
+    assert np.abs(sharded.astype(int) - one).max() <= 1
     free = sampled(tmp_path / "free", f"ckpt={smoke_run}", "n=64", "trainer.devices=3")
     assert np.abs(free.astype(int) - one).max() <= 1
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "sample.py")]
@@ -81,16 +83,18 @@ def _children(pid: int) -> list[int]:
 @pytest.mark.slow
 def test_two_devices_measure_what_one_does(smoke_run: Path, tmp_path: Path):
     found = []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
+    for devices, strategy in ((1, "auto"), (2, "ddp"), (2, "fsdp")):
+        out = tmp_path / f"{devices} {strategy}"
         words = (
             f"ckpt={smoke_run}", "metrics.nll.n=32", "metrics.nll.num_steps=4", "batch_size=8",
-            "trainer.accelerator=cpu", f"trainer.devices={devices}", f"hydra.run.dir={out}",
+            "trainer.accelerator=cpu", f"trainer.devices={devices}", f"strategy={strategy}",
+            f"hydra.run.dir={out}",
         )  # fmt: skip
         outcome = run_program("evaluate.py", *words, cwd=tmp_path)
         assert outcome.returncode == 0, outcome.said
         found.append(json.loads((out / "metrics.json").read_text())["nll"])
     assert found[0] == found[1]
+    assert found[2]["bits_per_dim"] == pytest.approx(found[0]["bits_per_dim"], rel=1e-6)
     assert found[0]["images"] == 32
 
 

@@ -155,8 +155,10 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
         )
     if config.get("strategy", {}).get("_target_") == SHARDED:
         for (group, name), (values, why) in NOT_SHARDED.items():
-            if (value := config[group].get(name)) in values:
-                raise UsageError(f"{group}.{name}={_shown(value)}: strategy=fsdp {why}")
+            node = config.get(group) or {}
+            key = f"{group}.{name}" if name in node else name  # of a program that has no such group
+            if (value := node.get(name, config.get(name))) in values:
+                raise UsageError(f"{key}={_shown(value)}: strategy=fsdp {why}")
     _check_schedules_within(config.get("lr_schedule", {}))
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)

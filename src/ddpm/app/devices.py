@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.distributed import PrefixStore, TCPStore
 
@@ -28,6 +28,8 @@ from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import WriteError
 from ddpm.training.callbacks.same_run import compare
 from ddpm.training.ending import Ending, TrainingError, ending
+from ddpm.training.module import DDPM
+from ddpm.training.sharding import FullySharded
 from ddpm.training.torchrun import meet_anew
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Work:
     Attributes:
         log_file: its name in the directory.
         doing: what it does, in a word.
+        module: it does it with.
         identity: what makes the work, as text by name: must be the same on every rank.
         begin: said and written by the leader, before the other ranks are started.
         share: done by every rank.
@@ -50,6 +53,7 @@ class Work:
 
     log_file: str
     doing: str
+    module: DDPM
     identity: Mapping[str, str]
     begin: Callable[[], None]
     share: Callable[[Sharing], None]
@@ -108,6 +112,16 @@ def strategy(node: Mapping[str, Any]) -> Any:
 def cluster() -> list[SLURMEnvironment]:
     """SLURM without Lightning's own requeueing, which would write where another job may be writing."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether each device will hold a part of the network only, so that all must go through it together."""
+    return isinstance(trainer.strategy, FullySharded)
+
+
+def loading_device(trainer: Trainer) -> torch.device:
+    """Where a program loads a network: on this rank's device; one that is to be parted, on the CPU."""
+    return torch.device("cpu") if is_sharded(trainer) else trainer.strategy.root_device
 
 
 def wait_for(trainer: Trainer, config: Mapping[str, Any]) -> None:
@@ -205,12 +219,16 @@ def _ending(trainer: Trainer, raised: BaseException | None) -> Ending:
 def _on_rank(trainer: Trainer, watch: Watch, work: Work, directory: Path) -> None:
     """One rank's part, in the process that computes it."""
     meet_anew(trainer)
+    module: Any = work.module
+    if is_sharded(trainer):
+        trainer.strategy.connect(module)
+        module.trainer = trainer
     trainer.strategy.setup_environment()
+    if is_sharded(trainer):
+        module.configure_model()
+        module.to(trainer.strategy.root_device)
     sharing = Sharing(
-        directory / PIECES,
-        trainer.global_rank,
-        trainer.world_size,
-        in_step=isinstance(trainer.strategy, ModelParallelStrategy),
+        directory / PIECES, trainer.global_rank, trainer.world_size, in_step=is_sharded(trainer)
     )
     if trainer.world_size == 1:
         work.share(sharing)

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.devices import Work, on_devices
+from ddpm.app.devices import Work, loading_device, on_devices
 from ddpm.app.own import own_settings
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
@@ -47,12 +47,12 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     """What is to be measured; None where all of it is there."""
-    run = load(config["ckpt"], trainer.strategy.root_device, config["allow_targets"])
+    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
     if run.module.device.type == "cpu":
         keep_freed_memory()
     try:
         computing = choose(
-            run.module.device,
+            trainer.strategy.root_device,
             run.module.num_parameters,
             0,
             precision=config["trainer"]["precision"],
@@ -132,7 +132,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             write_whole(directory / MEASURED, json.dumps(without_nan(found), indent=2) + "\n")
             terminal.say(str(directory))
 
-    return Work("evaluate.log", "measuring", {**contents, **request.texts()}, begin, share)
+    return Work("evaluate.log", "measuring", run.module, {**contents, **request.texts()}, begin, share)
 
 
 def _some(classes: Sequence[str] | None) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddpm.app import terminal
 from ddpm.app.command_line import Job
-from ddpm.app.devices import Work, on_devices
+from ddpm.app.devices import Work, is_sharded, loading_device, on_devices
 from ddpm.app.own import own_settings
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
@@ -64,7 +64,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     """What is to be drawn; None where all of it is there."""
-    run = load(config["ckpt"], trainer.strategy.root_device, config["allow_targets"])
+    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
     module = run.module
     if module.device.type == "cpu":
         keep_freed_memory()
@@ -103,13 +103,14 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         raise UsageError(str(error)) from error
     directory, n = place.directory, config["n"]
     size = size_of_a_piece(n, config["batch_size"] or images_at_once(module), trainer.world_size)
+    may_choose = not is_sharded(trainer)
     try:
         computing = choose(
-            module.device,
+            trainer.strategy.root_device,
             module.num_parameters,
             drawing.nfe * math.ceil(n / size / trainer.world_size),
             precision=config["trainer"]["precision"],
-            **{name: config[name] for name in ("channels_last", "compile")},
+            **{name: config[name] if may_choose else False for name in ("channels_last", "compile")},
         )
     except UsageError as error:  # about the precision
         raise UsageError(f"trainer.{error}") from error
@@ -153,7 +154,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         terminal.say(str(directory))
 
     identity = {"the checkpoint": request.contents["ckpt"], **request.texts()}
-    return Work("sample.log", "sampling", identity, begin, share)
+    return Work("sample.log", "sampling", module, identity, begin, share)
 
 
 def _devices(trainer: Trainer) -> str:
