@@ -25,6 +25,7 @@ SHORT = {
     "devices.py training --batch 2 --steps 5 --rounds 1 --network tiny": "| 2 | ",
     "devices.py sampling --images 64 --rounds 1": "of the time of one",
     "sharding.py --channels 32": "fsdp of ddp: 0.5",
+    "sweeps.py endurance --jobs 6": "yes  no process is left",
     "checkpoints.py --channels 32 --rounds 2": "training stops",
 }
 
