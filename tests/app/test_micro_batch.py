@@ -23,7 +23,7 @@ from ddpm.data.sources.digits import Digits
 from ddpm.errors import UsageError
 from ddpm.training import micro_batch
 from ddpm.training.launching import ACCUMULATION
-from ddpm.training.micro_batch import SHARE, STATE, WEIGHT
+from ddpm.training.micro_batch import BEYOND_TENSORS, SHARE, STATE, WEIGHT
 
 CPU = ("trainer.accelerator=cpu", "trainer.devices=1")
 
@@ -91,7 +91,8 @@ def with_room_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def have(images: float) -> None:
         module, data = make_module(), ImageDataModule(Digits())
         taken = data.bytes_on(torch.device("cpu")) or 0
-        needed = (WEIGHT + STATE) * module.num_parameters + images * module.training_bytes + taken
+        image = BEYOND_TENSORS * module.training_bytes
+        needed = (WEIGHT + STATE) * module.num_parameters + images * image + taken
         for place in (micro_batch, chosen_by):
             monkeypatch.setattr(place, "free_memory", lambda device: int(needed / SHARE) + 2)
 
