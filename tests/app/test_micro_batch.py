@@ -129,8 +129,7 @@ def test_the_loss_of_every_image_is_the_same(tmp_path: Path):
             seen.append(found.detach())
             return found
 
-        monkeypatched = {"losses": recorded}
-        vars(module).update(monkeypatched)
+        vars(module)["losses"] = recorded
         number = accumulation(*words, batch_size=32)
         trainer = make_trainer(tmp_path, 5, accumulation=number)
         trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))

@@ -78,6 +78,9 @@ def test_a_batch_that_does_not_fit_is_told_with_the_way_out(
     code, words = said(monkeypatch, capsys)
     assert code == 1
     assert "64 images at once do not fit; use data.micro_batch=auto" in words
+    code, words = said(monkeypatch, capsys, "data.micro_batch=auto")
+    assert code == 1
+    assert "64 images at once do not fit; use data.micro_batch=32" in words
 
 
 @pytest.mark.parametrize(
