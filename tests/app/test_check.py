@@ -24,6 +24,8 @@ FAST = {
     "timeout=-1": r"timeout=-1: must be above 0 seconds",
     "trainer.max_steps=0": r"trainer\.max_steps=0: must be at least 1",
     "trainer.accumulate_grad_batches=0": r"accumulate_grad_batches=0: must be at least 1",
+    "data.micro_batch=0": r"data\.micro_batch=0: must be at least 1",
+    "data.micro_batch=all": r"data\.micro_batch=all: must be int or auto or null",
     "trainer.precision=16": r"trainer\.precision=16: must be auto or 32-true or bf16-mixed or 16-mixed",
     "model.compile=maybe": r"model\.compile=maybe: must be bool",
     "model.chanels_last=true": r"model\.chanels_last: .* did you mean model\.channels_last\?",
@@ -210,6 +212,10 @@ HEAVY = {
     "callbacks.x._target_=torch.nn.ReLU": r"callbacks\.x: torch\.nn\.ReLU is no Lightning callback",
     "schedule.zero_terminal_snr=true": r"objective: Epsilon .* zero SNR; use objective=v",
     "strategy=ddp_static trainer.accumulate_grad_batches=2": r"accumulate_grad_batches: with strategy",
+    "strategy=ddp_static data.micro_batch=auto": r"data\.micro_batch: with strategy\.static_graph=true",
+    "data.micro_batch=auto trainer.accumulate_grad_batches=2": (
+        r"data\.micro_batch=auto and trainer\.accumulate_grad_batches=2: the second follows from the first"
+    ),
     "variance=learned_range": r"weighting: Simple does not train .* weighting=hybrid",
     "ema.decay=2": r"ema\.decay=2 must be at least 0 and below 1",
     "ema.decay=1": r"ema\.decay=1 must be at least 0 and below 1",

@@ -77,7 +77,10 @@ def test_a_batch_that_does_not_fit_is_told_with_the_way_out(
     monkeypatch.setattr(preflight, "_seconds_a_step", full)
     code, words = said(monkeypatch, capsys)
     assert code == 1
-    assert "64 images at once do not fit; use trainer.accumulate_grad_batches=2" in words
+    assert "64 images at once do not fit; use data.micro_batch=auto" in words
+    code, words = said(monkeypatch, capsys, "data.micro_batch=auto")
+    assert code == 1
+    assert "64 images at once do not fit; use data.micro_batch=32" in words
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_a_mac_and_a_cpu_tell_it_in_words_only(
     monkeypatch.setattr(preflight, "_seconds_a_step", fails)
     code, words = said(monkeypatch, capsys)
     assert code == 1
-    assert "use trainer.accumulate_grad_batches=2" in words
+    assert "use data.micro_batch=auto" in words
     message = "something else"
     with pytest.raises(RuntimeError, match=message):
         said(monkeypatch, capsys)

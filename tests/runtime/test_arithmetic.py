@@ -15,7 +15,13 @@ from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.networks import DiT, UNet
 from ddpm.runtime import arithmetic
-from ddpm.runtime.arithmetic import STEP, activation_bytes, flops_per_image, matmul_peak
+from ddpm.runtime.arithmetic import (
+    STEP,
+    activation_bytes,
+    flops_per_image,
+    matmul_peak,
+    training_bytes,
+)
 from ddpm.runtime.computing import DTYPES
 from ddpm.runtime.memory import peak_memory
 from ddpm.training.callbacks.data_wait import DataWait
@@ -77,6 +83,7 @@ class OfNothing(nn.Module):
 def test_what_cannot_be_counted_disturbs_nobody(network: nn.Module):
     assert math.isnan(flops_per_image(network, (3, 8, 8)))
     assert math.isnan(activation_bytes(network, (3, 8, 8)))
+    assert math.isnan(training_bytes(network, (3, 8, 8)))
     assert network.training
 
 
@@ -95,6 +102,42 @@ class Pixelwise(nn.Module):
 def test_activations_are_what_lives_at_once():
     """Two feature maps at a time; a view takes nothing."""
     assert activation_bytes(Pixelwise(), (3, 16, 16)) == (8 + 4) * 256 * 4
+
+
+class Chain(nn.Module):
+    """Convolutions one after the other, with a dropout before each."""
+
+    def __init__(self, length: int):
+        super().__init__()
+        layers = [layer for _ in range(length) for layer in (nn.Dropout(0.5), nn.Conv2d(3, 3, 1))]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_training_keeps_what_the_backward_pass_needs():
+    """Of a layer its input, and what that was dropped by; where nothing is kept, the length of a chain costs
+    nothing.
+    """
+    values = 3 * 16 * 16
+    more = training_bytes(Chain(9), (3, 16, 16)) - training_bytes(Chain(5), (3, 16, 16))
+    assert more == 4 * values * (4 + 4)
+    assert activation_bytes(Chain(9), (3, 16, 16)) == activation_bytes(Chain(5), (3, 16, 16))
+
+
+def test_weights_and_gradients_are_no_part_of_what_an_image_takes():
+    """A network of a million weights that keeps one small map."""
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1000, 1000))
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return x * self.scale.mean()
+
+    assert training_bytes(Wide(), (1, 4, 4)) < 10 * 16 * 4
 
 
 def test_activations_hold_the_attention_weights():
@@ -119,6 +162,7 @@ def test_counting_changes_no_random_numbers():
     expected = torch.rand(2)
     torch.manual_seed(3)
     flops_per_image(network, (1, 8, 8))
+    training_bytes(network, (1, 8, 8))
     matmul_peak(torch.device("cpu"), "32-true")
     assert torch.equal(torch.rand(2), expected)
 

@@ -14,7 +14,7 @@ from lightning.fabric.strategies.launchers import subprocess_script
 from lightning.pytorch import Trainer
 
 from ddpm.training import launching
-from ddpm.training.launching import PARENT, Ranks, answer_for_ranks, children, kill_children
+from ddpm.training.launching import ACCUMULATION, PARENT, Ranks, answer_for_ranks, children, kill_children
 
 
 @pytest.fixture
@@ -50,6 +50,18 @@ def test_a_rank_that_fails_does_not_have_the_leader_killed(trainer: Trainer, mon
         time.sleep(0.05)
     assert children(trainer) == {1: 3, 2: 6}
     assert not observers
+
+
+def test_ranks_are_told_the_leaders_micro_batches(trainer: Trainer, monkeypatch: pytest.MonkeyPatch):
+    in_place_of_the_program(monkeypatch, f"import os, sys; sys.exit(int(os.environ['{ACCUMULATION}']))")
+    trainer.accumulate_grad_batches = 4
+    trainer.strategy.launcher.launch(lambda: None, trainer=trainer)
+    until = time.monotonic() + 30
+    while None in children(trainer).values():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert children(trainer) == {1: 4, 2: 4}
+    assert ACCUMULATION not in os.environ
 
 
 def test_a_second_training_has_the_same_ranks(trainer: Trainer, monkeypatch: pytest.MonkeyPatch):

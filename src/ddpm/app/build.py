@@ -17,7 +17,7 @@ def build_data(config: Mapping[str, Any]) -> ImageDataModule:
     """
     node = config["data"]
     source = build("data", {name: value for name, value in node.items() if name not in SWITCHES["data"]})
-    settings = {name: node[name] for name in SWITCHES["data"] if name in node}
+    settings = {name: node[name] for name in SWITCHES["data"] if name in node and name != "micro_batch"}
     try:
         data = ImageDataModule(source, seed=config["seed"], **settings)
         _ = data.data_set

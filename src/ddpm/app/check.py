@@ -145,13 +145,18 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "on_nonfinite=rollback: goes back to a checkpoint, and callbacks.checkpoints, which writes them, "
             "is off; turn it on, or use on_nonfinite=stop or skip"
         )
-    if (
-        config.get("strategy", {}).get("static_graph")
-        and config["trainer"].get("accumulate_grad_batches", 1) > 1
-    ):
+    micro_batch = (config.get("data") or {}).get("micro_batch")
+    accumulated = (config.get("trainer") or {}).get("accumulate_grad_batches", 1)
+    if program == "train" and micro_batch is not None and accumulated > 1 and not config["ckpt"]:
+        raise UsageError(
+            f"data.micro_batch={micro_batch} and trainer.accumulate_grad_batches={accumulated}: the second "
+            "follows from the first; give one, and leave the other at null or 1"
+        )
+    if config.get("strategy", {}).get("static_graph") and (accumulated > 1 or micro_batch is not None):
         raise UsageError(  # torch ends in an internal assertion
-            "trainer.accumulate_grad_batches: with strategy.static_graph=true the first backward pass has to "
-            "be reduced, and accumulation leaves that out; use strategy=ddp, or 1"
+            f"{'data.micro_batch' if micro_batch is not None else 'trainer.accumulate_grad_batches'}: with "
+            "strategy.static_graph=true the first backward pass has to be reduced, and accumulation leaves "
+            "that out; use strategy=ddp, or take a batch whole"
         )
     if config.get("strategy", {}).get("_target_") == SHARDED:
         for (group, name), (values, why) in NOT_SHARDED.items():

@@ -61,6 +61,7 @@ class Resume:
         offline: the directories that it was logged to while offline.
         lr_schedule: configuration of the learning-rate schedule from here on. One that is new begins at its
             step 0 here: where it is to last as long as the run, only the steps that are left are its.
+        accumulation: `trainer.accumulate_grad_batches` of the run; None where it is not known.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Resume:
     wandb_id: str | None
     lr_schedule: Mapping[str, Any]
     offline: Sequence[Path] = ()
+    accumulation: int | None = None
 
     @property
     def run(self) -> Path | None:
@@ -209,7 +211,9 @@ def resume(
     if not as_it_was and ends == max_steps > step:
         lr_schedule = {**lr_schedule, "total_steps": max_steps - step}
     offline = logged_offline(_directory_of(file), record)
-    result = Resume(file, step, record.get("wandb_id") or checkpoint.get("wandb_id"), lr_schedule, offline)
+    wandb_id = record.get("wandb_id") or checkpoint.get("wandb_id")
+    accumulation = (checkpoint["config"].get("trainer") or {}).get("accumulate_grad_batches")
+    result = Resume(file, step, wandb_id, lr_schedule, offline, accumulation)
     differing = [
         f"{name} is {here!r} here and {there!r} in the checkpoint"
         for name, here, there in differences(config, checkpoint["config"])

@@ -38,6 +38,10 @@ PIECES = "pieces"
 """In a program's directory, what its work has come to so far."""
 
 
+KNOWN_TO_IDLE = ("_target_", "accelerator", "devices", "num_nodes")
+"""Keys of `trainer` that say which devices there are."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What a program does on all of its devices.
@@ -80,7 +84,7 @@ def on_devices(config: Mapping[str, Any], place: Place, build: Build) -> Job:
     try:
         terminal.set_up(None, leader=is_leader())
         gpus_there.check(config["trainer"])
-        trainer = _trainer(config, place.directory)
+        trainer = idle_trainer(config, place.directory)
         work = build(trainer)
     except BaseException:
         watch.close()
@@ -148,9 +152,13 @@ def check_processes(trainer: Trainer, directory: Path) -> None:
         )
 
 
-def _trainer(config: Mapping[str, Any], directory: Path) -> Trainer:
-    """One that knows the devices and trains nothing."""
-    given = {name: value for name, value in config["trainer"].items() if name != "precision"}
+def idle_trainer(config: Mapping[str, Any], directory: Path) -> Trainer:
+    """One that knows the devices and trains nothing.
+
+    Raises:
+        UsageError: where there are no such devices.
+    """
+    given = {name: config["trainer"][name] for name in KNOWN_TO_IDLE}
     try:
         trainer: Trainer = targets.build(
             "trainer",

@@ -14,7 +14,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.runtime.arithmetic import STEP, matmul_peak
 from ddpm.runtime.computing import Computing
 from ddpm.runtime.device import wait
-from ddpm.runtime.memory import GIB, peak_memory
+from ddpm.runtime.memory import GIB, is_out_of_memory, peak_memory
 from ddpm.runtime.progress import duration
 from ddpm.sampling.batches import seconds_to_draw
 from ddpm.sampling.drawing import Drawing
@@ -60,13 +60,11 @@ def preflight(
         _row("a step", f"is not finite on random images: {error}")
         return 1
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        more = 2 * trainer.accumulate_grad_batches
-        _row(
-            "memory",
-            f"{micro_batch:,} images at once do not fit; use trainer.accumulate_grad_batches={more}",
-        )
+        is_auto = ((module.config or {}).get("data") or {}).get("micro_batch") == "auto"
+        fewer = max(1, micro_batch // 2) if is_auto else "auto"
+        _row("memory", f"{micro_batch:,} images at once do not fit; use data.micro_batch={fewer}")
         return 1
     of = "of the process" if device.type == "cpu" else "of the GPU"
     _row("memory", f"{peak_memory(device) / GIB:.2f} GiB {of}, at its peak")
@@ -93,12 +91,6 @@ def preflight(
         steps = f"{trainer.max_steps - first_step:,} steps"
         _row("the run", f"{steps}: {duration(total)}, and {duration(grids)} for grids, without validation")
     return 0
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """A CPU and a Mac's GPU have no error of their own for it, only a message."""
-    said = any(words in str(error) for words in ("out of memory", "can't allocate memory"))
-    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def _last_grid(

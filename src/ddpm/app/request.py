@@ -19,6 +19,7 @@ FREE = (
     "ckpt", "out", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "strategy", "timeout",
     "batch_size", "channels_last", "compile", "allow_targets", "data.path", "data.cache_dir",
     "data.cache_limit", "data.num_workers", "data.device_share",
+    "data.micro_batch",
 )  # fmt: skip
 """Keys that may change from start to start: where the work is done, and how much of it at once. Another batch
 size or device rounds otherwise, below a level of grey.

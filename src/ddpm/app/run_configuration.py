@@ -237,6 +237,8 @@ def continued(
     result = OmegaConf.create({**values, **base})
     for key in ("ckpt", "init", "preflight"):  # of a command, never of a run
         result[key] = values.get(key)
+    if not result["ckpt"] and (base.get("data") or {}).get("micro_batch") is not None:
+        result["trainer"]["accumulate_grad_batches"] = 1  # a run that begins finds its own
     for override in Arguments(**{**vars(arguments), "overrides": tuple(overrides)}).parsed:
         key = override.key_or_group
         if key.split(".")[0] in ("hydra", *WHOLE):

@@ -178,6 +178,7 @@ def known(
         "parameters": module.num_parameters,
         "data": module.data,
         "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
         **asdict(computing),
         "continued_from": str(resume.path) if resume else None,
         "overrides": list(place.overrides),

@@ -29,7 +29,7 @@ UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
 
 FREE = (
     "data.path", "data.cache_dir", "data.cache_limit", "data.split", "data.validation_split",
-    "data.device_share", "data.num_workers", "data.source.path",
+    "data.micro_batch", "data.device_share", "data.num_workers", "data.source.path",
     "model.compile", "model.channels_last", "optimizer.fused", "optimizer.foreach",
 )  # fmt: skip
 """Keys of them that may differ all the same: the images are compared by their contents."""
@@ -48,6 +48,7 @@ def differences(
         there: another, whose targets are admitted.
         names: of what is compared, with dots.
     """
+    here = accumulated_as(here, there)
     return [
         difference
         for name in names
@@ -115,6 +116,24 @@ def as_begun(
         return lr_schedule
     shifted = [{**lr_schedule, "total_steps": max_steps - step} for step in starts]
     return own if dict(own) in shifted else lr_schedule
+
+
+def accumulated_as(config: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with the accumulation that a run was begun with, where `data.micro_batch` leaves that
+    open: what is random by micro-batch would differ with another.
+
+    Args:
+        config: as typed.
+        own: the run's.
+    """
+    begun = _select(own, "trainer.accumulate_grad_batches")
+    is_open = _select(config, "data.micro_batch") and config["trainer"]["accumulate_grad_batches"] == 1
+    return config if not is_open or begun is None else accumulated(config, begun)
+
+
+def accumulated(config: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The configuration with this `trainer.accumulate_grad_batches`."""
+    return {**config, "trainer": {**config["trainer"], "accumulate_grad_batches": number}}
 
 
 def _select(config: Mapping[str, Any], name: str) -> Any:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass
@@ -81,9 +81,13 @@ class ModelSwitches:
 
 @dataclass
 class DataSwitches:
-    """How images become batches, which their source does not know: see `ddpm.data.module.ImageDataModule`."""
+    """How images become batches, which their source does not know: see `ddpm.data.module.ImageDataModule`.
+
+    `micro_batch` is for the trainer: see `ddpm.app.micro_batch`.
+    """
 
     batch_size: int
+    micro_batch: int | Literal["auto"] | None
     horizontal_flip: bool
     dequantize: bool
     label_drop: float
@@ -284,6 +288,7 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "trainer.limit_val_batches": _batches,
     "trainer.max_time": _duration,
     "trainer.profiler": _profiler,
+    "data.micro_batch": lambda value: None if value == "auto" else _at_least(1)(value),
     "schedule.num_timesteps": _at_least(1),
     "schedule.max_beta": _between(0, 1),
     **{

@@ -46,6 +46,13 @@ def announce(
         f"{trainer.max_steps:,}" if trainer.max_steps >= 0 else "endless",
         data.batch_size, trainer.world_size, on, "s" * (trainer.world_size > 1),
     )  # fmt: skip
+    if (asked := ((module.config or {}).get("data") or {}).get("micro_batch")) is not None:
+        log.info(
+            "micro-batches  %d a step, of %d images on a device (data.micro_batch=%s)",
+            trainer.accumulate_grad_batches,
+            data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches),
+            asked,
+        )
     if resume is not None:
         rest = f", {trainer.max_steps - resume.step:,} to go" if trainer.max_steps >= 0 else ""
         log.info(

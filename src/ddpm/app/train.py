@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm import targets
-from ddpm.app import continuing, refusal, screens, terminal
+from ddpm.app import continuing, micro_batch, refusal, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.check import SHARDED
 from ddpm.app.command_line import Job
@@ -84,6 +84,8 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     computing = _choose_computing(config, module)
     if config["init"] and resume is None:
         continuing.start_from(module, config["init"])
+    config = micro_batch.accumulating(config, place, module, data, _begun_with(resume, place))
+    module.config = dict(config)
 
     loggers = build_loggers(config, place, description, logged_before(resume, place.left)[0])
     if config["trainer"]["fast_dev_run"]:
@@ -118,6 +120,13 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
             watch.close()
 
     return work
+
+
+def _begun_with(resume: Resume | None, place: Place) -> int | None:
+    """The micro-batches of a step of the run that goes on; None for one that begins."""
+    if resume is not None:
+        return resume.accumulation
+    return None if place.left is None else place.left.config["trainer"].get("accumulate_grad_batches")
 
 
 def _validation(config: dict[str, Any], data: ImageDataModule) -> int | None:

@@ -267,11 +267,15 @@ class ImageDataModule(LightningDataModule):
         """Whether the set takes at most its share of the memory of the trainer's device. A stream never
         does.
         """
+        return self.bytes_on(self._device) is not None
+
+    def bytes_on(self, device: torch.device) -> int | None:
+        """Bytes that the set takes of the memory of a device that it lives on; None where it does not."""
         train = self.data_set.train
         if isinstance(train, StreamedImages):
-            return False
+            return None
         needed = train.images.nbytes + self.data_set.validation.images.nbytes
-        return needed <= self.device_share * memory_of(self._device)
+        return needed if needed <= self.device_share * memory_of(device) else None
 
     def transfer_batch_to_device(
         self, batch: Batch | BatchIndices, device: torch.device, dataloader_idx: int

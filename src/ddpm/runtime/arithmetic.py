@@ -67,6 +67,27 @@ def activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> f
     return live.most / images if _run_on_shapes(network, image_shape, images, live) else math.nan
 
 
+def training_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Most bytes that a forward and a backward pass hold at once beside weights and gradients, for each image
+    of a batch, in float32: what is kept for the backward pass included.
+
+    Args:
+        network: as it is, not compiled.
+        image_shape: (C, H, W).
+
+    Returns:
+        NaN for a network that cannot be run without values.
+    """
+    few, many = 8, 16  # the difference is free of what does not grow with the batch
+    most = []
+    for images in (few, many):
+        live = _LiveBytes()
+        if not _run_on_shapes(network, image_shape, images, live, training=True):
+            return math.nan
+        most.append(live.most)
+    return (most[1] - most[0]) / (many - few)
+
+
 class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of the tensors that are made under it and not yet freed."""
 
@@ -89,26 +110,38 @@ def _storages(tensors: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor)]
 
 
-@torch.no_grad()
 def _run_on_shapes(
-    network: nn.Module, image_shape: tuple[int, int, int], images: int, context: AbstractContextManager[Any]
+    network: nn.Module,
+    image_shape: tuple[int, int, int],
+    images: int,
+    context: AbstractContextManager[Any],
+    *,
+    training: bool = False,
 ) -> bool:
-    """Run a copy of a network that has shapes in place of values, within `context`: no time, no memory.
+    """Run a copy of a network that has shapes in place of values, within `context`: no time, no memory. With
+    `training` also back, and with what it does in training only.
 
     Returns:
         Whether it can be copied and run so. Nothing that it raises matters to what asks for a measurement.
     """
     values = [*network.parameters(), *network.buffers()]
     try:
-        shapes = copy.deepcopy(network, {id(value): value.detach().to("meta") for value in values}).eval()
+        outlines = {id(value): _outline(value) for value in values}
+        shapes = copy.deepcopy(network, outlines).train(training)
         x = torch.zeros(images, *image_shape, device="meta")
         t = torch.zeros(images, dtype=torch.int64, device="meta")
-        with context:
-            shapes.forward(x, t)
+        with context, torch.set_grad_enabled(training):
+            output = shapes.forward(x, t)
+            if training:
+                output.square().mean().backward()
     except Exception as error:
         log.debug("not run on shapes alone: %s", error)
         return False
     return True
+
+
+def _outline(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().to("meta").requires_grad_(value.requires_grad)
 
 
 def matmul_peak(device: torch.device, precision: str) -> float:

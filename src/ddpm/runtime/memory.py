@@ -37,6 +37,19 @@ def memory_of(device: torch.device) -> int:
     return 0
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory of a GPU that nobody holds just now; of another device all that it has. 0 where that is
+    not known.
+    """
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_of(device)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """A CPU and a Mac's GPU have no error of their own for it, only a message."""
+    said = any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return said or isinstance(error, torch.OutOfMemoryError)
+
+
 def _memory_of_machine() -> int:
     if not hasattr(os, "sysconf"):  # Windows
         return 0

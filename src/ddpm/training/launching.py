@@ -11,6 +11,9 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 PARENT = "DDPM_PARENT"
 """Environment variable: the process that started this one as a rank of its own run."""
 
+ACCUMULATION = "DDPM_ACCUMULATION"
+"""Environment variable: the micro-batches of a step, as the process that started this one found them."""
+
 
 class Ranks(_SubprocessScriptLauncher):
     """Lightning's launcher without its observer, which kills this very process within five seconds where a
@@ -23,11 +26,15 @@ class Ranks(_SubprocessScriptLauncher):
         """As Lightning's, and once only: a run may train more than one time."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally and not self.procs:
-            os.environ[PARENT] = str(os.getpid())
+            told = {PARENT: str(os.getpid())}
+            if trainer is not None:
+                told[ACCUMULATION] = str(trainer.accumulate_grad_batches)
+            os.environ.update(told)
             try:
                 self._call_children_scripts()
             finally:
-                del os.environ[PARENT]
+                for name in told:
+                    del os.environ[name]
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
@@ -59,4 +66,10 @@ def kill_children(trainer: Trainer) -> None:
 def parent() -> int | None:
     """The process that started this one as a rank of its own run; None where a person or a scheduler did."""
     text = os.environ.get(PARENT)
+    return int(text) if text else None
+
+
+def leaders_accumulation() -> int | None:
+    """The micro-batches of a step, in a rank that the leader has started; None elsewhere."""
+    text = os.environ.get(ACCUMULATION)
     return int(text) if text else None

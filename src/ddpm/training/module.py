@@ -27,7 +27,7 @@ from ddpm.diffusion.validity import check_combination
 from ddpm.diffusion.variances import FixedLarge, Variance
 from ddpm.diffusion.weighting import Noised, Simple, Weighting
 from ddpm.random import Purpose, Stream, rekeyed, seed_dropout
-from ddpm.runtime.arithmetic import activation_bytes, flops_per_image
+from ddpm.runtime.arithmetic import activation_bytes, flops_per_image, training_bytes
 from ddpm.runtime.computing import AS_IT_IS, Computing
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Weights
@@ -570,6 +570,11 @@ class DDPM(LightningModule):
     def activation_bytes(self) -> float:
         """See `ddpm.runtime.arithmetic.activation_bytes`."""
         return activation_bytes(self.network, self.image_shape)
+
+    @cached_property
+    def training_bytes(self) -> float:
+        """See `ddpm.runtime.arithmetic.training_bytes`."""
+        return training_bytes(self.network, self.image_shape)
 
     def compute_as(self, computing: Computing) -> None:
         """Lay out the weights and the average as said, and sample in this precision; that of training is the
