@@ -312,7 +312,7 @@ SWEEPS = {
     ),
     "-m seed=1,x": r"seed=x: must be int",
     "-m optimizer.lr=1e-3,nan": r"optimizer\.lr=nan: must be a finite number",
-    "-m optimizer.lr=interval(1,2)": r"optimizer\.lr=interval\(1,2\): an interval needs a sweeper",
+    "-m optimizer.lr=interval(1,2)": r"optimizer\.lr=interval\(1,2\): an interval is for a search",
     "-m schedule=null,linear": r"schedule=null,linear: a sweep cannot leave schedule out",
     "-m data=folder data.image_size=8,16": r"data\.path is missing",
     "-m schedule=glob(x*)": r"schedule=glob\(x\*\): no option is called so; there are constant, cosine",

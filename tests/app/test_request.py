@@ -1,6 +1,7 @@
 """Samples and measurements are gone on with by the command that asked for them, and by no other."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ CONTENTS = {"ckpt": "abc"}
         ({"trainer": {"precision": "32-true"}}, ["trainer.precision is '32-true' here and 'auto' there"]),
         ({"trainer": {"devices": 4, "precision": "auto"}, "strategy": {"_target_": "x"}}, []),
         ({"batch_size": 16, "ckpt": "elsewhere/x"}, []),
+        ({"labels": None}, ["it is one of another program, or of another version"]),
     ],
 )  # fmt: skip
 def test_what_makes_another_request(change: dict[str, Any], said: list[str], tmp_path: Path):
@@ -63,7 +65,7 @@ def ask(
         cpu = ("trainer.accelerator=cpu", "sampler=ddim", "sampler.num_steps=3", "batch_size=2")
         code = run_here(monkeypatch, "sample", f"ckpt={conditional_run}", f"out={out}", *cpu, *words)
         file = tmp_path / out / "samples.npz"
-        return code, np.load(file)["arr_0"] if file.exists() else None
+        return code, np.load(file)["arr_0"] if file.is_file() else None
 
     return run
 
@@ -122,6 +124,55 @@ def test_another_request_is_refused_and_loses_nothing(
         assert ask(*words.split())[0] == 2
         assert said in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder", "said"),
+    [
+        ("pieces/images", True, "holds pieces of another run already"),
+        ("pieces", False, "pieces is no folder"),
+        ("request.json", True, "request.json is a folder"),
+        ("grid.png", True, "grid.png is a folder"),
+        ("samples.npz", True, "samples.npz is a folder"),
+    ],
+)
+def test_what_is_in_the_way_is_told_before_anything_is_drawn(
+    name: str,
+    is_folder: bool,
+    said: str,
+    ask: Callable[..., tuple[int, np.ndarray | None]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    path = tmp_path / "out" / name
+    if is_folder:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir()
+        path.touch()
+    assert ask("n=2")[0] == 2
+    assert said in capsys.readouterr().err
+    assert [found.relative_to(tmp_path / "out") for found in (tmp_path / "out").rglob("*")][-1] == Path(name)
+    assert not (tmp_path / "out" / "sample.log").exists()
+
+
+def test_one_job_of_a_cluster_asks_for_several_things(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Each in a directory of its own, that the same command finds again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_JOB_NAME", "batch")
+    copied = tmp_path / "another"
+    shutil.copytree(conditional_run, copied)
+    words = ("trainer.accelerator=cpu", "sampler=ddim", "sampler.num_steps=2", "n=2")
+    for own in (f"ckpt={conditional_run} seed=0", f"ckpt={conditional_run} seed=1", f"ckpt={copied} seed=0"):
+        assert run_here(monkeypatch, "sample", *own.split(), *words) == 0
+    names = sorted(path.name for path in (tmp_path / "logs" / "sample").iterdir())
+    assert names == ["slurm_4711", "slurm_4711-2", "slurm_4711-3"]
+    capsys.readouterr()
+    assert run_here(monkeypatch, "sample", f"ckpt={conditional_run}", "seed=1", *words) == 0
+    assert "slurm_4711-2: holds these 2 images already" in capsys.readouterr().out
 
 
 def test_another_checkpoint_is_another_request(

@@ -56,7 +56,17 @@ def test_pieces_that_overlap_are_read_once(tmp_path: Path):
     assert pieces.together()["number"].tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "rows", "text"])
+OTHERWISE: dict[str, dict[str, np.ndarray]] = {
+    "rows": {"number": np.arange(4), "image": np.zeros((4, 2, 3), np.uint8)},
+    "name": {"numbers": np.arange(5), "image": np.zeros((5, 2, 3), np.uint8)},
+    "shape": {"number": np.arange(5), "image": np.zeros((5, 3, 2), np.uint8)},
+    "type": {"number": np.arange(5), "image": np.full((5, 2, 3), 300.0)},
+    "nothing": {},
+}
+"""What a piece may hold that can be read and is none of this work."""
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text", "encrypted", *OTHERWISE])
 def test_a_damaged_piece_is_computed_again(damage: str, tmp_path: Path):
     pieces = Pieces(tmp_path, 20)
     for piece in pieces.missing(5):
@@ -71,15 +81,19 @@ def test_a_damaged_piece_is_computed_again(damage: str, tmp_path: Path):
         content.clear()
     elif damage == "text":
         content[:] = b"[1, 2]"
+    elif damage == "encrypted":
+        content[6] |= 1  # of the first record
+        content[content.index(b"PK\1\2") + 8] |= 1
     file.write_bytes(content)
-    if damage == "rows":
-        write_npz(file, {"number": ((4,), np.dtype(np.int64), [np.arange(4)])})
+    if damage in OTHERWISE:
+        np.savez(file, **OTHERWISE[damage])
     (tmp_path / ".00000000-00000005.part.npz").touch()  # what a killed start left
     (tmp_path / "notes.txt").touch()
     assert pieces.drop_damaged() == [file.name]
     assert pieces.missing(5) == [range(5, 10)]
-    assert {path.name for path in tmp_path.iterdir()} >= {"notes.txt"}
     assert not list(tmp_path.glob(".*"))
+    pieces.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_an_array_in_parts_is_what_numpy_writes(tmp_path: Path):

@@ -245,7 +245,7 @@ def _on_rank(trainer: Trainer, watch: Watch, work: Work, directory: Path) -> Non
     compare(trainer.world_size, {**machine_identity(), **work.identity})
     sharing.store = _store(trainer, watch.timeout)
     if (peers := watch.peers) is not None:
-        sharing.progressed = lambda waits: peers.progress(phase=work.doing, waiting=waits)
+        sharing.progressed = lambda waits: peers.progress(phase=work.doing, step=-1, waiting=waits)
     work.share(sharing)
     sharing.end()
     torch.distributed.destroy_process_group()

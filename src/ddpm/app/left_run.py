@@ -210,23 +210,29 @@ def left_in(directory: Path, key: str = "hydra.run.dir") -> LeftRun | None:
     return LeftRun(directory, record, own)
 
 
-def check_kinds(directory: Path, key: str = "hydra.run.dir") -> None:
+def check_kinds(
+    directory: Path,
+    key: str = "hydra.run.dir",
+    folders: Sequence[str] = FOLDERS,
+    files: Sequence[str] = FILES,
+) -> None:
     """Refuse a directory in which a file lies where a run has a folder, or the other way round: what is
     written there would be lost, hours later.
 
     Args:
         directory: absolute.
         key: where the user named it, for messages.
+        folders, files: what is written there.
 
     Raises:
         UsageError: for the first.
     """
-    for name in FOLDERS:
+    for name in folders:
         if os.path.lexists(directory / name) and not (directory / name).is_dir():
             raise UsageError(
                 f"{key}={directory}: {name} is no folder, and a run writes into it; move it away"
             )
-    for name in FILES:
+    for name in files:
         if (directory / name).is_dir():
             raise UsageError(
                 f"{key}={directory}: {name} is a folder, and a run writes a file there; move it away"

@@ -1,6 +1,7 @@
 """What samples or measurements in a directory were asked for, so that the same command goes on with them."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ FREE = (
 size or device rounds otherwise, below a level of grey.
 """
 
+PLACES = ("ckpt", "data.path")
+"""Those of them that say what is read, which is compared by its contents once it has been read."""
+
 NAMED = 6
 """Differences that a message names."""
 
@@ -41,6 +45,11 @@ class Request:
     config: Mapping[str, Any]
     contents: Mapping[str, str]
 
+    def is_of(self, config: Mapping[str, Any]) -> bool:
+        """Whether a command that is given in the same job of a cluster is the one that asked for this."""
+        here, there = dict(_leaves_of(config)), dict(_leaves_of(self.config))
+        return not self.differences(config) and all(here.get(key) == there.get(key) for key in PLACES)
+
     def differences(self, config: Mapping[str, Any], contents: Mapping[str, str] | None = None) -> list[str]:
         """Where another request differs from this one, in words.
 
@@ -48,6 +57,8 @@ class Request:
             config: of the other.
             contents: of the other; None where its files have not been read yet.
         """
+        if set(config) != set(self.config):
+            return ["it is one of another program, or of another version"]
         here, there = dict(_compared(config)), dict(_compared(self.config))
         found = [
             f"{key} is {here.get(key)} here and {there.get(key)} there"
@@ -96,7 +107,7 @@ def asked_in(directory: Path) -> Request | None:
         UsageError: where it cannot be read.
     """
     file = directory / NAME
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
     values = bounded.json_values(file, MOST_BYTES)
     config, contents = values.get("config"), values.get("contents")
@@ -107,8 +118,12 @@ def asked_in(directory: Path) -> Request | None:
     return Request(config, contents)
 
 
-def _compared(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _leaves_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, node in config.items():
-        for key, value in leaves(name, node):
-            if not any(key == free or key.startswith(f"{free}.") for free in FREE):
-                yield key, repr(value)
+        yield from ((key, repr(value)) for key, value in leaves(name, node))
+
+
+def _compared(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in _leaves_of(config):
+        if not any(key == free or key.startswith(f"{free}.") for free in FREE):
+            yield key, value

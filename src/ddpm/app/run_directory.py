@@ -23,6 +23,13 @@ from ddpm.app.lock import Lock
 from ddpm.app.request import Request, asked_in
 from ddpm.errors import UsageError
 
+RESULTS = ("samples.npz", "metrics.json")
+"""What sample.py and evaluate.py write, whole, when they are through."""
+
+ASKED_FOLDERS = ("pieces",)
+ASKED_FILES = (*RESULTS, "request.json", "grid.png", "sample.log", "evaluate.log", ".lock")
+"""What samples and measurements have in their directory."""
+
 INTERACTIVE = ("bash", "sh", "zsh", "interactive")
 """What SLURM calls a job that is a shell."""
 
@@ -153,21 +160,26 @@ def _enter_asked(directory: Path, config: Mapping[str, Any], *, named: bool) -> 
         return Entered(directory, lock=lock.take(directory))
     one_of_many = not named and _is_lone_job()
     for candidate in numbered(directory) if one_of_many else [directory]:
+        check_kinds(candidate, "out", ASKED_FOLDERS, ASKED_FILES)
         asked = asked_in(candidate)
-        if one_of_many and asked is not None and asked.differences(config):
+        if one_of_many and asked is not None and not asked.is_of(config):
             continue
         if asked is None:
             _refuse_results(candidate)
         else:
             asked.refuse_another(candidate, config)
         candidate.mkdir(parents=True, exist_ok=True)
-        return Entered(candidate, True, request=asked, lock=lock.take(candidate))
+        try:
+            return Entered(candidate, True, request=asked, lock=lock.take(candidate))
+        except lock.HeldError:
+            if not one_of_many or asked is not None:  # by this very command
+                raise
     raise AssertionError("there is always another number")
 
 
 def _refuse_results(directory: Path) -> None:
     """Refuse a directory that holds what nobody may overwrite."""
-    for left in ("run.json", "samples.npz", "metrics.json"):
+    for left in ("run.json", *RESULTS, "pieces"):
         if (directory / left).exists():
             raise UsageError(f"{directory}: holds {left} of another run already; choose another directory")
 

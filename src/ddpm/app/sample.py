@@ -142,7 +142,9 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             seconds = seconds_to_draw(drawing, range(n), size) / sharing.world_size
             if seconds > WORTH_A_WORD:
                 log.info("drawing %d images in %d steps: about %s", n, drawing.steps, duration(seconds))
-        pieces = sharing.through("images", n, size, draw, title="sampling", steps=drawing.steps)
+        channels, height, width = module.image_shape
+        like = {"images": ((height, width, channels), np.dtype(np.uint8))}
+        pieces = sharing.through("images", n, size, draw, title="sampling", steps=drawing.steps, like=like)
         if not sharing.is_leader:
             return
         first = np.concatenate([*_first(pieces, MOST_IN_A_GRID)])

@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,12 @@ from ddpm.runtime.writing import whole
 
 NAME = re.compile(r"(\d+)-(\d+)\.npz")
 """Of a piece: its first index, and the one behind its last."""
+
+UNFINISHED = re.compile(r"\.\d+-\d+\.part\.npz")
+"""What a killed process leaves of one."""
+
+Like = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+"""Of each array of a piece, the shape of what an index has, and the type."""
 
 Parts = tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]
 """An array that need not be there as a whole: its shape, its type, and parts along its first axis."""
@@ -67,18 +74,36 @@ class Pieces:
                 at = stop
         return found
 
-    def drop_damaged(self) -> list[str]:
-        """Remove files that cannot be read, and what an earlier start left half-written; their names."""
+    def drop_damaged(self, like: Like | None = None) -> list[str]:
+        """Remove pieces that cannot be read or are not as they should be, and what an earlier start left
+        half-written.
+
+        Args:
+            like: how they should be; where it is not known, all as the first of them.
+
+        Returns:
+            The names of the pieces.
+        """
         damaged = []
-        for path in self._files():
+        for path in sorted(self._files()):
+            if UNFINISHED.fullmatch(path.name):
+                path.unlink()
             if not (match := NAME.fullmatch(path.name)):
-                if path.name.startswith("."):
-                    path.unlink()
                 continue
-            if not _is_whole(path, int(match[2]) - int(match[1])):
+            found = _described(path, int(match[2]) - int(match[1]))
+            like = like or found
+            if found is None or found != like or int(match[2]) > self.n:
                 path.unlink()
                 damaged.append(path.name)
         return damaged
+
+    def remove(self) -> None:
+        """Delete the pieces, and their folder where nothing else is in it."""
+        for path in self._files():
+            if NAME.fullmatch(path.name) or UNFINISHED.fullmatch(path.name):
+                path.unlink()
+        with suppress(OSError):
+            self.directory.rmdir()
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of all indices in order, a piece at a time."""
@@ -116,13 +141,18 @@ def write_npz(path: Path, arrays: Mapping[str, Parts]) -> None:
                     file.write(np.ascontiguousarray(part, dtype).tobytes())
 
 
-def _is_whole(path: Path, count: int) -> bool:
-    """Whether a piece can be read, its checksums are right, and its arrays have as many rows as it says."""
+def _described(path: Path, count: int) -> dict[str, tuple[tuple[int, ...], np.dtype]] | None:
+    """The arrays of a piece, as `Like` has them; None where it cannot be read, a checksum is wrong, or an
+    array has another number of rows than the name says.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
-                return False
+                return None
         with np.load(path) as arrays:
-            return bool(arrays.files) and all(len(arrays[name]) == count for name in arrays)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError):
-        return False
+            found = {name: (arrays[name].shape, arrays[name].dtype) for name in arrays}
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return None
+    if not found or any(shape[:1] != (count,) for shape, _ in found.values()):
+        return None
+    return {name: (shape[1:], dtype) for name, (shape, dtype) in found.items()}

@@ -3,17 +3,17 @@
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from torch.distributed import Store
 
 from ddpm.random import BLOCK
-from ddpm.runtime.pieces import Pieces
+from ddpm.runtime.pieces import Like, Pieces
 from ddpm.runtime.progress import Countdown
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Sharing:
         in_step: whether no rank can compute without the others, as where each holds a part of the network:
             then all compute at the same time, and one that has no piece left repeats the last.
         progressed: called with whether this rank waits for others, whenever it gets further.
+        works: that it has been through.
     """
 
     directory: Path
@@ -68,6 +69,7 @@ class Sharing:
     store: Store | None = None
     in_step: bool = False
     progressed: Callable[[bool], None] = lambda waits: None
+    works: list[Pieces] = field(default_factory=list)
 
     @property
     def is_leader(self) -> bool:
@@ -75,7 +77,15 @@ class Sharing:
         return self.rank == 0
 
     def through(
-        self, name: str, n: int, at_once: int, compute: Compute, *, title: str | None = None, steps: int = 1
+        self,
+        name: str,
+        n: int,
+        at_once: int,
+        compute: Compute,
+        *,
+        title: str | None = None,
+        steps: int = 1,
+        like: Like | None = None,
     ) -> Pieces:
         """Compute the results for indices 0 ... n-1, those that an earlier start has not kept.
 
@@ -86,6 +96,7 @@ class Sharing:
             compute: the results of a piece.
             title: what the progress is called.
             steps: how often `compute` says that it got further, for a piece.
+            like: what the results of an index are like; a piece that is otherwise is computed again.
 
         Returns:
             All of them, on every rank, when every rank is through.
@@ -94,7 +105,8 @@ class Sharing:
             ddpm.runtime.writing.WriteError: where a piece cannot be written.
         """
         pieces = Pieces(self.directory / name, n)
-        missing = self._agreed(name, pieces, size_of_a_piece(n, at_once, self.world_size))
+        self.works.append(pieces)
+        missing = self._agreed(name, pieces, like, size_of_a_piece(n, at_once, self.world_size))
         with _Progress(self, name, title or name, missing, n, steps) as progress:
             for indices, counts in self._taken(name, missing):
                 arrays = compute(indices, progress.step)
@@ -119,9 +131,12 @@ class Sharing:
                 time.sleep(PAUSE)
                 gone = self.store.add("gone", 0)
         if self.is_leader:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            for pieces in self.works:
+                pieces.remove()
+            with suppress(OSError):
+                self.directory.rmdir()
 
-    def _agreed(self, name: str, pieces: Pieces, size: int) -> list[range]:
+    def _agreed(self, name: str, pieces: Pieces, like: Like | None, size: int) -> list[range]:
         """The pieces that are to be computed, the same on every rank: those that the leader found missing."""
         if not self.is_leader:
             assert self.store is not None
@@ -131,7 +146,7 @@ class Sharing:
                 time.sleep(PAUSE)
             self.progressed(False)
             return [range(*ends) for ends in json.loads(self.store.get(key))]
-        if damaged := pieces.drop_damaged():
+        if damaged := pieces.drop_damaged(like):
             log.warning("%s: damaged, computed again", ", ".join(damaged))
         missing = pieces.missing(size)
         if self.store is not None:

@@ -17,6 +17,8 @@ from ddpm.app.compose import Composed
 from ddpm.app.grammar import absolute, quoted
 from ddpm.app.left_run import LeftRun, left_in
 from ddpm.app.lock import Lock
+from ddpm.app.request import FREE, PLACES
+from ddpm.app.run_directory import RESULTS
 from ddpm.app.sweeps import record, search
 from ddpm.app.sweeps.record import Job, Sweep
 from ddpm.errors import UsageError
@@ -147,9 +149,11 @@ def _has_nothing_left(
         UsageError: where its directory holds another.
     """
     if program != "train":
-        if earlier is not None and earlier.exit_code is not None and earlier.overrides != tuple(overrides):
+        if earlier is None or earlier.exit_code is None:
+            return False
+        if _asked(earlier.overrides) != _asked(overrides):
             raise UsageError(f"{KEY}={directory}: holds another job; choose another directory for the sweep")
-        return earlier is not None and earlier.exit_code == 0
+        return earlier.exit_code == 0 and any((directory / name).exists() for name in RESULTS)
     left: LeftRun | None = left_in(directory, KEY) if directory.is_dir() else None
     if left is None:
         return False
@@ -160,6 +164,15 @@ def _has_nothing_left(
         )
     left.refuse_another(job.values, KEY)
     return left.has_nothing_left(job.values)
+
+
+def _asked(overrides: Sequence[str]) -> set[str]:
+    """What a job is asked for, without where and how it is done."""
+    free = tuple(key for key in FREE if key not in PLACES)
+    keys = {word: words.key_of(word) for word in overrides}
+    return {
+        word for word, key in keys.items() if not any(key == one or key.startswith(f"{one}.") for one in free)
+    }
 
 
 def _directory_of(job: Composed, number: int, directory: Path) -> Path:

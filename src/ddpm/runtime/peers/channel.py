@@ -355,7 +355,7 @@ class Peers:
                 self._tell(signal=signum)
                 continue
             name = self.seen[rank][0].name if rank in self.seen else f"rank {rank}"
-            at = f" at step {self.seen[rank][0].step}" if rank in self.seen else " before it joined"
+            at = self.seen[rank][0].at if rank in self.seen else " before it joined"
             how = "" if code is None else f" ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
             self._failed(Failure(f"{name} is gone{how}{at}", (rank,)))
 
@@ -460,7 +460,7 @@ class Peers:
             return
         state = self.seen[0][0] if 0 in self.seen else State(0)
         name = state.name if state.pid else "rank 0"
-        self._failed(Failure(f"{name} is gone at step {state.step}", (0,)))
+        self._failed(Failure(f"{name} is gone{state.at}", (0,)))
 
 
 def speaks_for_others(rank: int) -> bool:

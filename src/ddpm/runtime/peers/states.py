@@ -24,7 +24,7 @@ class State:
         place: where that number means something, see `ddpm.runtime.processes.place`.
         start: when that process began, see `ddpm.runtime.processes.start_of`.
         phase: what it does, in words.
-        step: optimizer steps that it has completed.
+        step: optimizer steps that it has completed; -1 where its work has no steps.
         within: how far it is beyond that step; the larger, the further.
         idle: seconds since it last got further.
         waiting: whether it waits for the leader, and is ready whenever that is.
@@ -45,6 +45,11 @@ class State:
     def name(self) -> str:
         """Who it is, in words."""
         return f"rank {self.rank} on {self.host} (pid {self.pid})"
+
+    @property
+    def at(self) -> str:
+        """How far it is, in words."""
+        return "" if self.step < 0 else f" at step {self.step}"
 
 
 def read(values: Any) -> State:
@@ -90,7 +95,7 @@ class Seen:
             if self.is_silent
             else f"has got no further for {duration(self.idle)}"
         )
-        return f"{state.name} {what}: at step {state.step}, {state.phase}"
+        return f"{state.name} {what}:{state.at}{',' if state.at else ''} {state.phase}"
 
 
 def behind(ranks: Iterable[Seen], seconds: float) -> list[Seen]:
