@@ -105,7 +105,7 @@ class SlurmLauncher(fresh.FreshProcessLauncher):
     def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        from ddpm.app.sweeps import cluster, queued  # when used: Hydra imports every plugin at every start
+        from ddpm.app.sweeps import cluster, queued, record  # when used: Hydra imports all plugins at starts
         from ddpm.app.sweeps import jobs as processes
         from ddpm.app.sweeps.progress import Progress
 
@@ -117,25 +117,27 @@ class SlurmLauncher(fresh.FreshProcessLauncher):
             processes.collected_signals() as received,
             Progress(directory, n_jobs=max(2, len(jobs))) as progress,
         ):
-            before = {job.number: job.queued for job in progress.sweep.jobs} if progress.sweep else {}
+            earlier = {job.number: job for job in progress.sweep.jobs} if progress.sweep else {}
             new: list[tuple[Any, list[str]]] = []
             waiting: dict[int, str] = {}
-            stamps: dict[int, int] = {}
+            stamps: dict[int, int | None] = {}
             for job in jobs:
                 command = self._command(job)
                 if command is None:
                     self._over(job, 0)
-                elif (name := before.get(job.number)) is not None and queued.is_there(name):
-                    waiting[job.number] = name
+                elif (left := earlier.get(job.number)) and (name := left.queued) and queued.is_there(name):
+                    waiting[job.number], stamps[job.number] = name, left.before
                     log.info("%s %s: is queued already as %s", job.name, job.differs, name)
                 else:
                     new.append((job, command))
-                    stamps[job.number] = queued.stamp(self._directory(job))
-            names = queued.submit([self._queued(*one) for one in new], self.settings)
-            for (job, _), name in zip(new, names, strict=True):
+                    stamps[job.number] = record.stamp(self._directory(job))
+            for place, name in queued.submit([self._queued(*one) for one in new], self.settings):
+                job, _ = new[place]
                 waiting[job.number] = name
                 log.info("%s %s -> %s, %s", job.name, job.differs, job.directory, name)
-                progress.started(job.number, job.overrides, job.result, queued=name)
+                progress.started(
+                    job.number, job.overrides, job.result, queued=name, before=stamps[job.number]
+                )
             lasting = dict(waiting)
             while waiting and self.settings["wait"] and not received:
                 for job in [job for job in jobs if job.number in waiting]:

@@ -99,6 +99,7 @@ def with_room_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return have
 
 
+@pytest.mark.slow
 def test_auto_is_what_the_memory_holds(with_room_for: Callable[[float], None]):
     with_room_for(17)
     assert accumulation("data.micro_batch=auto") == 4

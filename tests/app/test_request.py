@@ -156,6 +156,7 @@ def test_what_is_in_the_way_is_told_before_anything_is_drawn(
     assert not (tmp_path / "out" / "sample.log").exists()
 
 
+@pytest.mark.slow
 def test_one_job_of_a_cluster_asks_for_several_things(
     conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

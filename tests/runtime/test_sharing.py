@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from torch.distributed import HashStore
 
+from ddpm.errors import UsageError
+from ddpm.runtime import sharing as sharing_module
 from ddpm.runtime.pieces import Pieces
 from ddpm.runtime.sharing import Sharing, size_of_a_piece
 
@@ -87,6 +89,32 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path, caplog: pytest.LogC
     computed = {i for pieces in taken.values() for piece in pieces for i in piece}
     assert computed == {i for i in range(100) if i // 10 % 2}
     assert "50 of 100 are there from an earlier start" in caplog.text
+
+
+def test_pieces_that_are_written_and_not_seen_end_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As where each machine has a directory of its own of that name, or somebody deletes them."""
+    monkeypatch.setattr(sharing_module, "UNSEEN", 0.3)
+    monkeypatch.setattr(Pieces, "keep", lambda *_: None)
+    with pytest.raises(UsageError, match="10 of 10 results are not there"):
+        Sharing(tmp_path).through(
+            "squares", 10, 4, lambda indices, on_step: {"square": np.zeros(len(indices))}
+        )
+
+
+def test_two_works_of_one_name_are_kept_apart_or_refused(tmp_path: Path):
+    sharing = Sharing(tmp_path / "pieces")
+
+    def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
+        return {"number": np.arange(indices.start, indices.stop)}
+
+    for name, n in (("first", 4), ("second", 7)):
+        assert len(sharing.of(name).through("nll", n, 2, compute).together()["number"]) == n
+    with pytest.raises(ValueError, match="another work"):
+        sharing.of("first").through("nll", 9, 2, compute)
+    sharing.end()
+    assert not (tmp_path / "pieces").exists()
 
 
 @pytest.mark.parametrize("n", [1, 5, 16, 63, 64, 2000, 50_000])

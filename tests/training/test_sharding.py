@@ -125,6 +125,7 @@ def test_a_sharded_run_writes_what_a_plain_one_writes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("first", [True, False])
+@pytest.mark.slow
 def test_either_goes_on_from_what_the_other_wrote(first: bool, tmp_path: Path):
     _, whole = fit(tmp_path / "whole", sharded=False, max_steps=5)
     _, half = fit(tmp_path / "half", sharded=first, max_steps=2)
@@ -132,6 +133,7 @@ def test_either_goes_on_from_what_the_other_wrote(first: bool, tmp_path: Path):
     assert_alike(path, whole)
 
 
+@pytest.mark.slow
 def test_a_sharded_run_goes_on_bit_for_bit(tmp_path: Path):
     _, whole = fit(tmp_path / "whole", sharded=True, max_steps=5)
     _, half = fit(tmp_path / "half", sharded=True, max_steps=2)
@@ -201,6 +203,7 @@ def test_the_strategy_of_lightning_itself_is_refused(tmp_path: Path):
         made.fit(make_module(), batches())
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_refused_before_and_after(tmp_path: Path):
     module, _ = fit(tmp_path / "run", sharded=True, max_steps=1)
     with pytest.raises(ValueError, match="is not for a sharded network"):

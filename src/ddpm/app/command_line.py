@@ -290,7 +290,7 @@ def _sweep(arguments: Arguments, program: str, command: list[str], found: Sequen
         try:
             _hand_to_hydra(job, arguments, program)
         finally:
-            if any(path.is_dir() for path in directory.iterdir()):
+            if again.has_begun(directory):
                 print(show.at_the_end(directory, Path.cwd()), flush=True)
     return 0
 
@@ -363,8 +363,7 @@ def _once(prepare: Prepare, job: Composed, arguments: Arguments, program: str) -
                 try:
                     entered = run_directory.enter(place.directory, job.values, named=named)
                 except Exception:  # of the leader alone
-                    if program == "train":
-                        refusal.tell_ranks()
+                    refusal.tell_ranks()
                     raise
             place = replace(place, **vars(entered))
             if place.lock is not None:

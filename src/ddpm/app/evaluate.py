@@ -13,11 +13,12 @@ from lightning.pytorch import Trainer
 from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.devices import Work, loading_device, on_devices
+from ddpm.app.devices import loading_device
 from ddpm.app.own import own_settings
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
+from ddpm.app.shared_work import Work, on_devices
 from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
 from ddpm.run import Run, load
@@ -124,7 +125,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
                     seed=config["seed"],
                     batch_size=config["batch_size"] or images_at_once(run.module),
                     directory=directory,
-                    sharing=sharing,
+                    sharing=sharing.of(name),
                 )
             if sharing.is_leader:
                 terminal.say(summary(name, found[name]))

@@ -164,16 +164,23 @@ def _enter_asked(directory: Path, config: Mapping[str, Any], *, named: bool) -> 
         asked = asked_in(candidate)
         if one_of_many and asked is not None and not asked.is_of(config):
             continue
-        if asked is None:
-            _refuse_results(candidate)
-        else:
-            asked.refuse_another(candidate, config)
         candidate.mkdir(parents=True, exist_ok=True)
         try:
-            return Entered(candidate, True, request=asked, lock=lock.take(candidate))
+            held = lock.take(candidate)
         except lock.HeldError:
             if not one_of_many or asked is not None:  # by this very command
                 raise
+            continue
+        try:
+            asked = asked_in(candidate)  # which another start may have written while this one waited
+            if asked is None:
+                _refuse_results(candidate)
+            else:
+                asked.refuse_another(candidate, config)
+        except BaseException:
+            held.release()
+            raise
+        return Entered(candidate, True, request=asked, lock=held)
     raise AssertionError("there is always another number")
 
 

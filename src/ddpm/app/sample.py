@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ddpm.app import terminal
 from ddpm.app.command_line import Job
-from ddpm.app.devices import Work, is_sharded, loading_device, on_devices
+from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.own import own_settings
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
+from ddpm.app.shared_work import Work, on_devices
 from ddpm.data.augmentation import normalize
 from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import decode_or_reason

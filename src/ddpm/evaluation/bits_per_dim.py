@@ -42,6 +42,8 @@ class BitsPerDim(Callback):
         assert isinstance(module, DDPM)
         n, world_size = self.metric.n or len(held_out), trainer.world_size
         size = min(images_at_once(module), math.ceil(n / world_size))
+        if world_size > 1:  # devices may be unlike
+            size = trainer.strategy.broadcast(size)
         pieces = [range(first, min(first + size, n)) for first in range(0, n, size)]
         mean, nfe = RunningMean(), 1 + (self.metric.num_steps or module.schedule.num_timesteps - 1)
         rounds = math.ceil(len(pieces) / world_size)

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from torch.distributed import Store
+from torch.distributed import PrefixStore, Store
 
+from ddpm.errors import UsageError
 from ddpm.random import BLOCK
 from ddpm.runtime.pieces import Like, Pieces
 from ddpm.runtime.progress import Countdown
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.1
 """Seconds between two looks for the pieces of others."""
+
+UNSEEN = 60.0
+"""Seconds in which a file that one machine has written is seen by every other."""
 
 TOLD_EVERY = 1.0
 """Seconds between two words of a rank on how far it is."""
@@ -103,8 +107,12 @@ class Sharing:
 
         Raises:
             ddpm.runtime.writing.WriteError: where a piece cannot be written.
+            ddpm.errors.UsageError: where the directory is not one that all ranks see.
+            ValueError: where a work before has this name.
         """
         pieces = Pieces(self.directory / name, n)
+        if any(other.directory == pieces.directory for other in self.works):
+            raise ValueError(f"{name}: another work of this program is called so")
         self.works.append(pieces)
         missing = self._agreed(name, pieces, like, size_of_a_piece(n, at_once, self.world_size))
         with _Progress(self, name, title or name, missing, n, steps) as progress:
@@ -112,13 +120,40 @@ class Sharing:
                 arrays = compute(indices, progress.step)
                 if counts:
                     pieces.keep(indices, arrays)
+                    if self.store is not None:
+                        self.store.add(f"{name}/kept", len(indices))
                 progress.done()
-            while _count(pieces.kept()) < n:
-                self.progressed(True)
-                progress.look()
-                time.sleep(PAUSE)
-            self.progressed(False)
+            self._wait_for_all(name, pieces, _count(missing), progress)
         return pieces
+
+    def of(self, name: str) -> "Sharing":
+        """The same, for works whose names others may have given too."""
+        store = None if self.store is None else PrefixStore(name, self.store)
+        return replace(self, directory=self.directory / name, store=store)
+
+    def _wait_for_all(self, name: str, pieces: Pieces, missing: int, progress: "_Progress") -> None:
+        """Wait until the pieces of all ranks are there.
+
+        Raises:
+            UsageError: where they have written them, and this one does not see them.
+        """
+        unseen_since: float | None = None
+        while (count := _count(pieces.kept())) < pieces.n:
+            self.progressed(True)
+            progress.look()
+            written = missing if self.store is None else self.store.add(f"{name}/kept", 0)
+            if written < missing:
+                unseen_since = None
+            elif unseen_since is None:
+                unseen_since = time.monotonic()
+            elif time.monotonic() - unseen_since > UNSEEN:
+                raise UsageError(
+                    f"{pieces.directory}: {pieces.n - count} of {pieces.n} results are not there, though all "
+                    "have been written: the directory must be one that every machine sees, and nobody may "
+                    "delete what is in it; name another one"
+                )
+            time.sleep(PAUSE)
+        self.progressed(False)
 
     def end(self) -> None:
         """Leave the others when all works are through and what came of them is written: the leader, which
@@ -133,8 +168,9 @@ class Sharing:
         if self.is_leader:
             for pieces in self.works:
                 pieces.remove()
-            with suppress(OSError):
-                self.directory.rmdir()
+                for folder in (pieces.directory.parent, self.directory):
+                    with suppress(OSError):
+                        folder.rmdir()
 
     def _agreed(self, name: str, pieces: Pieces, like: Like | None, size: int) -> list[range]:
         """The pieces that are to be computed, the same on every rank: those that the leader found missing."""

@@ -372,6 +372,7 @@ def test_signals_reach_the_job_once(
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_jobs_at_once_run_beside_each_other_and_each_hears_a_signal(root: Path) -> None:
     """Each waits for a signal, so that one after the other would not be two that are ready."""
     process = subprocess.Popen(

@@ -149,6 +149,7 @@ def test_a_metric_that_somebody_elses_callback_may_log_is_let_in():
         ),
     ],
 )
+@pytest.mark.slow
 def test_another_search_does_not_go_on(
     words: list[str], said: str, handed: list[SweepJob], smoke_run: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
@@ -167,6 +168,7 @@ def test_another_search_does_not_go_on(
     assert len(handed) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_does_not_become_a_search(
     handed: list[SweepJob], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
@@ -199,6 +201,7 @@ def test_a_job_whose_sweep_died_while_it_was_starting_ends(monkeypatch: pytest.M
     end_with_sweep()  # started by a job that runs
 
 
+@pytest.mark.slow
 def test_the_screen_at_the_end(handed: list[SweepJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The best trial is first in the table, whatever the directory of another metric says."""
     words = (

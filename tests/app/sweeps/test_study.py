@@ -84,7 +84,7 @@ def test_how_a_run_ended_is_how_its_trial_did(directory: Path):
     stopped = next(jobs)
     found.ended(stopped.number, directory / "nowhere", 143, stopped=True)
     assert states(found)[6:] == ["FAIL", "RUNNING"]
-    with pytest.raises(JobFailed, match="4 of 12 trials failed: 2, 4, 5, 6"):
+    with pytest.raises(JobFailed, match="of 12 trials 4 failed: 2, 4, 5, 6; 2 were stopped: 3, 7"):
         found.raise_failures()
 
 

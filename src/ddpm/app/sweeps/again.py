@@ -18,7 +18,6 @@ from ddpm.app.grammar import absolute, quoted
 from ddpm.app.left_run import LeftRun, left_in
 from ddpm.app.lock import Lock
 from ddpm.app.request import FREE, PLACES
-from ddpm.app.run_directory import RESULTS
 from ddpm.app.sweeps import record, search
 from ddpm.app.sweeps.record import Job, Sweep
 from ddpm.errors import UsageError
@@ -119,6 +118,7 @@ def _hold(
                     max_steps=steps if isinstance(steps, int) else None,
                     seconds=earlier.seconds if earlier is not None else 0.0,
                     queued=earlier.queued if earlier is not None else None,
+                    before=earlier.before if earlier is not None else None,
                 )
             )
         started = left.started if left is not None else begun.started
@@ -131,8 +131,15 @@ def _hold(
     return Entered(sweep, held, tuple(done), lambda: _undo(directory))
 
 
-def _undo(directory: Path) -> None:
+def has_begun(directory: Path) -> bool:
+    """Whether a job of a sweep has been started, or queued."""
     if any(path.is_dir() for path in directory.iterdir()):
+        return True
+    return any(job.queued is not None for job in record.read(directory).jobs)
+
+
+def _undo(directory: Path) -> None:
+    if has_begun(directory):
         return
     for name in (record.NAME, record.TABLE, lock.NAME):
         (directory / name).unlink(missing_ok=True)
@@ -153,7 +160,7 @@ def _has_nothing_left(
             return False
         if _asked(earlier.overrides) != _asked(overrides):
             raise UsageError(f"{KEY}={directory}: holds another job; choose another directory for the sweep")
-        return earlier.exit_code == 0 and any((directory / name).exists() for name in RESULTS)
+        return earlier.exit_code == 0 and record.has_results(directory)
     left: LeftRun | None = left_in(directory, KEY) if directory.is_dir() else None
     if left is None:
         return False

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,8 @@ class Progress:
         self._live: Live | None = None
         self._first: dict[int, tuple[float, int]] = {}
         """When each running job was first seen with a step, and with which."""
+        self._running: set[int] = set()
+        """Jobs that have been started here and not been seen to end: their directories may not say so yet."""
         self._stack = ExitStack()
 
     def __enter__(self) -> "Progress":
@@ -53,11 +56,20 @@ class Progress:
     ) -> None:
         self._stack.close()
 
-    def started(self, number: int, overrides: Sequence[str], result: Any, queued: str | None = None) -> None:
-        """A job has been started, or queued under a name."""
+    def started(
+        self,
+        number: int,
+        overrides: Sequence[str],
+        result: Any,
+        queued: str | None = None,
+        before: int | None = None,
+    ) -> None:
+        """A job has been started, or queued under a name, when its run's record had this stamp."""
         if self.sweep is None:
             return
         self._first.pop(number, None)
+        if queued is None:
+            self._running.add(number)
         hydra = result.hydra_cfg.hydra
         steps = (result.cfg.get("trainer") or {}).get("max_steps") if result.cfg is not None else None
         self._keep(
@@ -67,10 +79,12 @@ class Progress:
             max_steps=steps if isinstance(steps, int) else None,
             exit_code=None,
             queued=queued,
+            before=before,
         )
 
     def ended(self, number: int, code: int | None, seconds: float) -> None:
         """A job has ended; None where it was not run, having been finished before."""
+        self._running.discard(number)
         if code is not None and self.sweep is not None:
             self._keep(number, exit_code=code, seconds=seconds)
 
@@ -81,16 +95,21 @@ class Progress:
             return
         if self._live is not None and now - self._looked > EVERY:
             self._looked = now
-            jobs = self.sweep.looked_at().jobs
+            jobs = self._seen(self.sweep.looked_at()).jobs
             left = {job.number: self._left(job, now) for job in jobs if job.status == "running"}
             lines = table(jobs, Path.cwd(), best_first=False, left=left, monitor=self.sweep.monitor)
             self._live.update(Text("\n".join([lines, *self._to_come()])), refresh=True)
         elif self._live is None and now - self._said > BETWEEN_LINES:
             self._said = now
-            jobs = self.sweep.looked_at().jobs
+            jobs = self._seen(self.sweep.looked_at()).jobs
             states = [job.status for job in jobs]
             counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
             log.info("after %s: %s", duration(now - self._began), ", ".join([*counts, *self._to_come()]))
+
+    def _seen(self, sweep: record.Sweep) -> record.Sweep:
+        """The same, with jobs running that this process has started."""
+        jobs = (replace(job, status="running") if job.number in self._running else job for job in sweep.jobs)
+        return replace(sweep, jobs=tuple(jobs))
 
     def _to_come(self) -> list[str]:
         """Of a search: how many jobs have not been chosen yet, in words; nothing where all are known."""
@@ -109,7 +128,7 @@ class Progress:
 
     def _keep(self, number: int, **known: Any) -> None:
         assert self.sweep is not None
-        self.sweep = self.sweep.with_job(number, **known)
+        self.sweep = self._seen(self.sweep.with_job(number, **known))
         try:
             self.sweep.write()
         except WriteError as error:

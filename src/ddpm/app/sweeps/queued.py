@@ -19,6 +19,7 @@ from typing import Any
 from ddpm.app.left_run import RECORD, read_record
 from ddpm.app.sweeps import cluster
 from ddpm.app.sweeps import jobs as processes
+from ddpm.app.sweeps.record import has_results, stamp
 from ddpm.app.sweeps.resources import Needs
 from ddpm.errors import UsageError
 
@@ -110,22 +111,21 @@ def _as_in_slurm() -> dict[str, str]:
     }
 
 
-def submit(jobs: Sequence[QueuedJob], settings: Mapping[str, Any]) -> list[str]:
+def submit(jobs: Sequence[QueuedJob], settings: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     """Queue jobs; those that need the same are one array.
 
     Args:
         jobs: in order.
         settings: of the launcher.
 
-    Returns:
-        How each is called.
+    Yields:
+        Which of them is queued, and how it is called.
 
     Raises:
         UsageError: with what the cluster says.
     """
     import submitit
 
-    names: dict[int, str] = {}
     for needs in dict.fromkeys(job.needs for job in jobs):
         alike = [number for number, job in enumerate(jobs) if job.needs == needs]
         try:
@@ -135,9 +135,8 @@ def submit(jobs: Sequence[QueuedJob], settings: Mapping[str, Any]) -> list[str]:
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             raise UsageError(f"hydra/launcher=slurm: the jobs are not queued, {_reason(error)}") from error
         for number, one in zip(alike, queued, strict=True):
-            names[number] = cluster.name_of(settings["cluster"], one.job_id)
+            yield number, cluster.name_of(settings["cluster"], one.job_id)
     cluster.forget()
-    return [names[number] for number in range(len(jobs))]
 
 
 def _executor(settings: Mapping[str, Any], needs: Needs) -> Any:
@@ -217,14 +216,6 @@ def is_there(name: str) -> bool:
         ) from error
 
 
-def stamp(directory: Path) -> int:
-    """Changes when a run's record does."""
-    try:
-        return (directory / RECORD).stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 def exit_code(name: str, directory: Path, before: int | None = None) -> int | None:
     """How a job has ended; None while it is queued or runs.
 
@@ -239,12 +230,12 @@ def exit_code(name: str, directory: Path, before: int | None = None) -> int | No
         there = True
     record = _record(directory)
     code, status = record.get("exit_code"), record.get("status")
-    if (
-        status == "finished"
-        and isinstance(code, int)
-        and (not there or (stamp(directory) != before and cluster.is_asked_seldom(name)))
-    ):
+    is_new = before is None or stamp(directory) != before
+    is_told = not there or (before is not None and cluster.is_asked_seldom(name))
+    if status == "finished" and isinstance(code, int) and is_new and is_told:
         return code
+    if not there and not record and has_results(directory):
+        return 0
     if there:
         _gone.pop(name, None)
         return None

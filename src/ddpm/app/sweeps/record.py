@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
-from ddpm.app import left_run, lock
+from ddpm.app import left_run, lock, run_directory
 from ddpm.app.grammar import shown
 from ddpm.app.sweeps import cluster
 from ddpm.errors import UsageError
@@ -54,6 +54,7 @@ class Job:
         overrides: its own and those that all jobs have, in Hydra's grammar, none of Hydra's own settings.
         exit_code: that the sweep saw; None where it saw none.
         queued: how it is called in a cluster's queue, or None.
+        before: the stamp of its run's record when it was queued, see `stamp`; None where it was not.
         status: "not started", "queued", "running", "killed", or how it ended: "finished", "pruned" by a
             search, "interrupted", "failed".
         why: it ended so, in words, or None.
@@ -69,6 +70,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     exit_code: int | None = None
     queued: str | None = None
+    before: int | None = None
     status: str = "not started"
     why: str | None = None
     step: int | None = None
@@ -239,7 +241,8 @@ def read(directory: Path) -> Sweep:
 
 def look(job: Job) -> Job:
     """A job as its directory shows it now, and a cluster's queue where it stands in one."""
-    seen = _in_directory(job)
+    is_old = job.before not in (None, 0) and stamp(job.directory) == job.before  # it was queued to go on
+    seen = replace(_in_directory(job), status="not started", why=None) if is_old else _in_directory(job)
     if job.queued is None or job.exit_code is not None or seen.is_done or seen.status == "running":
         return seen
     try:
@@ -255,6 +258,8 @@ def look(job: Job) -> Job:
 
 def _in_directory(job: Job) -> Job:
     if not (job.directory / left_run.RECORD).exists():
+        if job.exit_code is None and has_results(job.directory):
+            return replace(job, status="finished")
         if job.exit_code is None:
             begun = "failed" if job.directory.exists() else "not started"
             return replace(job, status="running" if lock.is_held(job.directory) else begun)
@@ -283,6 +288,19 @@ def _in_directory(job: Job) -> Job:
         },
         seconds=_finite(record.get("wall_seconds")) or job.seconds,
     )
+
+
+def stamp(directory: Path) -> int:
+    """Changes when a run's record does; 0 where there is none."""
+    try:
+        return (directory / left_run.RECORD).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def has_results(directory: Path) -> bool:
+    """Whether sample.py or evaluate.py is through there."""
+    return any((directory / name).is_file() for name in run_directory.RESULTS)
 
 
 @dataclass(frozen=True)
@@ -346,6 +364,7 @@ def _job(directory: Path, values: Mapping[str, Any]) -> Job:
             _texts(values["overrides"]),
             exit_code=_whole(values.get("exit_code")),
             queued=values["queued"] if isinstance(values.get("queued"), str) else None,
+            before=_whole(values.get("before")),
             max_steps=_whole(values.get("max_steps")),
             seconds=_finite(values.get("seconds")) or 0.0,
         )

@@ -123,6 +123,8 @@ def read(first: Composed, arguments: Arguments, program: str) -> Search:
             "hydra/launcher: a search chooses each job when another has ended, which "
             "hydra/launcher=fresh_process alone tells it; leave hydra/launcher out"
         )
+    if program != "train":
+        raise UsageError("hydra/sweeper=search: searches by training; it is for train.py")
     settings: Any = OmegaConf.to_container(first.hydra.hydra.sweeper, resolve=True)
     steps = first.values["trainer"]["max_steps"]
     space = _space(settings["params"] or {}, arguments, program)

@@ -100,14 +100,18 @@ class Study:
             self._tell(number, TrialState.FAIL)
 
     def raise_failures(self) -> None:
-        """Raise where trials have failed, in this start or an earlier one.
+        """Raise where trials have failed, in this start or an earlier one, or were stopped.
 
         Raises:
             JobFailed: naming them.
         """
-        failed = [str(trial.number) for trial in self.trials if trial.state == TrialState.FAIL]
-        if failed:
-            raise JobFailed(f"{len(failed)} of {self.search.n_trials} trials failed: {', '.join(failed)}")
+        numbers = {
+            said: [str(trial.number) for trial in self.trials if trial.state == state]
+            for said, state in (("failed", TrialState.FAIL), ("were stopped", TrialState.RUNNING))
+        }
+        told = [f"{len(found)} {said}: {', '.join(found)}" for said, found in numbers.items() if found]
+        if told:
+            raise JobFailed(f"of {self.search.n_trials} trials {'; '.join(told)}")
 
     @property
     def best_value(self) -> float | None:
