@@ -42,6 +42,8 @@ def sbatch(script: str) -> None:
         }
         if index is not None:
             told |= {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(index)}
+        if flags.get("partition") == "held":  # whose jobs wait until they are cancelled
+            continue
         with (STATE / f"{job}.out").open("w") as out:
             subprocess.Popen(
                 [sys.executable, __file__, "controller", job, str(copy)], env={**os.environ, **told},
@@ -112,8 +114,12 @@ def squeue(*_: str) -> None:
         print(file.stem, file.read_text())
 
 
-def scancel(flag: str, job: str) -> None:
-    signal_to(job, getattr(signal, f"SIG{flag.removeprefix('--signal=')}"))
+def scancel(*words: str) -> None:
+    job = words[-1]
+    if len(words) == 1:  # of one that waits
+        (STATE / f"{job}.state").unlink()
+    else:
+        signal_to(job, getattr(signal, f"SIG{words[0].removeprefix('--signal=')}"))
 
 
 if __name__ == "__main__":

@@ -222,3 +222,34 @@ def test_what_ctrl_c_prints_ends_a_job_which_the_same_command_queues_anew(smoke_
     assert again.returncode == 0, again.said
     assert "is queued already" not in again.said
     assert losses(run) == losses(smoke_run)
+
+
+def test_samples_are_drawn_in_the_queue_and_once(smoke_run: Path, tmp_path: Path, slurm: dict[str, str]):
+    """A job of sample.py leaves no run.json: what it was asked for says that it is through."""
+    words = (
+        "-m", "hydra/launcher=slurm", f"ckpt={smoke_run}", "seed=0,1", "n=4", "sampler=ddim",
+        "sampler.num_steps=2", "trainer.accelerator=cpu", "trainer.devices=1", "hydra.sweep.dir=drawn",
+    )  # fmt: skip
+    for said in ("2 of 2 jobs finished", "finished before"):
+        outcome = run_program("sample.py", *words, cwd=tmp_path, env=slurm)
+        assert outcome.returncode == 0, outcome.said
+        assert said in outcome.said
+    assert len(list((tmp_path / "drawn").glob("*/samples.npz"))) == 2
+
+
+def test_what_an_earlier_job_came_to_is_not_what_a_cancelled_one_does(tmp_path: Path, slurm: dict[str, str]):
+    """A sweep that is finished and is to go on: its job is cancelled before it begins."""
+    first = run_program("train.py", *WORDS, cwd=tmp_path, env=slurm)
+    assert first.returncode == 0, first.said
+    run = tmp_path / "swept" / "0"
+    process = started(
+        tmp_path, slurm, *WORDS, "trainer.max_steps=30", "hydra.launcher.partition=held"
+    )  # fmt: skip
+    _until(lambda: record.read(tmp_path / "swept").jobs[0].status == "queued", process)
+    name = record.read(tmp_path / "swept").jobs[0].queued
+    assert name is not None
+    subprocess.run(["scancel", name.partition(":")[2]], env=os.environ | slurm, check=True)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, said
+    assert [job.status for job in record.read(tmp_path / "swept").jobs] != ["finished"]
+    assert len(losses(run)) == 20
