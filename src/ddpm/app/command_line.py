@@ -189,15 +189,13 @@ def _is_basic(first: Composed) -> bool:
 def _check_shares(config: dict[str, Any]) -> None:
     """Refuse a global batch that the devices of a later job could not share, as far as it can be known."""
     trainer, data = config.get("trainer") or {}, config.get("data") or {}
-    devices, batch = trainer.get("devices"), data.get("batch_size")
-    devices = len(devices) if isinstance(devices, list) else devices
-    known = isinstance(devices, int) and devices > 0
+    devices, batch = shares.devices_of(config), data.get("batch_size")
     accumulated = trainer.get("accumulate_grad_batches", 1)
-    parts = (devices if known else 1) * trainer.get("num_nodes", 1) * accumulated
+    parts = (devices or 1) * trainer.get("num_nodes", 1) * accumulated
     if isinstance(batch, int) and batch > 0 and batch % parts:
         below = batch // parts * parts
         nearest = " or ".join(str(size) for size in (below, below + parts) if size)
-        among = f"trainer.devices={trainer['devices']}" if known else ""
+        among = f"trainer.devices={trainer['devices']}" if devices is not None else ""
         shared = f"trainer.accumulate_grad_batches={accumulated}" if accumulated > 1 else ""
         raise UsageError(
             f"{' '.join(filter(None, (among, shared)))}: does not divide data.batch_size={batch}, the global "

@@ -73,3 +73,8 @@ def _shown(text: str) -> str:
     if override is None or not isinstance(override.value(), str) or override.is_delete():
         return re.sub(r"^\++", "", text)
     return f"{override.key_or_group}={override.value()}"
+
+
+def without_hydra(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Overrides without those of Hydra's own settings."""
+    return tuple(text for text in overrides if not text.lstrip("+~").startswith(("hydra.", "hydra/")))

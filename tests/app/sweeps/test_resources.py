@@ -44,9 +44,8 @@ def test_a_job_takes_what_its_trainer_uses(settings: dict[str, Any], trainer: di
     assert needed(NOTHING_SAID | settings, config(**trainer)) == needs
 
 
-def test_other_programs_take_one_device():
-    assert needed(NOTHING_SAID, {"device": None}) == Needs(1, 1, 1)
-    assert needed(NOTHING_SAID, {"device": "cpu"}) == Needs(1, 1, None)
+def test_a_program_without_a_trainer_takes_one_device():
+    assert needed(NOTHING_SAID, {}) == Needs(1, 1, 1)
 
 
 @pytest.mark.parametrize(

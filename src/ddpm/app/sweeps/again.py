@@ -14,7 +14,7 @@ from ddpm.app import arguments as words
 from ddpm.app import lock, outside, run_directory
 from ddpm.app.arguments import Arguments
 from ddpm.app.compose import Composed
-from ddpm.app.grammar import absolute, quoted
+from ddpm.app.grammar import absolute, quoted, without_hydra
 from ddpm.app.left_run import LeftRun, left_in
 from ddpm.app.lock import Lock
 from ddpm.app.request import FREE, PLACES
@@ -104,7 +104,7 @@ def _hold(
         jobs, done = [], []
         for number, (overrides, job) in enumerate(zip(planned, found, strict=True)):
             where = _directory_of(job, number, directory)
-            own = tuple(text for text in overrides if not text.lstrip("+~").startswith("hydra"))
+            own = without_hydra(overrides)
             earlier = left.jobs[number] if left is not None else None
             if _has_nothing_left(begun.program, where, job, earlier, own):
                 done.append(number)

@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from ddpm.app.grammar import quoted, shown
+from ddpm.app.grammar import quoted, shown, without_hydra
 from ddpm.app.left_run import RECORD, read_record
 from ddpm.app.sweeps.search import Search
 from ddpm.errors import UsageError
@@ -125,7 +125,7 @@ def label(overrides: Sequence[str], typed: Sequence[str]) -> str:
     """What sets a job apart: its overrides beside those that all jobs of the sweep have; all of them for a
     job that is alone.
     """
-    own = [text for text in overrides if not text.startswith("hydra")]
+    own = list(without_hydra(overrides))
     common = [_key_and_value(text) for text in typed]
     return shown([text for text in own if _key_and_value(text) not in common] or own)
 

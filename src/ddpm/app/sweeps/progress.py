@@ -12,6 +12,7 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
+from ddpm.app.grammar import without_hydra
 from ddpm.app.sweeps import record
 from ddpm.app.sweeps.table import table
 from ddpm.runtime.progress import console, duration
@@ -74,7 +75,7 @@ class Progress:
         steps = (result.cfg.get("trainer") or {}).get("max_steps") if result.cfg is not None else None
         self._keep(
             number,
-            overrides=tuple(text for text in overrides if not text.lstrip("+~").startswith("hydra")),
+            overrides=without_hydra(overrides),
             directory=Path(hydra.runtime.output_dir),
             max_steps=steps if isinstance(steps, int) else None,
             exit_code=None,

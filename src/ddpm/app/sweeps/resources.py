@@ -43,9 +43,9 @@ def needed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Needs:
         UsageError: where the launcher was told something else than the trainer.
     """
     trainer = config.get("trainer") or {}
-    accelerator = str(trainer.get("accelerator", config.get("device") or "auto"))
+    accelerator = str(trainer.get("accelerator", "auto"))
     nodes = _agreed("nodes", settings, "trainer.num_nodes", int(trainer.get("num_nodes") or 1))
-    devices = _count(trainer.get("devices", 1))
+    devices = shares.devices_of(config) if "devices" in trainer else 1
     overrides: tuple[str, ...] = ()
     on_gpus = accelerator != "cpu" and not (settings["cluster"] == LOCAL and not _gpus_here(accelerator))
     if devices is None:  # what there is: here, or there?
@@ -117,16 +117,6 @@ def _agreed(name: str, settings: Mapping[str, Any], key: str, value: int) -> int
             f"{KEY}.{name}={told}: and {key}={value}; leave {KEY}.{name} out, it follows from {key}"
         )
     return value
-
-
-def _count(devices: Any) -> int | None:
-    """How many devices a trainer names; None where it takes what there is."""
-    if isinstance(devices, list):
-        return len(devices)
-    if isinstance(devices, str) and devices != "auto":
-        named = [part for part in devices.split(",") if part.strip()]
-        return len(named) if "," in devices else int(devices) if devices.isdecimal() else None
-    return devices if isinstance(devices, int) and devices > 0 else None
 
 
 def _gpus_here(accelerator: str) -> int:

@@ -38,7 +38,7 @@ def check(n_jobs: int, configs: Sequence[Mapping[str, Any]], gpus: int) -> None:
                 f"hydra.launcher.n_jobs={n_jobs}: jobs at once share this machine; leave trainer.num_nodes "
                 "out"
             )
-        each = _devices(config) or 1
+        each = devices_of(config) or 1
         if not gpus or on_cpu(config):
             continue
         if n_jobs * each > gpus:
@@ -64,7 +64,7 @@ def share(place: int, n_jobs: int, config: Mapping[str, Any], gpus: int) -> dict
         config: of the job.
         gpus: that are there.
     """
-    each = _devices(config)
+    each = devices_of(config)
     cores = max(1, _cores() // n_jobs // (max(1, each or 1) if on_cpu(config) or not gpus else 1))
     variables = {name: str(cores) for name in THREADS if name not in os.environ}
     if gpus and not on_cpu(config):
@@ -80,9 +80,14 @@ def gpus_here() -> int:
     return torch.cuda.device_count()
 
 
-def _devices(config: Mapping[str, Any]) -> int | None:
-    """How many devices a job asks for; None where it takes what there is."""
+def devices_of(config: Mapping[str, Any]) -> int | None:
+    """How many devices a job's trainer names; None where it takes what there is."""
     devices = (config.get("trainer") or {}).get("devices")
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and devices != "auto":
+        named = [part for part in devices.split(",") if part.strip()]
+        return len(named) if "," in devices else int(devices) if devices.isdecimal() else None
     return devices if isinstance(devices, int) and devices > 0 else None
 
 
