@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -156,6 +157,8 @@ def test_they_train_as_one_process_and_go_on_after_the_cable_was_cut(nodes: Node
     codes, said = ended(nodes.start(cut, "timeout=20"), 200)
     assert codes == [0, 0], said
     assert len(losses(cut)) == STEPS
-    assert losses(cut) == losses(whole)
+    # of four ranks the first step after a start sums its gradients in another order: torch plans its buckets
+    # anew, by the order in which gradients came, only then
+    np.testing.assert_allclose(losses(cut), losses(whole), rtol=2e-6)
     one_dir = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert one_dir == {"one", "whole", "cut"}
