@@ -46,14 +46,14 @@ def test_any_number_of_devices_draws_the_same_images(smoke_run: Path, tmp_path: 
 @pytest.mark.slow
 def test_a_sampling_killed_again_and_again_is_as_an_undisturbed_one(smoke_run: Path, tmp_path: Path):
     """Either rank, at any moment, by a signal that can be heard or not."""
-    words = (f"ckpt={smoke_run}", "n=320", "batch_size=16", "trainer.devices=2", "sampler.num_steps=60")
+    words = (f"ckpt={smoke_run}", "n=320", "batch_size=16", "trainer.devices=2", "sampler.num_steps=400")
     undisturbed = sampled(tmp_path / "undisturbed", *words)
     chance, out, kills = random.Random(5), tmp_path / "out", 0
     for start in range(10):
         command = [sys.executable, str(ROOT / "sample.py"), f"out={out}", *ON_CPU, *words]
         leader = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            code = leader.wait(timeout=chance.uniform(5, 14) if start < 4 else 200)
+            code = leader.wait(timeout=chance.uniform(5, 12) if start < 4 else 200)
         except subprocess.TimeoutExpired:
             victims = [leader.pid, *_children(leader.pid)]
             victim, signum = chance.choice(victims), chance.choice([signal.SIGKILL, signal.SIGTERM])
