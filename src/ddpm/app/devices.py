@@ -1,7 +1,7 @@
 """The devices that a program works on, by the settings of Lightning's trainer."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def loading_device(trainer: Trainer) -> torch.device:
     return torch.device("cpu") if is_sharded(trainer) else trainer.strategy.root_device
 
 
-def wait_for(trainer: Trainer, config: Mapping[str, Any]) -> None:
+def _wait_for(trainer: Trainer, config: Mapping[str, Any]) -> None:
     """Give a strategy that Lightning chose the timeout of the configuration."""
     if not config["strategy"] and isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._timeout = timedelta(seconds=config["timeout"])
@@ -83,22 +83,47 @@ def idle_trainer(config: Mapping[str, Any], directory: Path) -> Trainer:
         UsageError: where there are no such devices.
     """
     given = {name: config["trainer"][name] for name in KNOWN_TO_IDLE}
+    trainer = built(config, given, directory, logger=False, enable_checkpointing=False)
+    check_processes(trainer, directory)
+    return trainer
+
+
+def built(
+    config: Mapping[str, Any],
+    given: Mapping[str, Any],
+    directory: Path,
+    *,
+    plugins: Sequence[Any] = (),
+    enable_progress_bar: bool = False,
+    **settings: Any,
+) -> Trainer:
+    """Lightning's trainer with the strategy of the configuration, on the cluster that there is.
+
+    Args:
+        config: checked.
+        given: keys of `trainer`, its `_target_` among them.
+        directory: of the program.
+        plugins: beside that of the cluster.
+        enable_progress_bar: whether one of Lightning's is shown.
+        settings: of the trainer that no configuration has.
+
+    Raises:
+        UsageError: where Lightning refuses them.
+    """
     try:
         trainer: Trainer = targets.build(
             "trainer",
             given,
             strategy=strategy(config["strategy"]),
-            plugins=cluster(),
+            plugins=[*plugins, *cluster()],
             default_root_dir=str(directory),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
+            enable_progress_bar=enable_progress_bar,
             enable_model_summary=False,
+            **settings,
         )
     except (MisconfigurationException, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"trainer: {error}") from error
-    wait_for(trainer, config)
-    check_processes(trainer, directory)
+    _wait_for(trainer, config)
     return trainer

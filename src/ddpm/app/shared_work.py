@@ -177,4 +177,4 @@ def _store(trainer: Trainer, seconds: float) -> PrefixStore:
         store = TCPStore(
             address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=seconds)
         )
-    return PrefixStore(f"ddpm/work/{name[0]}", store)
+    return PrefixStore(f"ddpm/shared/{name[0]}", store)

@@ -19,11 +19,10 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm import targets
 from ddpm.app import gpus_there
-from ddpm.app.devices import cluster, strategy, wait_for
+from ddpm.app.devices import built
 from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
@@ -237,29 +236,20 @@ def build_trainer(
         own.append(targets.called("trainer.max_time", TimeLimit, settings["max_time"]))
     if (trial := Trial.of_this_process()) is not None:
         own.append(Pruning(trial))
-    try:
-        trainer: Trainer = targets.build(
-            "trainer",
-            given,
-            profiler=_profiler(settings["profiler"], directory),
-            strategy=strategy(config["strategy"]),
-            logger=loggers,
-            callbacks=own,
-            plugins=[AtomicCheckpointIO(background=True), *cluster()],
-            default_root_dir=str(directory),
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in own),
-            enable_progress_bar=shows_progress,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"trainer: {error}") from error
-    wait_for(trainer, config)
-    return trainer
+    return built(
+        config,
+        given,
+        directory,
+        plugins=[AtomicCheckpointIO(background=True)],
+        enable_progress_bar=shows_progress,
+        profiler=_profiler(settings["profiler"], directory),
+        logger=loggers,
+        callbacks=own,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in own),
+    )
 
 
 def _profiler(node: str | Mapping[str, Any] | None, directory: Path) -> Profiler:

@@ -38,8 +38,10 @@ class BitsPerDim(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Every rank measures its share, and all of them as often as each other: a network may be parted."""
-        module, held_out = pl_module, trainer.datamodule.data_set.validation  # type: ignore[attr-defined]
+        module, data = pl_module, getattr(trainer, "datamodule", None)
         assert isinstance(module, DDPM)
+        assert isinstance(data, ImageDataModule)
+        held_out = data.data_set.validation
         n, world_size = self.metric.n or len(held_out), trainer.world_size
         size = min(images_at_once(module), math.ceil(n / world_size))
         if world_size > 1:  # devices may be unlike

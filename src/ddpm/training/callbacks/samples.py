@@ -1,7 +1,6 @@
 """Grids of samples as the network learns."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,16 +123,15 @@ class SampleGrids(EveryNSteps):
     def _draw_here(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
         drawing = Drawing(module, seed=self.seed, sampler=sampler)
         batch_size = images_at_once(module)
-        stop: Callable[[], bool] = lambda: bool(received(trainer))  # noqa: E731
         if module.is_sharded:
             batch_size = trainer.strategy.broadcast(batch_size)
-            stop = lambda: received_anywhere(trainer)  # noqa: E731
+        asked_to_end = received_anywhere if module.is_sharded else received
         drawn = announced_sampling(
             drawing,
             range(self.n),
             batch_size=batch_size,
             on_step=lambda *_: progressed(trainer),
-            stop=stop,
+            stop=lambda: bool(asked_to_end(trainer)),
             quiet=not trainer.is_global_zero,
         )
         if drawn is None:
