@@ -250,18 +250,19 @@ def load(
     return Run(module, checkpoint["config"], checkpoint["global_step"], file)
 
 
-def found(path: str | Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
+def found(path: str | Path, key: str = "ckpt", *, whole: bool = True) -> tuple[Path, dict[str, Any]]:
     """A checkpoint file and what is in it, its configuration in today's names.
 
     Args:
         path: run directory or checkpoint file.
         key: where the user named it, for messages.
+        whole: also of one in parts, whose tensors are left out otherwise.
 
     Raises:
         UsageError: where there is no checkpoint that can be read.
     """
     try:
-        file, checkpoint = checkpoints.find(Path(path), key)
+        file, checkpoint = checkpoints.find(Path(path), key, whole=whole)
     except checkpoints.CheckpointError as error:
         raise UsageError(str(error)) from error
     if not isinstance(checkpoint["config"], Mapping):

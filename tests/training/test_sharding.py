@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adafactor, Adam, Rprop
 from torch.utils.data import DataLoader
 
+from ddpm.diffusion.schedules import linear
 from ddpm.networks.dit import DiT
 from ddpm.training.callbacks.scalars import TrainingRows
-from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, load
+from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, load, parts
+from ddpm.training.ema import EMA
 from ddpm.training.ending import TrainingError
 from ddpm.training.module import DDPM
 from ddpm.training.sharding import FullySharded, blocks, shard
@@ -65,11 +67,13 @@ def alive() -> DDPM:
     return module
 
 
-def fit(directory: Path, *, sharded: bool, ckpt: Path | None = None, **settings: Any) -> tuple[DDPM, Path]:
+def fit(
+    directory: Path, *, sharded: bool, ckpt: Path | None = None, checkpoint: str = "whole", **settings: Any
+) -> tuple[DDPM, Path]:
     """A training of four steps, and its checkpoint."""
     directory.mkdir(exist_ok=True)
     module = alive()
-    made = trainer(directory, strategy=FullySharded() if sharded else "auto", **settings)
+    made = trainer(directory, strategy=FullySharded(checkpoint) if sharded else "auto", **settings)
     made.fit(module, batches(), batches(9), ckpt_path=ckpt)
     path = directory / f"{made.global_step}.ckpt"
     made.save_checkpoint(path)
@@ -122,6 +126,30 @@ def test_a_sharded_run_writes_what_a_plain_one_writes(tmp_path: Path):
     assert load(path)["optimizer_states"][0]["param_groups"][0]["params"] == list(
         range(len([*plain.network.parameters()]))
     )
+
+
+def test_one_in_parts_is_the_whole_one(tmp_path: Path):
+    _, path = fit(tmp_path / "parts", sharded=True, checkpoint="sharded")
+    _, expected = fit(tmp_path / "plain", sharded=False)
+    assert parts.KEY in load(path, whole=False)
+    assert_alike(path, expected)
+    module = DDPM.load_from_checkpoint(
+        path, network=small_unet(), schedule=linear(100), image_shape=(1, 8, 8), ema=partial(EMA, decay=0.9)
+    )
+    assert torch.equal(next(module.network.parameters()), next(iter(load(path)["state_dict"].values())))
+
+
+def test_one_in_parts_that_holds_nan_is_not_written(tmp_path: Path):
+    module, path = fit(tmp_path / "run", sharded=True, checkpoint="sharded")
+    next(module.network.parameters()).detach().to_local().view(-1)[0] = torch.nan
+    with pytest.raises(TrainingError, match="holds NaN or infinity"):
+        module.trainer.save_checkpoint(path.with_name("bad.ckpt"))
+    assert not list(tmp_path.rglob("bad*"))
+
+
+def test_another_kind_of_checkpoint_is_refused():
+    with pytest.raises(ValueError, match="checkpoint=half: must be one of whole, sharded"):
+        FullySharded("half")
 
 
 @pytest.mark.parametrize("first", [True, False])

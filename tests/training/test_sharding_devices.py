@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, made_once, run_program
 
-from ddpm.training.checkpoints import LAST, at_step, find, load
+from ddpm.training.checkpoints import LAST, at_step, find, load, parts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -28,6 +28,8 @@ WAYS = {
     "ddp2": ("trainer.devices=2", "strategy=ddp"),
     "fsdp2": ("trainer.devices=2", "strategy=fsdp"),
     "fsdp3": ("trainer.devices=3", "strategy=fsdp"),
+    "parts2": ("trainer.devices=2", "strategy=fsdp", "checkpoint=sharded"),
+    "parts3": ("trainer.devices=3", "strategy=fsdp", "checkpoint=sharded"),
 }
 
 
@@ -41,8 +43,12 @@ def rows(directory: Path, name: str) -> np.ndarray:
         return np.array([float(row[name]) for row in csv.DictReader(file) if row.get(name)])
 
 
-RING = {"one": "fsdp2", "fsdp2": "ddp2", "ddp2": "fsdp3", "fsdp3": "one"}
-"""Each way once as the first and once as the second; a checkpoint says nothing of the way that it came by."""
+RING = {
+    "one": "fsdp2", "fsdp2": "ddp2", "ddp2": "parts3", "parts3": "parts2", "parts2": "fsdp3", "fsdp3": "one",
+}  # fmt: skip
+"""Each way once as the first and once as the second. A checkpoint says nothing of its way, but whether it is in
+parts.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -63,15 +69,18 @@ def test_one_way_goes_on_from_another(first: str, whole: Path, tmp_path: Path):
         np.testing.assert_allclose(rows(tmp_path / "run", name), rows(whole, name), rtol=1e-4)
 
 
-def test_a_sharded_run_goes_on_bit_for_bit_and_from_the_one_before_a_damaged_checkpoint(tmp_path: Path):
-    train(tmp_path / "whole", *BASE, *WAYS["fsdp2"])
-    train(tmp_path / "half", *BASE, *WAYS["fsdp2"], "trainer.max_steps=11")
+@pytest.mark.parametrize("way", ["fsdp2", "parts2"])
+def test_a_sharded_run_goes_on_bit_for_bit_and_from_the_one_before_a_damaged_checkpoint(
+    way: str, tmp_path: Path
+):
+    train(tmp_path / "whole", *BASE, *WAYS[way])
+    train(tmp_path / "half", *BASE, *WAYS[way], "trainer.max_steps=11")
     newest = tmp_path / "half" / "checkpoints" / at_step(11)
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.unlink()
-    newest.with_name(LAST).unlink()
-    newest.write_bytes(content)
+    if way == "fsdp2":
+        newest.with_name(LAST).unlink()
+        damage(newest)
+    else:
+        damage(next((newest.parent / parts.DIRECTORY).glob(f"{newest.stem}.*")))
     outcome = run_program(
         "train.py", f"ckpt={tmp_path / 'half'}", "trainer.max_steps=20", "hydra.run.dir=rest", cwd=tmp_path
     )
@@ -81,6 +90,14 @@ def test_a_sharded_run_goes_on_bit_for_bit_and_from_the_one_before_a_damaged_che
     ours, theirs = (load(tmp_path / name / "checkpoints" / LAST) for name in ("rest", "whole"))
     assert_equal(*({k: one[k] for k in ("state_dict", "ema", "optimizer_states")} for one in (ours, theirs)))
     assert rows(tmp_path / "rest", "train/loss").tolist() == rows(tmp_path / "whole", "train/loss").tolist()
+
+
+def damage(file: Path) -> None:
+    """Flip a bit."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink()
+    file.write_bytes(content)
 
 
 def assert_equal(one: Any, other: Any) -> None:

@@ -158,7 +158,14 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "strategy.static_graph=true the first backward pass has to be reduced, and accumulation leaves "
             "that out; use strategy=ddp, or take a batch whole"
         )
-    if config.get("strategy", {}).get("_target_") == SHARDED:
+    is_sharded = config.get("strategy", {}).get("_target_") == SHARDED
+    if config.get("checkpoint") == "sharded" and not is_sharded and not config["ckpt"]:
+        # a run that goes on without shards has nothing to write in parts
+        raise UsageError(
+            "checkpoint=sharded: is for strategy=fsdp, under which each device holds a part of the network; "
+            "use checkpoint=whole"
+        )
+    if is_sharded:
         for (group, name), (values, why) in NOT_SHARDED.items():
             node = config.get(group) or {}
             key = f"{group}.{name}" if name in node else name  # of a program that has no such group

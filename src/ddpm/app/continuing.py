@@ -201,7 +201,7 @@ def resume(
         UsageError: naming what differs, or why there is nothing left to do; `OtherOrderError` where only the
             classes are in another order.
     """
-    file, checkpoint = found(path or config["ckpt"], key)
+    file, checkpoint = found(path or config["ckpt"], key, whole=False)
     step, max_steps = checkpoint["global_step"], config["trainer"]["max_steps"]
     own = checkpoint["config"].get("lr_schedule") or {}
     record = _record_of(file) if record is None else record

@@ -186,7 +186,7 @@ def own_of_file(arguments: Arguments, config: DictConfig, program: str) -> dict[
         return None
     from ddpm.run import found
 
-    own = dict(found(path)[1]["config"])
+    own = dict(found(path, whole=False)[1]["config"])
     own.pop("allow_targets", None)
     _refuse_interpolations(path, own)
     return own

@@ -106,6 +106,7 @@ class TrainSettings:
     ckpt: str | None
     init: str | None
     resume: Any
+    checkpoint: str
     on_nonfinite: str
     timeout: float
     requeue: bool
@@ -311,6 +312,11 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "n": _at_least(1),
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
+    "checkpoint": lambda value: (
+        None
+        if value in ("whole", "sharded")
+        else "must be whole or sharded, what is written; ckpt= names one to go on from"
+    ),
     "on_nonfinite": _one_of("stop", "skip", "rollback"),
     "resume": _one_of("auto", "never"),
 }

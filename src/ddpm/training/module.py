@@ -1,5 +1,6 @@
 """The LightningModule: the loss of a training step, and what belongs to a step."""
 
+import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -700,12 +701,16 @@ class DDPM(LightningModule):
             ValueError: where there is none, and no network.
         """
         if "network" in arguments:
-            if weights_only is not False and Path(checkpoint_path).is_file():
-                checkpoints.load(
-                    Path(checkpoint_path), "checkpoint_path"
-                )  # Lightning would take a damaged one
+            given: Any = checkpoint_path
+            if weights_only is not False and (path := Path(checkpoint_path)).is_file():
+                # Lightning would take a damaged one, and the head of one in parts for all of it
+                found = checkpoints.load(path, "checkpoint_path", whole=False)
+                if checkpoints.parts.KEY in found:
+                    given = io.BytesIO()
+                    torch.save(checkpoints.load(path, "checkpoint_path"), given)
+                    given.seek(0)
             return super().load_from_checkpoint(
-                checkpoint_path,
+                given,
                 map_location=map_location,
                 hparams_file=hparams_file,
                 strict=strict,

@@ -1,5 +1,6 @@
 """Training in which no device holds the whole network: FSDP2, through Lightning's ModelParallelStrategy."""
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -8,13 +9,18 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed import PrefixStore
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import _get_default_store, default_pg_timeout
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.optim import Optimizer
 
-from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError
+from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, load_rows, parts
 from ddpm.training.ending import TrainingError
-from ddpm.training.shards import gathered, optimizer_parts, placed_as
+from ddpm.training.shards import from_rows, gathered, optimizer_parts, own_rows, placed_as
+
+CHECKPOINTS = ("whole", "sharded")
+"""What is written: one file, or one of each process."""
 
 COMPUTED_IN = {"32-true": None, "bf16-mixed": torch.bfloat16}
 """What parameters are gathered as, by the precisions that there are: None for what they are, float32."""
@@ -24,23 +30,31 @@ class FullySharded(ModelParallelStrategy):
     """Every device of the run holds a part of each parameter, its gradient, its average and the optimizer's
     state, and gathers the parameters of a block as long as that block is computed.
 
-    Checkpoints are the same files as those of any other strategy, read and written by the trainer's
-    CheckpointIO, whole: the first process gathers one tensor after another into its host's memory.
+    Checkpoints are read and written by the trainer's CheckpointIO. Whole ones are the same files as those of
+    any other strategy: the first process gathers one tensor after another into its host's memory. Of those in
+    parts each process writes what it holds.
 
     Args:
+        checkpoint: whole or sharded.
         timeout: of its collectives.
         process_group_backend: gloo for CPUs and nccl for GPUs by default.
     """
 
     def __init__(
-        self, timeout: timedelta = timedelta(minutes=30), process_group_backend: str | None = None
+        self,
+        checkpoint: str = "whole",
+        timeout: timedelta = timedelta(minutes=30),
+        process_group_backend: str | None = None,
     ) -> None:
+        if checkpoint not in CHECKPOINTS:
+            raise ValueError(f"checkpoint={checkpoint}: must be one of {', '.join(CHECKPOINTS)}")
         super().__init__(
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
             process_group_backend=process_group_backend,
             timeout=timeout,
         )
+        self.saves_parts = checkpoint == "sharded"
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -73,12 +87,19 @@ class FullySharded(ModelParallelStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
     ) -> None:
-        """Gather a checkpoint at the first process, which writes it. Every process must call it.
+        """Write a checkpoint: the first process, which gathers it, or each its part. Every one must call it.
 
         Raises:
-            TrainingError: where it holds what no checkpoint can.
+            TrainingError: where it holds what no checkpoint can, or must not be written.
         """
         writer, leads = self.checkpoint_io, self.is_global_zero
+        if self.saves_parts and isinstance(writer, AtomicCheckpointIO):
+            try:
+                head, part = parts.split(checkpoint, own_rows)
+            except CheckpointError as error:
+                raise TrainingError(str(error)) from error
+            writer.save_part(head, part, Path(filepath), self._together())
+            return
         if leads and isinstance(writer, AtomicCheckpointIO):
             writer.wait()  # one checkpoint at a time is in the host's memory
         try:
@@ -92,8 +113,28 @@ class FullySharded(ModelParallelStrategy):
         else:
             writer.save_checkpoint(whole, filepath, storage_options=storage_options)
 
+    def _together(self) -> parts.Together:
+        """All processes, for one checkpoint."""
+        name = self.broadcast(secrets.token_hex(8))
+        store = None
+        if self.world_size > 1:
+            own: Any = _get_default_store()  # torch's type hints do not know its `clone`, for another thread
+            store = PrefixStore(f"ddpm/checkpoint/{name}", own.clone())
+        seconds = (self._timeout or default_pg_timeout).total_seconds()
+        return parts.Together(self.global_rank, self.world_size, store, seconds)
+
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
+        writer = self.checkpoint_io
+        if not isinstance(writer, AtomicCheckpointIO):
+            return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
+        writer.wait()
+        shards = self.shards
+        return load_rows(
+            Path(checkpoint_path),
+            shards.get_local_rank(),
+            shards.size(),
+            lambda rows, shape: from_rows(rows, shape, shards),
+        )
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Optimizer
 
 from ddpm.training.checkpoints.layout import mapped
@@ -59,6 +60,23 @@ def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
 def copy_into(tensor: Tensor, whole: Tensor) -> None:
     """Give a tensor the values of one that every process has whole."""
     tensor.copy_(placed_as(whole, tensor) if isinstance(tensor, DTensor) else whole)
+
+
+def own_rows(tensor: Tensor) -> Tensor | None:
+    """The rows of a tensor that this process holds, by reference; None for one that is whole."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else None
+
+
+def from_rows(rows: Tensor, shape: torch.Size, devices: DeviceMesh) -> Tensor:
+    """A tensor of which every process holds some rows, from those of this one.
+
+    Args:
+        rows: on any device.
+        shape: of the whole.
+        devices: that the parts are on.
+    """
+    strides = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(rows, devices, [Shard(0)], run_check=False, shape=shape, stride=strides)
 
 
 def optimizer_parts(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:

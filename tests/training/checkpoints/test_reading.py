@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ddpm.training.checkpoints import LAYOUT, CheckpointError, find, guarded_load, load, write
+from ddpm.training.checkpoints.layout import LAYOUT_OF_WHOLE
 
 
 def content(step: int) -> dict:
@@ -60,7 +61,7 @@ def test_what_a_run_does_not_number_is_not_taken_for_it(tmp_path: Path):
 
 def test_layouts_of_today_and_before_are_read(tmp_path: Path):
     path = save(tmp_path, 5)
-    assert torch.load(path, weights_only=True)["layout"] == LAYOUT
+    assert torch.load(path, weights_only=True)["layout"] == LAYOUT_OF_WHOLE
     torch.save(content(5), path)  # as version 0.1 did, and a person who changes one
     assert load(path)["global_step"] == 5
     torch.save({**content(5), "layout": LAYOUT + 1}, path)

@@ -1,8 +1,6 @@
 """Saving checkpoints as a run goes."""
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +10,12 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.checkpoints import LAST, AtomicCheckpointIO, at_step, left_over, numbered
+from ddpm.training.checkpoints import LAST, AtomicCheckpointIO, at_step, left_over, numbered, parts
 from ddpm.training.checkpoints.layout import CheckpointError, mapped, tensors_in
-from ddpm.training.checkpoints.names import being_written
 from ddpm.training.checkpoints.snapshot import room
-from ddpm.training.checkpoints.writing import flush_directory
+from ddpm.training.checkpoints.whole_files import flush_directory, link
 from ddpm.training.ending import TrainingError
+from ddpm.training.shards import own_rows
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,12 @@ class Checkpoints(EveryNSteps):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_step, self._saved_at, self._is_prepared = -1, time.monotonic(), False
         if trainer.is_global_zero:
-            for path in left_over(_directory(trainer)):
+            directory = _directory(trainer)
+            for path in (
+                *left_over(directory),
+                *left_over(directory / parts.DIRECTORY),
+                *parts.unlisted(directory),
+            ):
                 log.info("removing %s, which a write that was killed left", path)
                 path.unlink(missing_ok=True)
 
@@ -147,7 +150,7 @@ class Checkpoints(EveryNSteps):
         saved = numbered(path.parent)
         for step in sorted(saved)[: -self.keep] if self.keep else []:
             if not self.milestones_every_n_steps or step % self.milestones_every_n_steps:
-                saved[step].unlink(missing_ok=True)
+                parts.remove(saved[step])
 
 
 def _directory(trainer: Trainer) -> Path:
@@ -183,10 +186,11 @@ def _check_states(trainer: Any) -> None:
 
 
 def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModule) -> None:
-    """Take memory for the checkpoints of this run, where this process copies and writes them. Those of a
-    sharded network are gathered into memory of their own.
+    """Take memory for the checkpoints of this run, where this process copies and writes them: the first, or
+    each its part. A sharded network is gathered into memory of its own otherwise.
     """
-    if not trainer.is_global_zero or getattr(module, "is_sharded", False):
+    in_parts = getattr(trainer.strategy, "saves_parts", False)
+    if not in_parts and (not trainer.is_global_zero or getattr(module, "is_sharded", False)):
         return
     average = getattr(module, "ema", None)
     state = [
@@ -194,16 +198,6 @@ def _prepare(writer: AtomicCheckpointIO, trainer: Trainer, module: LightningModu
         average.state_dict() if average is not None else None,
         [optimizer.state_dict() for optimizer in trainer.optimizers],
     ]
-    size = room(tensor for _, tensor in tensors_in(state, ""))
+    tensors = [tensor for _, tensor in tensors_in(state, "")]
+    size = room(own if (own := own_rows(tensor)) is not None else tensor for tensor in tensors)
     writer.prepare(size, module.device if module.device.type == "cuda" else None)
-
-
-def link(path: Path, name: Path) -> None:
-    """Make `name` another name of the file, or a copy where the file system has no hard links."""
-    temporary = being_written(name)
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copy2(path, temporary)  # with its time, by which a reader knows that they are one
-    os.replace(temporary, name)

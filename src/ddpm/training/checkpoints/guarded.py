@@ -17,12 +17,12 @@ from collections.abc import Callable, Sized
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ddpm.training.checkpoints.archive import RefusedFileError, read, records
+from ddpm.training.checkpoints.archive import Record, RefusedFileError, read, records
 
 MAX_OPCODES = 1_000_000
 """Steps of a pickle; a network with an optimizer and an average takes about 100 for each parameter."""
@@ -98,21 +98,38 @@ def guarded_load(path: Path) -> Any:
     """
     with path.open("rb", buffering=0) as file:
         found = records(file)
-        pickles = [name for name in found if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise RefusedFileError("it is no file of torch.save")
-        root = pickles[0].removesuffix("data.pkl")
-        order = found.get(f"{root}byteorder")
-        if order is not None and read(file, order).numpy().tobytes() != sys.byteorder.encode():
-            raise RefusedFileError("its numbers are in another byte order")
-        outlined = _unpickled(read(file, found[pickles[0]]).numpy().tobytes())
-        storages = _storages(outlined)
+        root, content = _outlined(file, found)
+        storages = _storages(content)
         for storage in storages.values():
             record = found.get(f"{root}data/{storage.key}")
             if record is None or record.size != storage.numel * _itemsize(storage):
                 raise RefusedFileError(f"the size of {storage.key[:20]!r} is not that of its record")
         memory = {key: read(file, found[f"{root}data/{key}"]) for key in storages}
-    return _filled(outlined, memory)
+    return _filled(content, memory)
+
+
+def outlined(path: Path) -> Any:
+    """What is in a file of `torch.save`, with outlines in place of its tensors, which are not read.
+
+    Raises:
+        RefusedFileError, OSError: as `guarded_load`.
+    """
+    with path.open("rb", buffering=0) as file:
+        content = _outlined(file, records(file))[1]
+    _storages(content)
+    return content
+
+
+def _outlined(file: BinaryIO, found: dict[str, Record]) -> tuple[str, Any]:
+    """How the names of all records begin, and what the pickle among them describes."""
+    pickles = [name for name in found if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise RefusedFileError("it is no file of torch.save")
+    root = pickles[0].removesuffix("data.pkl")
+    order = found.get(f"{root}byteorder")
+    if order is not None and read(file, order).numpy().tobytes() != sys.byteorder.encode():
+        raise RefusedFileError("its numbers are in another byte order")
+    return root, _unpickled(read(file, found[pickles[0]]).numpy().tobytes())
 
 
 # The pickle

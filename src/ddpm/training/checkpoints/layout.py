@@ -8,9 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LAYOUT = 1
+LAYOUT = 2
 """Which keys a checkpoint has and what they mean. It goes up when an older program would misread a newer
 file; what is new and may be missing does not count. Files of version 0.1 do not state theirs: it is 1.
+"""
+
+LAYOUT_OF_WHOLE = 1
+"""What a checkpoint says that is one file; one in parts would be misread by programs from before there were
+such.
 """
 
 COMPUTED = ("state_dict", "ema", "optimizer_states")
@@ -72,7 +77,7 @@ def first_not_finite(content: Mapping[str, Any]) -> str | None:
     """The name of the first tensor of network, average or optimizer that holds NaN or infinity, or None."""
     for key in COMPUTED:
         for name, tensor in tensors_in(content.get(key), key):
-            if not _is_finite(tensor):
+            if not is_finite(tensor):
                 return name
     return None
 
@@ -89,7 +94,7 @@ def tensors_in(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
             yield from tensors_in(part, f"{name}.{i}")
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """Takes no memory where numpy knows the numbers: the least and the greatest are NaN where one is."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
         return True
@@ -111,20 +116,29 @@ def mapped(value: Any, of_tensor: Callable[[Tensor], Tensor], name: str = "check
     """The same containers with other tensors.
 
     Raises:
+        CheckpointError: as `mapped_by_name`.
+    """
+    return mapped_by_name(value, lambda _, tensor: of_tensor(tensor), name)
+
+
+def mapped_by_name(value: Any, of_tensor: Callable[[str, Tensor], Tensor], name: str) -> Any:
+    """The same containers with other tensors, made from their dotted names, as of `tensors_in`, and them.
+
+    Raises:
         CheckpointError: where there is something that no reader would take, such as a function or numpy's
             arrays; names its place.
     """
     if isinstance(value, Tensor) and value.layout == torch.strided:
-        return of_tensor(value.detach())
+        return of_tensor(name, value.detach())
     if isinstance(value, dict):
         new: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
         for key, part in value.items():
-            new[_plain(key, name)] = mapped(part, of_tensor, f"{name}.{key}")
+            new[_plain(key, name)] = mapped_by_name(part, of_tensor, f"{name}.{key}")
         if isinstance(value, OrderedDict):  # a module's state has the versions of its layers
-            vars(new).update(mapped(vars(value), of_tensor, name))
+            vars(new).update(mapped_by_name(vars(value), of_tensor, name))
         return new
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        parts = (mapped(part, of_tensor, f"{name}.{i}") for i, part in enumerate(value))
+        parts = (mapped_by_name(part, of_tensor, f"{name}.{i}") for i, part in enumerate(value))
         return list(parts) if isinstance(value, list) else tuple(parts)
     if isinstance(value, set):
         return {_plain(part, name) for part in value}

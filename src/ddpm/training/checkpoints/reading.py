@@ -2,12 +2,14 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ddpm.training.checkpoints import parts
 from ddpm.training.checkpoints.archive import RefusedFileError
 from ddpm.training.checkpoints.guarded import guarded_load
 from ddpm.training.checkpoints.layout import CheckpointError, check
@@ -16,8 +18,13 @@ from ddpm.training.checkpoints.names import LAST, numbered
 log = logging.getLogger(__name__)
 
 
-def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
-    """Read a checkpoint file onto the CPU, running no code from it.
+def load(path: Path, key: str = "ckpt", *, whole: bool = True) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, running no code from it.
+
+    Args:
+        path: of the file.
+        key: where the user named it, for messages.
+        whole: also of one that is in parts. Otherwise those are read, to check them, and left out.
 
     Raises:
         CheckpointError: where the file is missing, damaged, of a newer version, no checkpoint of this
@@ -27,13 +34,49 @@ def load(path: Path, key: str = "ckpt") -> dict[str, Any]:
         raise CheckpointError(f"{key}={path}: there is no such file")
     try:
         content = guarded_load(path)
+        if (listed := parts.listed(content)) is not None:
+            if whole:
+                content = parts.assembled(content, listed, path.parent)
+            else:
+                parts.check(listed, path.parent)
     except (RefusedFileError, OSError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise CheckpointError(f"{key}={path}: cannot be read, {reason}") from error
+        raise _unreadable(path, key, error) from error
     try:
         return check(content)
     except CheckpointError as error:
         raise CheckpointError(f"{key}={path}: {error}") from error
+
+
+def load_rows(
+    path: Path, rank: int, ranks: int, placed: Callable[[Tensor, torch.Size], Tensor]
+) -> dict[str, Any]:
+    """Read what one process of a sharded training is to hold of a checkpoint that has been found whole, onto
+    the CPU. One that is not in parts is read whole.
+
+    Args:
+        path: of the file.
+        rank: of this process.
+        ranks: how many there are, now.
+        placed: makes its rows of a tensor, and the shape of the whole, into what takes their place.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    try:
+        head = guarded_load(path) if path.is_file() else None
+        if (listed := parts.listed(head)) is None or head is None:
+            return load(path)
+        own = parts.held_by(rank, ranks, listed, path.parent)
+        content = parts.filled(head, listed, lambda name, shape: placed(own.pop(name), shape))
+    except (RefusedFileError, OSError) as error:
+        raise _unreadable(path, "ckpt", error) from error
+    del content[parts.KEY]
+    return content
+
+
+def _unreadable(path: Path, key: str, error: Exception) -> CheckpointError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return CheckpointError(f"{key}={path}: cannot be read, {reason}")
 
 
 def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -48,7 +91,7 @@ def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return network | dict(checkpoint.get("ema", {}).get("parameters", {}))
 
 
-def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
+def find(path: Path, key: str = "ckpt", *, whole: bool = True) -> tuple[Path, dict[str, Any]]:
     """The newest whole checkpoint of a run directory, or the given file.
 
     A run directory whose newest checkpoint cannot be used gives the one before it, and says so.
@@ -56,6 +99,7 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
     Args:
         path: a checkpoint file, a run directory, or its `checkpoints` directory.
         key: where the user named it, for messages.
+        whole: as `load` takes it.
 
     Returns:
         The file's path and its content.
@@ -65,7 +109,7 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
     """
     path = Path(os.path.expanduser(path)).absolute()
     if path.is_file():
-        return path, load(path, key)
+        return path, load(path, key, whole=whole)
     if not path.is_dir():
         raise CheckpointError(f"{key}={path}: there is no such run directory or checkpoint file")
     directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
@@ -78,7 +122,7 @@ def find(path: Path, key: str = "ckpt") -> tuple[Path, dict[str, Any]]:
         if any(_are_one(candidate, other) for other in refused):
             continue
         try:
-            checkpoint = load(candidate, key)
+            checkpoint = load(candidate, key, whole=whole)
         except CheckpointError as error:
             failures.append(error)
             refused.append(candidate)

@@ -1,7 +1,6 @@
 """Writing checkpoints: whole or not there, while training goes on."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,19 +8,27 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
-from ddpm.training.checkpoints.layout import LAYOUT, CheckpointError, first_not_finite, mapped
-from ddpm.training.checkpoints.names import being_written
+from ddpm.training.checkpoints import parts
+from ddpm.training.checkpoints.layout import (
+    LAYOUT,
+    LAYOUT_OF_WHOLE,
+    CheckpointError,
+    first_not_finite,
+    mapped,
+)
 from ddpm.training.checkpoints.reading import load
 from ddpm.training.checkpoints.snapshot import HostMemory
+from ddpm.training.checkpoints.whole_files import put
 from ddpm.training.ending import TrainingError
 
 log = logging.getLogger(__name__)
 
 
 def write(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place, flush it, and put it there, so that its name always means a whole
-    file, also after a power cut. Its directory is made where there is none.
+    """Write a checkpoint, or the head of one whose parts are written, so that its name always means a whole
+    one. Its directory is made where there is none.
 
     Raises:
         CheckpointError: where it holds NaN or infinity, or something that no checkpoint can hold.
@@ -34,37 +41,13 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
             else "training goes on from the checkpoint before"
         )
         raise CheckpointError(f"{name} holds NaN or infinity, so {path.name} is not written ({why})")
-    content = {**mapped(dict(checkpoint), _held), "layout": LAYOUT}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = being_written(path)
-    try:
-        with part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    flush_directory(path.parent)
+    layout = LAYOUT if parts.KEY in checkpoint else LAYOUT_OF_WHOLE
+    put({**mapped(dict(checkpoint), _held), "layout": layout}, path)
 
 
-def _held(tensor: torch.Tensor) -> torch.Tensor:
+def _held(tensor: Tensor) -> Tensor:
     """The tensor itself, or a copy where it repeats elements, which a reader refuses."""
     return tensor.clone() if tensor.nbytes > tensor.untyped_storage().nbytes() else tensor
-
-
-def flush_directory(directory: Path) -> None:
-    """Make the names in a directory outlive a power cut, where the file system can."""
-    if os.name == "nt":  # where no directory can be opened
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        log.debug("%s: names cannot be flushed here", directory)
-    finally:
-        os.close(descriptor)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -140,6 +123,58 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.check()
         self._submit(lambda: self._write(checkpoint, path))
 
+    def save_part(
+        self, head: dict[str, Any], part: dict[str, Tensor], path: Path, together: parts.Together
+    ) -> None:
+        """Save, or begin to, what this process has of a checkpoint in parts. Every process must call it; the
+        first writes the head, when it has heard of all parts.
+
+        Args:
+            head: what all processes have.
+            part: what this one has alone; see `parts.split`.
+            path: of the head.
+            together: with the others.
+
+        Raises:
+            TrainingError: where this checkpoint or one before holds what must not be written.
+            OSError: where it cannot be written, and not in the background.
+        """
+        if self.background:
+            self.wait()
+            self.check()
+            try:
+                head, part = self._memory.snapshot((head if together.leads else None, part))
+            except Exception as error:  # no memory for it; the others have to know
+                failure = error
+                self._submit(lambda: self._write_part({}, {}, path, together, failure))
+                return
+            self._submit(lambda: self._write_part(head, part, path, together))
+        else:
+            self._write_part(head, part, path, together)
+            self.check()
+
+    def _write_part(
+        self,
+        head: dict[str, Any],
+        part: dict[str, Tensor],
+        path: Path,
+        together: parts.Together,
+        failure: Exception | None = None,
+    ) -> None:
+        said = parts.Report()
+        try:
+            if failure is not None:
+                raise failure
+            said = parts.Report(file=parts.write_part(part, together.rank, together.ranks, path))
+        except CheckpointError as error:
+            said = parts.Report(unfit=str(error))
+        except Exception as error:
+            said = parts.Report(error=_reason(error))
+        if together.leads:
+            self._written(lambda: parts.conclude(head, together.heard(said), path, write), path)
+        else:
+            together.tell(said)
+
     def then(self, job: Callable[[], None]) -> None:
         """Do something when everything before is written; not where the latest of it was not."""
         if self.background:
@@ -149,7 +184,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove a checkpoint; the one that takes its place is written first."""
-        self.then(lambda: super(AtomicCheckpointIO, self).remove_checkpoint(path))
+        self.then(lambda: self._remove(Path(path)))
+
+    def _remove(self, path: Path) -> None:
+        if path.is_file():
+            parts.remove(path)
+        else:
+            super().remove_checkpoint(path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
@@ -181,8 +222,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._memory.release()
 
     def _write(self, checkpoint: Mapping[str, Any], path: Path) -> None:
+        self._written(lambda: write(checkpoint, path), path)
+
+    def _written(self, job: Callable[[], None], path: Path) -> None:
         try:
-            write(checkpoint, path)
+            job()
         except CheckpointError as error:
             self.error = self.unfit = str(error)
             log.warning("%s", error)

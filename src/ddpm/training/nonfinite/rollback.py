@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.training.callbacks.checkpoints import link
 from ddpm.training.checkpoints import LAST, CheckpointError, at_step, find, load, numbered, write
+from ddpm.training.checkpoints.whole_files import link
 from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _with_returns(trainer: Trainer, module: Any, path: Path, step: int) -> Path:
     if not trainer.is_global_zero:
         return path
     own = Path(trainer.default_root_dir) / "checkpoints" / at_step(step)
-    checkpoint = load(path)
+    checkpoint = load(path, whole=path.parent != own.parent)
     state = {**checkpoint.get("nonfinite", {}), "returns": module.guard.state_dict()["returns"]}
     try:
         write({**checkpoint, "nonfinite": state}, own)
@@ -103,7 +103,7 @@ def _last_good(trainer: Trainer, ckpt_path: Path | None, bound: int | None) -> t
     for place in (*before, directory, ckpt_path):
         try:
             if place is not None:
-                path, checkpoint = find(place)
+                path, checkpoint = find(place, whole=False)
                 return path, checkpoint["global_step"]
         except CheckpointError:
             continue
