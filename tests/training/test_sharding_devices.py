@@ -46,9 +46,7 @@ def rows(directory: Path, name: str) -> np.ndarray:
 RING = {
     "one": "fsdp2", "fsdp2": "ddp2", "ddp2": "parts3", "parts3": "parts2", "parts2": "fsdp3", "fsdp3": "one",
 }  # fmt: skip
-"""Each way once as the first and once as the second. A checkpoint says nothing of its way, but whether it is in
-parts.
-"""
+"""Each way once as the first and once as the second."""
 
 
 @pytest.fixture(scope="session")
