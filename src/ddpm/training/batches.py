@@ -89,6 +89,10 @@ class TrainerBatches:
         stratum = range(rank * size, (rank + 1) * size)
         return Part(counted, micro_batch, stratum, size * world_size, size * world_size * accumulation)
 
+    def size(self, batch: Any) -> int:
+        """Images of a batch."""
+        return len(batch.x_0 if isinstance(batch, Batch) else _parts(batch)[0])
+
     def held_out(self, batch: Any, batch_idx: int, trainer: Trainer) -> tuple[Batch, Tensor]:
         """Batch number `batch_idx` of a validation or test, and where in the chain each image is measured:
         float64 [B] in [0, 1), on the CPU, the same in every run.

@@ -32,7 +32,7 @@ from ddpm.runtime.arithmetic import activation_bytes, flops_per_image, training_
 from ddpm.runtime.computing import AS_IT_IS, Computing
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Weights
-from ddpm.training import checkpoints
+from ddpm.training import checkpoints, replicas
 from ddpm.training.batches import TrainerBatches
 from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.continuation import Continuation, make_up_step
@@ -162,6 +162,7 @@ class DDPM(LightningModule):
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
         self._weights: Weights | None = None  # that the network is evaluated with just now
+        self._begins = False  # the first step of a start
         self._begins_lr_schedule = False
         self.validated_step = -1  # at which the last validation came to its end
         self._plateau_step = -1  # of the last validation that a plateau was looked for in
@@ -191,9 +192,19 @@ class DDPM(LightningModule):
             labels: int64 [B]; an unconditional network is not given them.
         """
         x_t = q_sample(self.schedule, x_0, t, eps)
-        conditions = () if self.classes is None else (labels,)
-        output = self.network(x_t, t, *conditions).float()
+        output = self(x_t, t, labels).float()
         return self.weighting.losses(self.parametrization, self.schedule, Noised(x_0, t, eps, x_t), output)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The network's output, [B, C, H, W] or twice as many channels where it has learned a variance.
+
+        Args:
+            x_t: noised images.
+            t: timesteps.
+            labels: int64 [B]; an unconditional network is not given them.
+        """
+        output: Tensor = self.network(x_t, t, *(() if self.classes is None else (labels,)))
+        return output
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Algorithm 1 on this device's part of the global batch."""
@@ -297,6 +308,7 @@ class DDPM(LightningModule):
             data.draw_anew(self.guard.rollbacks)
 
     def on_train_start(self) -> None:
+        self._begins = True
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
         lay_out_moments(optimizer)
@@ -307,6 +319,11 @@ class DDPM(LightningModule):
         if self._continues is not None:
             self._go_on_from(self._continues)
             self._continues = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self._begins:
+            replicas.plan(self.trainer, self._batches.size(batch))
+            self._begins = False
 
     def configure_gradient_clipping(
         self,

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.runtime.arithmetic import STEP, matmul_peak
 from ddpm.runtime.memory import GIB, peak_memory
-from ddpm.training import rank_wait
+from ddpm.training import replicas
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
@@ -50,7 +50,7 @@ class TrainingRows(EveryNSteps):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._peak = matmul_peak(pl_module.device, str(trainer.precision)) * trainer.world_size
         self._last_step, self._last_time = trainer.global_step, time.perf_counter()
-        rank_wait.begin(trainer)
+        replicas.take_times(trainer)
         if self._saved is not None:
             self._last_step = self._saved["last_step"]
             self._last_time -= self._saved["seconds"]
@@ -84,7 +84,7 @@ class TrainingRows(EveryNSteps):
             share = RunningMean()
             share.add(self.waiting.taken() / elapsed)
             means["perf/data_wait"] = share
-        if (waited := rank_wait.seconds_a_step(trainer)) is not None:
+        if (waited := replicas.seconds_waited(trainer)) is not None:
             share = RunningMean()
             share.add(waited * (step - self._last_step) / elapsed)
             means["perf/rank_wait"] = share
