@@ -207,6 +207,18 @@ def test_four_devices_as_typed(tmp_path: Path):
     assert json.loads((directory / "run.json").read_text())["devices"]["number"] == 4
     assert len(rows(directory)) == 20
     assert "cosine" in directory.name
+    # of more than two devices the order of a sum decides about rounding
+    first = run_program(
+        *("train.py", "schedule=cosine", "trainer.devices=4", "experiment=smoke", "trainer.max_steps=3"),
+        "hydra.run.dir=first",
+        cwd=tmp_path,
+    )
+    second = run_program(
+        "train.py", "ckpt=first", "trainer.max_steps=20", "hydra.run.dir=second", cwd=tmp_path
+    )
+    assert first.returncode == second.returncode == 0, second.said
+    whole, rest = (find(path)[1]["state_dict"] for path in (directory, tmp_path / "second"))
+    assert all(torch.equal(value, rest[name]) for name, value in whole.items())
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -157,7 +156,6 @@ def test_they_train_as_one_process_and_go_on_after_the_cable_was_cut(nodes: Node
     codes, said = ended(nodes.start(cut, "timeout=20"), 200)
     assert codes == [0, 0], said
     assert len(losses(cut)) == STEPS
-    # of four ranks sums of gradients may be in another order after a start, which two ranks cannot show
-    np.testing.assert_allclose(losses(cut), losses(whole), rtol=2e-6)
+    assert losses(cut) == losses(whole)
     one_dir = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert one_dir == {"one", "whole", "cut"}
