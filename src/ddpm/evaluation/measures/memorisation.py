@@ -2,15 +2,16 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import nearest
-from ddpm.evaluation.measures.rows import check, check_both
+from ddpm.evaluation.measures.rows import blocks, check, check_both
 
-NEIGHBOURS = 50
-THRESHOLD = 0.5
+NEIGHBOURS = 10
+"""Of which the second is sought: the nearest that is no duplicate of the first."""
+
+THRESHOLD = 1 / 3
 
 
 class Memorisation(NamedTuple):
@@ -21,8 +22,8 @@ class Memorisation(NamedTuple):
         nearest_training: which one that is, int64 [M].
         to_held_out: distance of each sample to the nearest held-out image, float64 [M].
         held_out_to_training: distance of each held-out image to the nearest that was trained on, float64 [H].
-        ratio: the median of `to_training` among as many images as were held out, by that of `to_held_out`: 1
-            where samples know no more of one set than of the other, less where they are copies.
+        ratio: the median of `to_training` by that of `held_out_to_training`: 1 where samples are as near to
+            what was trained on as new images are, less where they are copies.
         z: of Mann-Whitney's test whether samples are nearer to the training images than held-out images are
             (Meehan et al. 2020, C_T of one cell). Far below 0 they are copies, far above 0 the model fits
             badly.
@@ -47,53 +48,56 @@ def memorisation(
     training: Tensor,
     held_out: Tensor,
     *,
-    neighbours: int = NEIGHBOURS,
     threshold: float = THRESHOLD,
-    seed: int = 0,
 ) -> Memorisation:
     """Compare distances of samples to images that were trained on and that were held out.
 
-    A sample is a copy where its nearest training image is nearer than `threshold` times the mean of its 50
-    nearest (Carlini et al. 2023, section 4.2), so that dense regions of the data do not count as copied.
+    A sample is a copy where its nearest training image is nearer than a third of the distance to the second
+    (Yoon et al. 2023, section 3), duplicates of the nearest left out: in a dense region of the data all are
+    near, and none is a copy for it.
 
     Args:
         samples: [M, D].
-        training: [N, D], at least as many as are held out.
+        training: [N, D].
         held_out: [H, D].
-        neighbours: that the mean is taken of; all, where there are fewer.
-        threshold: see above.
-        seed: of the choice of training images for `ratio`.
+        threshold: the third.
     """
     from scipy.stats import mannwhitneyu  # half a second that nothing else needs
 
     check_both(samples, training)
     check("held_out", held_out)
-    k = min(neighbours, len(training))
-    near, which = nearest(samples, training, k)
-    own, _ = nearest(held_out, training, k)
+    near, which, copied = _nearest_and_copied(samples, training, threshold)
+    own, _, falsely = _nearest_and_copied(held_out, training, threshold)
     to_held_out = nearest(samples, held_out)[0][:, 0]
-    chosen = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
-    equally_many = training[chosen[: len(held_out)].to(training.device)]
-    to_equally_many = nearest(samples, equally_many)[0][:, 0]
-    test = mannwhitneyu(near[:, 0].numpy(), own[:, 0].numpy(), alternative="less", method="asymptotic")
-    copied = _copied(near, threshold)
+    test = mannwhitneyu(near.numpy(), own.numpy(), alternative="less", method="asymptotic")
     return Memorisation(
-        to_training=near[:, 0],
-        nearest_training=which[:, 0],
+        to_training=near,
+        nearest_training=which,
         to_held_out=to_held_out,
-        held_out_to_training=own[:, 0],
-        ratio=_ratio(to_equally_many, to_held_out),
+        held_out_to_training=own,
+        ratio=_ratio(near, own),
         z=_z(float(test.statistic), len(samples), len(held_out)),
         p_value=float(test.pvalue),
-        copies=[(i, int(which[i, 0])) for i in np.flatnonzero(copied).tolist()],
-        false_copies=int(_copied(own, threshold).sum()),
+        copies=[(i, int(which[i])) for i in copied.nonzero().flatten().tolist()],
+        false_copies=int(falsely.sum()),
     )
 
 
-def _copied(distances: Tensor, threshold: float) -> np.ndarray:
-    """bool [N] of distances to the nearest, ascending, [N, k]. Where all are 0 it is a copy as well."""
-    found: np.ndarray = (distances[:, 0] <= threshold * distances.mean(1)).numpy()
-    return found if distances.shape[1] > 1 else np.zeros(len(distances), dtype=bool)
+def _nearest_and_copied(
+    features: Tensor, training: Tensor, threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance of each to the nearest, float64 [N], which that is, int64 [N], and whether it is copied."""
+    k = min(NEIGHBOURS, len(training))
+    distances, which = nearest(features, training, k)
+    second = distances[:, -1].clone()  # if all of them are alike
+    for rows, _ in blocks(features):
+        here = slice(rows.start, rows.stop)
+        first = training[which[here, 0]]
+        for j in range(k - 1, 0, -1):
+            differs = (training[which[here, j]] != first).any(1).cpu()
+            second[here] = torch.where(differs, distances[here, j], second[here])
+    copied = distances[:, 0] <= threshold * second
+    return distances[:, 0], which[:, 0], copied if k > 1 else torch.zeros_like(copied)
 
 
 def _ratio(one: Tensor, other: Tensor) -> float:

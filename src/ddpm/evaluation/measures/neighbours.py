@@ -37,8 +37,7 @@ def nearest(
         for columns, y in blocks(among, BLOCK_BYTES):
             squared = squared_distances(x, y)
             if leave_out_self:
-                here = torch.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
-                squared[here - rows.start, here - columns.start] = torch.inf
+                squared.diagonal(rows.start - columns.start).fill_(torch.inf)
             found, at = squared.topk(min(k, len(y)), largest=False, sorted=False)
             best, order = torch.cat([best, found], 1).topk(k, largest=False)
             which = torch.cat([which, at + columns.start], 1).gather(1, order)
