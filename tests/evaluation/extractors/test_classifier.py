@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.sources.digits import Digits
@@ -63,14 +64,30 @@ def test_digits_are_told_apart_in_under_a_minute(
     assert extractor.accuracy >= 0.97
 
 
-def test_it_is_judged_by_images_that_it_has_not_seen(digits: DataSet, tmp_path: Path):
-    """Without held-out images every tenth is held out: labels without meaning are not learned by heart."""
-    rng = np.random.default_rng(0)
-    noise = ImageSet(digits.train.images[:200], rng.integers(0, 10, 200))
-    alone = DataSet(noise, ImageSet(noise.images[:0], noise.labels[:0]), digits.classes)
-    extractor = Classifier(tmp_path)
-    extractor.prepare(alone, "cpu")
-    assert extractor.accuracy < 0.5
+def test_it_is_judged_by_images_that_it_has_not_seen(
+    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without held-out images every tenth is held out."""
+    monkeypatch.setattr(classifier_network, "STEPS", 5)
+    seen: list[ImageSet] = []
+
+    def trained(train: ImageSet, num_classes: int) -> dict[str, Tensor]:
+        seen.append(train)
+        return classifier_network.trained(train, num_classes)
+
+    def accuracy(state: dict[str, Tensor], images: ImageSet) -> float:
+        seen.append(images)
+        return classifier_network.accuracy(state, images)
+
+    monkeypatch.setattr("ddpm.evaluation.extractors.classifier.trained", trained)
+    monkeypatch.setattr("ddpm.evaluation.extractors.classifier.accuracy", accuracy)
+    images = digits.train.images[:200].copy()
+    images[:, 0, 0, 0] = np.arange(200)
+    alone = DataSet(ImageSet(images, digits.train.labels[:200]), digits.validation.subset(slice(0)))
+    Classifier(tmp_path).prepare(alone, "cpu")
+    train, held_out = ({int(image[0, 0, 0]) for image in part.images} for part in seen)
+    assert held_out == set(range(9, 200, 10))
+    assert train == set(range(200)) - held_out
 
 
 def test_data_without_labels_is_refused(digits: DataSet, tmp_path: Path):

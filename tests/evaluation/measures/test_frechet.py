@@ -65,6 +65,9 @@ def test_singular_covariances_are_computed_and_said(caplog: pytest.LogCaptureFix
     assert len(caplog.records) == 2
     assert "10 images for samples and 16 features: the covariance is singular" in caplog.text
     caplog.clear()
+    frechet_distance(gaussian(features(1, 16)), gaussian(features(2, 17)))
+    assert len(caplog.records) == 1
+    caplog.clear()
     frechet_distance(gaussian(features(1, 17)), gaussian(features(2, 17)))
     assert not caplog.records
 
