@@ -103,8 +103,9 @@ class Extractor(ABC):
                 log.info("extractor=%s: grey images are repeated to three channels", self.name)
                 self._said = True
             pixels = pixels.expand(-1, 3, -1, -1)
+        cudnn = torch.backends.cudnn
         with (
-            torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False),
+            cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
         ):
             return self._features(pixels).float()
