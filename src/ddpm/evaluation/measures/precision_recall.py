@@ -19,7 +19,8 @@ def precision_recall(samples: Tensor, reference: Tensor, *, k: int = 3) -> Preci
     """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2): the share of a set that lies in
     a ball around one of the other set, which reaches to its k-th nearest neighbour.
 
-    Both fall with fewer images: they are compared at equal numbers.
+    Both change with the number of images: they are compared at equal numbers. Time goes with its square:
+    50,000 against 50,000 of 2,048 features take some 14 min of a core.
 
     Args:
         samples: [M, D], more than k.
