@@ -1,0 +1,1 @@
+"""What turns pictures into features, which quality is measured by."""

@@ -1,0 +1,31 @@
+"""Precision and recall that one stray image does not move."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ddpm.evaluation.measures.neighbours import balls_around, nearest, radii
+from ddpm.evaluation.measures.rows import check_both
+
+
+class DensityCoverage(NamedTuple):
+    """Density may exceed 1; coverage is a share."""
+
+    density: float
+    coverage: float
+
+
+def density_coverage(samples: Tensor, reference: Tensor, *, k: int = 5) -> DensityCoverage:
+    """Density and coverage (Naeem et al. 2020, eq. 3 and 4): in how many of k balls of the reference a sample
+    lies on average, and the share of balls that have a sample in them.
+
+    Args:
+        samples: [M, D].
+        reference: [N, D], more than k.
+        k: neighbours that a ball of the reference reaches to.
+    """
+    check_both(samples, reference)
+    reach = radii(reference, k)
+    density = balls_around(samples, reference, reach).double().mean().item() / k
+    to_samples = nearest(reference, samples)[0][:, 0]
+    return DensityCoverage(density, (to_samples <= reach).double().mean().item())
