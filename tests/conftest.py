@@ -27,6 +27,9 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# W&B's process would send what fails in it to W&B, and may wait for a network that is not there
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+
 MOST_WORKERS = 8
 """Of pytest-xdist: each imports torch and lightning, half a gigabyte of memory."""
 
@@ -81,7 +84,7 @@ def run_program(
 ) -> Outcome:
     """Run one of the project's scripts as a user would: its own process, no terminal, no account."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    environment |= {"WANDB_SILENT": "false", **(env or {})}
+    environment |= {"WANDB_SILENT": "false", "WANDB_ERROR_REPORTING": "false", **(env or {})}
     process = subprocess.run(
         [sys.executable, *python, str(ROOT / script), *arguments],
         cwd=cwd,
