@@ -88,6 +88,7 @@ def install(wheel: Path, environment: Path) -> None:
 def run(program: Path, *arguments: str, cwd: Path) -> Outcome:
     """A program as a person starts it, who has no checkout."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and k != "PYTHONPATH"}
+    environment["WANDB_ERROR_REPORTING"] = "false"
     process = subprocess.run(
         [str(program), *arguments],
         cwd=cwd,
