@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,6 +123,27 @@ def run_here(
 def accepted(config: dict[str, Any], place: Any) -> Any:
     """Stands for a program's job where a configuration must be refused before."""
     pytest.fail("the configuration was accepted")
+
+
+def patch_time(monkeypatch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., Any]) -> None:
+    """Replace functions of `time` in one module: what else waits in this process keeps its clock."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(module.time), **functions}))
+
+
+def next_line(process: "subprocess.Popen[str]", seconds: float = 60.0) -> str:
+    """The next line that a process prints, which is killed where none comes in time; it reads in a thread, as
+    what the process has forked may keep its output open.
+    """
+    assert process.stdout is not None
+    lines: list[str] = []
+    output = process.stdout
+    reading = threading.Thread(target=lambda: lines.append(output.readline()), daemon=True)
+    reading.start()
+    reading.join(seconds)
+    if not lines:
+        process.kill()
+        pytest.fail(f"process {process.pid} has printed nothing for {seconds:g} s")
+    return lines[0]
 
 
 def blocks(page: Path) -> list[str]:
