@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,9 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 # tensors here are tiny, and threads would only wait for each other; programs that are started inherit it
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# W&B's process would send what fails in it to W&B, and may wait for a network that is not there
+os.environ["WANDB_ERROR_REPORTING"] = "false"
 
 MOST_WORKERS = 8
 """Of pytest-xdist: each imports torch and lightning, half a gigabyte of memory."""
@@ -81,7 +86,7 @@ def run_program(
 ) -> Outcome:
     """Run one of the project's scripts as a user would: its own process, no terminal, no account."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    environment |= {"WANDB_SILENT": "false", **(env or {})}
+    environment |= {"WANDB_SILENT": "false", "WANDB_ERROR_REPORTING": "false", **(env or {})}
     process = subprocess.run(
         [sys.executable, *python, str(ROOT / script), *arguments],
         cwd=cwd,
@@ -118,6 +123,27 @@ def run_here(
 def accepted(config: dict[str, Any], place: Any) -> Any:
     """Stands for a program's job where a configuration must be refused before."""
     pytest.fail("the configuration was accepted")
+
+
+def patch_time(monkeypatch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., Any]) -> None:
+    """Replace functions of `time` in one module: what else waits in this process keeps its clock."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(module.time), **functions}))
+
+
+def next_line(process: "subprocess.Popen[str]", seconds: float = 60.0) -> str:
+    """The next line that a process prints, which is killed where none comes in time; it reads in a thread, as
+    what the process has forked may keep its output open.
+    """
+    assert process.stdout is not None
+    lines: list[str] = []
+    output = process.stdout
+    reading = threading.Thread(target=lambda: lines.append(output.readline()), daemon=True)
+    reading.start()
+    reading.join(seconds)
+    if not lines:
+        process.kill()
+        pytest.fail(f"process {process.pid} has printed nothing for {seconds:g} s")
+    return lines[0]
 
 
 def blocks(page: Path) -> list[str]:

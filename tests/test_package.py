@@ -39,7 +39,7 @@ def wheel_in(directory: Path) -> Path:
 
 def tracked(*places: str) -> set[str]:
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *places]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())
 
 
 def test_the_wheel_holds_sources_configuration_and_types(built: Path):
@@ -77,7 +77,9 @@ def install(wheel: Path, environment: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
     python = str(environment / PROGRAMS / "python")
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    packages = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
+    packages = Path(
+        subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    )
     # a path alone: .pth files that lie there, which may say where a checkout is, are not read
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
@@ -88,6 +90,7 @@ def install(wheel: Path, environment: Path) -> None:
 def run(program: Path, *arguments: str, cwd: Path) -> Outcome:
     """A program as a person starts it, who has no checkout."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and k != "PYTHONPATH"}
+    environment["WANDB_ERROR_REPORTING"] = "false"
     process = subprocess.run(
         [str(program), *arguments],
         cwd=cwd,

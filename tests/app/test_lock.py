@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import next_line, patch_time
 
 from ddpm.app import lock
 from ddpm.app.lock import NAME, HeldError, take
@@ -57,8 +58,7 @@ class Process:
         self.process.stdin.flush()
 
     def says(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return next_line(self.process).strip()
 
 
 @pytest.fixture
@@ -151,8 +151,7 @@ def test_what_a_process_forked_does_not_hold_it_on(tmp_path: Path):
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    child = int(next_line(parent))
     try:
         with pytest.raises(HeldError):
             take(tmp_path)
@@ -229,7 +228,7 @@ def test_one_whose_clock_was_ahead_is_waited_for_no_longer(tmp_path: Path):
 
 def test_one_that_gives_a_sign_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     other = Elsewhere(tmp_path, silent=30)
-    monkeypatch.setattr(lock.time, "sleep", lambda _: other.age(0))
+    patch_time(monkeypatch, lock, sleep=lambda _: other.age(0))
     with pytest.raises(HeldError, match=r"process 1 on node7.* writes there"):
         take(tmp_path)
     assert json.loads(other.file.read_text())["host"] == "node7"
@@ -240,7 +239,7 @@ def test_of_two_machines_that_waited_the_one_that_wrote_last_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     other = Elsewhere(tmp_path, silent=5)
-    monkeypatch.setattr(lock.time, "sleep", lambda _: Elsewhere(tmp_path, silent=0))
+    patch_time(monkeypatch, lock, sleep=lambda _: Elsewhere(tmp_path, silent=0))
     with pytest.raises(HeldError, match="node7"):
         take(tmp_path)
     assert json.loads(other.file.read_text())["host"] == "node7"
@@ -292,7 +291,7 @@ def test_one_that_stood_still_looks_before_it_goes_on(tmp_path: Path, monkeypatc
     Elsewhere(tmp_path, silent=0)
     assert not held.is_lost()
     now = time.monotonic()
-    monkeypatch.setattr(lock.time, "monotonic", lambda: now + 300)
+    patch_time(monkeypatch, lock, monotonic=lambda: now + 300)
     assert held.is_lost()
     held.release()
 
@@ -311,7 +310,7 @@ def test_the_clock_is_that_of_the_file_system(tmp_path: Path, monkeypatch: pytes
     """A machine whose clock is an hour ahead would take every holder elsewhere for dead."""
     other = Elsewhere(tmp_path, silent=0)
     ahead = time.time() + 3600
-    monkeypatch.setattr(lock.time, "time", lambda: ahead)
-    monkeypatch.setattr(lock.time, "sleep", lambda _: other.age(-1))
+    patch_time(monkeypatch, lock, time=lambda: ahead)
+    patch_time(monkeypatch, lock, sleep=lambda _: other.age(-1))
     with pytest.raises(HeldError):
         take(tmp_path)

@@ -37,6 +37,7 @@ def ends(at: list[int], *, rank: int = 0, kill: bool = True) -> tuple[str, ...]:
 def environment(**variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "SLURM_"))}
     paths = [str(ROOT / "tests" / "extensions"), kept.get("PYTHONPATH", "")]
+    kept["WANDB_ERROR_REPORTING"] = "false"
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **variables}
 
 

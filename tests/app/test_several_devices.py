@@ -57,7 +57,7 @@ def test_a_sampling_killed_again_and_again_is_as_an_undisturbed_one(smoke_run: P
         except subprocess.TimeoutExpired:
             victims = [leader.pid, *_children(leader.pid)]
             victim, signum = chance.choice(victims), chance.choice([signal.SIGKILL, signal.SIGTERM])
-            subprocess.run(["kill", f"-{signum.value}", str(victim)], check=False)
+            subprocess.run(["kill", f"-{signum.value}", str(victim)], check=False, timeout=60)
             code = leader.wait(timeout=60)
             kills += 1
             assert code != 0
@@ -75,7 +75,9 @@ def test_a_sampling_killed_again_and_again_is_as_an_undisturbed_one(smoke_run: P
 
 
 def _children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+    found = subprocess.run(
+        ["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False, timeout=60
+    ).stdout
     return [int(word) for word in found.split()]
 
 

@@ -193,7 +193,9 @@ def loggers(tmp_path: Path, *words: str, **place: Any) -> dict[str, Any]:
 
 
 def test_loggers_are_given_what_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    for name in [
+        name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_ERROR_REPORTING"
+    ]:
         monkeypatch.delenv(name)
     built = loggers(tmp_path, "logger=[wandb,csv]", "tags=[ablation,图]")
     assert list(built) == ["WandbLogger", "CSVLogger", "MetricsCSV"]

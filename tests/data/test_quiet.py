@@ -39,7 +39,9 @@ print(len([one for one in found if not isinstance(one, str)]))
 
 def test_damaged_files_say_nothing_by_themselves():
     """Bombs below the limit, broken EXIF, and what libtiff writes past Python."""
-    done = subprocess.run([sys.executable, "-c", DAMAGED], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stderr == ""
     assert int(done.stdout) >= 15
 
@@ -83,7 +85,7 @@ def test_many_threads_leave_it_as_it_was(monkeypatch: pytest.MonkeyPatch):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
         assert list(warnings.filters) == before
     assert not caught
 

@@ -78,6 +78,20 @@ def test_a_torchvision_that_does_not_match(
     assert "torchvision" not in sys.modules
 
 
+def test_what_does_not_come_to_an_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "standing").mkdir()
+    (tmp_path / "standing" / "__init__.py").write_text("import time; time.sleep(60)")
+    (tmp_path / "standing-0.1.dist-info").mkdir()
+    about = "Metadata-Version: 2.1\nName: standing\nVersion: 0.1\n"
+    (tmp_path / "standing-0.1.dist-info" / "METADATA").write_text(about)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(environment, "IMPORTED", ("standing",))
+    monkeypatch.setattr(environment, "TO_IMPORT", 0.5)
+    (line,) = environment.imports(environment.start_importing())
+    assert line.why == "is not imported within 0.5 s"
+
+
 def test_what_is_not_installed_cannot_be_imported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(environment, "IMPORTED", ("no_such_package",))
     (line,) = environment.imports(environment.start_importing())

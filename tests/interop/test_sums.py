@@ -22,7 +22,11 @@ def test_every_file_is_listed_as_sha256sum_reads_it(exported: Path):
     if shutil.which("sha256sum") is None:
         pytest.skip("there is no sha256sum here")
     outcome = subprocess.run(
-        ["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=exported, capture_output=True, text=True
+        ["sha256sum", "--strict", "-c", "SHA256SUMS"],
+        cwd=exported,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert outcome.returncode == 0, outcome.stderr
     listed = {line.split("  ")[1] for line in (exported / "SHA256SUMS").read_text().splitlines()}

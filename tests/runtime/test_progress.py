@@ -1,6 +1,7 @@
 """The time left follows the speed of now."""
 
 import pytest
+from conftest import patch_time
 
 from ddpm.runtime import progress
 from ddpm.runtime.progress import Countdown
@@ -16,7 +17,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress.time, "monotonic", clock)
+    patch_time(monkeypatch, progress, monotonic=clock)
     return clock
 
 

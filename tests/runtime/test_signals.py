@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_outside_the_main_thread_nothing_is_heard():
     signals = Signals()
     thread = threading.Thread(target=signals.listen)
     thread.start()
-    thread.join()
+    thread.join(60)
     assert signal.getsignal(signal.SIGTERM) is before
     signals.close()
 
@@ -157,7 +158,19 @@ process.start()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked workers")
 def test_a_worker_that_is_left_does_not_keep_the_program_from_its_end():
     """It is deaf to SIGTERM, by which Python ends it and then waits."""
-    subprocess.run([sys.executable, "-c", WORKS_ON], check=True, timeout=WAITS, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKS_ON],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert process.wait(timeout=WAITS) == 0
+    finally:
+        with suppress(ProcessLookupError):  # the worker is left where this fails
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=WAITS)
 
 
 def test_what_was_held_back_before_anybody_could_hear_is_heard(monkeypatch: pytest.MonkeyPatch):

@@ -20,6 +20,7 @@ from ddpm.data.skipped import write_list
 from ddpm.data.sources import Source
 from ddpm.data.stream.images import StreamedImages
 from ddpm.data.stream.loader import StreamLoader
+from ddpm.data.workers import WorkerLoader
 from ddpm.random import rekeyed
 from ddpm.runtime.cores import available_cores
 from ddpm.runtime.memory import memory_of
@@ -224,12 +225,10 @@ class ImageDataModule(LightningDataModule):
         resident = self.lives_on_device
         num_workers = 0 if resident else self._workers
         reader: Dataset[Any] = IndicesOnly() if resident else BatchReader(images)
-        return DataLoader(
+        return WorkerLoader(
             reader,
-            batch_size=None,
             sampler=batches,
             num_workers=num_workers,
-            collate_fn=_as_it_is,
             pin_memory=self._device.type == "cuda",
             persistent_workers=num_workers > 0,
         )
@@ -306,7 +305,3 @@ class ImageDataModule(LightningDataModule):
         self._on_device.clear()
         if "data_set" in vars(self) and isinstance(self.data_set.train, StreamedImages):
             self.data_set.train.gather_skipped()
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ NEVER = logging.CRITICAL + 1
 _lock = threading.Lock()
 _inside: list[tuple[Any, int]] = []
 """For each thread that is inside: the rule among `warnings.filters`, and the level of the log before."""
+
+if hasattr(os, "register_at_fork"):  # else a worker could begin with a lock that nobody is left to release
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @contextmanager

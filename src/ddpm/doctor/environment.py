@@ -28,6 +28,9 @@ from ddpm.diffusion.weighting import Hybrid, VariationalBound
 from ddpm.doctor.case import Case, Line, judged
 from ddpm.doctor.precision_checks import CLOSE, loss_error
 
+TO_IMPORT = 300.0
+"""Seconds for the imports of a process of its own; a network file system may need minutes for the first."""
+
 TF32 = 1e-2
 """Allowed of a product of matrices: some devices keep ten bits of the factors."""
 
@@ -149,8 +152,14 @@ def start_importing() -> subprocess.Popen[str]:
 
 
 def imports(importing: subprocess.Popen[str]) -> Iterator[Line]:
-    """What `start_importing` found out; waits for it."""
-    printed, _ = importing.communicate()
+    """What `start_importing` found out; waits for it, but not for ever."""
+    ended = True
+    try:
+        printed, _ = importing.communicate(timeout=TO_IMPORT)
+    except subprocess.TimeoutExpired:
+        ended = False
+        importing.kill()
+        printed, _ = importing.communicate()
     started: Any = importing.args
     said = json.loads(printed.splitlines()[-1]) if printed.strip() else {}
     for name in IMPORTED:
@@ -161,8 +170,13 @@ def imports(importing: subprocess.Popen[str]) -> Iterator[Line]:
             what = "not installed, and not needed" if needless else compared
             yield Line(name, what, "", "", needless, "" if needless else "is not installed")
             continue
-        problem = said.get(name, f"ends the process that imports it (exit code {importing.returncode})")
-        if problem and name == "torchvision":
+        problem = said.get(
+            name,
+            f"ends the process that imports it (exit code {importing.returncode})"
+            if ended
+            else f"is not imported within {TO_IMPORT:g} s",
+        )
+        if problem and ended and name == "torchvision":
             theirs, ours = metadata.version("torchvision"), metadata.version("torch")
             problem += (
                 f"; torchvision {theirs} does not match torch {ours}: uninstall it, or install its match"

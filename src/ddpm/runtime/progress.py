@@ -1,6 +1,7 @@
 """How far work is and how long it will still take: a bar on a terminal, a line now and then elsewhere."""
 
 import logging
+import os
 import time
 from collections import deque
 from types import TracebackType
@@ -14,6 +15,10 @@ console = Console(stderr=True)
 """Where everything that is no result is said; one for all, so that lines and bars do not disturb each
 other.
 """
+
+if hasattr(os, "register_at_fork"):
+    # a worker has neither the bar nor the thread that draws it, which may hold one of the locks at the fork
+    os.register_at_fork(after_in_child=lambda: console.__init__(stderr=True))  # type: ignore[misc]
 
 SECONDS_BETWEEN_LINES = 15.0
 

@@ -82,9 +82,17 @@ class Trial:
 
 
 def storage(journal: Path) -> "optuna.storages.JournalStorage":
-    """The file of a study, which any number of processes may write at the same time."""
+    """The file of a study, which any number of processes may write at the same time.
+
+    Its lock is a file beside it, and not Optuna's usual link to it: a link that a killed process has left
+    leads nowhere once the directory is moved, and Optuna would wait for it for ever. A file that was left
+    counts for half a minute.
+    """
     import optuna
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    lock = journal.with_name(f"{journal.name}.lock")
+    if lock.is_symlink() and not lock.exists():  # left by an earlier version
+        lock.unlink(missing_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))

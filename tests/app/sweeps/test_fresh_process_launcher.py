@@ -322,7 +322,9 @@ def test_killed_job_leaves_nothing_running(root: Path) -> None:
 
 def alive(pid: int) -> bool:
     """Whether the process runs. A dead one may stay behind as a zombie, where no init process collects it."""
-    state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True).stdout
+    state = subprocess.run(
+        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, timeout=60
+    ).stdout
     return state.strip() not in ("", "Z")
 
 
@@ -422,7 +424,9 @@ def test_hydra_starts_without_heavy_imports() -> None:
         "import sys, hydra_plugins.fresh_process_launcher\n"
         "print(*{'torch', 'lightning', 'wandb', 'numpy', 'ddpm'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.split() == []
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, run_here, run_program
+from conftest import ROOT, patch_time, run_here, run_program
 
 from ddpm.app import arguments, command_line, lock
 from ddpm.app.sweeps import record, search, show
@@ -189,7 +189,7 @@ def test_jobs_of_a_dead_search_are_waited_for(tmp_path: Path):
 
 def test_a_job_whose_sweep_died_while_it_was_starting_ends(monkeypatch: pytest.MonkeyPatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    gone.wait(timeout=60)
     monkeypatch.setenv(SWEEP, str(gone.pid))
     monkeypatch.setenv("LOCAL_RANK", "1")
     end_with_sweep()  # a rank has another parent
@@ -285,7 +285,7 @@ def test_the_launcher_asks_for_a_job_when_a_place_is_free(tmp_path: Path, monkey
     monkeypatch.setattr(launcher, "_start", start)
     monkeypatch.setattr(launcher, "_is_over", is_over)
     monkeypatch.setattr(launching, "configure_log", lambda *_: None)
-    monkeypatch.setattr(launching.time, "sleep", lambda _: None)
+    patch_time(monkeypatch, launching, sleep=lambda _: None)
     monkeypatch.setattr(shares, "gpus_here", lambda: 0)
     results = launcher.launch_each(choose(), 4, ended)
     assert events == [
@@ -299,7 +299,7 @@ def test_the_launcher_asks_for_a_job_when_a_place_is_free(tmp_path: Path, monkey
 
 def _processes_in(directory: Path) -> list[str]:
     """Command lines of processes whose jobs write in a directory."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True).stdout
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, timeout=60).stdout
     return [line for line in listed.splitlines() if str(directory) in line]
 
 
@@ -325,7 +325,7 @@ def test_one_of_twenty_trials_is_killed_and_goes_on(tmp_path: Path):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(timeout=300)
     before = {job.number: job for job in record.read(sweep).jobs}
     through = [number for number, job in before.items() if job.is_done]
     times = {number: (sweep / str(number) / "run.json").stat().st_mtime_ns for number in through}
@@ -354,7 +354,11 @@ def test_one_of_twenty_trials_is_killed_and_goes_on(tmp_path: Path):
     assert "earlier trials were better at step" in said["why"]
 
     looked = subprocess.run(
-        [sys.executable, "-m", "ddpm", "sweep", "swept"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "ddpm", "sweep", "swept"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert looked.returncode == 0, looked.stderr
     assert f"best trial    {best['number']}:" in looked.stdout

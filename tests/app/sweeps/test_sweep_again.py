@@ -210,7 +210,7 @@ def test_one_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(smoke_run: P
     sweep = tmp_path / "swept"
     _until(lambda: all((sweep / job / "metrics.csv").exists() for job in "01"))
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(timeout=300)
     _until(lambda: not any((sweep / job / ".lock").exists() for job in "01"))
     states = [job.status for job in record.read(sweep).jobs]
     assert states[2] == "not started"
@@ -253,7 +253,11 @@ def test_a_job_that_failed_is_run_again(tmp_path: Path):
     assert outcome.said.count("finished before") == 1
     (tmp_path / "swept" / "sweep.csv").unlink()
     looked = subprocess.run(
-        [sys.executable, "-m", "ddpm", "sweep", "swept"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "ddpm", "sweep", "swept"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert looked.returncode == 0, looked.stderr
     assert [line.split()[0] for line in looked.stdout.splitlines()] == ["job", "1", "0"]

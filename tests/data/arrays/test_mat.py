@@ -70,3 +70,14 @@ def test_what_a_damaged_file_promises_is_not_believed(tmp_path: Path, opened: Wo
     (tmp_path / "a.mat").write_bytes(whole.replace(sizes, np.array([7 << 20, 110], "<i4").tobytes()))
     with pytest.raises(ValueError, match=r"[Uu]nable to allocate"):
         mat(tmp_path / "a.mat", "", opened)
+
+
+def test_a_reader_that_comes_to_no_end_is_stopped(
+    tmp_path: Path, opened: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    scipy.io.savemat(tmp_path / "a.mat", {"x": np.arange(3)})
+    (tmp_path / "waits.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr("ddpm.data.arrays.mat.READER", tmp_path / "waits.py")
+    monkeypatch.setattr("ddpm.data.arrays.mat.TO_BEGIN", 1.0)
+    with pytest.raises(ValueError, match="SciPy has not read it within 1 s, and is stopped"):
+        mat(tmp_path / "a.mat", "", opened)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import next_line
 from PIL import Image
 
 from ddpm.data.prepared import cache
@@ -306,7 +307,7 @@ def test_a_killed_build_is_never_used_and_the_next_one_waits_for_nobody(tmp_path
         Cache().get("x", "ab" * 32, build)
         """
     process = program(code, cache_dir=tmp_path)
-    assert process.stdout.readline() == "ready\n"
+    assert next_line(process) == "ready\n"
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert len(files(tmp_path)) == 1
@@ -334,7 +335,7 @@ def test_clearing_spares_what_is_being_built_and_what_is_not_ours(tmp_path: Path
     dead.mkdir()
     (dead / "file").write_bytes(b"123")
     process = program(code, cache_dir=tmp_path)
-    assert process.stdout.readline() == "ready\n"
+    assert next_line(process) == "ready\n"
     freed = Cache(tmp_path).clear()
     process.communicate("\n", timeout=60)
     assert files(tmp_path) == ["letters", "x-" + "cd" * 8, "y-0123456789abcdef"]
@@ -453,9 +454,9 @@ def test_an_entry_that_is_used_stays_whoever_uses_it(own_cache: Path, caplog: py
     mine = Cache().get("mine", key_of("mine"), build(bytes(1000)))
     kept("theirs")
     process = program(code, key_of("theirs"), cache_dir=own_cache)
-    assert process.stdout.readline() == "ready\n"
+    assert next_line(process) == "ready\n"
     process.kill()
-    process.wait()
+    process.wait(timeout=60)
     for entry in Cache().entries():
         os.utime(entry.path / "about.json", (0, 0))
     kept("unused")
@@ -473,7 +474,9 @@ def test_an_entry_that_is_used_stays_whoever_uses_it(own_cache: Path, caplog: py
     }
     process.communicate("\n", timeout=60)
     mine.release()
+    deadline = time.monotonic() + 60
     while Cache().spare() < 3000:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     kept("last", limit=KB)
     assert left() == ["last"]

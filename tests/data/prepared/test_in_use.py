@@ -59,10 +59,12 @@ def test_who_marks_a_file_that_is_being_removed_waits_and_has_none(file: Path, c
     with in_use.alone(file) as alone:
         assert alone
         marker.start()
+        deadline = time.monotonic() + 60
         while (
             sum(os.path.realpath(f"/proc/self/fd/{fd}") == str(file) for fd in os.listdir("/proc/self/fd"))
             < 2
         ):
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         assert found == []
         file.unlink()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import patch_time
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from models import make_module, make_trainer
@@ -14,6 +15,7 @@ from training.checkpoints.content import differences
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
+from ddpm.training.callbacks import checkpoints
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.checkpoints import AtomicCheckpointIO, at_step, find, load, numbered
@@ -68,7 +70,7 @@ def test_continuing_is_bit_equal(tmp_path: Path):
 
 def test_a_checkpoint_is_due_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    patch_time(monkeypatch, checkpoints, monotonic=lambda: now)
     saving = Checkpoints(every_n_steps=1000, every_n_minutes=30)
 
     def pass_time(minutes: float) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import patch_time
 from lightning.pytorch import Callback, LightningModule, Trainer
 from models import make_module, make_trainer
 
@@ -155,7 +156,7 @@ def walk(trainer: Steps, callback: Interruption, to: int) -> None:
 
 def test_ranks_ask_each_other_about_once_a_second(steps: Steps, monkeypatch: pytest.MonkeyPatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr(interruption.time, "monotonic", lambda: 0.001 * next(clock))
+    patch_time(monkeypatch, interruption, monotonic=lambda: 0.001 * next(clock))
     with two_ranks(steps, monkeypatch, [[0, 0, 0.0]]) as asked:
         walk(steps, Interruption(), 60)
     assert asked[:2] == [1, 2]

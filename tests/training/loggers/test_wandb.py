@@ -26,7 +26,9 @@ from ddpm.training.loggers import WandbLogger
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    for name in [
+        name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_ERROR_REPORTING"
+    ]:
         monkeypatch.delenv(name)
 
 
@@ -191,7 +193,9 @@ def rows_of_all(directory: Path) -> list[dict[str, Any]]:
     files = directory.glob("wandb/offline-run-*/run-*.wandb")
     for file in sorted(files, key=lambda file: file.stat().st_ctime):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-        printed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+        printed = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        ).stdout
         records = map(json.loads, printed.splitlines())
         found += [record["history"]["item"] for record in records if record["type"] == "history"]
     return found

@@ -19,6 +19,12 @@ LEAST = 1 << 28
 MOST_COPIES = 32
 """Bytes that SciPy may use, and as many times what a file holds: bytes may be doubles, and copied."""
 
+TO_BEGIN = 300.0
+"""Seconds that the process that reads has beside those for the bytes."""
+
+LEAST_SPEED = 1e6
+"""Bytes a second, of what a file holds, as which a reader that still reads is faster."""
+
 READER = Path(__file__).with_name("mat_reader.py")
 
 
@@ -27,9 +33,18 @@ def mat(file: Path, prefix: str, work: Workspace) -> list[Held]:
     size = _unpacked_size(file)
     folder = Path(tempfile.mkdtemp(dir=work.folder))
     command = [sys.executable, "-P", str(READER), str(file), str(folder), str(LEAST + MOST_COPIES * size)]
-    process = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
+    limit = TO_BEGIN + size / LEAST_SPEED
+    try:
+        process = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"SciPy has not read it within {limit:.0f} s, and is stopped") from None
     if process.returncode:
         said = process.stderr.strip().splitlines() if process.returncode > 0 else []
         raise ValueError(said[-1] if said else "it is damaged, and SciPy crashed at it")

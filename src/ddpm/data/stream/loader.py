@@ -2,17 +2,18 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from ddpm.data.batches import Batch, share
 from ddpm.data.stream.images import StreamedImages
 from ddpm.data.stream.lanes import LaneReader
 from ddpm.data.stream.order import ShardOrder
+from ddpm.data.workers import WorkerLoader
 
 
 class PartOfBatch(NamedTuple):
@@ -110,11 +111,8 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         parts_of_batches = iter(
-            DataLoader(
-                WorkerStream(self.images, self.order, self.lanes, self.step),
-                batch_size=None,
-                num_workers=self.num_workers,
-                collate_fn=_as_it_is,
+            WorkerLoader(
+                WorkerStream(self.images, self.order, self.lanes, self.step), num_workers=self.num_workers
             )
         )
         for step in itertools.count(self.step):
@@ -128,7 +126,3 @@ class StreamLoader:
                 if self.pin_memory:
                     images, labels = images.pin_memory(), labels.pin_memory()
                 yield Batch(images, labels if self.images.shards.classes else None, step, first)
-
-
-def _as_it_is(part: Any) -> Any:
-    return part

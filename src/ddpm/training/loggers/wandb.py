@@ -1,10 +1,11 @@
 """Weights & Biases by Lightning's logger, which needs no account, no network and no care."""
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ddpm.runtime.writing import reason
+from ddpm.training.loggers import wandb_service
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,12 @@ FULL = 2**17
 MOST_BEGINNINGS = 8
 """Directories that one process begins for its run, one after the other, where W&B fails."""
 
+TO_BEGIN = 120.0
+"""Seconds, beyond the server's, that W&B has to begin: to start its process, and to look at the program."""
+
+TO_FINISH = 30.0
+"""Seconds, beyond the server's, that W&B has to end: to write what it has, and to leave."""
+
 
 class WandbLogger(LightningsWandbLogger):
     """One Weights & Biases run; what Lightning's logger does, this one does.
@@ -47,7 +55,8 @@ class WandbLogger(LightningsWandbLogger):
 
     What W&B cannot take, as its disk is full or its own process has died, is told with every row, waits in
     memory, and goes on in another directory of the same run as soon as that is possible; `wandb sync` makes
-    one run of them. What a server has not taken by the end of the run stays on disk for `wandb sync`.
+    one run of them. What a server has not taken by the end of the run stays on disk for `wandb sync`. Nor is
+    W&B's own process waited for without limit: one that does not answer is killed.
 
     Where an argument is None, W&B's environment variable holds: WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY,
     WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS, WANDB_NOTES, WANDB_DIR, WANDB_RUN_ID ...
@@ -70,7 +79,7 @@ class WandbLogger(LightningsWandbLogger):
         prefix: of every metric's name.
         init_timeout: seconds that the server has to answer before the run goes offline.
         finish_timeout: seconds that the server has at the end of the run; what it has not taken by then stays
-            on disk. 0 waits for ever.
+            on disk. 0 waits for ever, and says so once a minute.
         settings: further ones by name, as `wandb.Settings` takes them.
 
     Raises:
@@ -170,17 +179,20 @@ class WandbLogger(LightningsWandbLogger):
         try:
             begin["settings"] = wandb.Settings(**self._settings)
             with _without_tracebacks():
-                run = wandb.init(mode=self.mode, **begin)
+                run = self._init(begin)
         except ValidationError as error:  # of several lines
             refused = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, refused['loc']))}: {refused['msg']}") from error
-        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+        except (wandb.errors.CommError, wandb.errors.UsageError, wandb_service.SilentError) as error:
+            if isinstance(error, wandb_service.SilentError):
+                wandb_service.forget()
             if self.mode != "online":
                 raise
             first_line = str(error).splitlines()[0]
             log.warning("W&B cannot be reached (%s): this run is logged offline instead", first_line)
             self.mode = "offline"
-            run = wandb.init(mode=self.mode, **begin)
+            run = self._init(begin)
+        wandb_service.limit_the_exit(self._to_finish)
         self._id = self._wandb_init["id"] = run.id
         self._sync_dir = Path(run.settings.sync_dir)
         if self.mode == "offline":
@@ -189,6 +201,16 @@ class WandbLogger(LightningsWandbLogger):
         run.define_metric("*", step_metric=STEP, step_sync=True)
         self._place_what_others_log(run)
         return run
+
+    def _init(self, begin: dict[str, Any]) -> Any:
+        import wandb
+
+        limit = float(self._settings["init_timeout"]) + TO_BEGIN
+        return wandb_service.within(limit, lambda: wandb.init(mode=self.mode, **begin))
+
+    @property
+    def _to_finish(self) -> float:
+        return float(self._settings["finish_timeout"] or math.inf) + TO_FINISH
 
     def _place_what_others_log(self, run: Any) -> None:
         """Put what is given to `experiment.log` or `wandb.log` without a step where training stands."""
@@ -229,7 +251,7 @@ class WandbLogger(LightningsWandbLogger):
                 del self._waiting[0]
                 raise
             if self._experiment is None:
-                _forget_process()
+                wandb_service.forget()
             else:
                 self._is_spoilt = True
             log.warning("W&B: %s; %d rows wait in memory", _in_words(error), len(self._waiting))
@@ -268,15 +290,23 @@ class WandbLogger(LightningsWandbLogger):
     def _end(self, exit_code: int) -> None:
         run: Any = self._experiment
         try:
-            run.finish(exit_code=exit_code)
+            wandb_service.within(
+                self._to_finish,
+                lambda: run.finish(exit_code=exit_code),
+                on_waiting=self._say_waiting,
+            )
         except Exception as error:
             log.warning(
                 "W&B: %s; what it has not sent stays on disk, and is sent by: wandb sync %s",
                 _in_words(error), self._sync_dir,
             )  # fmt: skip
-            if not isinstance(error, TimeoutError):
-                _forget_process()
+            if not isinstance(error, TimeoutError) or isinstance(error, wandb_service.SilentError):
+                wandb_service.forget()
         self._experiment = None
+
+    def _say_waiting(self, seconds: float) -> None:
+        if math.isinf(self._to_finish):
+            log.info("W&B: sending, for %.0f s so far; finish_timeout=0 waits for ever", seconds)
 
 
 def _log_row(run: Any, row: dict[str, Any], step: int | None) -> None:
@@ -301,14 +331,6 @@ def _may_pass(error: Exception) -> bool:
 def _is_of_mailbox(error: Exception) -> bool:
     """Whether W&B's process does not answer: its mailbox is closed, or what was asked of it is given up."""
     return type(error).__module__.startswith("wandb.sdk.mailbox")
-
-
-def _forget_process() -> None:
-    """Have W&B start another process next time, and not miss a dead one when the program ends."""
-    import wandb
-
-    with suppress(Exception):
-        wandb.teardown()
 
 
 @contextmanager
