@@ -145,6 +145,9 @@ def test_nan_in_a_part_is_neither_written_nor_taken(tmp_path: Path):
         {"files": ["../step.0123456789abcdef.ckpt"], "shapes": {}},
         {"files": ["step.0123456789abcdef.ckpt"], "shapes": {"state_dict.network.weight": [-1]}},
         {"files": ["step.0123456789abcdef.ckpt"], "shapes": {"state_dict.network.weight": 3}},
+        {"files": ["step.0123456789abcdef.ckpt"], "shapes": {"state_dict.network.weight": [1 << 63]}},
+        {"files": [f"{'a' * 240}.0123456789abcdef.ckpt"], "shapes": {}},
+        {"files": ["\udcff.0123456789abcdef.ckpt"], "shapes": {}},
         {"files": "all", "shapes": {}},
         ["step.0123456789abcdef.ckpt"],
         None,
@@ -171,7 +174,7 @@ def test_a_type_that_parts_do_not_share_is_refused(tmp_path: Path):
     name = next(iter(head["state_dict"]))
     head["state_dict"][name] = head["state_dict"][name].double()
     torch.save(head, path)
-    with pytest.raises(CheckpointError, match="of another type"):
+    with pytest.raises(CheckpointError, match="of another checkpoint"):
         load(path)
 
 
@@ -199,7 +202,8 @@ def test_parts_that_none_lists_are_known(tmp_path: Path):
     (tmp_path / "parts" / "mine.txt").write_text("of a person")
     assert {path.name.split(".")[0] for path in parts.unlisted(tmp_path)} == {"step_00000020"}
     assert len(parts.unlisted(tmp_path)) == 2
-    (tmp_path / "damaged.ckpt").write_bytes(b"of which parts, nobody knows")
+    (tmp_path / "step_00000020.ckpt.passed_over").write_bytes(b"damaged: of which parts, nobody knows")
+    (tmp_path / "notes.txt").write_text("of a person")
     assert parts.unlisted(tmp_path) == []
 
 
@@ -307,3 +311,48 @@ def test_a_directory_that_not_every_machine_sees_is_told(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match=r"the part of rank 1 is not in .*that every machine sees"):
         parts.conclude(head, reports, path, write)
     assert not list(tmp_path.glob("*.ckpt"))
+
+
+def test_a_head_that_does_not_fit_its_list_is_refused(tmp_path: Path):
+    path = save(tmp_path, content(10), 2)
+    head = torch.load(path, weights_only=True)
+    shapes = head["parts"]["shapes"]
+    twice = {**head, "state_dict.network": {"weight": torch.empty(0)}}
+    absent = {**head, "parts": {**head["parts"], "shapes": {**shapes, "nowhere": [3]}}}
+    for hostile, reason in ((twice, "two tensors are called"), (absent, "no place for nowhere")):
+        torch.save(hostile, path)
+        for whole in (True, False):
+            with pytest.raises(CheckpointError, match=reason):
+                load(path, whole=whole)
+        with pytest.raises(CheckpointError, match=reason):
+            load_rows(path, 0, 2, lambda rows, _: rows)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "epoch=1-loss=0.52.ckpt", "图.ckpt", f"{'long ' * 40}.ckpt"])
+def test_any_name_may_be_written_twice(name: str, tmp_path: Path):
+    for _ in range(2):
+        path = save(tmp_path, content(10), 2, name)
+        assert load(path)["global_step"] == 10
+        assert parts.unlisted(tmp_path) == []
+
+
+def test_a_link_to_a_head_is_read(tmp_path: Path):
+    path = save(tmp_path / "checkpoints", content(10), 2)
+    (tmp_path / "newest.ckpt").symlink_to(path)
+    assert load(tmp_path / "newest.ckpt")["global_step"] == 10
+
+
+def test_a_whole_one_in_the_place_of_one_in_parts_leaves_none_of_them(tmp_path: Path):
+    path = save(tmp_path, content(5), 2, "best.ckpt")
+    AtomicCheckpointIO().save_checkpoint(content(10), path)
+    assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+def test_parts_are_brought_to_another_directory(tmp_path: Path):
+    path = save(tmp_path / "one", content(10), 2)
+    other = tmp_path / "other"
+    other.mkdir()
+    parts.bring(path, other)
+    write(load(path, whole=False), other / path.name)
+    parts.remove(path)
+    assert load(other / path.name)["global_step"] == 10

@@ -68,13 +68,10 @@ class Checkpoints(EveryNSteps):
         self._saved_step, self._saved_at, self._is_prepared = -1, time.monotonic(), False
         if trainer.is_global_zero:
             directory = _directory(trainer)
-            for path in (
-                *left_over(directory),
-                *left_over(directory / parts.DIRECTORY),
-                *parts.unlisted(directory),
-            ):
-                log.info("removing %s, which a write that was killed left", path)
-                path.unlink(missing_ok=True)
+            for path in (*left_over(directory), *left_over(directory / parts.DIRECTORY)):
+                _drop(path)
+            for path in parts.unlisted(directory):  # after a head that is half written, which may list some
+                _drop(path)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -151,6 +148,11 @@ class Checkpoints(EveryNSteps):
         for step in sorted(saved)[: -self.keep] if self.keep else []:
             if not self.milestones_every_n_steps or step % self.milestones_every_n_steps:
                 parts.remove(saved[step])
+
+
+def _drop(path: Path) -> None:
+    log.info("removing %s, which a write that was killed left", path)
+    path.unlink(missing_ok=True)
 
 
 def _directory(trainer: Trainer) -> Path:

@@ -9,8 +9,9 @@ as FSDP2 does it: `rows` says how.
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,9 @@ from torch.distributed import Store
 
 from ddpm.training.checkpoints.archive import RefusedFileError, fingerprint
 from ddpm.training.checkpoints.guarded import guarded_load, outlined
-from ddpm.training.checkpoints.layout import COMPUTED, CheckpointError, is_finite, mapped_by_name
+from ddpm.training.checkpoints.layout import COMPUTED, CheckpointError, is_finite, mapped_by_name, tensors_in
 from ddpm.training.checkpoints.names import being_written
-from ddpm.training.checkpoints.whole_files import move, save
+from ddpm.training.checkpoints.whole_files import link, move, save
 
 DIRECTORY = "parts"
 """Where the parts lie, beside the heads."""
@@ -30,8 +31,8 @@ DIRECTORY = "parts"
 KEY = "parts"
 """What a head says of its parts."""
 
-NAME = re.compile(r"[^/\0]+\.[0-9a-f]{16}\.ckpt")
-"""Of the file of a part: that of the checkpoint, and the fingerprint of its contents."""
+NAME = re.compile(r"[A-Za-z0-9_=+,@-]{1,100}\.[0-9a-f]{16}\.ckpt")
+"""Of the file of a part: that of the checkpoint, in these letters, and a fingerprint of the contents."""
 
 MAX_PARTS = 100_000
 
@@ -48,10 +49,12 @@ class Parts(NamedTuple):
     Attributes:
         files: in `parts/`, in the order of the processes that wrote them.
         shapes: of whole tensors, by their dotted names in the checkpoint.
+        dtypes: of them.
     """
 
     files: Sequence[str]
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, torch.dtype]
 
 
 def rows(part: int, of: int, n: int) -> range:
@@ -119,9 +122,10 @@ def write_part(part: Mapping[str, Tensor], rank: int, ranks: int, checkpoint: Pa
     directory = checkpoint.parent / DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
     # two processes may hold the same, as nothing at all
-    unnamed = being_written(directory / f"{checkpoint.stem}.{rank}.ckpt")
+    stem = _stem(checkpoint.stem)
+    unnamed = being_written(directory / f"{stem}.{rank}.ckpt")
     written = save({"part": rank, "of": ranks, "tensors": {k: _packed(v) for k, v in part.items()}}, unnamed)
-    file = directory / f"{checkpoint.stem}.{fingerprint(written)}.ckpt"
+    file = directory / f"{stem}.{fingerprint(written)}.ckpt"
     move(written, file)
     return file.name
 
@@ -202,7 +206,7 @@ def conclude(
             removed.
     """
     files = [report.file for report in reports if report.file is not None]
-    before = _files(path)
+    before = files_of(path)
     try:
         for rank, report in enumerate(reports):
             if report.unfit is not None:
@@ -214,7 +218,7 @@ def conclude(
     except BaseException:
         remove_files(path.parent, files)
         raise
-    remove_files(path.parent, before)
+    remove_files(path.parent, set(before) - set(files))
 
 
 def _wait_until_seen(directory: Path, files: Sequence[str]) -> None:
@@ -226,6 +230,11 @@ def _wait_until_seen(directory: Path, files: Sequence[str]) -> None:
                 "directory that every machine sees; use checkpoint=whole, or name another one"
             )
         time.sleep(PAUSE)
+
+
+def _stem(name: str) -> str:
+    """What the names of the parts of a checkpoint begin with."""
+    return re.sub(r"[^A-Za-z0-9_=+,@-]", "_", name)[:100]
 
 
 def _packed(tensor: Tensor) -> Tensor:
@@ -247,29 +256,43 @@ def _first_not_finite(part: Mapping[str, Tensor]) -> str | None:
 # Reading
 
 
-def listed(content: Any) -> Parts | None:
+def listed(head: Any) -> Parts | None:
     """What a checkpoint says of its parts; None for one that is whole.
 
     Args:
-        content: of its file, with tensors or outlines of them.
+        head: as it was read.
 
     Raises:
-        RefusedFileError: where that is no list of parts.
+        RefusedFileError: where that is no list of parts, or not of this head.
     """
-    if not isinstance(content, Mapping) or KEY not in content:
+    if not isinstance(head, Mapping) or KEY not in head:
         return None
-    match content[KEY]:
+    files, shapes = _checked(head[KEY])
+    dtypes: dict[str, torch.dtype] = {}
+    for key, value in head.items():
+        for name, tensor in tensors_in(value, str(key)):
+            if name in dtypes and name in shapes:
+                raise RefusedFileError(f"two tensors are called {name[:80]}")
+            dtypes[name] = tensor.dtype
+    if missing := shapes.keys() - dtypes.keys():
+        raise RefusedFileError(f"it has no place for {min(missing)[:80]}")
+    return Parts(files, shapes, dtypes)
+
+
+def _checked(listing: Any) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """Files and shapes of a list of parts."""
+    match listing:
         case {"files": list() as files, "shapes": dict() as shapes} if (
             0 < len(files) <= MAX_PARTS
             and all(type(name) is str and NAME.fullmatch(name) for name in files)
             and all(type(name) is str and _is_shape(shape) for name, shape in shapes.items())
         ):
-            return Parts(files, {name: tuple(shape) for name, shape in shapes.items()})
+            return files, {name: tuple(shape) for name, shape in shapes.items()}
     raise RefusedFileError("its list of parts is damaged")
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(n) is int and n >= 0 for n in value)
+    return isinstance(value, list) and bool(value) and all(type(n) is int and 0 <= n < 1 << 62 for n in value)
 
 
 def assembled(head: dict[str, Any], parts: Parts, directory: Path) -> dict[str, Any]:
@@ -337,18 +360,10 @@ def filled(
         head: as it was read.
         parts: that it lists.
         tensor: of a name and the shape of the whole.
-
-    Raises:
-        RefusedFileError: where one is of another type than the head says.
     """
 
     def put(name: str, there: Tensor) -> Tensor:
-        if name not in parts.shapes:
-            return there
-        made = tensor(name, torch.Size(parts.shapes[name]))
-        if made.dtype != there.dtype:
-            raise RefusedFileError(f"{name} is of another type in its parts")
-        return made
+        return tensor(name, torch.Size(parts.shapes[name])) if name in parts.shapes else there
 
     return {key: mapped_by_name(value, put, str(key)) for key, value in head.items()}
 
@@ -376,6 +391,7 @@ def _read(directory: Path, parts: Parts, rank: int) -> dict[str, Tensor]:
 def _are_rows(tensors: Mapping[str, Any], rank: int, parts: Parts) -> bool:
     return tensors.keys() == parts.shapes.keys() and all(
         isinstance(tensors[name], Tensor)
+        and tensors[name].dtype == parts.dtypes[name]
         and tensors[name].shape == (len(rows(rank, len(parts.files), shape[0])), *shape[1:])
         for name, shape in parts.shapes.items()
     )
@@ -386,16 +402,24 @@ def _are_rows(tensors: Mapping[str, Any], rank: int, parts: Parts) -> bool:
 
 def remove(checkpoint: Path) -> None:
     """Remove a checkpoint with those of its parts that no other beside it lists."""
-    own = _files(checkpoint)
+    own = files_of(checkpoint)
     checkpoint.unlink(missing_ok=True)
     remove_files(checkpoint.parent, own)
 
 
-def remove_files(directory: Path, files: Sequence[str]) -> None:
-    """Remove parts that no checkpoint in a directory lists."""
+def files_of(checkpoint: Path) -> Sequence[str]:
+    """The parts that a file lists; nothing where it is no head, or cannot be read."""
+    try:
+        return _listed_in(checkpoint)
+    except (RefusedFileError, OSError):
+        return []
+
+
+def remove_files(directory: Path, files: Collection[str]) -> None:
+    """Remove those parts that no checkpoint in a directory lists."""
     if not files:
         return
-    needed = {name for head in _heads(directory) for name in _files(head)}
+    needed = {name for head in _heads(directory) for name in files_of(head)}
     for name in set(files) - needed:
         (directory / DIRECTORY / name).unlink(missing_ok=True)
     with suppress(OSError):  # others are in it
@@ -404,34 +428,44 @@ def remove_files(directory: Path, files: Sequence[str]) -> None:
 
 def unlisted(directory: Path) -> list[Path]:
     """The parts in the directory of checkpoints that none of them lists, as saving that was killed leaves
-    them; nothing where it cannot be known of all.
+    them; but for those that have the name of one that cannot be read, which may be read another time.
     """
     there = [path for path in _iterated(directory / DIRECTORY) if NAME.fullmatch(path.name)]
-    if not there:
-        return []
-    try:
-        needed = {name for head in _heads(directory) for name in _listed_in(head)}
-    except (RefusedFileError, OSError):
-        return []
-    return [path for path in there if path.name not in needed]
+    needed: set[str] = set()
+    unread: list[str] = []
+    for head in _heads(directory) if there else ():
+        try:
+            needed.update(_listed_in(head))
+        except (RefusedFileError, OSError):
+            unread.append(f"{_stem(head.name.partition('.ckpt')[0])}.")
+    return [path for path in there if path.name not in needed and not path.name.startswith(tuple(unread))]
 
 
-def _files(checkpoint: Path) -> Sequence[str]:
-    """The parts that a checkpoint lists; nothing where it cannot be read."""
-    try:
-        return _listed_in(checkpoint)
-    except (RefusedFileError, OSError):
-        return []
+def bring(checkpoint: Path, directory: Path) -> None:
+    """Put the parts of a checkpoint into another directory of checkpoints too, for a head there.
+
+    Raises:
+        OSError: where one cannot be put there.
+    """
+    for name in files_of(checkpoint):
+        (directory / DIRECTORY).mkdir(exist_ok=True)
+        link(checkpoint.resolve().parent / DIRECTORY / name, directory / DIRECTORY / name)
 
 
 def _listed_in(checkpoint: Path) -> Sequence[str]:
-    parts = listed(outlined(checkpoint))
-    return parts.files if parts is not None else []
+    state = checkpoint.stat()
+    return _read_list(checkpoint, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4096)  # all are asked for whenever one is removed
+def _read_list(checkpoint: Path, *state: int) -> Sequence[str]:
+    content = outlined(checkpoint)
+    return _checked(content[KEY])[0] if isinstance(content, Mapping) and KEY in content else []
 
 
 def _heads(directory: Path) -> Iterator[Path]:
     """All that may be one: a run names those that it passes over otherwise, and a person as they like."""
-    return (path for path in _iterated(directory) if ".ckpt" in path.name and path.is_file())
+    return (path for path in _iterated(directory) if path.is_file() and not path.name.endswith(".part"))
 
 
 def _iterated(directory: Path) -> Iterator[Path]:

@@ -36,9 +36,9 @@ def load(path: Path, key: str = "ckpt", *, whole: bool = True) -> dict[str, Any]
         content = guarded_load(path)
         if (listed := parts.listed(content)) is not None:
             if whole:
-                content = parts.assembled(content, listed, path.parent)
+                content = parts.assembled(content, listed, path.resolve().parent)
             else:
-                parts.check(listed, path.parent)
+                parts.check(listed, path.resolve().parent)
     except (RefusedFileError, OSError) as error:
         raise _unreadable(path, key, error) from error
     try:
@@ -66,7 +66,7 @@ def load_rows(
         head = guarded_load(path) if path.is_file() else None
         if (listed := parts.listed(head)) is None or head is None:
             return load(path)
-        own = parts.held_by(rank, ranks, listed, path.parent)
+        own = parts.held_by(rank, ranks, listed, path.resolve().parent)
         content = parts.filled(head, listed, lambda name, shape: placed(own.pop(name), shape))
     except (RefusedFileError, OSError) as error:
         raise _unreadable(path, "ckpt", error) from error

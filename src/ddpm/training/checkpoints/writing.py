@@ -222,7 +222,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._memory.release()
 
     def _write(self, checkpoint: Mapping[str, Any], path: Path) -> None:
-        self._written(lambda: write(checkpoint, path), path)
+        def job() -> None:
+            before = parts.files_of(path)
+            write(checkpoint, path)
+            parts.remove_files(path.parent, before)
+
+        self._written(job, path)
 
     def _written(self, job: Callable[[], None], path: Path) -> None:
         try:

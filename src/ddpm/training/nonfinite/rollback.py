@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.training.checkpoints import LAST, CheckpointError, at_step, find, load, numbered, write
+from ddpm.training.checkpoints import LAST, CheckpointError, at_step, find, load, numbered, parts, write
 from ddpm.training.checkpoints.whole_files import link
 from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
 
@@ -72,9 +72,11 @@ def _with_returns(trainer: Trainer, module: Any, path: Path, step: int) -> Path:
     if not trainer.is_global_zero:
         return path
     own = Path(trainer.default_root_dir) / "checkpoints" / at_step(step)
-    checkpoint = load(path, whole=path.parent != own.parent)
+    checkpoint = load(path, whole=False)
     state = {**checkpoint.get("nonfinite", {}), "returns": module.guard.state_dict()["returns"]}
     try:
+        if not path.parent.samefile(own.parent):
+            parts.bring(path, own.parent)
         write({**checkpoint, "nonfinite": state}, own)
         link(own, own.with_name(LAST))
     except OSError as error:
