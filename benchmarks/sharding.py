@@ -10,7 +10,8 @@ and what is gathered or reduced just now. They are counted after every block on 
 before and after the step of the optimizer; shown is the most of each, over the steps behind the first. Beside
 it stands what the system says: the memory of the process when the training is over, and the most of it, both
 beyond what it had before the network was built. For that glibc is told to give back what is freed, under
-both strategies, or it would keep what was gathered, and show it. Losses must agree.
+all strategies, or it would keep what was gathered, and show it. At last a checkpoint is saved, whole or, as
+`parts`, by each process what it holds: shown is how much more memory one needs for that. Losses must agree.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from datetime import timedelta
 from functools import partial
@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader
 
 from ddpm.diffusion import schedules
 from ddpm.networks.unet import UNet
+from ddpm.training.checkpoints import AtomicCheckpointIO
 from ddpm.training.module import DDPM
 from ddpm.training.sharding import FullySharded, blocks
 from ddpm.training.shards import parts
@@ -44,6 +45,7 @@ STEPS, WARM = 3, 1
 STRATEGIES = {
     "ddp": lambda: DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False),
     "fsdp": lambda: FullySharded(timeout=timedelta(minutes=10)),
+    "parts": lambda: FullySharded("sharded", timeout=timedelta(minutes=10)),
 }
 
 
@@ -84,8 +86,7 @@ class Count(Callback):
         self.most = 0
         self.kinds: dict[str, int] = {}
         self.losses: list[float] = []
-        self._began = 0.0
-        self.seconds = 0.0
+        self.saving = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.parameters = list(module.network.parameters())
@@ -121,6 +122,14 @@ class Count(Callback):
         self._look(trainer)
         self.losses.append(float(outputs["loss"]))
 
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.resident_most = memory("VmHWM")
+        give_back_what_is_free()
+        Path("/proc/self/clear_refs").write_text("5")
+        before = memory("VmRSS")
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / "saved.ckpt")
+        self.saving = memory("VmHWM") - before
+
 
 def train(strategy: str, processes: int, channels: int, out: Path) -> None:
     before = memory("VmRSS")
@@ -136,17 +145,16 @@ def train(strategy: str, processes: int, channels: int, out: Path) -> None:
     trainer = Trainer(
         accelerator="cpu", devices=processes, strategy=STRATEGIES[strategy](), max_steps=STEPS,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[count], use_distributed_sampler=False, log_every_n_steps=0, default_root_dir=str(out),
+        callbacks=[count], plugins=[AtomicCheckpointIO()], use_distributed_sampler=False, log_every_n_steps=0,
+        default_root_dir=str(out),
     )  # fmt: skip
-    began = time.monotonic()
     trainer.fit(module, DataLoader(list(images[:, rank]), batch_size=None))
     gc.collect()
     give_back_what_is_free()
     result = {
         "parameters": module.num_parameters, "most": count.most, "kinds": count.kinds,
-        "resident": memory("VmRSS") - before, "resident_most": memory("VmHWM") - before,
-        "losses": count.losses,
-        "seconds": time.monotonic() - began,
+        "resident": memory("VmRSS") - before, "resident_most": count.resident_most - before,
+        "losses": count.losses, "saving": count.saving,
     }  # fmt: skip
     (out / f"{strategy}_{rank}.json").write_text(json.dumps(result))
 
@@ -174,19 +182,21 @@ def main() -> None:
             ranks = [json.loads(path.read_text()) for path in sorted(Path(out).glob(f"{strategy}_*.json"))]
             found[strategy] = max(ranks, key=lambda one: one["most"])
             means = [sum(one["losses"][i] for one in ranks) / processes for i in range(STEPS)]
-            found[strategy]["loss"] = means
+            found[strategy] |= {"loss": means, "saving": max(one["saving"] for one in ranks)}
     n = found["ddp"]["parameters"]
     print(f"{n:,} parameters, {processes} processes; bytes a parameter, of the process that holds most")
     names = ["parameters", "gradients", "optimizer", "average"]
     print(
-        f"{'':6}" + "".join(f"{name:>12}" for name in [*names, "their sum", "peak", "resident", "its peak"])
+        f"{'':6}"
+        + "".join(f"{name:>12}" for name in [*names, "their sum", "peak", "resident", "its peak", "to save"])
     )
     sums = {}
     for strategy, result in found.items():
         values = [result["kinds"][name] / n for name in names]
         sums[strategy] = sum(values)
         shown = [
-            *values, sum(values), result["most"] / n, result["resident"] / n, result["resident_most"] / n
+            *values, sum(values), result["most"] / n, result["resident"] / n, result["resident_most"] / n,
+            result["saving"] / n,
         ]  # fmt: skip
         print(f"{strategy:6}" + "".join(f"{value:12.2f}" for value in shown))
     print(
