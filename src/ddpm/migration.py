@@ -87,6 +87,7 @@ RENAMED = {"ddpm.data.sources.hub.Hub": {"train_split": "split"}}
 NEW: dict[str, Any] = {
     "tags": [],
     "resume": "auto",
+    "checkpoint": "whole",
     "on_nonfinite": "stop",
     "timeout": 1800.0,
     "requeue": False,

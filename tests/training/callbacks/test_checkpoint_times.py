@@ -119,7 +119,8 @@ class FullDisk:
 
         monkeypatch.setattr(torch, "save", saves)
 
-    def fills(self, _: Trainer) -> None:
+    def fills(self, trainer: Trainer) -> None:
+        trainer.strategy.checkpoint_io.wait()
         self.is_full = True
 
     def empties(self, trainer: Trainer) -> None:

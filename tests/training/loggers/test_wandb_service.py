@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -45,6 +46,20 @@ def test_what_does_not_come_back_is_left(never: threading.Event, monkeypatch: py
     with pytest.raises(wandb_service.SilentError, match=r"has not answered within 0\.5 s"):
         wandb_service.within(0.5, lambda: never.wait(20), each=0.1, on_waiting=said.append)
     assert len(said) >= 2
+
+
+def test_one_that_has_ended_and_is_named_all_the_same_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    wandb_service.forget()
+    gone = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(gone))
+    monkeypatch.setenv("WANDB_SERVICE", f"3-{os.getpid()}-unix-{gone}")
+    logger = WandbLogger(save_dir=tmp_path, mode="offline")
+    logger.log_metrics({"a": 2.0}, step=1)
+    logger.finish(0)
+    assert [row["a"] for row in history(tmp_path)] == [2.0]
 
 
 def test_a_process_that_stands_still_holds_no_end_up(

@@ -206,6 +206,12 @@ class WandbLogger(LightningsWandbLogger):
         import wandb
 
         limit = float(self._settings["init_timeout"]) + TO_BEGIN
+        try:
+            return wandb_service.within(limit, lambda: wandb.init(mode=self.mode, **begin))
+        except Exception as error:
+            if not wandb_service.is_of_another(error):
+                raise
+        wandb_service.forget()
         return wandb_service.within(limit, lambda: wandb.init(mode=self.mode, **begin))
 
     @property

@@ -15,6 +15,9 @@ Result = TypeVar("Result")
 TO_FORGET = 10.0
 """Seconds that it has to end by itself where it has failed already."""
 
+NAMED = "WANDB_SERVICE"
+"""Of the environment: names the process to those that this program starts."""
+
 KILLED = 5.0
 """Seconds for what waits for it to notice that it is gone."""
 
@@ -77,6 +80,12 @@ def forget() -> None:
 
     with suppress(Exception, SystemExit):  # with the exit code of the process
         within(TO_FORGET, wandb.teardown)
+    os.environ.pop(NAMED, None)
+
+
+def is_of_another(error: Exception) -> bool:
+    """Whether W&B could not reach a process that the environment names, and that has ended."""
+    return NAMED in os.environ and type(error).__name__ == "WandbServiceConnectionError"
 
 
 def limit_the_exit(seconds: float) -> None:
