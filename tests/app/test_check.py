@@ -83,6 +83,7 @@ FAST = {
     "strategy=fsdp optimizer=adafactor": r"torch\.optim\.Adafactor: strategy=fsdp .*=adamw",
     "strategy=fsdp strategy.nosuch=1": r"strategy\.nosuch",
     "checkpoint=sharded": "checkpoint=sharded: is for strategy=fsdp",
+    "checkpoint=sharded strategy=fsdp logger.wandb.log_model=all": r"logger\.wandb\.log_model=all: .*=whole",
     "checkpoint=sharded strategy=ddp trainer.devices=2": "use checkpoint=whole",
     "checkpoint=logs/run strategy=fsdp": "must be whole or sharded, what is written; ckpt= names one",
     "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",

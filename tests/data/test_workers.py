@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.utils.data import Dataset
+from lightning.pytorch.utilities.data import _update_dataloader
+from torch.utils.data import Dataset, SequentialSampler
 
 from ddpm.data import quiet, workers
 from ddpm.data.workers import WorkerLoader
@@ -38,18 +39,40 @@ def goes_on(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_workers_that_hand_over_nothing_end_it_in_words(monkeypatch: pytest.MonkeyPatch, goes_on: Path):
-    monkeypatch.setattr(workers, "WAITS", 0.5)
+    monkeypatch.setattr(workers, "LOOKS_EVERY", 0.2)
+    monkeypatch.setattr(workers, "FOR_A_BATCH", 0.4)
     threading.Timer(1.5, goes_on.touch).start()  # its worker is waited for in the end
-    told = r"^data\.num_workers=1: .* no batch for 1 s; .*num_workers=0 reads"
+    told = r"^data\.num_workers=1: .* no batch for 0\.4 s; .*num_workers=0 reads"
     with pytest.raises(TimeoutError, match=told):
-        next(iter(WorkerLoader(Stands(goes_on), num_workers=1, sampler=[2])))
+        list(WorkerLoader(Stands(goes_on), num_workers=1, sampler=[0, 2]))
 
 
-def test_a_process_that_stood_still_itself_waits_once_more(monkeypatch: pytest.MonkeyPatch, goes_on: Path):
-    monkeypatch.setattr(workers, "WAITS", 1.0)
-    monkeypatch.setattr(workers, "TIMES", 20)
+def test_the_first_batch_may_take_its_time(monkeypatch: pytest.MonkeyPatch, goes_on: Path):
+    monkeypatch.setattr(workers, "LOOKS_EVERY", 0.2)
+    monkeypatch.setattr(workers, "FOR_A_BATCH", 0.2)
+    threading.Timer(0.8, goes_on.touch).start()
+    assert list(WorkerLoader(Stands(goes_on), num_workers=1, sampler=[2])) == [2]
+    monkeypatch.setattr(workers, "TO_BEGIN", 0.4)
+    goes_on.unlink()
+    threading.Timer(1.5, goes_on.touch).start()
+    with pytest.raises(TimeoutError, match="no batch for"):
+        list(WorkerLoader(Stands(goes_on), num_workers=1, sampler=[2]))
+
+
+def test_a_batch_that_is_late_comes_in_its_place(monkeypatch: pytest.MonkeyPatch, goes_on: Path):
+    monkeypatch.setattr(workers, "LOOKS_EVERY", 0.3)
     threading.Timer(1.5, goes_on.touch).start()
     assert list(WorkerLoader(Stands(goes_on), num_workers=1, sampler=[0, 1, 2, 3])) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_lightning_makes_it_anew_from_its_arguments(num_workers: int, goes_on: Path):
+    """As it does to give each device its share, where a loader is not of ours alone."""
+    goes_on.touch()
+    loader = WorkerLoader(Stands(goes_on), num_workers=num_workers, sampler=[0, 1, 2])
+    again = _update_dataloader(loader, SequentialSampler(range(2)))
+    assert isinstance(again, WorkerLoader)
+    assert list(again) == [0, 1]
 
 
 def test_without_workers_nothing_is_waited_for(goes_on: Path):

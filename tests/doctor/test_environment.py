@@ -89,7 +89,7 @@ def test_what_does_not_come_to_an_end_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(environment, "IMPORTED", ("standing",))
     monkeypatch.setattr(environment, "TO_IMPORT", 0.5)
     (line,) = environment.imports(environment.start_importing())
-    assert line.why == "is not imported within 0.5 s"
+    assert line.why == "is not imported within 0.5 s; try again, or install it anew"
 
 
 def test_what_is_not_installed_cannot_be_imported(monkeypatch: pytest.MonkeyPatch):

@@ -11,6 +11,7 @@ import sharded
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 from models import make_module, small_unet
 from torch import Tensor, nn
@@ -145,6 +146,19 @@ def test_one_in_parts_that_holds_nan_is_not_written(tmp_path: Path):
     with pytest.raises(TrainingError, match="holds NaN or infinity"):
         module.trainer.save_checkpoint(path.with_name("bad.ckpt"))
     assert not list(tmp_path.rglob("bad*"))
+
+
+def test_parts_need_a_writer_of_parts(tmp_path: Path):
+    _, path = fit(tmp_path / "run", sharded=True, checkpoint="sharded", plugins=[])
+    assert parts.KEY in load(path, whole=False)
+
+    class Whole(TorchCheckpointIO):
+        pass
+
+    with pytest.raises(
+        TrainingError, match=r"checkpoint=sharded: Whole writes whole files; give the trainer"
+    ):
+        fit(tmp_path / "run", sharded=True, checkpoint="sharded", plugins=[Whole()])
 
 
 def test_another_kind_of_checkpoint_is_refused():

@@ -37,7 +37,7 @@ def test_a_link_that_was_left_in_a_directory_that_was_moved_counts_for_nothing(t
     assert written(tmp_path / "study.log")
 
 
-def test_who_is_killed_leaves_no_link(tmp_path: Path):
+def test_a_lock_is_a_file_and_no_link(tmp_path: Path):
     backend = storage(tmp_path / "study.log")._backend
     backend._lock.acquire()
     (left,) = tmp_path.glob("*.lock")

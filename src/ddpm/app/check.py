@@ -165,6 +165,13 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "checkpoint=sharded: is for strategy=fsdp, under which each device holds a part of the network; "
             "use checkpoint=whole"
         )
+    if config.get("checkpoint") == "sharded":
+        for name, logger in (config.get("logger") or {}).items():
+            if logger and logger.get("log_model"):
+                raise UsageError(
+                    f"logger.{name}.log_model={_shown(logger['log_model'])}: sends a checkpoint as one file; "
+                    "use checkpoint=whole, or leave it out"
+                )
     if is_sharded:
         for (group, name), (values, why) in NOT_SHARDED.items():
             node = config.get(group) or {}

@@ -5,11 +5,14 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-WAITS = 300.0
-"""Seconds that a batch is waited for at a time."""
+LOOKS_EVERY = 5.0
+"""Seconds between two looks at whether workers and what pins their memory are alive."""
 
-TIMES = 2
-"""It is waited for so often: a process that stood still itself, as it was stopped, gives its workers time."""
+TO_BEGIN = 3600.0
+"""Seconds that the first batch may take: a stream fills its buffer, or passes over what was seen before."""
+
+FOR_A_BATCH = 600.0
+"""Seconds that any other may take. Time in which this process stood still itself is not counted."""
 
 
 class WorkerLoader(DataLoader[Any]):
@@ -18,28 +21,27 @@ class WorkerLoader(DataLoader[Any]):
     Args:
         dataset: of whole batches, or an iterable one.
         num_workers: processes that read; 0 reads in this one, and waits for as long as it takes.
-        kept: further arguments of DataLoader.
+        further: arguments of DataLoader. Lightning, which makes a loader anew from its arguments, gives also
+            those that are decided here.
 
     Raises:
-        TimeoutError: from its iterator, where there is no batch after `TIMES` x `WAITS` seconds.
+        TimeoutError: from its iterator, where there is no batch in time.
     """
 
-    def __init__(self, dataset: Dataset[Any], *, num_workers: int, **kept: Any):
-        super().__init__(
-            dataset,
-            batch_size=None,
-            num_workers=num_workers,
-            collate_fn=_as_it_is,
-            timeout=WAITS if num_workers else 0,
-            **kept,
-        )
+    def __init__(self, dataset: Dataset[Any], num_workers: int = 0, **further: Any):
+        decided = {
+            "batch_size": None,
+            "collate_fn": _as_it_is,
+            "timeout": LOOKS_EVERY if num_workers else 0,
+        }
+        super().__init__(dataset, num_workers=num_workers, **{**further, **decided})
 
     def __iter__(self) -> Any:
         return _in_time(super().__iter__(), self.num_workers, self.timeout)
 
 
 def _in_time(batches: Iterator[Any], num_workers: int, seconds: float) -> Iterator[Any]:
-    waited = 0
+    waited, limit = 0.0, TO_BEGIN
     while True:
         try:
             batch = next(batches)
@@ -48,15 +50,15 @@ def _in_time(batches: Iterator[Any], num_workers: int, seconds: float) -> Iterat
         except RuntimeError as error:
             if not str(error).startswith("DataLoader timed out"):  # its own kind it has not
                 raise
-            waited += 1
-            if waited < TIMES:
+            waited += seconds
+            if waited < limit:
                 continue
             raise TimeoutError(
                 f"data.num_workers={num_workers}: the processes that read the data have handed over no batch "
-                f"for {waited * seconds:g} s; the disk or server of the data may be away. data.num_workers=0 "
-                "reads in the training process"
+                f"for {waited:g} s; the disk or server of the data may be away. data.num_workers=0 reads in "
+                "the training process"
             ) from error
-        waited = 0
+        waited, limit = 0.0, FOR_A_BATCH
         yield batch
 
 

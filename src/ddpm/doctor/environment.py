@@ -174,7 +174,7 @@ def imports(importing: subprocess.Popen[str]) -> Iterator[Line]:
             name,
             f"ends the process that imports it (exit code {importing.returncode})"
             if ended
-            else f"is not imported within {TO_IMPORT:g} s",
+            else f"is not imported within {TO_IMPORT:g} s; try again, or install it anew",
         )
         if problem and ended and name == "torchvision":
             theirs, ours = metadata.version("torchvision"), metadata.version("torch")

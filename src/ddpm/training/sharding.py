@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed import PrefixStore
@@ -62,6 +63,8 @@ class FullySharded(ModelParallelStrategy):
 
     def setup_environment(self) -> None:
         """Make the processes known to each other, once: a run may train more than one time."""
+        if self.saves_parts and type(self.checkpoint_io) is TorchCheckpointIO:  # as nobody has chosen one
+            self.checkpoint_io = AtomicCheckpointIO()
         mesh = self._device_mesh
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
@@ -75,7 +78,7 @@ class FullySharded(ModelParallelStrategy):
         """The devices that hold the parts, all of the run."""
         return self.device_mesh["data_parallel"]
 
-    # Checkpoints: whole tensors under plain names, by the trainer's own CheckpointIO
+    # Checkpoints: plain names, whole tensors or those of this process, by the trainer's own CheckpointIO
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None
@@ -93,7 +96,12 @@ class FullySharded(ModelParallelStrategy):
             TrainingError: where it holds what no checkpoint can, or must not be written.
         """
         writer, leads = self.checkpoint_io, self.is_global_zero
-        if self.saves_parts and isinstance(writer, AtomicCheckpointIO):
+        if self.saves_parts:
+            if not isinstance(writer, AtomicCheckpointIO):
+                raise TrainingError(
+                    f"checkpoint=sharded: {type(writer).__name__} writes whole files; give the trainer "
+                    "plugins=[AtomicCheckpointIO()] of ddpm.training.checkpoints, or none of that kind"
+                )
             try:
                 head, part = parts.split(checkpoint, own_rows)
             except CheckpointError as error:

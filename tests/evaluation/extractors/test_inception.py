@@ -164,6 +164,7 @@ def test_a_missing_tensor_is_named(state: dict[str, Tensor]):
         inception_weights.of_state(without)
 
 
+@pytest.mark.slow
 @needs_the_wheel
 def test_the_wheels_weights_are_those_of_fid():
     extractor = Inception()

@@ -8,7 +8,7 @@ from seeded_features import features, reference, samples
 
 from ddpm.evaluation.measures import rows
 from ddpm.evaluation.measures.density_coverage import density_coverage
-from ddpm.evaluation.measures.neighbours import nearest, radii
+from ddpm.evaluation.measures.neighbours import balls_around, nearest, radii
 from ddpm.evaluation.measures.precision_recall import precision_recall
 
 PRDC = {
@@ -83,3 +83,13 @@ def test_a_grid_is_known():
     assert radii(line, 1).tolist() == [1] * 10
     assert radii(line, 3)[5].item() == 2
     assert not math.isnan(radii(line, 9).sum().item())
+
+
+def test_a_surface_belongs_to_its_ball():
+    """Of what is there twice the nearest other is at 0, and what is the same lies on that surface."""
+    points = features(1, 50)
+    twice = torch.cat([points, points])
+    found = precision_recall(points, twice, k=1)
+    assert found.precision == 1
+    around = balls_around(points, twice, torch.zeros(100, dtype=torch.float64))
+    assert around.tolist() == [2] * 50

@@ -47,6 +47,17 @@ def test_duplicates_among_the_training_images_hide_nothing():
     assert [(i, j % 300 % 5) for i, j in found.copies] == [(i, i) for i in range(5)]
 
 
+@pytest.mark.parametrize("times", [9, 10, 12, 60])
+@pytest.mark.parametrize("rounding", [0, 1e-8])
+def test_an_image_that_is_there_many_times_hides_nothing(times: int, rounding: float):
+    again = TRAINING[:1] * (1 + rounding * torch.arange(times, dtype=torch.float64))[:, None]
+    training = torch.cat([TRAINING, again])
+    samples = torch.cat([features(3, 20), TRAINING[:1] + 0.01 * features(4, 1)])
+    ((sample, image),) = memorisation(samples, training, HELD_OUT).copies
+    assert sample == 20
+    assert image == 0 or image >= 300
+
+
 def test_the_statistic_is_scipys():
     samples = features(3, 50)
     found = memorisation(samples, TRAINING, HELD_OUT)

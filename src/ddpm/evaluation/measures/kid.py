@@ -16,9 +16,9 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     """The squared maximum mean discrepancy of all images, unbiased, with the kernel (x.y / D + 1)^3.
 
     The standard error is the jackknife's over 20 groups of images of each set; where both sets are of one
-    distribution it is up to 1.4 times too large. It takes time with the square
-    of how many there are: 5,000 against 5,000 of 2,048 features some 10 s of a core, 50,000 100 times as
-    much; `kid_of_subsets` is what others compute then.
+    distribution it is up to 1.4 times too large. It takes time with the square of how many there are: 5,000
+    against 5,000 of 2,048 features some 10 s of a core, 50,000 100 times as much; `kid_of_subsets` is what
+    others compute then.
 
     Args:
         samples: [M, D], at least 2.

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import nearest
-from ddpm.evaluation.measures.rows import blocks, check, check_both
+from ddpm.evaluation.measures.rows import MOST_ROWS, check, check_both
+
+ALIKE = 1e-6
+"""Features that differ by no more than this share of their size are of one image."""
 
 NEIGHBOURS = 10
 """Of which the second is sought: the nearest that is no duplicate of the first."""
@@ -89,15 +92,33 @@ def _nearest_and_copied(
     """Distance of each to the nearest, float64 [N], which that is, int64 [N], and whether it is copied."""
     k = min(NEIGHBOURS, len(training))
     distances, which = nearest(features, training, k)
-    second = distances[:, -1].clone()  # if all of them are alike
-    for rows, _ in blocks(features):
-        here = slice(rows.start, rows.stop)
-        first = training[which[here, 0]]
+    near, first = distances[:, 0], which[:, 0]
+    second, left = near.clone(), torch.arange(len(features))  # if all of them are alike
+    while True:
+        other = _first_other(training, which)
+        found = other < k
+        second[left[found]] = distances.gather(1, other.clamp_max(k - 1)[:, None])[:, 0][found]
+        left = left[~found]
+        if not len(left) or k == len(training):
+            break
+        k = min(4 * k, len(training))  # what is there many times is the likeliest to be copied
+        distances, which = nearest(features[left], training, k)
+    copied = near <= threshold * second
+    return near, first, copied if len(training) > 1 else torch.zeros_like(copied)
+
+
+def _first_other(training: Tensor, which: Tensor) -> Tensor:
+    """Which neighbour is the first that is another image than the nearest, int64 [N]; k where none is."""
+    n, k = which.shape
+    other = torch.full((n,), k, dtype=torch.int64)
+    for begin in range(0, n, MOST_ROWS):
+        rows = which[begin : begin + MOST_ROWS]
+        image = training[rows[:, 0]].double()
+        same = ALIKE * (1 + image.norm(dim=1))
         for j in range(k - 1, 0, -1):
-            differs = (training[which[here, j]] != first).any(1).cpu()
-            second[here] = torch.where(differs, distances[here, j], second[here])
-    copied = distances[:, 0] <= threshold * second
-    return distances[:, 0], which[:, 0], copied if k > 1 else torch.zeros_like(copied)
+            differs = ((training[rows[:, j]].double() - image).norm(dim=1) > same).cpu()
+            other[begin : begin + MOST_ROWS][differs] = j
+    return other
 
 
 def _ratio(one: Tensor, other: Tensor) -> float:

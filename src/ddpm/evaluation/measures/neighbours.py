@@ -9,6 +9,10 @@ BLOCK_BYTES = 1 << 24
 """Of a block of rows: two of them, and the distances between them, are held."""
 
 
+ROUNDING = 1e-13
+"""A squared distance is wrong by less than this share of the two squares that it is the difference of."""
+
+
 def nearest(
     features: Tensor, among: Tensor, k: int = 1, *, leave_out_self: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -64,7 +68,13 @@ def balls_around(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
     counts = torch.zeros(len(points), dtype=torch.int64)
     for rows, x in blocks(points, BLOCK_BYTES):
         for columns, y in blocks(centres, BLOCK_BYTES):
-            inside = squared_distances(x, y) <= radii[columns.start : columns.stop].to(x).square()
+            reach = radii[columns.start : columns.stop].to(x)
+            squared, limit = squared_distances(x, y), reach.square()
+            inside = squared <= limit
+            # near a surface the rounding of `squared` decides; the difference itself, as of radii, is exact
+            rounding = ROUNDING * (x.square().sum(1)[:, None] + y.square().sum(1))
+            for i, j in (pairs.T for pairs in ((squared - limit).abs() <= rounding).nonzero().split(len(x))):
+                inside[i, j] = (x[i] - y[j]).norm(dim=1) <= reach[j]
             counts[rows.start : rows.stop] += inside.sum(1).cpu()
     return counts
 

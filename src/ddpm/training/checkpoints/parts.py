@@ -10,7 +10,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -422,8 +421,6 @@ def remove_files(directory: Path, files: Collection[str]) -> None:
     needed = {name for head in _heads(directory) for name in files_of(head)}
     for name in set(files) - needed:
         (directory / DIRECTORY / name).unlink(missing_ok=True)
-    with suppress(OSError):  # others are in it
-        (directory / DIRECTORY).rmdir()
 
 
 def unlisted(directory: Path) -> list[Path]:
@@ -448,7 +445,7 @@ def bring(checkpoint: Path, directory: Path) -> None:
         OSError: where one cannot be put there.
     """
     for name in files_of(checkpoint):
-        (directory / DIRECTORY).mkdir(exist_ok=True)
+        (directory / DIRECTORY).mkdir(parents=True, exist_ok=True)
         link(checkpoint.resolve().parent / DIRECTORY / name, directory / DIRECTORY / name)
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,6 +173,8 @@ class WandbLogger(LightningsWandbLogger):
         import wandb
         from pydantic import ValidationError  # what W&B checks its settings by
 
+        if self._beginnings >= MOST_BEGINNINGS:
+            raise OSError(f"it has failed {MOST_BEGINNINGS} times; logger=none trains without it")
         self._beginnings += 1
         Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
         begin = {name: value for name, value in self._wandb_init.items() if value is not None}
@@ -187,6 +190,8 @@ class WandbLogger(LightningsWandbLogger):
             if isinstance(error, wandb_service.SilentError):
                 wandb_service.forget()
             if self.mode != "online":
+                if isinstance(error, wandb_service.SilentError):
+                    self._beginnings = MOST_BEGINNINGS  # training has waited for it long enough
                 raise
             first_line = str(error).splitlines()[0]
             log.warning("W&B cannot be reached (%s): this run is logged offline instead", first_line)
@@ -205,6 +210,8 @@ class WandbLogger(LightningsWandbLogger):
     def _init(self, begin: dict[str, Any]) -> Any:
         import wandb
 
+        if self.mode == "online" and sys.stdin is not None and sys.stdin.isatty():
+            return wandb.init(mode=self.mode, **begin)  # may ask who sits there for a key, and waits for them
         limit = float(self._settings["init_timeout"]) + TO_BEGIN
         try:
             return wandb_service.within(limit, lambda: wandb.init(mode=self.mode, **begin))
@@ -272,8 +279,6 @@ class WandbLogger(LightningsWandbLogger):
 
     def _begin_anew(self) -> None:
         """Go on with the run in another directory."""
-        if self._beginnings >= MOST_BEGINNINGS:
-            raise OSError(f"it has failed {MOST_BEGINNINGS} times")
         self._end(0)
         log.warning("W&B: the run goes on in another directory of %s/wandb", self._wandb_init["dir"])
         self._is_spoilt = False

@@ -75,6 +75,7 @@ def _with_returns(trainer: Trainer, module: Any, path: Path, step: int) -> Path:
     checkpoint = load(path, whole=False)
     state = {**checkpoint.get("nonfinite", {}), "returns": module.guard.state_dict()["returns"]}
     try:
+        own.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.samefile(own.parent):
             parts.bring(path, own.parent)
         write({**checkpoint, "nonfinite": state}, own)
