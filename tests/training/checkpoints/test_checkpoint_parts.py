@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed import HashStore
 
 from ddpm.training.checkpoints import AtomicCheckpointIO, CheckpointError, find, load, load_rows, parts, write
-from ddpm.training.checkpoints.parts import Report, Together, rows
+from ddpm.training.checkpoints.parts import Report, Together, rows, writing
 from ddpm.training.ending import TrainingError
 
 
@@ -306,7 +306,7 @@ def test_one_that_says_nothing_is_named(tmp_path: Path):
 
 
 def test_a_directory_that_not_every_machine_sees_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parts, "UNSEEN", 0.1)
+    monkeypatch.setattr(writing, "UNSEEN", 0.1)
     path = tmp_path / "step_00000010.ckpt"
     reports = []
     for rank, directory in enumerate([tmp_path, tmp_path / "another machine"]):
