@@ -125,7 +125,11 @@ class SlurmLauncher(fresh.FreshProcessLauncher):
                 command = self._command(job)
                 if command is None:
                     self._over(job, 0)
-                elif (left := earlier.get(job.number)) and (name := left.queued) and queued.is_there(name):
+                elif (
+                    (left := earlier.get(job.number))
+                    and (name := left.queued)
+                    and queued.is_there(name, self._directory(job), left.before)
+                ):
                     waiting[job.number], stamps[job.number] = name, left.before
                     log.info("%s %s: is queued already as %s", job.name, job.differs, name)
                 else:

@@ -1,5 +1,6 @@
 """What a cluster's queue says of jobs, and what a sweep's record makes of it."""
 
+import json
 import os
 import subprocess
 from dataclasses import replace
@@ -8,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ddpm.app.sweeps import cluster, record
+from ddpm.app.sweeps import cluster, queued, record
 from ddpm.app.sweeps.record import Job
+from ddpm.errors import UsageError
 from ddpm.runtime import processes
 
 
@@ -86,3 +88,43 @@ def test_the_name_in_the_queue_is_kept(tmp_path: Path, squeue: Any):
     sweep.with_job(0, queued="slurm:1", overrides=("seed=0",)).write()
     (job,) = record.read(tmp_path).jobs
     assert (job.queued, job.status) == ("slurm:1", "queued")
+
+
+@pytest.fixture
+def run_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The run directory of a job, with a record; asked as often as one likes."""
+    slept: list[float] = []
+    monkeypatch.setattr(queued.time, "sleep", slept.append)
+
+    def leave(status: str, answers: list[str | None]) -> tuple[Path, list[float]]:
+        left = iter(answers)
+        monkeypatch.setattr(cluster, "state", lambda _: next(left))
+        (tmp_path / "run.json").write_text(json.dumps({"layout": 1, "status": status, "exit_code": 0}))
+        return tmp_path, slept
+
+    return leave
+
+
+def test_a_job_that_is_through_and_in_the_queue_yet_is_waited_for(run_of_a_job: Any):
+    directory, slept = run_of_a_job("finished", ["running", "running", None])
+    assert not queued.is_there("slurm:100", directory, before=0)
+    assert len(slept) == 2
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_one_that_may_go_on_is_there(run_of_a_job: Any, status: str):
+    directory, slept = run_of_a_job(status, ["running"])
+    assert queued.is_there("slurm:100", directory, before=0)
+    assert slept == []
+
+
+def test_what_an_earlier_one_has_left_says_nothing_of_this_one(run_of_a_job: Any):
+    directory, _ = run_of_a_job("finished", ["queued"])
+    assert queued.is_there("slurm:100", directory, before=record.stamp(directory))
+
+
+def test_one_that_does_not_leave_is_named(run_of_a_job: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queued, "LEAVES", -1)
+    directory, _ = run_of_a_job("finished", ["running"] * 3)
+    with pytest.raises(UsageError, match=r"slurm:100 has done its work in .* try again"):
+        queued.is_there("slurm:100", directory, before=0)

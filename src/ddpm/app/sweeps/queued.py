@@ -41,6 +41,9 @@ WAITING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR
 GRACE = 5.0
 """Seconds in which the files of a job that has left the queue come to be seen here."""
 
+LEAVES = 120.0
+"""Seconds in which a job whose run is over leaves the queue."""
+
 _gone: dict[str, float] = {}
 
 
@@ -202,18 +205,41 @@ def _reason(error: Exception) -> str:
     return " ".join(said) or (lines[-1] if lines else type(error).__name__)
 
 
-def is_there(name: str) -> bool:
-    """Whether a job that was queued before is queued or runs yet.
+def is_there(name: str, directory: Path, before: int | None) -> bool:
+    """Whether a job that was queued before is queued or runs yet. One that is through leaves the queue soon,
+    which is waited for: what it came to is not what it would come to if it was queued now.
+
+    Args:
+        name: in the queue.
+        directory: of its run.
+        before: as `exit_code` takes it.
 
     Raises:
-        UsageError: where nobody says so; it would be queued twice.
+        UsageError: where nobody says so, or it does not leave; it would be queued twice.
     """
+    deadline = time.monotonic() + LEAVES
     try:
-        return cluster.state(name) is not None
+        while cluster.state(name) is not None:
+            if not _is_over(directory, before):
+                return True
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"hydra/launcher=slurm: {name} has done its work in {directory} and is in the queue yet; "
+                    "try again when it has left, or scancel it"
+                )
+            time.sleep(1)
+            cluster.forget()
     except cluster.SilentError as error:
         raise UsageError(
             f"hydra/launcher=slurm: {error}, so it is not known whether {name} is there yet; try again later"
         ) from error
+    return False
+
+
+def _is_over(directory: Path, before: int | None) -> bool:
+    """Whether a job's own record says that it is through; one that was interrupted may be queued again."""
+    is_new = before is None or stamp(directory) != before
+    return is_new and _record(directory).get("status") == "finished"
 
 
 def exit_code(name: str, directory: Path, before: int | None = None) -> int | None:
