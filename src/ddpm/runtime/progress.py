@@ -18,6 +18,7 @@ other.
 
 if hasattr(os, "register_at_fork"):
     # a worker has neither the bar nor the thread that draws it, which may hold one of the locks at the fork
+    # (mypy warns of __init__ on an object, which could be of a class with other arguments: this one is not)
     os.register_at_fork(after_in_child=lambda: console.__init__(stderr=True))  # type: ignore[misc]
 
 SECONDS_BETWEEN_LINES = 15.0

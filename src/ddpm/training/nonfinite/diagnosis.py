@@ -94,10 +94,10 @@ def found_by_all(module: Any, step: Step, *, report: bool = True) -> Found:
     if trainer.world_size > 1:
         everyone = [None] * trainer.world_size
         torch.distributed.all_gather_object(everyone, own)
-    said = [rank for rank, found in enumerate(everyone) if found is not None]
+    said = {rank: found for rank, found in enumerate(everyone) if found is not None}
     # a weight of which one rank holds the part that is not finite spoils what the others compute with it
-    lasting = [rank for rank in said if everyone[rank].lasts]  # type: ignore[union-attr]
-    rank = (lasting or said or [0])[0]
+    lasting = [rank for rank, found in said.items() if found.lasts]
+    rank = (lasting or [*said] or [0])[0]
     found = everyone[rank] or _in_gradients(module, step)
     words = found.words
     weights = norms(list(module.network.parameters()))[1] if report else None  # of all ranks, where sharded
