@@ -44,10 +44,6 @@ class Classifier(Extractor):
         return NUM_FEATURES
 
     @property
-    def checksum(self) -> str:
-        return self._checksum
-
-    @property
     def accuracy(self) -> float:
         """Share of images that it was not trained on whose class it names."""
         return self._accuracy

@@ -41,10 +41,6 @@ class EfficientNet(Extractor):
     def num_features(self) -> int:
         return NUM_FEATURES
 
-    @property
-    def checksum(self) -> str:
-        return self._checksum
-
     def prepare(self, data: DataSet, device: torch.device | str) -> None:
         path = Path(
             self.file

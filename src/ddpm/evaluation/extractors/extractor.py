@@ -35,6 +35,7 @@ class Extractor(ABC):
         self.bf16 = bf16
         self.device = torch.device("cpu")
         self._said = False
+        self._checksum = ""
 
     @property
     @abstractmethod
@@ -42,9 +43,9 @@ class Extractor(ABC):
         """D, once it is prepared."""
 
     @property
-    @abstractmethod
     def checksum(self) -> str:
         """Of the weights, hexadecimal, once it is prepared; empty where there are none."""
+        return self._checksum
 
     @abstractmethod
     def prepare(self, data: DataSet, device: torch.device | str) -> None:

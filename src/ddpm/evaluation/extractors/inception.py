@@ -37,10 +37,6 @@ class Inception(Extractor):
     def num_features(self) -> int:
         return NUM_FEATURES
 
-    @property
-    def checksum(self) -> str:
-        return self._checksum
-
     def prepare(self, data: DataSet, device: torch.device | str) -> None:
         self.take(weights.read(self.file), device)
 

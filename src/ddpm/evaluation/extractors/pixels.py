@@ -23,10 +23,6 @@ class Pixels(Extractor):
     def num_features(self) -> int:
         return self._num_features
 
-    @property
-    def checksum(self) -> str:
-        return ""
-
     def prepare(self, data: DataSet, device: torch.device | str) -> None:
         channels, height, width = data.image_shape
         self._num_features = channels * height * width
