@@ -27,6 +27,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         "ddpm.training.callbacks", "ddpm.evaluation.bits_per_dim", "lightning.pytorch.callbacks",
         "ddpm.diffusion", "torch.nn", "datetime.timedelta",
     ),
+    "extractor": ("ddpm.evaluation.extractors",),
     "metrics": ("ddpm.evaluation", "ddpm.diffusion"),
 }  # fmt: skip
 """Packages whose classes and functions a group of the configuration may build: what belongs there, since a

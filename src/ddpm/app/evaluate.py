@@ -1,10 +1,13 @@
 """What evaluate.py does once its configuration is checked."""
 
+import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,18 +16,25 @@ from lightning.pytorch import Trainer
 from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
-from ddpm.app.devices import loading_device
+from ddpm.app.devices import is_sharded, loading_device
+from ddpm.app.drawn import classes_of, draw, drawing_of
 from ddpm.app.own import own_settings
+from ddpm.app.quality import comparison_of, number_of_samples, save_reference
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
 from ddpm.app.shared_work import Work, on_devices
+from ddpm.data.module import ImageDataModule
+from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
+from ddpm.evaluation.quality import measuring
+from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.run import Run, load
+from ddpm.runtime.compilation import keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
-from ddpm.runtime.sharing import Sharing
+from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import images_at_once
 from ddpm.targets import build
@@ -51,23 +61,12 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
     if run.module.device.type == "cpu":
         keep_freed_memory()
-    try:
-        computing = choose(
-            trainer.strategy.root_device,
-            run.module.num_parameters,
-            0,
-            precision=config["trainer"]["precision"],
-            channels_last=False,
-            compile=False,
-        )
-    except UsageError as error:  # about the precision
-        raise UsageError(f"trainer.{error}") from error
-    run.module.compute_as(computing)
-    metrics: dict[str, Metric] = {
-        name: build(f"metrics.{name}", node) for name, node in config["metrics"].items() if node
-    }
-    if not metrics:
+    every = {name: build(f"metrics.{name}", node) for name, node in config["metrics"].items() if node}
+    if not every:
         raise UsageError("metrics: nothing is to be measured; choose metrics=[OPTION,...]")
+    of_samples = {name: metric for name, metric in every.items() if isinstance(metric, QualityMetric)}
+    metrics: dict[str, Metric] = {name: metric for name, metric in every.items() if name not in of_samples}
+    _check_unused(config, of_samples)
     if config["variance"]:
         _swap_variance(run, config)
     settings = own_settings(run, config, "data")
@@ -92,6 +91,8 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             raise UsageError(str(error)) from error
     directory, described = place.directory, describe(data)
     contents = {"ckpt": fingerprint(run.checkpoint), "data": described["fingerprint"]}
+    if config["reference"] not in ("train", "validation"):
+        contents["reference"] = _content("reference", config["reference"])
     request = Request(config, contents)
     if place.request is not None:
         place.request.refuse_another(directory, config, contents)
@@ -99,12 +100,17 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             if trainer.is_global_zero:
                 terminal.say(f"{directory}: holds these measurements already")
             return None
+    quality = _Quality(run, config, data, of_samples, trainer) if of_samples else None
+    _compute_as(run, config, trainer, quality)
 
     def begin() -> None:
         log.info("measuring %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
         request.write(directory)
 
     def share(sharing: Sharing) -> None:
+        if run.module.computing.compile:
+            keep_compiled(Cache().directory / "compiled")
+            run.module.network.compile()
         found: dict[str, Any] = {
             "ckpt": str(run.checkpoint),
             "step": run.step,
@@ -129,11 +135,97 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
                 )
             if sharing.is_leader:
                 terminal.say(summary(name, found[name]))
+        if quality is not None:
+            for name, values in quality.measure(directory, sharing).items():
+                found[name] = values
+                terminal.say(summary(name, values))
         if sharing.is_leader:
             write_whole(directory / MEASURED, json.dumps(without_nan(found), indent=2) + "\n")
             terminal.say(str(directory))
 
     return Work("evaluate.log", "measuring", run.module, {**contents, **request.texts()}, begin, share)
+
+
+class _Quality:
+    """Samples of a run, and what is measured of them; checked here.
+
+    Raises:
+        UsageError: where something does not fit.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: dict[str, Any],
+        data: ImageDataModule,
+        metrics: dict[str, QualityMetric],
+        trainer: Trainer,
+    ):
+        self.run, self.config, self.metrics = run, config, metrics
+        self.drawing = drawing_of(run, config)
+        self.comparison = comparison_of(metrics, config, data.data_set, trainer.strategy.root_device)
+        self.n = number_of_samples(config, self.comparison)
+        self.asked = classes_of(run, data.data_set, self.n)
+        measuring.check(metrics, self.n, self.asked is not None, self.comparison)
+        at_once = config["batch_size"] or images_at_once(run.module)
+        self.size = size_of_a_piece(self.n, at_once, trainer.world_size)
+        self.evaluations = self.drawing.nfe * math.ceil(self.n / self.size / trainer.world_size)
+
+    def measure(self, directory: Path, sharing: Sharing) -> dict[str, dict[str, Any]]:
+        """Draw the samples on all devices, and measure them; only the leader has the values."""
+        settings = {group: own_settings(self.run, self.config, group) for group in ("sampler", "guidance")}
+        samples = draw(self.run, self.drawing, self.n, self.asked, self.size, settings, sharing)
+        found = measuring.measure(
+            self.metrics,
+            samples,
+            self.comparison,
+            seed=self.config["seed"],
+            directory=directory,
+            sharing=sharing,
+        )
+        save_reference(self.config, self.metrics, self.comparison, sharing)
+        return found
+
+
+def _compute_as(run: Run, config: dict[str, Any], trainer: Trainer, quality: _Quality | None) -> None:
+    """Choose precision, layout and compilation.
+
+    Raises:
+        UsageError: about the precision.
+    """
+    may_choose = quality is not None and not is_sharded(trainer)
+    try:
+        computing = choose(
+            trainer.strategy.root_device,
+            run.module.num_parameters,
+            0 if quality is None else quality.evaluations,
+            precision=config["trainer"]["precision"],
+            **{name: config[name] if may_choose else False for name in ("channels_last", "compile")},
+        )
+    except UsageError as error:
+        raise UsageError(f"trainer.{error}") from error
+    run.module.compute_as(computing)
+
+
+def _check_unused(config: dict[str, Any], of_samples: dict[str, QualityMetric]) -> None:
+    """Refuse keys that are for metrics of samples where there are none.
+
+    Raises:
+        UsageError: for the first.
+    """
+    if of_samples:
+        return
+    for key in ("n", "sampler", "guidance", "extractor", "save_reference"):
+        if config[key]:
+            raise UsageError(
+                f"{key}: is for metrics of samples, and {', '.join(config['metrics'])} is of images; choose "
+                "metrics=[fid] or another of them"
+            )
+    if config["reference"] != "train":
+        raise UsageError(
+            f"reference={config['reference']}: is for metrics of samples, and none is chosen; choose "
+            "metrics=[fid] or another of them"
+        )
 
 
 def _some(classes: Sequence[str] | None) -> str:
@@ -142,9 +234,33 @@ def _some(classes: Sequence[str] | None) -> str:
 
 
 def summary(name: str, values: dict[str, Any]) -> str:
-    """A metric's single figures on one line."""
-    figures = (f"{key} {value:.6g}" for key, value in values.items() if isinstance(value, int | float))
+    """A metric's single figures and intervals on one line."""
+    figures = (f"{key} {_shown(value)}" for key, value in values.items() if _shown(value))
     return f"{name}  " + "  ".join(figures)
+
+
+def _shown(value: Any) -> str:
+    """yes; 3.17; [3.1, 3.2]; nothing for what is no figure."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:.6g}"
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(end, float) for end in value):
+        return f"[{value[0]:.6g}, {value[1]:.6g}]"
+    return ""
+
+
+def _content(key: str, path: str) -> str:
+    """A fingerprint of a file.
+
+    Raises:
+        UsageError: where it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        choices = "train, validation, or a file of mean and covariance"
+        raise UsageError(f"{key}={path}: must be {choices}, and there is no such file") from error
 
 
 def _swap_variance(run: Run, config: dict[str, Any]) -> None:

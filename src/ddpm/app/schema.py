@@ -140,9 +140,14 @@ class EvaluateSettings:
     """The keys of evaluate.py that belong to no group."""
 
     ckpt: str
+    n: int | None
     seed: int
     weights: str
+    reference: str
+    save_reference: str | None
     batch_size: int | None
+    channels_last: bool | None
+    compile: bool | None
     timeout: float
     allow_targets: list[Any]
 
@@ -197,10 +202,10 @@ PROGRAMS = {
     ),
     "evaluate": Program(
         EvaluateSettings,
-        ("data", "variance", "trainer", "strategy"),
+        ("sampler", "guidance", "extractor", "data", "variance", "trainer", "strategy"),
         ("metrics",),
-        ("data", "variance", "strategy"),
-        ("data",),
+        ("sampler", "guidance", "extractor", "data", "variance", "strategy"),
+        ("sampler", "guidance", "data"),
         DeviceSettings,
     ),
     "inspect": Program(InspectSettings, ("data",)),

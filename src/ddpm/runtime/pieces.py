@@ -115,6 +115,20 @@ class Pieces:
                 yield {name: arrays[name][at - piece.start if at > piece.start else 0 :] for name in arrays}
             at = piece.stop
 
+    def at(self, indices: range) -> dict[str, np.ndarray]:
+        """The arrays of some indices, neighbours in order, which are all there."""
+        parts = []
+        at = indices.start
+        for piece in self.kept():
+            if piece.start <= at < piece.stop and at < indices.stop:
+                stop = min(piece.stop, indices.stop)
+                with np.load(self.directory / f"{piece.start:08d}-{piece.stop:08d}.npz") as arrays:
+                    parts.append(
+                        {name: arrays[name][at - piece.start : stop - piece.start] for name in arrays}
+                    )
+                at = stop
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def together(self) -> dict[str, np.ndarray]:
         """The arrays of all indices, whole."""
         parts = list(self)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.distributed import PrefixStore, Store
@@ -126,6 +127,25 @@ class Sharing:
             self._wait_for_all(name, pieces, _count(missing), progress)
         return pieces
 
+    def leaders(self, name: str, find: Callable[[], Any]) -> Any:
+        """What the leader finds, on every rank: plain containers, numbers and text.
+
+        Args:
+            name: that nothing else is called by.
+            find: called by the leader alone; the others wait for it.
+        """
+        if self.is_leader:
+            found = find()
+            if self.store is not None:
+                self.store.set(name, json.dumps(found))
+            return json.loads(json.dumps(found))
+        assert self.store is not None
+        while not self.store.check([name]):  # its other end may be reading what there is
+            self.progressed(True)
+            time.sleep(PAUSE)
+        self.progressed(False)
+        return json.loads(self.store.get(name))
+
     def of(self, name: str) -> "Sharing":
         """The same, for works whose names others may have given too."""
         store = None if self.store is None else PrefixStore(name, self.store)
@@ -174,20 +194,13 @@ class Sharing:
 
     def _agreed(self, name: str, pieces: Pieces, like: Like | None, size: int) -> list[range]:
         """The pieces that are to be computed, the same on every rank: those that the leader found missing."""
-        if not self.is_leader:
-            assert self.store is not None
-            key = f"{name}/missing"
-            while not self.store.check([key]):  # its other end may be reading what there is
-                self.progressed(True)
-                time.sleep(PAUSE)
-            self.progressed(False)
-            return [range(*ends) for ends in json.loads(self.store.get(key))]
-        if damaged := pieces.drop_damaged(like):
-            log.warning("%s: damaged, computed again", ", ".join(damaged))
-        missing = pieces.missing(size)
-        if self.store is not None:
-            self.store.set(f"{name}/missing", json.dumps([(piece.start, piece.stop) for piece in missing]))
-        return missing
+
+        def found() -> list[tuple[int, int]]:
+            if damaged := pieces.drop_damaged(like):
+                log.warning("%s: damaged, computed again", ", ".join(damaged))
+            return [(piece.start, piece.stop) for piece in pieces.missing(size)]
+
+        return [range(*ends) for ends in self.leaders(f"{name}/missing", found)]
 
     def _taken(self, name: str, missing: list[range]) -> Iterator[tuple[range, bool]]:
         """The pieces that are this rank's, and whether their results count."""

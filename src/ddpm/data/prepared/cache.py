@@ -144,8 +144,7 @@ class Cache:
             return self._elsewhere(name, key, build, error)
 
     def _get(self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
-        slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "data"
-        path = self.directory / f"{slug}-{key[:16]}"
+        path = self._path(name, key)
         if found := _opened(path):
             return found
         try:
@@ -169,6 +168,10 @@ class Cache:
         self._keep_to_the_limit(entry)
         return entry
 
+    def _path(self, name: str, key: str) -> Path:
+        slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "data"
+        return self.directory / f"{slug}-{key[:16]}"
+
     def _elsewhere(
         self, name: str, key: str, build: Callable[[Path], Mapping[str, Any]], why: NoRoomError
     ) -> Entry:
@@ -186,6 +189,10 @@ class Cache:
                 logger.warning("%s; it is kept in %s while this runs, and prepared anew then", first, place)
                 return entry
         raise why
+
+    def find(self, name: str, key: str) -> Entry | None:
+        """The entry of a key if there is one and its files are whole; in use until it is released."""
+        return _opened(self._path(name, key))
 
     def latest(self, family: str) -> Entry | None:
         """The entry of a family that was built last, unless it is damaged; in use until it is released."""

@@ -1,6 +1,7 @@
 """The Frechet distance between Gaussians that are fitted to features: FID, where they are Inception's."""
 
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -61,7 +62,14 @@ class FrechetTo:
         return max(0.0, distance.item())
 
 
-def bootstrapped(features: Tensor, reference: Gaussian, *, replicates: int = 20, seed: int = 0) -> Estimate:
+def bootstrapped(
+    features: Tensor,
+    reference: Gaussian,
+    *,
+    replicates: int = 20,
+    seed: int = 0,
+    progressed: Callable[[], None] = lambda: None,
+) -> Estimate:
     """The distance of features to a reference that is taken as it is, and its standard error.
 
     Each replicate draws as many images with replacement. Images that are there twice add a bias of their own
@@ -73,6 +81,7 @@ def bootstrapped(features: Tensor, reference: Gaussian, *, replicates: int = 20,
         reference: what they are compared with.
         replicates: how many are drawn; the standard error of 20 is known to a sixth.
         seed: of the draws.
+        progressed: called after each.
     """
     check("samples", features, 2)
     to_reference = FrechetTo(reference)
@@ -81,11 +90,19 @@ def bootstrapped(features: Tensor, reference: Gaussian, *, replicates: int = 20,
     for _ in range(replicates):
         counts = torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n)
         found.append(to_reference(gaussian(features, counts)))
+        progressed()
     spread = torch.tensor(found, dtype=torch.float64).std().item() if replicates > 1 else float("nan")
     return Estimate(frechet_distance(gaussian(features), reference), spread)
 
 
-def extrapolated(features: Tensor, reference: Gaussian, *, points: int = 15, seed: int = 0) -> Estimate:
+def extrapolated(
+    features: Tensor,
+    reference: Gaussian,
+    *,
+    points: int = 15,
+    seed: int = 0,
+    progressed: Callable[[], None] = lambda: None,
+) -> Estimate:
     """The distance that infinitely many samples would have (Chong and Forsyth 2020, algorithm 1): a line in
     1/N through the distances of subsets, at 1/N = 0. The bias of the reference stays.
 
@@ -95,6 +112,7 @@ def extrapolated(features: Tensor, reference: Gaussian, *, points: int = 15, see
         points: subsets, of N/10 to N images, evenly; none has so few that its covariance is singular, if
             there are twice as many images as features.
         seed: of the draws.
+        progressed: called after each subset.
 
     Returns:
         the distance, and the standard error of the line there. Subsets share images, so that it is somewhat
@@ -111,6 +129,7 @@ def extrapolated(features: Tensor, reference: Gaussian, *, points: int = 15, see
         chosen = torch.zeros(n, dtype=torch.int64)
         chosen[torch.randperm(n, generator=generator)[:size]] = 1
         distances.append(to_reference(gaussian(features, chosen)))
+        progressed()
     return line_at_zero(1 / sizes.double(), torch.tensor(distances, dtype=torch.float64))
 
 

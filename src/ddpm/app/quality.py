@@ -1,0 +1,88 @@
+"""What evaluate.py measures samples by: the extractors of its metrics, and what samples are compared with."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddpm.data.images import DataSet
+from ddpm.data.prepared.cache import Cache
+from ddpm.errors import UsageError
+from ddpm.evaluation import reference_file
+from ddpm.evaluation.quality import measuring
+from ddpm.evaluation.quality.measuring import Comparison
+from ddpm.evaluation.quality.metric import QualityMetric
+from ddpm.evaluation.quality.reference import MOST_IMAGES, Split, images_of, of_data, of_file
+from ddpm.runtime.sharing import Sharing
+from ddpm.targets import build
+
+log = logging.getLogger(__name__)
+
+
+def comparison_of(
+    metrics: Mapping[str, QualityMetric],
+    config: Mapping[str, Any],
+    data: DataSet,
+    device: torch.device,
+) -> Comparison:
+    """The extractors of the metrics, prepared, and the reference.
+
+    Args:
+        metrics: by name.
+        config: of the command line.
+        data: the images.
+        device: that extractors compute on.
+
+    Raises:
+        UsageError: where they do not fit each other, or weights are missing.
+    """
+    reference = config["reference"]
+    if reference not in ("train", "validation") and not Path(reference).expanduser().is_file():
+        raise UsageError(f"reference={reference}: must be train, validation, or a file, and there is none")
+    chosen = build("extractor", config["extractor"]) if config["extractor"] else None
+    extractors = measuring.extractors_for(metrics, chosen)
+    if config["save_reference"] is not None:
+        _check_saving(config, metrics)
+    for extractor in dict.fromkeys(extractors.values()):
+        extractor.prepare(data, device)
+    return Comparison(data, reference, extractors, Cache())
+
+
+def number_of_samples(config: Mapping[str, Any], comparison: Comparison) -> int:
+    """As many as were asked for; else as the reference has, at most 50,000."""
+    if config["n"] is not None:
+        return int(config["n"])
+    split: Split = "validation" if comparison.reference == "validation" else "train"
+    return min(MOST_IMAGES, len(images_of(comparison.data, split)))
+
+
+def save_reference(
+    config: Mapping[str, Any], metrics: Mapping[str, QualityMetric], comparison: Comparison, sharing: Sharing
+) -> None:
+    """Write mean and covariance of the reference to the file that was named, for other tools.
+
+    Raises:
+        ddpm.runtime.writing.WriteError: where the disk refuses them.
+    """
+    if config["save_reference"] is None or not sharing.is_leader:
+        return
+    path = Path(config["save_reference"]).expanduser()
+    name = next(name for name, metric in metrics.items() if metric.compares)
+    extractor = comparison.extractors[name]
+    if comparison.file is not None:
+        known = of_file(comparison.file, extractor.num_features)
+    else:
+        split: Split = "train" if comparison.reference == "train" else "validation"
+        known = of_data(comparison.data, split, extractor, Sharing(sharing.directory), comparison.cache)
+    reference_file.write(path, known.moments)
+    log.info("%s: mean and covariance of the reference, by extractor=%s", path, extractor.name)
+
+
+def _check_saving(config: Mapping[str, Any], metrics: Mapping[str, QualityMetric]) -> None:
+    path = Path(config["save_reference"]).expanduser()
+    if path.suffix != ".npz" or path.is_dir():
+        raise UsageError(f"save_reference={path}: must name a file that ends with .npz")
+    if not any(metric.compares for metric in metrics.values()):
+        raise UsageError("save_reference: no metric compares samples with a reference; choose metrics=[fid]")

@@ -1,0 +1,1 @@
+"""How good samples are: measures of them by the features of an extractor."""

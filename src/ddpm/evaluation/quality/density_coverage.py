@@ -1,0 +1,36 @@
+"""Density and coverage of samples."""
+
+from typing import Any
+
+from ddpm.evaluation.measures.density_coverage import density_coverage
+from ddpm.evaluation.quality.intervals import share
+from ddpm.evaluation.quality.material import Material
+from ddpm.evaluation.quality.metric import QualityMetric
+
+
+class DensityCoverage(QualityMetric):
+    """Precision and recall that one stray image does not move (Naeem et al. 2020).
+
+    Args:
+        k: neighbours that a ball of the reference reaches to.
+
+    Raises:
+        ValueError: where k is below 1.
+    """
+
+    def __init__(self, k: int = 5):
+        if k < 1:
+            raise ValueError(f"metrics.density_coverage.k={k} must be at least 1")
+        self.k = k
+        self.fewest = 1
+
+    def __call__(self, material: Material) -> dict[str, Any]:
+        assert material.reference is not None
+        assert material.reference.features is not None
+        found = density_coverage(material.features, material.reference.features, k=self.k)
+        return {
+            material.named("density"): found.density,
+            material.named("coverage"): found.coverage,
+            "coverage_interval": share(found.coverage, len(material.reference.features)),
+            "images_of_reference": len(material.reference.features),
+        }

@@ -1,0 +1,54 @@
+"""The kernel distance of samples to a reference, KID by Inception."""
+
+from typing import Any
+
+from ddpm.evaluation.measures.kid import kid, kid_of_subsets
+from ddpm.evaluation.quality.material import Material
+from ddpm.evaluation.quality.metric import QualityMetric
+
+MOST_PAIRS = 200_000_000
+"""Of images, from which on subsets are drawn by themselves: two minutes of a core with 2,048 features."""
+
+
+class KID(QualityMetric):
+    """The squared maximum mean discrepancy with a cubic kernel, unbiased (Bińkowski et al. 2018).
+
+    Args:
+        subsets: random subsets whose mean is taken, as other tools do; 0 takes all pairs of images, and None
+            takes all pairs where they are few enough, else 100 subsets.
+        size: images of a subset, at most as many as there are.
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+
+    def __init__(self, subsets: int | None = None, size: int = 1000):
+        if subsets is not None and (subsets < 0 or subsets == 1):
+            raise ValueError(f"metrics.kid.subsets={subsets} must be null, 0 or at least 2")
+        if size < 2:
+            raise ValueError(f"metrics.kid.size={size} must be at least 2")
+        self.subsets = subsets
+        self.size = size
+
+    def __call__(self, material: Material) -> dict[str, Any]:
+        assert material.reference is not None
+        assert material.reference.features is not None
+        samples, reference = material.features, material.reference.features
+        subsets = self.subsets
+        if subsets is None:
+            subsets = 0 if len(samples) * len(reference) <= MOST_PAIRS else 100
+        size = min(self.size, len(samples), len(reference))
+        found: dict[str, Any] = {}
+        if subsets:
+            value, deviation = kid_of_subsets(
+                samples, reference, subsets=subsets, size=size, seed=material.seed
+            )
+            found = {"subsets": subsets, "size": size, "deviation_of_subsets": deviation}
+        else:
+            value = kid(samples, reference)
+        return {
+            material.named("kid"): value.value,
+            "standard_error": value.standard_error,
+            "interval": list(value.interval()),
+            **found,
+        }

@@ -1,0 +1,223 @@
+"""Measures of samples, from images to values: features once for each extractor, on all devices."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddpm.data.images import DataSet
+from ddpm.data.prepared.cache import Cache
+from ddpm.errors import UsageError
+from ddpm.evaluation.extractors.extractor import Extractor
+from ddpm.evaluation.extractors.inception import Inception
+from ddpm.evaluation.quality.features import features_of, together
+from ddpm.evaluation.quality.inception_score import InceptionScore
+from ddpm.evaluation.quality.material import Material, Reference, Samples
+from ddpm.evaluation.quality.metric import QualityMetric
+from ddpm.evaluation.quality.reference import images_of, of_data, of_file
+from ddpm.runtime.sharing import Sharing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What samples are compared with, and by which features.
+
+    Attributes:
+        data: the images.
+        reference: "train", "validation", or a file of mean and covariance.
+        extractors: of each metric, by its name; prepared. Metrics that share one share its features.
+        cache: for features of the data.
+    """
+
+    data: DataSet
+    reference: str
+    extractors: Mapping[str, Extractor]
+    cache: Cache
+
+    @property
+    def file(self) -> Path | None:
+        """Of the reference, if it is one."""
+        return None if self.reference in ("train", "validation") else Path(self.reference).expanduser()
+
+
+def extractors_for(metrics: Mapping[str, QualityMetric], chosen: Extractor | None) -> dict[str, Extractor]:
+    """The extractor of each metric: the one that was chosen, or its own.
+
+    Args:
+        metrics: by name.
+        chosen: for all that are not of one extractor by definition.
+
+    Raises:
+        UsageError: where nothing that is measured would use the chosen one.
+    """
+    made: dict[type[Extractor], Extractor] = {} if chosen is None else {type(chosen): chosen}
+    found = {}
+    for name, metric in metrics.items():
+        if chosen is not None and not metric.by_definition:
+            found[name] = chosen
+        else:
+            found[name] = made.setdefault(metric.of, metric.of())
+    if chosen is not None and metrics and chosen not in found.values():
+        raise UsageError(
+            f"extractor={chosen.name}: {', '.join(metrics)} cannot use it, {next(iter(found.values())).name} "
+            "belongs to what is measured; leave it out"
+        )
+    return found
+
+
+def check(metrics: Mapping[str, QualityMetric], n: int, asked: bool, comparison: Comparison) -> None:
+    """Refuse what cannot be measured, before any image is drawn.
+
+    Args:
+        metrics: by name.
+        n: samples.
+        asked: whether samples are asked to be of a class.
+        comparison: what they are compared with; its extractors are prepared.
+
+    Raises:
+        UsageError: naming the metric and the way out.
+    """
+    for name, metric in metrics.items():
+        extractor = comparison.extractors[name]
+        if n < metric.fewest:
+            raise UsageError(f"metrics={name}: {n} samples are too few, it needs at least {metric.fewest}")
+        if metric.needs_classes and not asked:
+            raise UsageError(
+                f"metrics={name}: samples were not asked to be of a class; it is for runs that were trained "
+                "with conditional=true"
+            )
+        if isinstance(metric, InceptionScore) and extractor.logits(_one(extractor)) is None:
+            raise UsageError(
+                f"metrics={name}: the weights of extractor={extractor.name} end with the features, and have "
+                "no last layer; extractor=inception extractor.file=pt_inception-2015-12-05-6726825d.pth has "
+                "it"
+                if isinstance(extractor, Inception)
+                else f"metrics={name}: extractor={extractor.name} knows no classes; choose another"
+            )
+        if metric.compares and comparison.file is not None:
+            if metric.features_of_reference:
+                raise UsageError(
+                    f"metrics={name}: needs the images of a reference, and {comparison.reference} holds "
+                    "their mean and covariance; use reference=train or reference=validation"
+                )
+            of_file(comparison.file, extractor.num_features)
+        if metric.compares and comparison.file is None:
+            split = images_of(comparison.data, "train" if comparison.reference == "train" else "validation")
+            if len(split) < metric.fewest:
+                raise UsageError(
+                    f"metrics={name}: reference={comparison.reference} has {len(split)} images, and it needs "
+                    f"at least {metric.fewest}"
+                )
+        if metric.compares_both:
+            images_of(comparison.data, "train")
+            images_of(comparison.data, "validation")
+
+
+def measure(
+    metrics: Mapping[str, QualityMetric],
+    samples: Samples,
+    comparison: Comparison,
+    *,
+    seed: int,
+    directory: Path,
+    sharing: Sharing,
+) -> dict[str, dict[str, Any]]:
+    """Measure samples. All ranks share the features; the leader alone measures, and has the values.
+
+    Args:
+        metrics: by name.
+        samples: that are measured.
+        comparison: what they are compared with.
+        seed: of what is drawn on the way.
+        directory: for figures.
+        sharing: of the work.
+
+    Returns:
+        By the name of a metric, what it says, and what its values depend on; empty on other ranks.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    material: dict[Extractor, Material] = {}
+    for name, metric in metrics.items():
+        extractor = comparison.extractors[name]
+        if extractor not in material:
+            of_this = [one for key, one in metrics.items() if comparison.extractors[key] is extractor]
+            material[extractor] = _material(
+                of_this, extractor, samples, comparison, seed=seed, directory=directory, sharing=sharing
+            )
+        if not sharing.is_leader:
+            continue
+        log.info("%s: measuring %d samples", name, samples.n)
+        found[name] = {
+            **metric(material[extractor]),
+            "of": {
+                **samples.about,
+                **extractor.about(),
+                "reference": _about(metric, material[extractor]),
+            },
+        }
+        sharing.progressed(False)
+    return found
+
+
+def _material(
+    metrics: list[QualityMetric],
+    extractor: Extractor,
+    samples: Samples,
+    comparison: Comparison,
+    *,
+    seed: int,
+    directory: Path,
+    sharing: Sharing,
+) -> Material:
+    """What the metrics of an extractor look at."""
+    data, cache = comparison.data, comparison.cache
+    known: dict[str, Reference] = {}
+
+    def of(split: str) -> Reference:
+        if split not in known:
+            if split in ("train", "validation"):
+                known[split] = of_data(
+                    data, "train" if split == "train" else "validation", extractor, sharing, cache
+                )
+            else:
+                known[split] = of_file(Path(split).expanduser(), extractor.num_features)
+        return known[split]
+
+    both = any(metric.compares_both for metric in metrics)
+    reference = of(comparison.reference) if any(metric.compares for metric in metrics) else None
+    training, held_out = (of("train"), of("validation")) if both else (None, None)
+    pieces = features_of(
+        extractor,
+        samples.n,
+        samples.read,
+        sharing,
+        f"features_{extractor.name}",
+        f"{extractor.name}: samples",
+    )
+    features = together(pieces, extractor.num_features) if sharing.is_leader else torch.empty(0)
+    return Material(
+        samples=samples,
+        features=features,
+        extractor=extractor,
+        reference=reference,
+        training=training,
+        held_out=held_out,
+        directory=directory,
+        seed=seed,
+        progressed=lambda: sharing.progressed(False),
+    )
+
+
+def _about(metric: QualityMetric, material: Material) -> Any:
+    if metric.compares_both:
+        return [None if one is None else one.about for one in (material.training, material.held_out)]
+    return material.reference.about if metric.compares and material.reference is not None else None
+
+
+def _one(extractor: Extractor) -> torch.Tensor:
+    return torch.zeros(1, extractor.num_features, device=extractor.device)

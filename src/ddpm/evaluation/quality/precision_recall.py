@@ -1,0 +1,38 @@
+"""Improved precision and recall of samples."""
+
+from typing import Any
+
+from ddpm.evaluation.measures.precision_recall import precision_recall
+from ddpm.evaluation.quality.intervals import share
+from ddpm.evaluation.quality.material import Material
+from ddpm.evaluation.quality.metric import QualityMetric
+
+
+class PrecisionRecall(QualityMetric):
+    """Shares of samples that look like the reference, and of the reference that samples look like
+    (Kynkäänniemi et al. 2019).
+
+    Args:
+        k: neighbours that a ball reaches to.
+
+    Raises:
+        ValueError: where k is below 1.
+    """
+
+    def __init__(self, k: int = 3):
+        if k < 1:
+            raise ValueError(f"metrics.precision_recall.k={k} must be at least 1")
+        self.k = k
+        self.fewest = k + 1
+
+    def __call__(self, material: Material) -> dict[str, Any]:
+        assert material.reference is not None
+        assert material.reference.features is not None
+        found = precision_recall(material.features, material.reference.features, k=self.k)
+        return {
+            material.named("precision"): found.precision,
+            "precision_interval": share(found.precision, len(material.features)),
+            material.named("recall"): found.recall,
+            "recall_interval": share(found.recall, len(material.reference.features)),
+            "images_of_reference": len(material.reference.features),
+        }
