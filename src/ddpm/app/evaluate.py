@@ -28,6 +28,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
+from ddpm.evaluation.progressive import Progressive
 from ddpm.evaluation.quality import measuring
 from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.run import Run, load
@@ -66,7 +67,10 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         raise UsageError("metrics: nothing is to be measured; choose metrics=[OPTION,...]")
     of_samples = {name: metric for name, metric in every.items() if isinstance(metric, QualityMetric)}
     metrics: dict[str, Metric] = {name: metric for name, metric in every.items() if name not in of_samples}
-    _check_unused(config, of_samples)
+    _check_unused(config, of_samples, any(isinstance(metric, Progressive) for metric in metrics.values()))
+    if config["sampler"] or config["guidance"]:
+        drawing = drawing_of(run, config)
+        run.module.sampler, run.module.guidance = drawing.sampler, drawing.guidance
     if config["variance"]:
         _swap_variance(run, config)
     settings = own_settings(run, config, "data")
@@ -207,8 +211,13 @@ def _compute_as(run: Run, config: dict[str, Any], trainer: Trainer, quality: _Qu
     run.module.compute_as(computing)
 
 
-def _check_unused(config: dict[str, Any], of_samples: dict[str, QualityMetric]) -> None:
+def _check_unused(config: dict[str, Any], of_samples: dict[str, QualityMetric], draws: bool) -> None:
     """Refuse keys that are for metrics of samples where there are none.
+
+    Args:
+        config: of the command line.
+        of_samples: the metrics that they are for.
+        draws: whether another one draws samples of its own.
 
     Raises:
         UsageError: for the first.
@@ -216,10 +225,10 @@ def _check_unused(config: dict[str, Any], of_samples: dict[str, QualityMetric]) 
     if of_samples:
         return
     for key in ("n", "sampler", "guidance", "extractor", "save_reference"):
-        if config[key]:
+        if config[key] and not (draws and key in ("sampler", "guidance")):
             raise UsageError(
-                f"{key}: is for metrics of samples, and {', '.join(config['metrics'])} is of images; choose "
-                "metrics=[fid] or another of them"
+                f"{key}: is for metrics of samples, and {', '.join(config['metrics'])} takes no such key; "
+                "choose metrics=[fid] or another of them"
             )
     if config["reference"] != "train":
         raise UsageError(
