@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import ddpm
-from ddpm.app import command_line
+from ddpm.app import command_line, pictures_given
 from ddpm.app import sample as app_sample
 from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import Decoded
@@ -29,6 +29,7 @@ MISTAKES = {
     "n=true": r"n=True: must be int",
     "seed=-1": r"seed=-1: must be at least 0",
     "weights=best": r"weights=best: must be ema or raw",
+    "format=jpg": r"format=jpg: must be npz or png or both",
     "batch_size=0": r"batch_size=0: must be at least 1",
     "trainer.precision=16-mixed": r"trainer\.precision=16-mixed: is for GPUs; on a CPU",
     "compile=often": r"compile=often: must be bool or null",
@@ -204,7 +205,7 @@ def test_a_picture_to_start_from_is_shaped_as_the_runs_images_were(
     [expected] = images.centre((8, 8)).images
     run = ddpm.load(conditional_run, device="cpu")
     run.config["data"] = {"_target_": "ddpm.data.sources.folder.Folder", **settings}
-    start, _, sources = app_sample._start({**NOTHING, "start": str(picture), "start_t": 3}, run)
+    start, _, sources = pictures_given.read_start({**NOTHING, "start": str(picture), "start_t": 3}, run)
     assert isinstance(start, FromImage)
     assert torch.equal(start.x_0, sources["start"])
     assert np.array_equal(to_uint8(sources["start"]), expected)
@@ -217,9 +218,9 @@ def test_a_picture_of_the_size_of_the_images_stays_as_it_is(conditional_run: Pat
     run = ddpm.load(conditional_run, device="cpu")
     run.config["data"] = {"crop": "random"}
     config = {**NOTHING, "start": str(tmp_path / "drawn.png"), "start_t": 3}
-    assert np.array_equal(to_uint8(app_sample._start(config, run)[2]["start"])[0], pixels)
+    assert np.array_equal(to_uint8(pictures_given.read_start(config, run)[2]["start"])[0], pixels)
     run.config["data"] = {"crop": 3, "resize": ["x"], "value_range": "wide"}  # of a source of one's own
-    assert np.array_equal(to_uint8(app_sample._start(config, run)[2]["start"])[0], pixels)
+    assert np.array_equal(to_uint8(pictures_given.read_start(config, run)[2]["start"])[0], pixels)
 
 
 @pytest.mark.parametrize("crop", ["center", "random", "none"])
@@ -228,13 +229,13 @@ def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and
 ):
     """What is white in the mask is what is white in a picture of the same drawing."""
     asked: list[tuple[str, Shaping]] = []
-    decode = app_sample.decode_or_reason
+    decode = pictures_given.decode_or_reason
 
     def look(file: Path, shaping: Shaping) -> Decoded | str:
         asked.append((file.name, shaping))
         return decode(file, shaping)
 
-    monkeypatch.setattr(app_sample, "decode_or_reason", look)
+    monkeypatch.setattr(pictures_given, "decode_or_reason", look)
     drawing = np.zeros((40, 64), np.uint8)
     drawing[:20, 32:] = 255
     for name in ("start", "mask"):
@@ -242,7 +243,7 @@ def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and
     run = ddpm.load(conditional_run, device="cpu")
     run.config["data"] = {"crop": crop}
     config = {**NOTHING, "start": str(tmp_path / "start.png"), "mask": str(tmp_path / "mask.png")}
-    _, known, sources = app_sample._start(config, run)
+    _, known, sources = pictures_given.read_start(config, run)
     assert known is not None
     assert known.mask.dtype == torch.bool
     expected = np.zeros((8, 8), bool)

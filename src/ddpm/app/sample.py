@@ -5,7 +5,6 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
 
 from ddpm.app import terminal
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.own import own_settings
+from ddpm.app.pictures_given import read_start
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work, on_devices
 from ddpm.data.augmentation import normalize
-from ddpm.data.images import ImageSet
-from ddpm.data.pixels.decoding import decode_or_reason
-from ddpm.data.pixels.shaping import CROPS, RESIZES, Shaping, parse_range
 from ddpm.data.prepared.cache import Cache
-from ddpm.diffusion import Known
-from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
 from ddpm.run import Run, load
@@ -36,12 +30,13 @@ from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.pieces import Parts, Pieces, write_npz
-from ddpm.runtime.progress import duration
+from ddpm.runtime.progress import Countdown, duration
 from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import whole, write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import Drawing, labels_of
 from ddpm.sampling.figures import png, sheet, to_uint8
+from ddpm.sampling.image_files import names, write_images
 from ddpm.targets import build
 from ddpm.training.checkpoints.archive import fingerprint
 
@@ -49,8 +44,10 @@ log = logging.getLogger(__name__)
 
 MOST_IN_A_GRID = 400
 
-SAMPLES = "samples.npz"
-"""What the images are written to, whole, when all of them are drawn."""
+SAMPLES, IMAGES = "samples.npz", "images"
+"""What the images are written to, whole, when all of them are drawn: a file of arrays, a folder of PNGs."""
+
+FORMATS = {"npz": (SAMPLES,), "png": (IMAGES,), "both": (SAMPLES, IMAGES)}
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
@@ -76,7 +73,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     label_drop = run.config.get("data", {}).get("label_drop", 0.0)
     sampler, guidance = (build(group, own_settings(run, config, group)) for group in ("sampler", "guidance"))
     try:
-        start, known, sources = _start(config, run)
+        start, known, sources = read_start(config, run)
         labels = run.numbered(config["labels"])
         if labels is None and sources and label_drop and module.num_classes is not None:
             labels = [-1]  # the image says what to draw
@@ -103,6 +100,8 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     except ValueError as error:
         raise UsageError(str(error)) from error
     directory, n = place.directory, config["n"]
+    given = labels_of(module, range(n), labels)
+    files = _files(given, module.classes, n)
     size = size_of_a_piece(n, config["batch_size"] or images_at_once(module), trainer.world_size)
     may_choose = not is_sharded(trainer)
     try:
@@ -119,7 +118,8 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     request = Request(config, _contents(config, run))
     if place.request is not None:
         place.request.refuse_another(directory, config, request.contents)
-        if (directory / SAMPLES).exists():
+        if all((directory / name).exists() for name in FORMATS[config["format"]]):
+            _refuse_lost(directory, config["format"], files)
             if trainer.is_global_zero:
                 terminal.say(f"{directory}: holds these {n} images already")
             return None
@@ -153,7 +153,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         write_whole(directory / "grid.png", png(sheet(module, drawn, labels)))
         for name, picture in sources.items():
             write_whole(directory / f"{name}.png", png(to_uint8(picture).permute(1, 2, 0).numpy()))
-        _write_samples(directory / SAMPLES, pieces, labels_of(module, range(n), labels))
+        _write(directory, config["format"], pieces, given, files, sharing)
         terminal.say(str(directory))
 
     identity = {"the checkpoint": request.contents["ckpt"], **request.texts()}
@@ -188,6 +188,50 @@ def _first(pieces: Pieces, most: int) -> Iterator[np.ndarray]:
         left -= len(part["images"])
 
 
+def _files(labels: list[int] | None, classes: list[str] | None, n: int) -> list[str]:
+    """The name of each image's file."""
+    if labels is None or classes is None:
+        return names(n)
+    return names(n, [None if label < 0 else classes[label] for label in labels])
+
+
+def _refuse_lost(directory: Path, chosen: str, files: list[str]) -> None:
+    """Refuse a folder of images from which some were taken.
+
+    Raises:
+        UsageError: naming one.
+    """
+    if IMAGES not in FORMATS[chosen]:
+        return
+    if lost := sorted({*files} - {*os.listdir(directory / IMAGES)}):
+        raise UsageError(
+            f"{directory / IMAGES}: {len(lost)} of {len(files)} images are not there any more, such as "
+            f"{lost[0]}; delete the folder, and the same command draws them again"
+        )
+
+
+def _write(
+    directory: Path,
+    chosen: str,
+    pieces: Pieces,
+    labels: list[int] | None,
+    files: list[str],
+    sharing: Sharing,
+) -> None:
+    """Write all images in the formats that were chosen, those that are not there yet."""
+    formats = [name for name in FORMATS[chosen] if not (directory / name).exists()]
+    if IMAGES in formats:
+        with Countdown("writing images", len(files)) as countdown:
+
+            def on_image(done: int) -> None:
+                countdown.advance(done)
+                sharing.progressed(False)
+
+            write_images(directory / IMAGES, (part["images"] for part in pieces), files, on_image)
+    if SAMPLES in formats:
+        _write_samples(directory / SAMPLES, pieces, labels)
+
+
 def _write_samples(path: Path, pieces: Pieces, labels: list[int] | None) -> None:
     """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches. It
     takes memory for a piece.
@@ -199,75 +243,3 @@ def _write_samples(path: Path, pieces: Pieces, labels: list[int] | None) -> None
         arrays["arr_1"] = (given.shape, given.dtype, [given])
     with whole(path) as temporary:
         write_npz(temporary, arrays)
-
-
-def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[str, Tensor]]:
-    """Where the reverse process starts, the pixels that are known, and the images that this comes from."""
-    for key, needed in (("end", "start"), ("mask", "start"), ("start_t", "start")):
-        if config[key] is not None and config[needed] is None:
-            raise UsageError(f"{key}={config[key]}: needs a picture to start from, {needed}=PICTURE")
-    if config["start"] is None:
-        return FromNoise(), None, {}
-    if config["mask"] is not None and config["end"] is not None:
-        raise UsageError("mask and end: give one; mask draws parts anew, end leads to another picture")
-    last = run.module.schedule.num_timesteps - 1
-    if config["start_t"] is None and config["mask"] is None:
-        raise UsageError(
-            f"start_t is missing: t = 0 keeps nearly all of start={config['start']}, t = {last} nearly "
-            f"nothing; try start_t={last // 2}"
-        )
-    shaping = _shaping(run)
-    pixels = {key: _shaped(key, config[key], shaping) for key in ("start", "end") if config[key] is not None}
-    sources = {key: normalize(torch.from_numpy(picture)) for key, picture in pixels.items()}
-    start_t = last if config["start_t"] is None else config["start_t"]
-    if "end" in sources:
-        return Between(sources["start"], sources["end"], start_t, config["n"]), None, sources
-    known = None
-    if config["mask"] is not None:
-        known = Known(sources["start"], torch.from_numpy(_mask(config, shaping)) > 127)
-    return FromImage(sources["start"], start_t), known, sources
-
-
-def _shaping(run: Run) -> Shaping:
-    """What was asked of the images of a run, as far as its configuration says it."""
-    channels, height, width = run.module.image_shape
-    data = run.config.get("data") or {}
-    settings = data["source"] if isinstance(data.get("source"), Mapping) else data
-    # a source of somebody's own may mean something else by these keys
-    known = {"resize": RESIZES, "crop": CROPS}
-    chosen = {key: settings[key] for key, values in known.items() if settings.get(key) in values}
-    try:
-        value_range = parse_range(settings.get("value_range"))
-    except (ValueError, TypeError):
-        value_range = None
-    return Shaping((height, width), channels, value_range=value_range, **chosen)
-
-
-def _shaped(key: str, path: str, shaping: Shaping) -> np.ndarray:
-    """A picture as the images of the run are: uint8 [C, H, W]. One of their size stays as it is; where
-    training shows another part each time, the middle is taken.
-    """
-    whole = _read(key, path, replace(shaping, size=None))
-    assert shaping.size is not None
-    if whole.shape[1:] == shaping.size:
-        return whole
-    return ImageSet(_read(key, path, shaping)[None]).centre(shaping.size).images[0].copy()
-
-
-def _mask(config: dict[str, Any], shaping: Shaping) -> np.ndarray:
-    """The mask, uint8 [1, H, W]; one that is as large as the picture to start from is shaped as that is."""
-    mask = _read("mask", config["mask"], Shaping(channels=1))
-    if mask.shape[1:] != _read("start", config["start"], replace(shaping, size=None)).shape[1:]:
-        return mask
-    return _shaped("mask", config["mask"], replace(shaping, channels=1, resize="nearest", value_range=None))
-
-
-def _read(key: str, path: str, shaping: Shaping) -> np.ndarray:
-    """A picture: uint8 [C, H, W]."""
-    file = Path(os.path.expanduser(path))
-    if not file.is_file():
-        raise UsageError(f"{key}={path}: there is no such file")
-    decoded = decode_or_reason(file, shaping)
-    if isinstance(decoded, str):
-        raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")
-    return decoded.pixels.copy()

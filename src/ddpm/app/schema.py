@@ -122,6 +122,7 @@ class SampleSettings:
     n: int
     seed: int
     weights: str
+    format: str
     labels: list[Any] | None
     start: str | None
     start_t: int | None
@@ -312,6 +313,7 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "n": _at_least(1),
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
+    "format": _one_of("npz", "png", "both"),
     "checkpoint": lambda value: (
         None
         if value in ("whole", "sharded")

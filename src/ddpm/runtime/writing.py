@@ -8,6 +8,7 @@ beside its training goes through `write`, which keeps what is refused and tries 
 import errno
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +48,36 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and not isinstance(error, WriteError):
+            raise WriteError(f"{path}: cannot be written ({reason(error)})") from error
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Have a folder of files appear under its name when all of them are whole, or not at all.
+
+    Args:
+        path: of the folder, which is not there.
+
+    Yields:
+        a new folder to write the files to, beside it. When the context ends the files are flushed and the
+        folder is renamed; where it does not end well nothing is left. What a killed process left of it goes.
+
+    Raises:
+        WriteError: for every OSError, also for one that is raised inside.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for written in temporary.iterdir():
+            with written.open("r+b") as file:
+                os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, WriteError):
             raise WriteError(f"{path}: cannot be written ({reason(error)})") from error
         raise
