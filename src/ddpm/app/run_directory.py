@@ -26,6 +26,9 @@ from ddpm.errors import UsageError
 RESULTS = ("samples.npz", "images", "metrics.json")
 """What sample.py and evaluate.py write, whole, when they are through."""
 
+PICTURES = ("progressive.png", "shared.png", "interpolation.png", "variations.png", "start.png", "end.png")
+"""What sample.py draws beside the grid, where it is asked to."""
+
 ASKED_FOLDERS = ("pieces", "images")
 ASKED_FILES = (
     "samples.npz",
