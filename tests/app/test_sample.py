@@ -19,6 +19,7 @@ from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.folder import Folder
+from ddpm.errors import UsageError
 from ddpm.networks import UNet
 from ddpm.sampling.captions import CAPTION
 from ddpm.sampling.figures import to_uint8
@@ -204,7 +205,7 @@ def test_the_way_of_each_image_is_shown_beside_the_same_images(
     with Image.open(directory / "progressive.png") as picture:
         shown = np.asarray(picture)
     left = shown.shape[1] - 3 * 66 - 2  # where classes are named
-    assert left > 0
+    assert 0 < left < 66
     assert shown.shape[0] == 2 + CAPTION + 4 * 66
     for i, image in enumerate(images):
         top = 2 + CAPTION + i * 66
@@ -298,6 +299,22 @@ def test_a_picture_of_the_size_of_the_images_stays_as_it_is(conditional_run: Pat
     assert np.array_equal(to_uint8(pictures_given.read(config, run).sources["start"])[0], pixels)
     run.config["data"] = {"crop": 3, "resize": ["x"], "value_range": "wide"}  # of a source of one's own
     assert np.array_equal(to_uint8(pictures_given.read(config, run).sources["start"])[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"_target_": "ddpm.data.sources.folder.Folder", "path": "nowhere"}, r"cannot be read: .*nowhere"),
+        ({}, r"cannot be read: data: this run says nothing about it"),
+    ],
+)
+def test_held_out_images_of_data_that_are_gone_are_refused(
+    data: dict[str, Any], said: str, conditional_run: Path
+):
+    run = ddpm.load(conditional_run, device="cpu")
+    run.config["data"] = data
+    with pytest.raises(UsageError, match=rf"start=3: .* {said}.*; start=PICTURE names a file"):
+        pictures_given.read({**NOTHING, "start": "3", "start_t": 3, "allow_targets": []}, run)
 
 
 @pytest.mark.parametrize("crop", ["center", "random", "none"])
