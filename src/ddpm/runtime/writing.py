@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +22,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 MOST_KEPT = 2**28
 """Bytes of refused files that are kept in memory; beyond them the oldest are lost."""
+
+
+FLUSHED_AT_ONCE = 16
+"""Files of a folder: each flush alone waits for the disk."""
 
 
 class WriteError(OSError):
@@ -42,8 +47,7 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
@@ -72,9 +76,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        for written in temporary.iterdir():
-            with written.open("r+b") as file:
-                os.fsync(file.fileno())
+        with ThreadPoolExecutor(FLUSHED_AT_ONCE) as pool:
+            for _ in pool.map(_flush, temporary.iterdir()):
+                pass  # raises what a flush does
         temporary.rename(path)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -133,6 +137,11 @@ _kept: dict[Path, bytes] = {}
 """What the disk refused, of this process; in the order in which it came."""
 
 _lock = threading.RLock()
+
+
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _encoded(contents: bytes | str) -> bytes:
