@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddpm import targets
 from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import Sampler, Trajectory
+from ddpm.diffusion.samplers import Sampler, Trajectory, evenly_spread
 from ddpm.errors import UsageError
 from ddpm.migration import migrated
 from ddpm.options import option
@@ -111,9 +111,7 @@ class Run:
         sampler = self._part("sampler", settings.pop("sampler", None), settings) or self.module.sampler
         start = settings.get("start")
         chain = sampler.chain(self.module.schedule, None if start is None else start.t)
-        steps = chain.timesteps.tolist()[::-1]
-        count = min(columns - 1, len(steps))
-        shown = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
+        shown = evenly_spread(chain.timesteps.tolist()[::-1], columns - 1)
         trajectory = Trajectory(shown)
         seen = settings.pop("on_step", None)
 
@@ -128,8 +126,8 @@ class Run:
             cells += [trajectory.x_t[t][i].cpu() for t in shown] + [images[i]]
             captions += [f"t = {t}" for t in shown] + ["x_0"]
             cells += [trajectory.x_0[t][i].cpu() for t in shown] + [images[i]]
-            captions += ["predicted"] * count + [""]
-        picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=count + 1)
+            captions += ["predicted"] * len(shown) + [""]
+        picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=len(shown) + 1)
         return Image.fromarray(picture)
 
     def numbered(self, labels: Sequence[int | str] | int | str | None) -> list[int] | None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import run_here
+from PIL import Image
 
 from ddpm.app import sample
 from ddpm.app.request import NAME, Request, asked_in
 from ddpm.errors import UsageError
 from ddpm.runtime.pieces import Pieces
+from ddpm.sampling import image_files
 from ddpm.sampling.drawing import Drawing
 
 CONFIG: dict[str, Any] = {
@@ -114,6 +116,50 @@ def test_the_same_command_draws_only_what_is_missing(
     ]  # fmt: skip
 
 
+def test_image_files_are_there_when_all_of_them_are(
+    ask: Callable[..., tuple[int, np.ndarray | None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """A start that is stopped while it writes them draws nothing again."""
+    words = ("n=5", "labels=[3,1]", "format=both")
+    encode, written = image_files.png, []
+
+    def stops(image: np.ndarray) -> bytes:
+        if len(written) == 3:
+            raise Stopped
+        written.append(image)
+        return encode(image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_files, "png", stops)
+        assert ask(*words) == (1, None)
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "grid.png", "pieces", "request.json", "sample.log",
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(Drawing, "__call__", lambda *_, **settings: pytest.fail("drawn again"))
+        _, images = ask(*words)
+    assert images is not None
+    assert not (out / "pieces").exists()
+    files = sorted((out / "images").iterdir())
+    assert [file.name for file in files] == [
+        "000000_3.png", "000001_1.png", "000002_3.png", "000003_1.png", "000004_3.png",
+    ]  # fmt: skip
+    assert all(
+        np.array_equal(np.asarray(Image.open(file)), image[..., 0])
+        for file, image in zip(files, images, strict=True)
+    )
+    capsys.readouterr()
+    assert ask(*words)[0] == 0
+    assert "holds these 5 images already" in capsys.readouterr().out
+    files[2].unlink()
+    assert ask(*words)[0] == 2
+    assert "1 of 5 images are not there any more, such as 000002_3.png" in capsys.readouterr().err
+
+
 def test_another_request_is_refused_and_loses_nothing(
     ask: Callable[..., tuple[int, np.ndarray | None]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -131,6 +177,7 @@ def test_another_request_is_refused_and_loses_nothing(
     [
         ("pieces/images", True, "holds pieces of another run already"),
         ("pieces", False, "pieces is no folder"),
+        ("images", True, "holds images of another run already"),
         ("request.json", True, "request.json is a folder"),
         ("grid.png", True, "grid.png is a folder"),
         ("samples.npz", True, "samples.npz is a folder"),

@@ -12,13 +12,14 @@ from PIL import Image
 from torch import nn
 
 import ddpm
-from ddpm.app import command_line
+from ddpm.app import command_line, pictures_given
 from ddpm.app import sample as app_sample
+from ddpm.app.build import build_data
 from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.folder import Folder
-from ddpm.diffusion.start import FromImage
+from ddpm.errors import UsageError
 from ddpm.networks import UNet
 from ddpm.sampling.captions import CAPTION
 from ddpm.sampling.figures import to_uint8
@@ -29,6 +30,21 @@ MISTAKES = {
     "n=true": r"n=True: must be int",
     "seed=-1": r"seed=-1: must be at least 0",
     "weights=best": r"weights=best: must be ema or raw",
+    "progressive=1": r"progressive=1: must be at least 2",
+    "progressive=3 shared_t=5": r"progressive and shared_t: .* give one",
+    "progressive=3 n=101": r"n=101: a picture shows at most 100",
+    "shared_t=[]": r"shared_t=\[\]: must name at least one step",
+    "shared_t=1000": r"shared_t=1000: the reverse process goes from t = 999 down to 0",
+    "shared_t=0": r"shared_t=0: below t = 1 this sampler draws no noise.* use shared_t=1 or more",
+    "shared_t=500 n=1": r"n=1: to share x_t takes at least 2 images",
+    "shared_t=500 sampler=ddim": r"shared_t=500: DDIM .* draws no noise .* sampler=ddim sampler\.eta=1",
+    "shared_t=[30,29] sampler=ddim sampler.eta=1": r"shared_t: two rows would be of t = 20.* of the 50 steps",
+    "shared_t=5 start=first.png end=first.png start_t=9": r"shared_t and end: .* give one",
+    "start_t=[5]": r"start_t=\[5\]: needs a picture to start from",
+    "start_t=[5,5] start=first.png": r"start_t: two rows would be of t = 5; leave one out",
+    "start_t=[5,9] start=first.png progressive=3": r"start_t=\[5, 9\] and progressive: each makes a picture",
+    "start=360 start_t=5": r"start=360: .* hold out 360 images, 0 to 359; a file .* start=\./360",
+    "format=jpg": r"format=jpg: must be npz or png or both",
     "batch_size=0": r"batch_size=0: must be at least 1",
     "trainer.precision=16-mixed": r"trainer\.precision=16-mixed: is for GPUs; on a CPU",
     "compile=often": r"compile=often: must be bool or null",
@@ -46,7 +62,7 @@ MISTAKES = {
     "mask=mask.png": r"mask=mask\.png: needs a picture to start from",
     "start=first.png": r"start_t is missing: .* try start_t=499",
     "start=first.png start_t=1000": r"start_t=1000: .* to 999 with schedule\.num_timesteps=1000",
-    "start=first.png start_t=few": r"start_t=few: must be int or null",
+    "start=first.png start_t=few": r"start_t=few: must be int or a list \[\.\.\.\] of whole numbers or null",
     "start=first.png start_t=5 end=first.png n=1": r"n=1: .* at least 2",
     "start=first.png mask=second.png": r"mask: is 9x30 .* 8x8",
     "start=first.png mask=first.png end=first.png": r"mask and end: give one",
@@ -178,6 +194,71 @@ def test_pictures_are_what_sampling_starts_from(
     assert not np.array_equal(ends[1], first[1])
 
 
+def test_the_way_of_each_image_is_shown_beside_the_same_images(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = (f"ckpt={conditional_run}", "n=4", "sampler=ddim", "sampler.num_steps=7", "batch_size=3")
+    _, plain = sampled(tmp_path / "plain", *arguments, monkeypatch=monkeypatch)
+    directory, images = sampled(tmp_path / "way", *arguments, "progressive=3", monkeypatch=monkeypatch)
+    assert np.array_equal(images, plain)
+    with Image.open(directory / "progressive.png") as picture:
+        shown = np.asarray(picture)
+    left = shown.shape[1] - 3 * 66 - 2  # where classes are named
+    assert 0 < left < 66
+    assert shown.shape[0] == 2 + CAPTION + 4 * 66
+    for i, image in enumerate(images):
+        top = 2 + CAPTION + i * 66
+        cells = [shown[top : top + 64 : 8, left + 2 + 66 * k :][:, :64:8, 0] for k in range(3)]
+        assert np.array_equal(cells[2], image[..., 0])
+        assert not np.array_equal(cells[0], cells[1])
+    assert not (tmp_path / "way" / "pieces").exists()
+
+
+def test_images_share_x_t_and_differ_below_it(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    asked = (
+        f"ckpt={conditional_run}", "n=3", "sampler=ddim", "sampler.num_steps=8", "sampler.eta=1",
+        "labels=[4]", "shared_t=[7,48]", "format=both", "batch_size=2",
+    )  # fmt: skip
+    directory, images = sampled(tmp_path / "shared", *asked, monkeypatch=monkeypatch)
+    assert len(images) == 6
+    assert len(list((directory / "images").glob("*_4.png"))) == 6
+    assert np.array_equal(images[0], images[3])  # image 0 is itself in every row
+    low, high = (np.abs(row[1:].astype(int) - row[0]).mean() for row in (images[:3], images[3:]))
+    assert 0 < low < high
+    shown = np.asarray(Image.open(directory / "shared.png"))
+    assert shown.shape[0] == 2 + CAPTION + 2 * 66
+    left = shown.shape[1] - 4 * 66 - 2
+    cells = [shown[2 + CAPTION :: 8, left + 2 + 66 * k :][:8, :64:8, 0] for k in range(4)]
+    assert all(np.array_equal(cell, image[..., 0]) for cell, image in zip(cells[1:], images[:3], strict=True))
+
+
+def test_several_start_t_are_rows_between_held_out_images(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = (f"ckpt={conditional_run}", "n=3", "start=17", "end=42", "trainer.accelerator=cpu")
+    directory, images = sampled(tmp_path / "rows", *arguments, "start_t=[10,30]", monkeypatch=monkeypatch)
+    _, lone = sampled(tmp_path / "lone", *arguments, "start_t=30", monkeypatch=monkeypatch)
+    assert np.array_equal(images[3:], lone)
+    run = ddpm.load(conditional_run, device="cpu")
+    config = {"data": run.config["data"], "seed": run.config["seed"]}
+    held_out = build_data(config).data_set.validation.images
+    for name, index in (("start", 17), ("end", 42)):
+        assert np.array_equal(np.asarray(Image.open(directory / f"{name}.png")), held_out[index, 0])
+    shown = np.asarray(Image.open(directory / "interpolation.png"))
+    left = shown.shape[1] - 5 * 66 - 2
+    cells = [shown[2 + CAPTION :: 8, left + 2 + 66 * k :][:8, :64:8, 0] for k in range(5)]
+    assert np.array_equal(cells[0], held_out[17, 0])
+    assert np.array_equal(cells[4], held_out[42, 0])
+    assert all(np.array_equal(cells[1 + i], images[i, ..., 0]) for i in range(3))
+    other, _ = sampled(tmp_path / "variations", *arguments[:3], "start_t=[10,30]", monkeypatch=monkeypatch)
+    assert (other / "variations.png").exists()
+
+
 NOTHING: dict[str, Any] = dict.fromkeys(("start", "start_t", "end", "mask"))
 
 
@@ -204,10 +285,8 @@ def test_a_picture_to_start_from_is_shaped_as_the_runs_images_were(
     [expected] = images.centre((8, 8)).images
     run = ddpm.load(conditional_run, device="cpu")
     run.config["data"] = {"_target_": "ddpm.data.sources.folder.Folder", **settings}
-    start, _, sources = app_sample._start({**NOTHING, "start": str(picture), "start_t": 3}, run)
-    assert isinstance(start, FromImage)
-    assert torch.equal(start.x_0, sources["start"])
-    assert np.array_equal(to_uint8(sources["start"]), expected)
+    given = pictures_given.read({**NOTHING, "start": str(picture), "start_t": 3}, run)
+    assert np.array_equal(to_uint8(given.sources["start"]), expected)
 
 
 def test_a_picture_of_the_size_of_the_images_stays_as_it_is(conditional_run: Path, tmp_path: Path):
@@ -217,9 +296,25 @@ def test_a_picture_of_the_size_of_the_images_stays_as_it_is(conditional_run: Pat
     run = ddpm.load(conditional_run, device="cpu")
     run.config["data"] = {"crop": "random"}
     config = {**NOTHING, "start": str(tmp_path / "drawn.png"), "start_t": 3}
-    assert np.array_equal(to_uint8(app_sample._start(config, run)[2]["start"])[0], pixels)
+    assert np.array_equal(to_uint8(pictures_given.read(config, run).sources["start"])[0], pixels)
     run.config["data"] = {"crop": 3, "resize": ["x"], "value_range": "wide"}  # of a source of one's own
-    assert np.array_equal(to_uint8(app_sample._start(config, run)[2]["start"])[0], pixels)
+    assert np.array_equal(to_uint8(pictures_given.read(config, run).sources["start"])[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"_target_": "ddpm.data.sources.folder.Folder", "path": "nowhere"}, r"cannot be read: .*nowhere"),
+        ({}, r"cannot be read: data: this run says nothing about it"),
+    ],
+)
+def test_held_out_images_of_data_that_are_gone_are_refused(
+    data: dict[str, Any], said: str, conditional_run: Path
+):
+    run = ddpm.load(conditional_run, device="cpu")
+    run.config["data"] = data
+    with pytest.raises(UsageError, match=rf"start=3: .* {said}.*; start=PICTURE names a file"):
+        pictures_given.read({**NOTHING, "start": "3", "start_t": 3, "allow_targets": []}, run)
 
 
 @pytest.mark.parametrize("crop", ["center", "random", "none"])
@@ -228,13 +323,13 @@ def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and
 ):
     """What is white in the mask is what is white in a picture of the same drawing."""
     asked: list[tuple[str, Shaping]] = []
-    decode = app_sample.decode_or_reason
+    decode = pictures_given.decode_or_reason
 
     def look(file: Path, shaping: Shaping) -> Decoded | str:
         asked.append((file.name, shaping))
         return decode(file, shaping)
 
-    monkeypatch.setattr(app_sample, "decode_or_reason", look)
+    monkeypatch.setattr(pictures_given, "decode_or_reason", look)
     drawing = np.zeros((40, 64), np.uint8)
     drawing[:20, 32:] = 255
     for name in ("start", "mask"):
@@ -242,13 +337,14 @@ def test_a_mask_as_large_as_the_picture_is_shaped_as_that_is_and_stays_black_and
     run = ddpm.load(conditional_run, device="cpu")
     run.config["data"] = {"crop": crop}
     config = {**NOTHING, "start": str(tmp_path / "start.png"), "mask": str(tmp_path / "mask.png")}
-    _, known, sources = app_sample._start(config, run)
+    given = pictures_given.read(config, run)
+    known = given.known
     assert known is not None
     assert known.mask.dtype == torch.bool
     expected = np.zeros((8, 8), bool)
     expected[:4, 4:] = True
     assert np.array_equal(known.mask[0], expected)
-    assert np.array_equal(sources["start"][0] > 0, expected)
+    assert np.array_equal(given.sources["start"][0] > 0, expected)
     resized = {name: shaping.resize for name, shaping in asked if shaping.size is not None}
     assert resized == {"start.png": "lanczos", "mask.png": "nearest"}
 

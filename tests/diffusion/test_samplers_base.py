@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.diffusion import Denoiser, Parametrization
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import Epsilon
-from ddpm.diffusion.samplers import DDIM, Sampler, Trajectory
+from ddpm.diffusion.samplers import DDIM, Sampler, Trajectory, evenly_spread, random_steps
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.validity import check_request
 from ddpm.diffusion.variances import FixedSmall
@@ -93,6 +93,18 @@ def test_noise_is_keyed_by_the_timestep_of_the_original_chain():
 
     DDIM(timesteps=[0, 5, 60], eta=1.0)(denoiser(), SCHEDULE, x_t(), noise=noise)
     assert keys == [60, 5]
+
+
+def test_where_a_sampler_is_random_is_found_out_by_running_it():
+    assert random_steps(DDIM(timesteps=[0, 5, 60], eta=1.0), SCHEDULE) == [60, 5]
+    assert random_steps(DDIM(5), SCHEDULE) == []
+    assert random_steps(Twice(), SCHEDULE, 2) == [2, 2, 1, 1, 0, 0]
+
+
+def test_steps_are_spread_over_the_way():
+    assert evenly_spread([9, 7, 4, 2, 0], 3) == [9, 4, 0]
+    assert evenly_spread([9, 7, 4, 2, 0], 1) == [9]
+    assert evenly_spread([9, 7], 12) == [9, 7]
 
 
 def test_one_without_an_update_cannot_be_made():

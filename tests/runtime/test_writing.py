@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ddpm.runtime import writing
-from ddpm.runtime.writing import WriteError, whole, write, write_again, write_whole
+from ddpm.runtime.writing import WriteError, whole, whole_folder, write, write_again, write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,29 @@ def test_an_error_of_another_kind_stays_what_it_is_and_nothing_is_left(tmp_path:
     with pytest.raises(ZeroDivisionError):
         half()
     assert names(tmp_path) == []
+
+
+def test_a_folder_is_there_when_all_of_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / ".images.part").mkdir()  # of a process that was killed
+    (tmp_path / ".images.part" / "old.png").touch()
+
+    def fill(error: type[Exception] | None = None) -> None:
+        with whole_folder(tmp_path / "images") as temporary:
+            (temporary / "a.png").write_text("a")
+            assert names(tmp_path) == [temporary.name]
+            if error is not None:
+                raise error
+
+    with pytest.raises(ZeroDivisionError):
+        fill(ZeroDivisionError)
+    assert names(tmp_path) == []
+    with monkeypatch.context() as patch:
+        refusing(patch)
+        with pytest.raises(WriteError, match=r"images: cannot be written \(No space left on device\)"):
+            fill()
+    assert names(tmp_path) == []
+    fill()
+    assert (names(tmp_path), names(tmp_path / "images")) == (["images"], ["a.png"])
 
 
 def test_what_is_refused_is_told_each_time_and_written_with_what_comes_next(

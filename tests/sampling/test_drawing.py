@@ -8,7 +8,8 @@ from models import make_module
 from torch import nn
 
 from ddpm.diffusion import validity
-from ddpm.diffusion.samplers import DDIM, Ancestral
+from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun, Trajectory
+from ddpm.diffusion.start import FromImage
 from ddpm.sampling import drawing
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing, labels_of
@@ -55,6 +56,57 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_is_drawn():
     module = make_module()
     with pytest.raises(ValueError, match="without classes"):
         Drawing(module, labels=[0])
+
+
+@pytest.mark.parametrize("sampler", [DDIM(7, eta=1.0), Ancestral(9), DPMSolver(6, stochastic=True)])
+def test_images_share_the_x_t_of_image_0_and_have_noise_of_their_own_below(sampler: Any):
+    module = awake()
+    plain, visited = Drawing(module, sampler=sampler), Drawing(module, sampler=sampler).timesteps
+    own = Trajectory()
+    plain(range(3), on_step=own)
+    t, below = visited[2], visited[3]
+    together = Trajectory()
+    images = Drawing(module, sampler=sampler, shared_t=t)(range(3), on_step=together)
+    for step in visited[:3]:
+        torch.testing.assert_close(together.x_t[step], own.x_t[step][:1].expand(3, -1, -1, -1))
+    assert (together.x_t[below][1] - together.x_t[below][0]).abs().max() > 0.01
+    torch.testing.assert_close(together.x_t[below][0], own.x_t[below][0])
+    torch.testing.assert_close(images[2:], Drawing(module, sampler=sampler, shared_t=t)([2]))
+
+
+def test_images_that_share_x_t_may_start_from_a_picture():
+    module, start = awake(), FromImage(torch.zeros(1, 8, 8), 60)
+    plain = Drawing(module, sampler=Ancestral(), start=start)
+    shared = Drawing(module, sampler=Ancestral(), start=start, shared_t=60)
+    torch.testing.assert_close(shared(range(2))[0], plain(range(2))[0])
+    seen = Trajectory([60])
+    shared(range(2), on_step=seen)
+    assert torch.equal(seen.x_t[60][0], seen.x_t[60][1])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "t", "said"),
+    [
+        (DDIM(5), 50, "shared_t=50: DDIM as it is set draws no noise"),
+        (Heun(5), 50, "shared_t=50: Heun as it is set draws no noise"),
+        (DPMSolver(5), 50, "shared_t=50: DPMSolver as it is set draws no noise"),
+        (Ancestral(), 0, "below t = 1"),
+        (Ancestral(), 100, "from t = 99 down to 0"),
+        (Ancestral(), -1, "from t = 99 down to 0"),
+        (DDIM(10, eta=0.5), 10, "below t = 11"),
+    ],
+)
+def test_what_could_not_be_shared_is_refused(sampler: Any, t: int, said: str):
+    with pytest.raises(ValueError, match=said):
+        Drawing(make_module(), sampler=sampler, shared_t=t)
+
+
+def test_images_of_several_classes_share_no_x_t():
+    module = make_module(nn.Linear(1, 1), classes=["cat", "dog"])
+    for labels in (None, [0, 1]):
+        with pytest.raises(ValueError, match=r"of one class; name it, as in labels=\[0\]"):
+            Drawing(module, sampler=Ancestral(), shared_t=50, labels=labels)
+    Drawing(module, sampler=Ancestral(), shared_t=50, labels=[1])
 
 
 def test_classes_come_in_turn():

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ddpm.sampling.captions import CAPTION
-from ddpm.sampling.figures import grid, to_uint8
+from ddpm.sampling.captions import CAPTION, text_width
+from ddpm.sampling.figures import grid, table, to_uint8
 
 
 def test_bytes_are_rounded_and_clipped():
@@ -44,3 +44,19 @@ def test_large_colour_images_stay_as_they_are():
     assert canvas.shape == (102, 143, 3)
     assert np.array_equal(canvas[1:101, 1:71], images[0].permute(1, 2, 0).numpy())
     assert np.array_equal(canvas[1:101, 72:142], images[1].permute(1, 2, 0).numpy())
+
+
+def test_a_table_says_what_its_rows_and_columns_are():
+    cells = torch.randint(0, 100, (2, 3, 1, 8, 8), dtype=torch.uint8)
+    canvas = table(cells, headings=["x_t", "", "x_0"], captions=["t = 5", "t = 10"])
+    left = text_width("t = 10") + 2
+    assert canvas.shape == (2 + CAPTION + 2 * 66, left + 2 + 3 * 66, 3)
+    for i, row in enumerate(cells):
+        top = 2 + CAPTION + i * 66
+        assert canvas[top : top + 64, :left].max() > 200  # white text
+        for k, cell in enumerate(row):
+            start = left + 2 + k * 66
+            assert (canvas[:CAPTION, start : start + 64].max() > 200) == (k != 1)
+            shown = canvas[top : top + 64, start : start + 64, 0]
+            assert np.array_equal(shown, cell[0].numpy().repeat(8, 0).repeat(8, 1))
+    assert table(cells, headings=[""] * 3, captions=[""] * 2).shape == (2 + 2 * 66, 2 + 3 * 66, 3)

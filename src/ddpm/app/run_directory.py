@@ -23,11 +23,22 @@ from ddpm.app.lock import Lock
 from ddpm.app.request import Request, asked_in
 from ddpm.errors import UsageError
 
-RESULTS = ("samples.npz", "metrics.json")
+RESULTS = ("samples.npz", "images", "metrics.json")
 """What sample.py and evaluate.py write, whole, when they are through."""
 
-ASKED_FOLDERS = ("pieces",)
-ASKED_FILES = (*RESULTS, "request.json", "grid.png", "sample.log", "evaluate.log", ".lock")
+PICTURES = ("progressive.png", "shared.png", "interpolation.png", "variations.png", "start.png", "end.png")
+"""What sample.py draws beside the grid, where it is asked to."""
+
+ASKED_FOLDERS = ("pieces", "images")
+ASKED_FILES = (
+    "samples.npz",
+    "metrics.json",
+    "request.json",
+    "grid.png",
+    "sample.log",
+    "evaluate.log",
+    ".lock",
+)
 """What samples and measurements have in their directory."""
 
 INTERACTIVE = ("bash", "sh", "zsh", "interactive")

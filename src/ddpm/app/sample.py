@@ -1,56 +1,43 @@
 """What sample.py does once its configuration is checked."""
 
-import hashlib
 import logging
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
 
-from ddpm.app import terminal
+from ddpm.app import pictures_given, terminal
+from ddpm.app.asked_rows import asked_rows
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
+from ddpm.app.images_drawn import files_of, first_images, images_are_there, write_images
 from ddpm.app.own import own_settings
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work, on_devices
 from ddpm.data.augmentation import normalize
-from ddpm.data.images import ImageSet
-from ddpm.data.pixels.decoding import decode_or_reason
-from ddpm.data.pixels.shaping import CROPS, RESIZES, Shaping, parse_range
 from ddpm.data.prepared.cache import Cache
-from ddpm.diffusion import Known
-from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
-from ddpm.run import Run, load
+from ddpm.run import load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
-from ddpm.runtime.pieces import Parts, Pieces, write_npz
 from ddpm.runtime.progress import duration
 from ddpm.runtime.sharing import Sharing, size_of_a_piece
-from ddpm.runtime.writing import whole, write_whole
+from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
-from ddpm.sampling.drawing import Drawing, labels_of
-from ddpm.sampling.figures import png, sheet, to_uint8
+from ddpm.sampling.drawing import labels_of
+from ddpm.sampling.figures import grid, png, sheet, to_uint8
 from ddpm.targets import build
 from ddpm.training.checkpoints.archive import fingerprint
 
 log = logging.getLogger(__name__)
 
 MOST_IN_A_GRID = 400
-
-SAMPLES = "samples.npz"
-"""What the images are written to, whole, when all of them are drawn."""
 
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
@@ -76,10 +63,13 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     label_drop = run.config.get("data", {}).get("label_drop", 0.0)
     sampler, guidance = (build(group, own_settings(run, config, group)) for group in ("sampler", "guidance"))
     try:
-        start, known, sources = _start(config, run)
+        given = pictures_given.read(config, run)
         labels = run.numbered(config["labels"])
-        if labels is None and sources and label_drop and module.num_classes is not None:
-            labels = [-1]  # the image says what to draw
+        if labels is None and module.num_classes is not None:
+            if given.sources and label_drop:
+                labels = [-1]  # the image says what to draw
+            elif config["shared_t"] is not None:
+                labels = [0]  # that of image 0, whose x_t is shared
         check_combination(
             schedule=module.schedule,
             objective=module.objective,
@@ -90,38 +80,41 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             num_classes=module.num_classes,
             label_drop=label_drop,
         )
-        drawing = Drawing(
+        asked = asked_rows(
+            config,
             module,
+            given,
             seed=config["seed"],
             sampler=sampler,
             weights=config["weights"],
             labels=labels,
             guidance=guidance,
-            start=start,
-            known=known,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    directory, n = place.directory, config["n"]
+    directory, n, rows = place.directory, config["n"], asked.rows
+    classes = labels_of(module, range(n), labels)
+    of_all = None if classes is None else classes * len(rows)
+    files = files_of(n * len(rows), of_all, module.classes)
     size = size_of_a_piece(n, config["batch_size"] or images_at_once(module), trainer.world_size)
     may_choose = not is_sharded(trainer)
     try:
         computing = choose(
             trainer.strategy.root_device,
             module.num_parameters,
-            drawing.nfe * math.ceil(n / size / trainer.world_size),
+            sum(row.drawing.nfe for row in rows) * math.ceil(n / size / trainer.world_size),
             precision=config["trainer"]["precision"],
             **{name: config[name] if may_choose else False for name in ("channels_last", "compile")},
         )
     except UsageError as error:  # about the precision
         raise UsageError(f"trainer.{error}") from error
     module.compute_as(computing)
-    request = Request(config, _contents(config, run))
+    request = Request(config, {"ckpt": fingerprint(run.checkpoint), **given.contents})
     if place.request is not None:
         place.request.refuse_another(directory, config, request.contents)
-        if (directory / SAMPLES).exists():
+        if images_are_there(directory, config["format"], files):
             if trainer.is_global_zero:
-                terminal.say(f"{directory}: holds these {n} images already")
+                terminal.say(f"{directory}: holds these {len(files)} images already")
             return None
 
     def begin() -> None:
@@ -131,29 +124,37 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         if computing.compile:
             log.info(COMPILING)
 
-    def draw(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
-        drawn = drawing(indices, on_step=lambda *_: on_step())
-        return {"images": to_uint8(drawn).permute(0, 2, 3, 1).cpu().numpy()}
-
     def share(sharing: Sharing) -> None:
         if computing.compile:
             keep_compiled(Cache().directory / "compiled")
             module.network.compile()
         if sharing.is_leader and not sharing.in_step:
-            seconds = seconds_to_draw(drawing, range(n), size) / sharing.world_size
+            steps = sum(row.drawing.steps for row in rows)
+            first = rows[0].drawing
+            seconds = seconds_to_draw(first, range(n), size) / sharing.world_size * steps / first.steps
             if seconds > WORTH_A_WORD:
-                log.info("drawing %d images in %d steps: about %s", n, drawing.steps, duration(seconds))
-        channels, height, width = module.image_shape
-        like = {"images": ((height, width, channels), np.dtype(np.uint8))}
-        pieces = sharing.through("images", n, size, draw, title="sampling", steps=drawing.steps, like=like)
+                log.info("drawing %d images in %d steps: about %s", len(files), steps, duration(seconds))
+        parts = [
+            sharing.through(
+                row.name, n, size, row.draw,
+                title="sampling" if row.t is None else f"sampling, t = {row.t}",
+                steps=row.drawing.steps, like=row.like,
+            )
+            for row in rows
+        ]  # fmt: skip
         if not sharing.is_leader:
             return
-        first = np.concatenate([*_first(pieces, MOST_IN_A_GRID)])
-        drawn = normalize(torch.from_numpy(first).permute(0, 3, 1, 2))
-        write_whole(directory / "grid.png", png(sheet(module, drawn, labels)))
-        for name, picture in sources.items():
-            write_whole(directory / f"{name}.png", png(to_uint8(picture).permute(1, 2, 0).numpy()))
-        _write_samples(directory / SAMPLES, pieces, labels_of(module, range(n), labels))
+        shown = np.concatenate([*first_images(parts, MOST_IN_A_GRID)])
+        drawn = normalize(torch.from_numpy(shown).permute(0, 3, 1, 2))
+        is_one = len(rows) == 1
+        picture = sheet(module, drawn, labels) if is_one else grid(to_uint8(drawn), columns=n)
+        write_whole(directory / "grid.png", png(picture))
+        if asked.picture is not None:
+            picture = asked.drawn([part.together() for part in parts], given, classes)
+            write_whole(directory / asked.picture, png(picture))
+        for name, source in given.sources.items():
+            write_whole(directory / f"{name}.png", png(to_uint8(source).permute(1, 2, 0).numpy()))
+        write_images(directory, config["format"], parts, of_all, files, lambda: sharing.progressed(False))
         terminal.say(str(directory))
 
     identity = {"the checkpoint": request.contents["ckpt"], **request.texts()}
@@ -164,110 +165,3 @@ def _devices(trainer: Trainer) -> str:
     """cpu; cuda:0; 4 devices (cuda)."""
     device = trainer.strategy.root_device
     return str(device) if trainer.world_size == 1 else f"{trainer.world_size} devices ({device.type})"
-
-
-def _contents(config: Mapping[str, Any], run: Run) -> dict[str, str]:
-    """Fingerprints of what is drawn from, by key."""
-    pictures = {key: config[key] for key in ("start", "end", "mask") if config[key] is not None}
-    return {
-        "ckpt": fingerprint(run.checkpoint),
-        **{
-            key: hashlib.sha256(Path(os.path.expanduser(path)).read_bytes()).hexdigest()[:16]
-            for key, path in pictures.items()
-        },
-    }
-
-
-def _first(pieces: Pieces, most: int) -> Iterator[np.ndarray]:
-    """The first images, uint8 [N, H, W, C] at a time."""
-    left = most
-    for part in pieces:
-        if left <= 0:
-            return
-        yield part["images"][:left]
-        left -= len(part["images"])
-
-
-def _write_samples(path: Path, pieces: Pieces, labels: list[int] | None) -> None:
-    """arr_0: uint8 [N, H, W, C]; where there are classes arr_1: int64 [N], as in ADM's reference batches. It
-    takes memory for a piece.
-    """
-    shape = (pieces.n, *next(iter(pieces))["images"].shape[1:])
-    arrays: dict[str, Parts] = {"arr_0": (shape, np.dtype(np.uint8), (part["images"] for part in pieces))}
-    if labels is not None:
-        given = np.array(labels, np.int64)
-        arrays["arr_1"] = (given.shape, given.dtype, [given])
-    with whole(path) as temporary:
-        write_npz(temporary, arrays)
-
-
-def _start(config: dict[str, Any], run: Run) -> tuple[Start, Known | None, dict[str, Tensor]]:
-    """Where the reverse process starts, the pixels that are known, and the images that this comes from."""
-    for key, needed in (("end", "start"), ("mask", "start"), ("start_t", "start")):
-        if config[key] is not None and config[needed] is None:
-            raise UsageError(f"{key}={config[key]}: needs a picture to start from, {needed}=PICTURE")
-    if config["start"] is None:
-        return FromNoise(), None, {}
-    if config["mask"] is not None and config["end"] is not None:
-        raise UsageError("mask and end: give one; mask draws parts anew, end leads to another picture")
-    last = run.module.schedule.num_timesteps - 1
-    if config["start_t"] is None and config["mask"] is None:
-        raise UsageError(
-            f"start_t is missing: t = 0 keeps nearly all of start={config['start']}, t = {last} nearly "
-            f"nothing; try start_t={last // 2}"
-        )
-    shaping = _shaping(run)
-    pixels = {key: _shaped(key, config[key], shaping) for key in ("start", "end") if config[key] is not None}
-    sources = {key: normalize(torch.from_numpy(picture)) for key, picture in pixels.items()}
-    start_t = last if config["start_t"] is None else config["start_t"]
-    if "end" in sources:
-        return Between(sources["start"], sources["end"], start_t, config["n"]), None, sources
-    known = None
-    if config["mask"] is not None:
-        known = Known(sources["start"], torch.from_numpy(_mask(config, shaping)) > 127)
-    return FromImage(sources["start"], start_t), known, sources
-
-
-def _shaping(run: Run) -> Shaping:
-    """What was asked of the images of a run, as far as its configuration says it."""
-    channels, height, width = run.module.image_shape
-    data = run.config.get("data") or {}
-    settings = data["source"] if isinstance(data.get("source"), Mapping) else data
-    # a source of somebody's own may mean something else by these keys
-    known = {"resize": RESIZES, "crop": CROPS}
-    chosen = {key: settings[key] for key, values in known.items() if settings.get(key) in values}
-    try:
-        value_range = parse_range(settings.get("value_range"))
-    except (ValueError, TypeError):
-        value_range = None
-    return Shaping((height, width), channels, value_range=value_range, **chosen)
-
-
-def _shaped(key: str, path: str, shaping: Shaping) -> np.ndarray:
-    """A picture as the images of the run are: uint8 [C, H, W]. One of their size stays as it is; where
-    training shows another part each time, the middle is taken.
-    """
-    whole = _read(key, path, replace(shaping, size=None))
-    assert shaping.size is not None
-    if whole.shape[1:] == shaping.size:
-        return whole
-    return ImageSet(_read(key, path, shaping)[None]).centre(shaping.size).images[0].copy()
-
-
-def _mask(config: dict[str, Any], shaping: Shaping) -> np.ndarray:
-    """The mask, uint8 [1, H, W]; one that is as large as the picture to start from is shaped as that is."""
-    mask = _read("mask", config["mask"], Shaping(channels=1))
-    if mask.shape[1:] != _read("start", config["start"], replace(shaping, size=None)).shape[1:]:
-        return mask
-    return _shaped("mask", config["mask"], replace(shaping, channels=1, resize="nearest", value_range=None))
-
-
-def _read(key: str, path: str, shaping: Shaping) -> np.ndarray:
-    """A picture: uint8 [C, H, W]."""
-    file = Path(os.path.expanduser(path))
-    if not file.is_file():
-        raise UsageError(f"{key}={path}: there is no such file")
-    decoded = decode_or_reason(file, shaping)
-    if isinstance(decoded, str):
-        raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")
-    return decoded.pixels.copy()

@@ -122,11 +122,14 @@ class SampleSettings:
     n: int
     seed: int
     weights: str
+    format: str
     labels: list[Any] | None
     start: str | None
-    start_t: int | None
+    start_t: int | list[int] | None
     end: str | None
     mask: str | None
+    progressive: int | None
+    shared_t: int | list[int] | None
     batch_size: int | None
     channels_last: bool | None
     compile: bool | None
@@ -236,6 +239,10 @@ def _devices(value: object) -> str | None:
     return None if numbers or value in ("auto", "-1") else counts
 
 
+def _some_steps(value: object) -> str | None:
+    return "must name at least one step" if value == [] else None
+
+
 def _batches(value: object) -> str | None:
     """Of limit_train_batches and its like: a number of batches, or a share of them."""
     right = value is None or (
@@ -317,6 +324,10 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "n": _at_least(1),
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
+    "start_t": _some_steps,
+    "shared_t": _some_steps,
+    "progressive": _at_least(2),
+    "format": _one_of("npz", "png", "both"),
     "checkpoint": lambda value: (
         None
         if value in ("whole", "sharded")

@@ -8,8 +8,10 @@ beside its training goes through `write`, which keeps what is refused and tries 
 import errno
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +22,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 MOST_KEPT = 2**28
 """Bytes of refused files that are kept in memory; beyond them the oldest are lost."""
+
+
+FLUSHED_AT_ONCE = 16
+"""Files of a folder: each flush alone waits for the disk."""
 
 
 class WriteError(OSError):
@@ -41,12 +47,41 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and not isinstance(error, WriteError):
+            raise WriteError(f"{path}: cannot be written ({reason(error)})") from error
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Have a folder of files appear under its name when all of them are whole, or not at all.
+
+    Args:
+        path: of the folder, which is not there.
+
+    Yields:
+        a new folder to write the files to, beside it. When the context ends the files are flushed and the
+        folder is renamed; where it does not end well nothing is left. What a killed process left of it goes.
+
+    Raises:
+        WriteError: for every OSError, also for one that is raised inside.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        with ThreadPoolExecutor(FLUSHED_AT_ONCE) as pool:
+            for _ in pool.map(_flush, temporary.iterdir()):
+                pass  # raises what a flush does
+        temporary.rename(path)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, WriteError):
             raise WriteError(f"{path}: cannot be written ({reason(error)})") from error
         raise
@@ -102,6 +137,11 @@ _kept: dict[Path, bytes] = {}
 """What the disk refused, of this process; in the order in which it came."""
 
 _lock = threading.RLock()
+
+
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _encoded(contents: bytes | str) -> bytes:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm.diffusion import Known
 from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import OnStep, Sampler
+from ddpm.diffusion.samplers import OnStep, Sampler, random_steps
 from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.validity import check_request
 from ddpm.random import BLOCK, Purpose, Stream
@@ -30,9 +30,11 @@ class Drawing:
         guidance: another than the model's own.
         start: where the reverse process starts; by default from noise.
         known: pixels that the images shall have, [C, H, W] or broadcasting with it.
+        shared_t: a timestep at which all images have the x_t of image 0 (Ho et al. 2020, section 4.3 and
+            figure 7): down to it they take its noise, from there on each its own.
 
     Raises:
-        ValueError: where the seed, the weights, a label, the start or the mask does not fit.
+        ValueError: where the seed, the weights, a label, the start, the mask or `shared_t` does not fit.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Drawing:
         guidance: Guidance | None = None,
         start: Start | None = None,
         known: Known | None = None,
+        shared_t: int | None = None,
     ):
         if weights not in (None, *get_args(Weights)):
             raise ValueError(f"weights={weights}: must be {' or '.join(get_args(Weights))}")
@@ -59,6 +62,7 @@ class Drawing:
         self.guidance = guidance or model.guidance
         self.start: Start = start or FromNoise()
         self.known = known
+        self.shared_t = shared_t
         _, height, width = model.image_shape
         check_request(
             schedule=model.schedule,
@@ -70,6 +74,15 @@ class Drawing:
             image_size=(height, width),
             mask_size=None if known is None else (known.mask.shape[-2], known.mask.shape[-1]),
         )
+        if shared_t is not None:
+            self._check_shared(shared_t)
+
+    @property
+    def timesteps(self) -> list[int]:
+        """That are visited, in this order."""
+        chain = self.sampler.chain(self.model.schedule, self.start.t)
+        steps: list[int] = chain.timesteps.tolist()
+        return steps[::-1]
 
     @property
     def nfe(self) -> int:
@@ -99,11 +112,15 @@ class Drawing:
         first = Stream(self.seed, Purpose.SAMPLE_START, device)
         stream = Stream(self.seed, Purpose.SAMPLE_STEP, device)
 
+        # whose noise the images take as long as they share x_t; that of a step leads to the one below
+        above = indices if self.shared_t is None else [0] * len(indices)
+
         def noise(t: int, like: Tensor) -> Tensor:
-            return _normal(stream, t, indices, tuple(like.shape[1:]))
+            own = self.shared_t is None or t <= self.shared_t
+            return _normal(stream, t, indices if own else above, tuple(like.shape[1:]))
 
         x_t = self.start.x_t(
-            model.schedule, indices, lambda chosen: _normal(first, 0, chosen, model.image_shape)
+            model.schedule, above, lambda chosen: _normal(first, 0, chosen, model.image_shape)
         )
         in_turn = labels_of(model, indices, self.labels)
         if labels is None and in_turn is not None:
@@ -118,6 +135,25 @@ class Drawing:
                 denoiser, model.schedule, x_t, noise=noise, start=self.start.t, on_step=on_step
             )
         return x_0.clamp(-1, 1)
+
+    def _check_shared(self, t: int) -> None:
+        highest = self.timesteps[0]
+        if not 0 <= t <= highest:
+            raise ValueError(f"shared_t={t}: the reverse process goes from t = {highest} down to 0")
+        random = random_steps(self.sampler, self.model.schedule, self.start.t)
+        if not random:
+            raise ValueError(
+                f"shared_t={t}: {type(self.sampler).__name__} as it is set draws no noise on its way, and "
+                "one x_t leads to one image; use sampler=ancestral, or sampler=ddim sampler.eta=1"
+            )
+        if t < min(random):
+            raise ValueError(
+                f"shared_t={t}: below t = {min(random)} this sampler draws no noise, and one x_t leads to "
+                f"one image; use shared_t={min(random)} or more"
+            )
+        num_classes = self.model.num_classes
+        if num_classes is not None and len({*(self.labels or range(num_classes))}) > 1:
+            raise ValueError("shared_t: images that share x_t are of one class; name it, as in labels=[0]")
 
 
 def labels_of(model: Model, indices: Sequence[int], labels: Sequence[int] | None = None) -> list[int] | None:

@@ -9,12 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm.sampling.captions import CAPTION, caption, legible
+from ddpm.sampling.captions import CAPTION, caption, legible, text_width
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.model import Model
 
 CELL = 64
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
+
+MOST_CAPTION = 180
+"""Pixels that what stands before the rows of a table may take."""
 
 MOST_COLUMNS = 16
 """Images a row in which each column shows a class of its own."""
@@ -71,6 +74,41 @@ def grid(
         if captions is not None:
             canvas[top : top + above, left : left + width] = caption(captions[i], width, background)
         canvas[top + above : top + above + height, left : left + width] = cell
+    return canvas
+
+
+def table(cells: Tensor, *, headings: Sequence[str], captions: Sequence[str]) -> np.ndarray:
+    """Lay images out in rows and columns that say what they are.
+
+    Args:
+        cells: uint8 [R, K, C, H, W] with 1 or 3 channels.
+        headings: K, what stands above each column; shortened to fit.
+        captions: R, what stands before each row; shortened where it is long.
+
+    Returns:
+        uint8 [height, width, 3]; the values of images are as they were.
+    """
+    padding, background = 2, 64
+    left = min(MOST_CAPTION, max(map(text_width, captions))) + padding if any(captions) else 0
+    images = [enlarged(row) for row in cells]
+    height, width = images[0].shape[1:3]
+    pitch = max(height, CAPTION) + padding, width + padding
+    top = padding + (CAPTION if any(headings) else 0)
+    shape = (top + len(images) * pitch[0], left + padding + len(headings) * pitch[1], 3)
+    canvas = np.full(shape, background, np.uint8)
+    for column, text in enumerate(headings if any(headings) else ()):
+        first = left + padding + column * pitch[1]
+        canvas[:CAPTION, first : first + width] = caption(text, width, background)
+    for i, (row, text) in enumerate(zip(images, captions, strict=True)):
+        first = top + i * pitch[0]
+        if left:
+            middle = first + (pitch[0] - padding - CAPTION) // 2
+            canvas[middle : middle + CAPTION, padding : padding + left - padding] = caption(
+                text, left - padding, background, "l"
+            )
+        for column, cell in enumerate(row):
+            start = left + padding + column * pitch[1]
+            canvas[first : first + height, start : start + width] = cell
     return canvas
 
 

@@ -300,7 +300,7 @@ def stamp(directory: Path) -> int:
 
 def has_results(directory: Path) -> bool:
     """Whether sample.py or evaluate.py is through there."""
-    return any((directory / name).is_file() for name in run_directory.RESULTS)
+    return any((directory / name).exists() for name in run_directory.RESULTS)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from ddpm.diffusion.samplers.ddim import DDIM
 from ddpm.diffusion.samplers.ddim_inversion import DDIMInversion
 from ddpm.diffusion.samplers.dpm_solver import DPMSolver
 from ddpm.diffusion.samplers.heun import Heun
+from ddpm.diffusion.samplers.randomness import random_steps
 from ddpm.diffusion.samplers.sampler import OnStep, Predict, Sampler
 from ddpm.diffusion.samplers.spacing import Spacing
-from ddpm.diffusion.samplers.trajectory import Trajectory
+from ddpm.diffusion.samplers.trajectory import Trajectory, evenly_spread
 
 __all__ = [
     "DDIM",
@@ -20,4 +21,6 @@ __all__ = [
     "Sampler",
     "Spacing",
     "Trajectory",
+    "evenly_spread",
+    "random_steps",
 ]

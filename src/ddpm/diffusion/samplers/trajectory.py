@@ -1,6 +1,6 @@
 """Recording a reverse process."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
@@ -28,3 +28,14 @@ class Trajectory:
         if self.timesteps is None or t in self.timesteps:
             self.x_t[t] = x_t
             self.x_0[t] = x_0
+
+
+def evenly_spread(timesteps: Sequence[int], count: int) -> list[int]:
+    """Some of the steps that a sampler visits, spread over its way: the first, and of several the last.
+
+    Args:
+        timesteps: all of them, at least 1, in the order visited.
+        count: how many, at least 1; no more than there are.
+    """
+    count = min(count, len(timesteps))
+    return [timesteps[round(i * (len(timesteps) - 1) / max(1, count - 1))] for i in range(count)]
