@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -264,28 +265,36 @@ def rises(figures: Mapping[str, Mapping[str, Any]], corruption: str, measure: st
 
 
 def draw(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """FID against strength, a line for each corruption, beside undamaged pictures."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for place, (name, corruption) in enumerate(CORRUPTIONS.items()):
-        found = series(figures, name)
-        colour, values = f"C{place}", [one["fid"] for one in found]
-        margins = [one["fid_interval"][1] - one["fid"] for one in found]
-        axes.errorbar(
-            range(len(found)), values, margins, color=colour, marker="o", capsize=3,
-            label=corruption.label.format(", ".join(f"{each:g}" for each in corruption.strengths)),
-        )  # fmt: skip
-    for name, style in ((OTHERS, ":"), (TEST, "--")):
-        value = figures[name]["fid"]
-        label = f"{figures[name]['n']:,} {'training' if name == OTHERS else name} pictures, undamaged"
-        axes.axhline(value, color="grey", linestyle=style, label=label)
+    """FID and KID against strength, a line for each corruption, beside undamaged pictures."""
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    for axes, measure, scale in zip(figure.subplots(1, 2), ("fid", "kid"), (1, 1000), strict=True):
+        for place, (name, corruption) in enumerate(CORRUPTIONS.items()):
+            found = series(figures, name)
+            axes.errorbar(
+                range(len(found)),
+                [scale * one[measure] for one in found],
+                [scale * 1.96 * one[f"{measure}_standard_error"] for one in found],
+                color=f"C{place}", marker="o", markersize=4, capsize=3,
+                label=corruption.label.format(", ".join(f"{each:g}" for each in corruption.strengths)),
+            )  # fmt: skip
+        for name, style in ((OTHERS, ":"), (TEST, "--")):
+            what = "other training" if name == OTHERS else name
+            label = f"{figures[name]['n']:,} {what} pictures, undamaged"
+            axes.axhline(scale * figures[name][measure], color="grey", linestyle=style, label=label)
+        axes.set_xticks(range(4), ["undamaged", "weak", "medium", "strong"])
+        axes.grid(alpha=0.3)
+    left, right = figure.axes
+    left.set(yscale="log", title="FID")
+    left.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 1)))
+    left.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+    right.set_yscale("symlog", linthresh=1)
+    right.set_title("KID x 1000, linear below 1")
+    right.yaxis.set_major_formatter(ScalarFormatter())
     n = figures[FIRST]["n"]
-    axes.set(yscale="log", ylabel="FID", title=f"{n:,} pictures of CIFAR-10, the same ones in every point")
-    axes.set_xticks(range(4), ["undamaged", "weak", "medium", "strong"])
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.suptitle(f"The same {n:,} pictures in every point, with 95 % intervals", fontsize=11)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     with whole(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=100)
 
 
 def main() -> None:
