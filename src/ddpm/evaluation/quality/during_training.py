@@ -139,7 +139,7 @@ class SampleQuality(EveryNSteps):
             every_n_steps=self.asked_for,
             n=self.n,
             share=self.share,
-            sampler=[type(self.sampler).__name__, getattr(self.sampler, "num_steps", None)],
+            sampler=[type(self.sampler).__name__, self.sampler.spacing.num_steps],
         )
 
     def state_dict(self) -> dict[str, Any]:
