@@ -197,8 +197,9 @@ class SampleQuality(EveryNSteps):
                     self._references[extractor] = self._reference(trainer, extractor, comparison)
         if self._chosen:
             return
+        pieces = self._pieces(trainer, module)
         with together(trainer) if module.is_sharded else leader_alone(trainer) as times:
-            cost = self._timed(trainer, module) if times else None
+            cost = self._timed(trainer, module, pieces) if times else None
         self._cost = cost = trainer.strategy.broadcast(cost)
         assert cost is not None
         self.every_n_steps = stretched(self.asked_for, cost.measurement, cost.step, self.share)
@@ -228,7 +229,7 @@ class SampleQuality(EveryNSteps):
         share = times * cost.measurement / (steps * cost.step)
         log.info(
             "%s, %s in all, about %s each: %.2g%% of the training",
-            often, times, duration(cost.measurement), 100 * share,
+            often, times, _short(cost.measurement), 100 * share,
         )  # fmt: skip
 
     def _reference(self, trainer: Trainer, extractor: Extractor, comparison: Comparison) -> Reference | None:
@@ -252,11 +253,13 @@ class SampleQuality(EveryNSteps):
             return replace(found, features=None)
         return found
 
-    def _timed(self, trainer: Trainer, module: DDPM) -> "_Cost":
-        """What a measurement takes, and a step of the training, by a few evaluations of the network."""
+    def _timed(self, trainer: Trainer, module: DDPM, pieces: list[range]) -> "_Cost":
+        """What a measurement takes, and a step of the training, by a few evaluations of the network. No rank
+        may wait for another in it, but in a sharded network.
+        """
         comparison = self._comparison
         assert comparison is not None
-        drawing, pieces = self._drawing(module), self._pieces(trainer, module)
+        drawing = self._drawing(module)
         rounds = math.ceil(len(pieces) / trainer.world_size)
         piece = seconds_to_draw(drawing, pieces[0], len(pieces[0]))
         forward = piece / drawing.nfe / len(pieces[0])  # of an image
@@ -288,7 +291,7 @@ class SampleQuality(EveryNSteps):
         elapsed = time.perf_counter() - self._began
         if trainer.is_global_zero and self._seconds:
             log.info(
-                "measuring samples took %s, %.2g%% of the time", duration(self._seconds),
+                "measuring samples took %s, %.2g%% of the time", _short(self._seconds),
                 100 * self._seconds / elapsed,
             )  # fmt: skip
 
@@ -315,7 +318,7 @@ class SampleQuality(EveryNSteps):
         return Drawing(module, seed=self.seed, sampler=self.sampler, weights="ema")
 
     def _pieces(self, trainer: Trainer, module: DDPM) -> list[range]:
-        """Indices that are drawn at once, whatever the number of devices is."""
+        """Indices that are drawn at once, whatever the number of devices is. All ranks must call it."""
         blocks = math.ceil(self.n / PIECES / BLOCK)
         size: int = trainer.strategy.broadcast(min(images_at_once(module), blocks * BLOCK))
         return [range(first, min(first + size, self.n)) for first in range(0, self.n, size)]
@@ -413,6 +416,10 @@ def _look_out(trainer: Trainer, asked_to_end: Callable[[Trainer], int]) -> None:
     progressed(trainer)
     if asked_to_end(trainer):
         raise _Asked
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def _not_kept(indices: range) -> np.ndarray:
