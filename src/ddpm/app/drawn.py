@@ -7,12 +7,10 @@ import numpy as np
 import torch
 
 from ddpm.app.own import own_settings
-from ddpm.data.images import DataSet, ImageSet
-from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
+from ddpm.evaluation.quality.drawn import name_of
 from ddpm.evaluation.quality.material import Samples
-from ddpm.random import permutation
 from ddpm.run import Run
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.drawing import Drawing
@@ -52,22 +50,6 @@ def drawing_of(run: Run, config: Mapping[str, Any]) -> Drawing:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def classes_of(run: Run, data: DataSet, n: int) -> np.ndarray | None:
-    """The class that each of n samples is asked to be, int64 [n]: as often as the images that were trained on
-    are of it, in an order of its own. None where the network is unconditional.
-    """
-    if run.module.num_classes is None:
-        return None
-    train = data.train
-    if isinstance(train, ImageSet) and train.labels is not None:
-        labels = np.sort(train.labels)
-    else:
-        labels = np.arange(run.module.num_classes)
-    shares = labels[(2 * np.arange(n) + 1) * len(labels) // (2 * n)]
-    order = permutation(0, 0, n, np.arange(n))
-    return np.asarray(shares[order], np.int64)
 
 
 def draw(
@@ -111,11 +93,3 @@ def draw(
         },
         asked=asked,
     )
-
-
-def name_of(drawing: Drawing) -> str:
-    """ema_ancestral1000; ema_ddim50_guided1.5."""
-    sampler = type(drawing.sampler).__module__.rpartition(".")[2]
-    guidance = drawing.guidance
-    guided = f"_guided{guidance.scale:g}" if isinstance(guidance, ClassifierFree) else ""
-    return f"{drawing.weights}_{sampler}{drawing.steps}{guided}"

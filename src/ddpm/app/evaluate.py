@@ -17,7 +17,7 @@ from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
-from ddpm.app.drawn import classes_of, draw, drawing_of
+from ddpm.app.drawn import draw, drawing_of
 from ddpm.app.own import own_settings
 from ddpm.app.quality import comparison_of, number_of_samples, save_reference
 from ddpm.app.request import Request
@@ -30,6 +30,7 @@ from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
 from ddpm.evaluation.progressive import Progressive
 from ddpm.evaluation.quality import measuring
+from ddpm.evaluation.quality.drawn import classes_of
 from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.run import Run, load
 from ddpm.runtime.compilation import keep_compiled
@@ -169,7 +170,7 @@ class _Quality:
         self.drawing = drawing_of(run, config)
         self.comparison = comparison_of(metrics, config, data.data_set, trainer.strategy.root_device)
         self.n = number_of_samples(config, self.comparison)
-        self.asked = classes_of(run, data.data_set, self.n)
+        self.asked = classes_of(run.module, data.data_set, self.n)
         measuring.check(metrics, self.n, self.asked is not None, self.comparison)
         at_once = config["batch_size"] or images_at_once(run.module)
         self.size = size_of_a_piece(self.n, at_once, trainer.world_size)

@@ -28,6 +28,7 @@ from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, show
 from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
+from ddpm.evaluation.quality.during_training import SampleQuality
 from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
@@ -92,6 +93,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
         loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
     _check_monitors(callbacks, measured=limit_val_batches != 0)
+    _check_quality(callbacks, config["callbacks"], module, data)
     callbacks.append(SameRun(partial(identity, config, description["fingerprint"])))
     trainer = build_trainer(
         config,
@@ -170,6 +172,26 @@ def _check_monitors(callbacks: list[Callback], *, measured: bool) -> None:
                 f"callbacks: {type(callback).__name__} watches {monitor}, and nothing is validated here; "
                 "raise trainer.limit_val_batches, hold images out, or leave it out"
             )
+        if str(monitor).startswith("samples/") and not any(
+            isinstance(other, SampleQuality) and other.measures(str(monitor)) for other in callbacks
+        ):
+            raise UsageError(
+                f"callbacks: {type(callback).__name__} watches {monitor}, which nothing measures; add "
+                "callbacks=[...,quality], whose metrics it is named by"
+            )
+
+
+def _check_quality(
+    callbacks: list[Callback], nodes: dict[str, Any], module: DDPM, data: ImageDataModule
+) -> None:
+    """Refuse samples that cannot be measured: weights that are missing, data without labels."""
+    names = [name for name, node in nodes.items() if node]
+    for name, callback in zip(names, callbacks, strict=True):
+        if isinstance(callback, SampleQuality):
+            try:
+                callback.check(module, data)
+            except UsageError as error:
+                raise UsageError(f"callbacks.{name}: {error}") from error
 
 
 def _check_shared(trainer: Trainer, data: ImageDataModule) -> None:
@@ -259,6 +281,8 @@ def _fit(
         if record is not None:
             data.write_skipped(place.directory)  # a stream finds more as it goes
             _record_end(record, trainer, ended)
+            if names := _names_of_values(trainer):
+                record.add(measured=names)
             if requeued := watch.queued_again(ended):
                 record.add(requeued=requeued)
             for path in write_again():
@@ -350,6 +374,12 @@ def _record_end(record: RunRecord, trainer: Trainer, ended: Ending) -> None:
     """What run.json says in the end."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     _write_end(record, trainer, ended, metrics=metrics, objective=metrics.get("val/loss"))
+
+
+def _names_of_values(trainer: Any) -> dict[str, str]:
+    """What values of samples depend on, by the short names that they were logged by."""
+    measuring = [callback for callback in trainer.callbacks if isinstance(callback, SampleQuality)]
+    return {short: full for callback in measuring for short, full in callback.names.items()}
 
 
 def _write_end(record: RunRecord, trainer: Trainer, ended: Ending, **measured: Any) -> None:

@@ -28,6 +28,7 @@ from ddpm.app.run_directory import Place
 from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion.validity import check_request
 from ddpm.errors import UsageError
+from ddpm.evaluation.quality.during_training import SampleQuality
 from ddpm.runtime.computing import Computing
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
@@ -51,6 +52,9 @@ from ddpm.training.trials import Trial
 OURS = ("max_time", "profiler", "limit_train_batches", "overfit_batches", "fast_dev_run")
 """Settings of the trainer that reach it in another form: a callback, an object, or what the data are."""
 
+
+FEW = 16
+"""Samples that are measured with `trainer.fast_dev_run`: enough for every metric's defaults."""
 
 UNFIT: dict[type[Callback], str] = {
     GradientAccumulationScheduler: "changes how a global batch is parted, and the data follow one parting; "
@@ -89,6 +93,8 @@ def tried_out(config: dict[str, Any]) -> dict[str, Any]:
         made = targets.resolve(f"callbacks.{name}", node["_target_"])
         if _makes(made, SampleGrids):
             callbacks[name] = {**node, "every_n_steps": steps, "n": 4, "final": False}
+        elif _makes(made, SampleQuality):
+            callbacks[name] = {**node, "every_n_steps": steps, "n": FEW, "share": None}
         elif not _makes(made, Checkpoint, Checkpoints):
             callbacks[name] = node
     return {**config, "trainer": trainer, "logger": {}, "callbacks": callbacks}

@@ -1,0 +1,33 @@
+"""Samples that a model draws to be measured: the classes that they are asked to be of, and their name."""
+
+import numpy as np
+
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.diffusion.guidance import ClassifierFree
+from ddpm.random import permutation
+from ddpm.sampling.drawing import Drawing
+from ddpm.sampling.model import Model
+
+
+def classes_of(model: Model, data: DataSet, n: int) -> np.ndarray | None:
+    """The class that each of n samples is asked to be, int64 [n]: as often as the images that were trained on
+    are of it, in an order of its own. None where the network is unconditional.
+    """
+    if model.num_classes is None:
+        return None
+    train = data.train
+    if isinstance(train, ImageSet) and train.labels is not None:
+        labels = np.sort(train.labels)
+    else:
+        labels = np.arange(model.num_classes)
+    shares = labels[(2 * np.arange(n) + 1) * len(labels) // (2 * n)]
+    order = permutation(0, 0, n, np.arange(n))
+    return np.asarray(shares[order], np.int64)
+
+
+def name_of(drawing: Drawing) -> str:
+    """ema_ancestral1000; ema_ddim50_guided1.5."""
+    sampler = type(drawing.sampler).__module__.rpartition(".")[2]
+    guidance = drawing.guidance
+    guided = f"_guided{guidance.scale:g}" if isinstance(guidance, ClassifierFree) else ""
+    return f"{drawing.weights}_{sampler}{drawing.steps}{guided}"
