@@ -87,8 +87,8 @@ class Pictures:
         self._chosen = sort(names).images
         self.n = len(self._chosen)
         if not self.n:
-            there = f"only {listed(names)}" if names else "no files"
-            raise ValueError(f"holds no pictures, {there}; {READ}")
+            there = f"no pictures, only {listed(names)}" if names else "no files"
+            raise ValueError(f"holds {there}; {READ}")
         self._are_arrays = suffix(names[self._chosen[0]]) == ARRAY
 
     def name(self, index: int) -> str:
@@ -160,7 +160,8 @@ def _arrays(path: Path, stack: ExitStack) -> list[Held]:
     format_ = format_of(path)
     if format_ is None or format_.name not in ("npz", "npy"):
         raise ValueError(
-            f"is neither a folder nor an npz or npy file; {READ}; unpack an archive into a folder"
+            f"is neither a folder nor an npz or npy file; {READ}; of a single picture name its folder, and "
+            "unpack an archive into one"
         )
     try:
         return format_.read(path, path.stem if format_.holds_one else "", Workspace(path.parent, stack))
