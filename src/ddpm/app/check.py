@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
+from ddpm.app import run_or_samples
 from ddpm.app.grammar import absolute
 from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
@@ -194,6 +195,8 @@ def check_paths(config: Mapping[str, Any]) -> None:
         raise UsageError(
             "ckpt and init: give one; ckpt continues a run, init starts a new one from its weights"
         )
+    if "samples" in config:
+        run_or_samples.check(config)
     for key in ("ckpt", "init"):
         path = config.get(key)
         if path is None:

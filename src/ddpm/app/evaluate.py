@@ -1,6 +1,5 @@
 """What evaluate.py does once its configuration is checked."""
 
-import hashlib
 import json
 import logging
 import math
@@ -13,13 +12,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from ddpm.app import terminal
+from ddpm.app import evaluate_samples, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.drawn import draw, drawing_of
+from ddpm.app.measurements import MEASURED, summary
 from ddpm.app.own import own_settings
-from ddpm.app.quality import comparison_of, number_of_samples, save_reference
+from ddpm.app.quality import comparison_of, contents_of_reference, number_of_samples, save_reference
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
@@ -44,17 +44,16 @@ from ddpm.training.checkpoints.archive import fingerprint
 
 log = logging.getLogger(__name__)
 
-MEASURED = "metrics.json"
-"""What all measurements are written to."""
-
 
 def prepare(config: dict[str, Any], place: Place) -> Job:
-    """Load the run that is to be measured, and the images to measure it with.
+    """Load the run that is to be measured, or the samples, and the images to measure it with.
 
     Raises:
         UsageError: where there are none, or the settings make no sense.
     """
     torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
+    if config["samples"]:
+        return on_devices(config, place, partial(evaluate_samples.work, config, place))
     return on_devices(config, place, partial(_work, config, place))
 
 
@@ -96,8 +95,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             raise UsageError(str(error)) from error
     directory, described = place.directory, describe(data)
     contents = {"ckpt": fingerprint(run.checkpoint), "data": described["fingerprint"]}
-    if config["reference"] not in ("train", "validation"):
-        contents["reference"] = _content("reference", config["reference"])
+    contents |= contents_of_reference(config)
     request = Request(config, contents)
     if place.request is not None:
         place.request.refuse_another(directory, config, contents)
@@ -241,36 +239,6 @@ def _check_unused(config: dict[str, Any], of_samples: dict[str, QualityMetric], 
 def _some(classes: Sequence[str] | None) -> str:
     named = ", ".join((classes or ())[:5])
     return f"{named} ..." if len(classes or ()) > 5 else named or "none"
-
-
-def summary(name: str, values: dict[str, Any]) -> str:
-    """A metric's single figures and intervals on one line."""
-    figures = (f"{key} {_shown(value)}" for key, value in values.items() if _shown(value))
-    return f"{name}  " + "  ".join(figures)
-
-
-def _shown(value: Any) -> str:
-    """yes; 3.17; [3.1, 3.2]; nothing for what is no figure."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return f"{value:.6g}"
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(end, float) for end in value):
-        return f"[{value[0]:.6g}, {value[1]:.6g}]"
-    return ""
-
-
-def _content(key: str, path: str) -> str:
-    """A fingerprint of a file.
-
-    Raises:
-        UsageError: where it cannot be read.
-    """
-    try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        choices = "train, validation, or a file of mean and covariance"
-        raise UsageError(f"{key}={path}: must be {choices}, and there is no such file") from error
 
 
 def _swap_variance(run: Run, config: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-PATHS = ("data.path", "ckpt", "init", "out", "start", "end", "mask", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "data.path", "ckpt", "samples", "init", "out", "start", "end", "mask", "hydra.run.dir", "hydra.sweep.dir",
+)  # fmt: skip
 """Keys whose value is a path, whatever it looks like."""
 
 

@@ -1,5 +1,6 @@
 """What evaluate.py measures samples by: the extractors of its metrics, and what samples are compared with."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,22 @@ def number_of_samples(config: Mapping[str, Any], comparison: Comparison) -> int:
         return int(config["n"])
     split: Split = "validation" if comparison.reference == "validation" else "train"
     return min(MOST_IMAGES, len(images_of(comparison.data, split)))
+
+
+def contents_of_reference(config: Mapping[str, Any]) -> dict[str, str]:
+    """A fingerprint of the file of the reference, by its key; nothing where it is the data.
+
+    Raises:
+        UsageError: where the file cannot be read.
+    """
+    path = config["reference"]
+    if path in ("train", "validation"):
+        return {}
+    try:
+        return {"reference": hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]}
+    except OSError as error:
+        choices = "train, validation, or a file of mean and covariance"
+        raise UsageError(f"reference={path}: must be {choices}, and there is no such file") from error
 
 
 def save_reference(

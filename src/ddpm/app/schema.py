@@ -142,7 +142,8 @@ class SampleSettings:
 class EvaluateSettings:
     """The keys of evaluate.py that belong to no group."""
 
-    ckpt: str
+    ckpt: str | None
+    samples: str | None
     n: int | None
     seed: int
     weights: str

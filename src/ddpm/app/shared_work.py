@@ -42,7 +42,7 @@ class Work:
     Attributes:
         log_file: its name in the directory.
         doing: what it does, in a word.
-        module: it does it with.
+        module: it does it with; None where it needs none.
         identity: what makes the work, as text by name: must be the same on every rank.
         begin: said and written by the leader, before the other ranks are started.
         share: done by every rank.
@@ -50,7 +50,7 @@ class Work:
 
     log_file: str
     doing: str
-    module: DDPM
+    module: DDPM | None
     identity: Mapping[str, str]
     begin: Callable[[], None]
     share: Callable[[Sharing], None]

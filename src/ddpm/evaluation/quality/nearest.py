@@ -89,8 +89,10 @@ class Nearest(QualityMetric):
         rest = [i for i in found.to_training.argsort().tolist() if i not in set(copied)]
         shown = [*copied, *rest][:SHOWN]
         to_held_out = nearest(material.features[shown], held_out.features)[1][:, 0].tolist()
+        # forwards: a compressed file is read from its beginning
+        pictures = {i: material.samples.read(range(i, i + 1)) for i in sorted(shown)}
         draw(
-            np.concatenate([material.samples.read(range(i, i + 1)) for i in shown]),
+            np.concatenate([pictures[i] for i in shown]),
             _taken(training.images, [int(found.nearest_training[i]) for i in shown]),
             _taken(held_out.images, to_held_out),
             [f"{found.to_training[i]:.3g}" + (" copy" if i in copied else "") for i in shown],

@@ -1,0 +1,185 @@
+"""Images that any program has saved: a folder of pictures, or one array of all of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ddpm.data.arrays.files import format_of
+from ddpm.data.arrays.held import Held, Workspace
+from ddpm.data.arrays.labels import is_line, values_of
+from ddpm.data.arrays.layouts import Layout, layouts
+from ddpm.data.arrays.roles import LABELS
+from ddpm.data.files.arrays import array_or_reason
+from ddpm.data.files.on_disk import FolderFiles
+from ddpm.data.layout.names import ARRAY, listed, sort, suffix
+from ddpm.data.pixels.decoding import AS_IT_IS, Decoded, decode_all, from_array, short
+
+IMAGES = ("arr_0", "images", "samples")
+"""Names of an array of images, where several could be it."""
+
+NAMES_OF_LABELS = {"arr_1", *LABELS}
+
+DRAWN = "samples.npz"
+"""What sample.py writes into its folder, beside pictures of the same images."""
+
+READ = (
+    "a folder of pictures, or an npz or npy file of all of them, uint8 [N, H, W, C] or [N, C, H, W], is read"
+)
+
+Read = Callable[[range], Iterator[Decoded | str]]
+"""(neighbouring indices) -> each image, or the reason why it cannot be read."""
+
+
+class Saved(Protocol):
+    """Images that are there, and are read some at a time.
+
+    Attributes:
+        n: how many.
+    """
+
+    n: int
+
+    def name(self, index: int) -> str:
+        """Of an image, as people find it."""
+        ...
+
+    def labels(self) -> np.ndarray | None:
+        """Of the images, int64 [n] or strings [n]; None where there are none.
+
+        Raises:
+            ValueError: where they are no labels.
+        """
+        ...
+
+    def opened(self) -> AbstractContextManager[Read]:
+        """Open them for reading, in one process."""
+        ...
+
+
+def saved_at(path: Path) -> Saved:
+    """The images at a path.
+
+    Args:
+        path: a folder of pictures, through its folders, in the order of their names; an npz or npy file; or
+            the folder of sample.py.
+
+    Raises:
+        ValueError: where there are none, saying what is read.
+    """
+    if not path.is_dir():
+        return Stack(path)
+    return Stack(path / DRAWN) if (path / DRAWN).is_file() else Pictures(path)
+
+
+class Pictures:
+    """The pictures of a folder, or arrays of one image each where there are no pictures.
+
+    Raises:
+        ValueError: where there are none.
+    """
+
+    def __init__(self, folder: Path):
+        self._files = FolderFiles(folder)
+        names = self._files.names
+        self._chosen = sort(names).images
+        self.n = len(self._chosen)
+        if not self.n:
+            there = f"no pictures, only {listed(names)}" if names else "no files"
+            raise ValueError(f"holds {there}; {READ}")
+        self._are_arrays = suffix(names[self._chosen[0]]) == ARRAY
+
+    def name(self, index: int) -> str:
+        return self._files.shown(self._files.names[self._chosen[index]])
+
+    def labels(self) -> np.ndarray | None:
+        return None
+
+    def opened(self) -> AbstractContextManager[Read]:
+        return nullcontext(self._read)
+
+    def _read(self, indices: range) -> Iterator[Decoded | str]:
+        encoded = self._files.read(self._chosen[indices.start : indices.stop])
+        if self._are_arrays:
+            return (array_or_reason(one, AS_IT_IS) for one in encoded)
+        return decode_all(encoded)
+
+
+class Stack:
+    """The images of one array in an npz or npy file, and labels beside them.
+
+    Raises:
+        ValueError: where the file holds none, or cannot be read.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        with ExitStack() as stack:
+            arrays = _arrays(path, stack)
+            self._held, self._layout = _images(arrays)
+            self.n = self._layout.count
+            lines = [one for one in arrays if is_line(one.shape) and one.shape.count(self.n)]
+            named = (one.name for one in lines if one.name.lower() in NAMES_OF_LABELS)
+            self._labels = next(named, None)
+
+    def name(self, index: int) -> str:
+        return f"image {index} of {self._held}"
+
+    def labels(self) -> np.ndarray | None:
+        if self._labels is None:
+            return None
+        with ExitStack() as stack:
+            return values_of(next(one for one in _arrays(self._path, stack) if one.name == self._labels))
+
+    @contextmanager
+    def opened(self) -> Iterator[Read]:
+        with ExitStack() as stack:
+            held = next(one for one in _arrays(self._path, stack) if one.name == self._held)
+
+            def read(indices: range) -> Iterator[Decoded | str]:
+                assert held.part is not None
+                for index in indices:  # of whatever size, one takes little memory
+                    try:
+                        image = self._layout.turned(held.part(index, index + 1))[0]
+                    except Exception as error:  # a damaged file raises whatever its parts raise
+                        yield short(error)
+                        return
+                    yield from_array(np.ascontiguousarray(image))
+
+            yield read
+
+
+def _arrays(path: Path, stack: ExitStack) -> list[Held]:
+    """The arrays of a file, which stays open as long as the stack.
+
+    Raises:
+        ValueError: where it is of another kind, or damaged.
+    """
+    format_ = format_of(path)
+    if format_ is None or format_.name not in ("npz", "npy"):
+        raise ValueError(
+            f"is neither a folder nor an npz or npy file; {READ}; of a single picture name its folder, and "
+            "unpack an archive into one"
+        )
+    try:
+        return format_.read(path, path.stem if format_.holds_one else "", Workspace(path.parent, stack))
+    except Exception as error:  # as above
+        raise ValueError(f"could not be read as {format_.name} ({short(error)}); save it anew") from error
+
+
+def _images(arrays: list[Held]) -> tuple[str, Layout]:
+    """The name of the array of images, and how they lie in it."""
+    found = {}
+    for one in arrays:
+        possible = [layout for layout in layouts(one.shape) if layout.axis == 0 and len(one.shape) > 2]
+        if one.dtype == np.uint8 and possible and one.part is not None and one.axis == 0:
+            found[one.name] = possible[0]
+    named = [name for name in IMAGES if name in found]
+    if not found or (len(found) > 1 and not named):
+        there = listed(map(str, arrays)) or "no arrays"
+        which = f"more than one array of images, {there}; call one arr_0" if found else f"{there}, no images"
+        raise ValueError(f"holds {which}; {READ}")
+    name = named[0] if named else next(iter(found))
+    return name, found[name]
