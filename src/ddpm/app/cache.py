@@ -85,15 +85,15 @@ def _what(entry: Entry) -> str:
     about = entry.about
     if shape := about.get("shape"):
         return f"{shape[0]:,} images of {shape[2]}x{shape[3]}x{shape[1]}"
-    if "labels" in about:
-        return f"classifier of {about['labels']} labels, {round(100 * about['accuracy'])} % right"
+    if "num_classes" in about:
+        return f"classifier of {about['num_classes']} classes, {round(100 * about['accuracy'])} % right"
     if of := about.get("statistics"):
         return f"features of {of['images']:,} images ({of['split']}) by {of['extractor']}"
     return "counts of shards"
 
 
 def _from(about: Mapping[str, Any]) -> str:
-    if "labels" in about or "statistics" in about:  # of data that may be anywhere
+    if "num_classes" in about or "statistics" in about:  # of data that may be anywhere
         return ""
     source = about.get("source") or about.get("name")
     return f"from {source}" if source else ""

@@ -60,7 +60,7 @@ class Classifier(Extractor):
             return {
                 "name": "classifier",
                 "accuracy": accuracy(state, held_out),
-                "labels": num_classes,
+                "num_classes": num_classes,
                 "fingerprint": data.fingerprint,
             }
 
