@@ -65,7 +65,13 @@ def test_without_classes_none_is_asked_for():
     assert classes_of(run(None), data(UNBALANCED), 5) is None
 
 
+class Own(DDIM):
+    pass
+
+
 def test_names_of_samples():
+    own = SimpleNamespace(weights="ema", sampler=Own(5), steps=5, guidance=NoGuidance())
+    assert name_of(own) == "ema_Own5"  # type: ignore[arg-type]
     ancestral = SimpleNamespace(weights="ema", sampler=Ancestral(), steps=1000, guidance=NoGuidance())
     guided = SimpleNamespace(weights="raw", sampler=DDIM(50), steps=50, guidance=ClassifierFree(1.5))
     assert name_of(ancestral) == "ema_ancestral1000"  # type: ignore[arg-type]
