@@ -227,7 +227,21 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "conditional", _make_conditional_run)
 
 
+@pytest.fixture(scope="session")
+def unconditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without classes."""
+    return made_once(tmp_path_factory, "unconditional", _make_unconditional_run)
+
+
 def _make_conditional_run(directory: Path) -> None:
+    _make_run(directory, "conditional=true", "data.label_drop=0.1", "guidance=classifier_free")
+
+
+def _make_unconditional_run(directory: Path) -> None:
+    _make_run(directory)
+
+
+def _make_run(directory: Path, *words: str) -> None:
     from ddpm.app.build import build_data, describe
     from ddpm.training.building import build_module
     from ddpm.training.checkpoints import LAST, AtomicCheckpointIO
@@ -235,12 +249,10 @@ def _make_conditional_run(directory: Path) -> None:
     config = composed(
         "train",
         "experiment=smoke",
-        "conditional=true",
-        "data.label_drop=0.1",
-        "guidance=classifier_free",
         "sampler=ddim",
         "sampler.num_steps=4",
         "schedule.num_timesteps=50",
+        *words,
     )
     module = build_module(config, describe(build_data(config)))
     torch.manual_seed(0)

@@ -70,6 +70,11 @@ def test_options_of_a_package_of_ones_own_train_draw_and_measure(mylab: Path):
     assert 0 < found["rmse"] < 2
     assert found["images"] == 64
 
+    by_colours = ["ckpt=run", "metrics=[mean_distance]", "extractor=colours", "n=8", "hydra.run.dir=compared"]
+    program("evaluate.py", *WORDS, *by_colours, cwd=mylab)
+    found = json.loads((mylab / "compared" / "metrics.json").read_text())["mean_distance"]
+    assert found["mean_distance8_train_colours_ema_QuietEnd5"] > 0
+
 
 @pytest.mark.e2e
 @pytest.mark.slow

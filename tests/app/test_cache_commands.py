@@ -15,7 +15,12 @@ from ddpm import __main__
 from ddpm.app.cache import parse_limit
 from ddpm.data.prepared.cache import Cache, size_in_words
 from ddpm.data.settings import ImageSettings
+from ddpm.data.sources.digits import Digits
 from ddpm.data.sources.folder import Folder
+from ddpm.evaluation.extractors import classifier_network
+from ddpm.evaluation.extractors.classifier import Classifier
+from ddpm.evaluation.quality.reference import of_data
+from ddpm.runtime.sharing import Sharing
 
 
 def ddpm(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -59,6 +64,23 @@ def test_what_is_kept_is_listed(
     assert said["gone"][3:] == ["3 images of 8x8x3", f"from {tmp_path / 'gone'}", "without a source"]
     assert said["old"][3:] == ["counts of shards", "of an older version"]
     assert len(used.train) == 10
+
+
+def test_classifiers_and_features_are_listed_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(classifier_network, "STEPS", 2)
+    data, extractor = Digits().read(), Classifier()
+    extractor.prepare(data, "cpu")
+    of_data(data, "validation", extractor, Sharing(tmp_path), Cache())
+    assert ddpm(monkeypatch, "cache", "list") == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    right = round(100 * extractor.accuracy)
+    said = {re.split(r"  +", line.strip(), maxsplit=3)[3] for line in lines}
+    assert said == {
+        f"classifier of 10 classes, {right} % right",
+        "features of 360 images (validation) by classifier",
+    }
 
 
 def test_pruning_removes_what_nobody_needs_and_then_the_least_recently_used(

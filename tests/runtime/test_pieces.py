@@ -121,3 +121,14 @@ def test_many_images_take_the_memory_of_a_piece(tmp_path: Path):
     tracemalloc.stop()
     assert most < 6 * np.prod(shape)  # of 16 pieces
     assert np.load(tmp_path / "all.npz")["arr_0"].shape == (64, 64, 64, 3)
+
+
+def test_some_are_read_across_pieces_of_uneven_sizes(tmp_path: Path):
+    pieces = Pieces(tmp_path, 17)
+    for part in (range(3), range(3, 4), range(4, 11), range(9, 15), range(15, 17)):  # two of them overlap
+        pieces.keep(part, arrays(part))
+    for start in range(17):
+        for stop in range(start + 1, 18):
+            found = pieces.at(range(start, stop))
+            for name, expected in arrays(range(start, stop)).items():
+                assert np.array_equal(found[name], expected)

@@ -126,3 +126,38 @@ def test_pieces_fit_a_device_and_there_are_some_for_each(n: int, at_once: int, w
     assert size_of_a_piece(n, size, world_size) == size
     if n >= 4 * 16 * world_size and world_size > 1:
         assert -(-n // size) >= 4 * world_size - 3 or size <= 16 or at_once < size
+
+
+def test_what_the_leader_finds_is_on_every_rank(tmp_path: Path):
+    store, found = HashStore(), {}
+    waited: list[bool] = []
+
+    def find() -> list[object]:
+        time.sleep(0.15)
+        return [1, "two", None, {"three": 0.1}]
+
+    def work(rank: int) -> None:
+        progressed = waited.append if rank else lambda waits: None
+        sharing = Sharing(tmp_path, rank, 3, store, progressed=progressed)
+        asked = find if sharing.is_leader else pytest.fail
+        found[rank] = [sharing.leaders("one", asked), sharing.of("metric").leaders("one", asked)]
+
+    ranks = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in range(3)]
+    for rank in reversed(ranks):  # the leader comes last
+        rank.start()
+    for rank in ranks:
+        rank.join(30)
+    assert [found[rank] for rank in range(3)] == [[find()] * 2] * 3
+    assert True in waited
+    assert not waited[-1]
+
+
+def test_alone_the_leader_finds_what_others_would_be_told(tmp_path: Path):
+    assert Sharing(tmp_path).leaders("one", lambda: (1, 2)) == [1, 2]
+
+
+def test_how_many_results_are_missing(tmp_path: Path):
+    sharing = Sharing(tmp_path)
+    assert sharing.missing("squares", 9) == 9
+    Pieces(tmp_path / "squares", 9).keep(range(4, 7), {"square": np.arange(3)})
+    assert sharing.missing("squares", 9) == 6

@@ -54,7 +54,7 @@ def test_what_takes_long_is_announced(
     seconds: float, announced: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     module = make_module()
-    monkeypatch.setattr(sampling, "_seconds_a_use", lambda model, n: seconds / 3)
+    monkeypatch.setattr(sampling, "seconds_a_use", lambda model, n: seconds / 3)
     with caplog.at_level(logging.INFO):
         announced_sampling(Drawing(module, sampler=DDIM(3)), range(2))
     assert ("drawing 2 images in 3 steps: about 3 min 20 s" in caplog.text) == announced

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ UNITS = {"": 1.0, "TB": 1e3, "GB": 1.0, "MB": 1e-3, "KB": 1e-6, "B": 1e-9}
 
 
 def list_entries(cache_dir: str | Path | None = None) -> int:
-    """Print every prepared data set of a cache, the last used first; the exit code.
+    """Print everything that a cache keeps, the last used first; the exit code.
 
     Args:
         cache_dir: None is $DDPM_CACHE or ~/.cache/ddpm.
@@ -81,10 +82,18 @@ def parse_limit(text: str) -> float:
 
 
 def _what(entry: Entry) -> str:
-    shape = entry.about.get("shape")
-    return f"{shape[0]:,} images of {shape[2]}x{shape[3]}x{shape[1]}" if shape else "counts of shards"
+    about = entry.about
+    if shape := about.get("shape"):
+        return f"{shape[0]:,} images of {shape[2]}x{shape[3]}x{shape[1]}"
+    if "num_classes" in about:
+        return f"classifier of {about['num_classes']} classes, {round(100 * about['accuracy'])} % right"
+    if of := about.get("statistics"):
+        return f"features of {of['images']:,} images ({of['split']}) by {of['extractor']}"
+    return "counts of shards"
 
 
-def _from(about: Any) -> str:
+def _from(about: Mapping[str, Any]) -> str:
+    if "num_classes" in about or "statistics" in about:  # of data that may be anywhere
+        return ""
     source = about.get("source") or about.get("name")
     return f"from {source}" if source else ""

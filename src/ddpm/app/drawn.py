@@ -17,6 +17,9 @@ from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import to_uint8
 from ddpm.targets import build
 
+IMAGES = "images"
+"""Of `Sharing`, that drawing them is."""
+
 
 def drawing_of(run: Run, config: Mapping[str, Any]) -> Drawing:
     """How samples are drawn, by the run's own sampler and guidance or those of the command line.
@@ -80,7 +83,7 @@ def draw(
         return {"images": to_uint8(drawn).cpu().numpy()}
 
     like = {"images": ((channels, height, width), np.dtype(np.uint8))}
-    pieces = sharing.through("images", n, size, compute, title="sampling", steps=drawing.steps, like=like)
+    pieces = sharing.through(IMAGES, n, size, compute, title="sampling", steps=drawing.steps, like=like)
     return Samples(
         n=n,
         read=lambda indices: pieces.at(indices)["images"],

@@ -16,7 +16,7 @@ from ddpm.app import evaluate_samples, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
-from ddpm.app.drawn import draw, drawing_of
+from ddpm.app.drawn import IMAGES, draw, drawing_of
 from ddpm.app.measurements import MEASURED, summary
 from ddpm.app.own import own_settings
 from ddpm.app.quality import comparison_of, contents_of_reference, number_of_samples, save_reference
@@ -28,6 +28,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 from ddpm.evaluation.metric import Metric
+from ddpm.evaluation.nll import NLL, WORK
 from ddpm.evaluation.progressive import Progressive
 from ddpm.evaluation.quality import measuring
 from ddpm.evaluation.quality.drawn import classes_of
@@ -36,9 +37,10 @@ from ddpm.run import Run, load
 from ddpm.runtime.compilation import keep_compiled
 from ddpm.runtime.computing import choose
 from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.progress import duration
 from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import write_whole
-from ddpm.sampling.batches import images_at_once
+from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_a_use, seconds_to_draw
 from ddpm.targets import build
 from ddpm.training.checkpoints.archive import fingerprint
 
@@ -126,6 +128,13 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
                 "metrics": config["metrics"],
             },
         }
+        if sharing.is_leader and not sharing.in_step:
+            _announce(
+                {
+                    **_seconds_of_bounds(run, metrics, data, config["batch_size"], sharing),
+                    **({} if quality is None else quality.seconds(sharing)),
+                }
+            )
         for name, metric in metrics.items():
             with run.module.evaluating(config["weights"]):
                 found[name] = metric(
@@ -165,6 +174,7 @@ class _Quality:
         trainer: Trainer,
     ):
         self.run, self.config, self.metrics = run, config, metrics
+        measuring.check_samples(metrics, config["n"], run.module.num_classes is not None)
         self.drawing = drawing_of(run, config)
         self.comparison = comparison_of(metrics, config, data.data_set, trainer.strategy.root_device)
         self.n = number_of_samples(config, self.comparison)
@@ -173,6 +183,13 @@ class _Quality:
         at_once = config["batch_size"] or images_at_once(run.module)
         self.size = size_of_a_piece(self.n, at_once, trainer.world_size)
         self.evaluations = self.drawing.nfe * math.ceil(self.n / self.size / trainer.world_size)
+
+    def seconds(self, sharing: Sharing) -> dict[str, float]:
+        """How long drawing and features will take, but for what is there from an earlier start."""
+        left = sharing.missing(IMAGES, self.n)
+        drawn = seconds_to_draw(self.drawing, range(left), self.size) if left else 0.0
+        features = measuring.seconds_to_extract(self.metrics, self.n, self.comparison, sharing)
+        return {"sampling": drawn / sharing.world_size, "features": features / sharing.world_size}
 
     def measure(self, directory: Path, sharing: Sharing) -> dict[str, dict[str, Any]]:
         """Draw the samples on all devices, and measure them; only the leader has the values."""
@@ -188,6 +205,26 @@ class _Quality:
         )
         save_reference(self.config, self.metrics, self.comparison, sharing)
         return found
+
+
+def _seconds_of_bounds(
+    run: Run, metrics: dict[str, Metric], data: ImageDataModule, batch_size: int | None, sharing: Sharing
+) -> dict[str, float]:
+    """How long bits per dimension will take, by the name of the metric."""
+    found = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, NLL) and (n := sharing.of(name).missing(WORK, metric.images(data))):
+            at_once = min(batch_size or images_at_once(run.module), n)
+            uses = metric.nfe(run.module) * n / at_once / sharing.world_size
+            found[name] = seconds_a_use(run.module, at_once) * uses
+    return found
+
+
+def _announce(seconds: dict[str, float]) -> None:
+    """Say how long it will take in all, where that is worth a word."""
+    if sum(seconds.values()) > WORTH_A_WORD:
+        parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if value >= 1)
+        log.info("measuring: about %s (%s)", duration(sum(seconds.values())), parts)
 
 
 def _compute_as(run: Run, config: dict[str, Any], trainer: Trainer, quality: _Quality | None) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ddpm.data.images import DataSet
 from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 from ddpm.evaluation import reference_file
+from ddpm.evaluation.measures.moments import MOST_FEATURES
 from ddpm.evaluation.quality import measuring
 from ddpm.evaluation.quality.measuring import Comparison
 from ddpm.evaluation.quality.metric import QualityMetric
@@ -48,6 +50,13 @@ def comparison_of(
         _check_saving(config, metrics)
     for extractor in dict.fromkeys(extractors.values()):
         extractor.prepare(data, device)
+    if config["save_reference"] is not None:
+        saved = extractors[_compared(metrics)]
+        if saved.num_features > MOST_FEATURES:
+            raise UsageError(
+                f"save_reference: extractor={saved.name} has {saved.num_features:,} features, and a "
+                f"covariance is computed of at most {MOST_FEATURES:,}; choose another extractor"
+            )
     return Comparison(data, reference, extractors, Cache())
 
 
@@ -86,8 +95,7 @@ def save_reference(
     if config["save_reference"] is None or not sharing.is_leader:
         return
     path = Path(config["save_reference"]).expanduser()
-    name = next(name for name, metric in metrics.items() if metric.compares)
-    extractor = comparison.extractors[name]
+    extractor = comparison.extractors[_compared(metrics)]
     if comparison.file is not None:
         known = of_file(comparison.file, extractor.num_features)
     else:
@@ -101,5 +109,14 @@ def _check_saving(config: Mapping[str, Any], metrics: Mapping[str, QualityMetric
     path = Path(config["save_reference"]).expanduser()
     if path.suffix != ".npz" or path.is_dir():
         raise UsageError(f"save_reference={path}: must name a file that ends with .npz")
+    if not path.parent.is_dir():
+        raise UsageError(f"save_reference={path}: there is no folder {path.parent}; make it, or name another")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"save_reference={path}: {path.parent} is not yours to write to; name another")
     if not any(metric.compares for metric in metrics.values()):
         raise UsageError("save_reference: no metric compares samples with a reference; choose metrics=[fid]")
+
+
+def _compared(metrics: Mapping[str, QualityMetric]) -> str:
+    """The first metric that compares with a reference, whose extractor the saved one is of."""
+    return next(name for name, metric in metrics.items() if metric.compares)

@@ -19,6 +19,9 @@ from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import whole
 from ddpm.training.module import DDPM
 
+WORK = "nll"
+"""Of `Sharing`, that the bounds of images are."""
+
 
 class NLL:
     """Bits per dimension (Ho et al. 2020, eq. 5), of images that were held out.
@@ -58,15 +61,14 @@ class NLL:
         sharing: Sharing,
     ) -> dict[str, Any]:
         held_out = data.data_set.validation
-        n = self.n or len(held_out)
-        nfe = 1 + (self.num_steps or module.schedule.num_timesteps - 1)
+        n, nfe = self.images(data), self.nfe(module)
 
         def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
             found = self.bound(module, held_out, indices, seed, on_step)
             # images are the last axis of a bound, and the first of a piece
             return {name: values.movedim(-1, 0).cpu().numpy() for name, values in found._asdict().items()}
 
-        pieces = sharing.through("nll", n, batch_size, compute, title="likelihood", steps=nfe)
+        pieces = sharing.through(WORK, n, batch_size, compute, title="likelihood", steps=nfe)
         arrays = pieces.together()
         found = Bound(
             **{name: torch.from_numpy(values).movedim(0, -1).double() for name, values in arrays.items()}
@@ -84,6 +86,14 @@ class NLL:
             "standard_error_of_steps": found.standard_error.square().sum().sqrt().item() / n,
             "by_t": _by_t(found, module.schedule.num_timesteps),
         }
+
+    def images(self, data: ImageDataModule) -> int:
+        """How many are measured."""
+        return self.n or len(data.data_set.validation)
+
+    def nfe(self, module: DDPM) -> int:
+        """Evaluations of the network for an image."""
+        return 1 + (self.num_steps or module.schedule.num_timesteps - 1)
 
     def bound(
         self, module: DDPM, held_out: ImageSet, indices: range, seed: int, on_step: Callable[[], None]

@@ -127,6 +127,10 @@ class Sharing:
             self._wait_for_all(name, pieces, _count(missing), progress)
         return pieces
 
+    def missing(self, name: str, n: int) -> int:
+        """How many of n results of a work no earlier start has kept; asked before any rank begins with it."""
+        return n - _count(Pieces(self.directory / name, n).kept())
+
     def leaders(self, name: str, find: Callable[[], Any]) -> Any:
         """What the leader finds, on every rank: plain containers, numbers and text.
 

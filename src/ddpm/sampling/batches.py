@@ -90,7 +90,7 @@ def announced_sampling(
 def seconds_to_draw(drawing: Drawing, indices: range, batch_size: int | None = None) -> float:
     """How long it will take to draw these images, from a few evaluations of the network."""
     at_once = min(batch_size or images_at_once(drawing.model), len(indices))
-    return _seconds_a_use(drawing.model, at_once) * drawing.nfe * len(indices) / at_once
+    return seconds_a_use(drawing.model, at_once) * drawing.nfe * len(indices) / at_once
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
@@ -98,7 +98,7 @@ class _Stopped(Exception):  # noqa: N818 - it is no error
 
 
 @torch.inference_mode()
-def _seconds_a_use(model: Model, n: int) -> float:
+def seconds_a_use(model: Model, n: int) -> float:
     """Of one evaluation of the network for n images."""
     x_t = torch.zeros(n, *model.image_shape, device=model.device)
     t = torch.zeros(n, dtype=torch.int64, device=model.device)

@@ -653,3 +653,18 @@ def test_many_processes_prepare_use_and_prune_at_once(tmp_path: Path):
     assert all(process.returncode == 0 for process in processes), said
     Cache(tmp_path).clear()
     assert files(tmp_path) == []
+
+
+def test_an_entry_is_found_only_where_it_is_there_and_whole():
+    assert Cache().find("x", "ab" * 32) is None
+    entry = Cache().get("x", "ab" * 32, build())
+    entry.release()
+    found = Cache().find("x", "ab" * 32)
+    assert found is not None
+    assert found.path == entry.path
+    assert Cache().is_used(found)
+    found.release()
+    assert Cache().find("x", "cd" * 32) is None
+    file = next(path for path in entry.path.iterdir() if path.name != "about.json")
+    file.write_bytes(bytes(len(file.read_bytes())))
+    assert Cache().find("x", "ab" * 32) is None

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 
-from ddpm.evaluation.measures.frechet import bootstrapped, extrapolated, frechet_distance, line_at_zero
+from ddpm.evaluation.measures.frechet import (
+    _say_singular,
+    bootstrapped,
+    extrapolated,
+    frechet_distance,
+    line_at_zero,
+)
 from ddpm.evaluation.measures.mifid import mifid
 from ddpm.evaluation.measures.moments import Gaussian, gaussian
 
@@ -58,9 +64,10 @@ def test_it_is_symmetric_and_nothing_to_itself():
 
 
 def test_singular_covariances_are_computed_and_said(caplog: pytest.LogCaptureFixture):
+    _say_singular.cache_clear()
     few = gaussian(features(1, 10))
     with caplog.at_level(logging.WARNING):
-        found = frechet_distance(few, few)
+        found = [frechet_distance(few, few) for _ in range(2)][1]
     assert found == pytest.approx(0, abs=1e-6)
     assert len(caplog.records) == 2
     assert "10 images for samples and 16 features: the covariance is singular" in caplog.text

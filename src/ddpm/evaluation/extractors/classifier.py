@@ -60,6 +60,7 @@ class Classifier(Extractor):
             return {
                 "name": "classifier",
                 "accuracy": accuracy(state, held_out),
+                "num_classes": num_classes,
                 "fingerprint": data.fingerprint,
             }
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -24,12 +25,18 @@ def frechet_distance(samples: Gaussian, reference: Gaussian) -> float:
     """
     for name, one in (("samples", samples), ("the reference", reference)):
         if one.n is not None and one.n <= len(one.mean):
-            log.warning(
-                "Frechet distance: %d images for %s and %d features: the covariance is singular and the "
-                "distance too large; %d images or more have none of this, and 50,000 are usual",
-                one.n, name, len(one.mean), len(one.mean) + 1,
-            )  # fmt: skip
+            _say_singular(name, one.n, len(one.mean))
     return FrechetTo(reference)(samples)
+
+
+@cache
+def _say_singular(name: str, n: int, num_features: int) -> None:
+    """Once, however many measures are taken of a set."""
+    log.warning(
+        "Frechet distance: %d images for %s and %d features: the covariance is singular and the distance too "
+        "large; %d images or more have none of this, and 50,000 are usual",
+        n, name, num_features, num_features + 1,
+    )  # fmt: skip
 
 
 class FrechetTo:

@@ -26,8 +26,9 @@ def classes_of(model: Model, data: DataSet, n: int) -> np.ndarray | None:
 
 
 def name_of(drawing: Drawing) -> str:
-    """ema_ancestral1000; ema_ddim50_guided1.5."""
-    sampler = type(drawing.sampler).__module__.rpartition(".")[2]
+    """ema_ancestral1000; ema_ddim50_guided1.5; of somebody's own sampler the name of its class."""
+    kind = type(drawing.sampler)
+    sampler = kind.__module__.rpartition(".")[2] if kind.__module__.startswith("ddpm.") else kind.__name__
     guidance = drawing.guidance
     guided = f"_guided{guidance.scale:g}" if isinstance(guidance, ClassifierFree) else ""
     return f"{drawing.weights}_{sampler}{drawing.steps}{guided}"

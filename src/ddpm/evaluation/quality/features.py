@@ -1,5 +1,7 @@
 """Features of many images, computed by all devices and kept on the way."""
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,9 @@ SHARE_OF_MEMORY = 0.1
 
 BYTES_PER_IMAGE = 24_000_000
 """What Inception holds for an image of 299x299 at once, at most, in float32; the others hold less."""
+
+TIMED_ON_CPU = 8
+"""Images, by which it is told how long others will take."""
 
 MOST_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
 """Images: more are not quicker."""
@@ -43,6 +48,18 @@ def features_of(
 
     like = {"features": ((extractor.num_features,), np.dtype(np.float32))}
     return sharing.through(name, n, at_once(extractor.device), compute, title=title, like=like)
+
+
+def seconds_an_image(extractor: Extractor, image_shape: tuple[int, int, int]) -> float:
+    """How long an extractor takes for an image of (channels, height, width), from one batch."""
+    n = at_once(extractor.device)
+    if extractor.device.type == "cpu":  # where few are as quick, image by image, as many
+        n = min(n, TIMED_ON_CPU)
+    images = torch.arange(n * math.prod(image_shape)).mul(37).to(torch.uint8).view(n, *image_shape)
+    extractor(images).cpu()  # the first batch also allocates
+    begin = time.perf_counter()
+    extractor(images).cpu()
+    return (time.perf_counter() - begin) / n
 
 
 def at_once(device: torch.device) -> int:

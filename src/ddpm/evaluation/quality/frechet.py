@@ -27,6 +27,7 @@ class FrechetDistance(QualityMetric):
     """
 
     features_of_reference: ClassVar[bool] = False
+    needs_covariance: ClassVar[bool] = True
     by_definition: ClassVar[bool] = True
     short: ClassVar[str] = "fd"
 

@@ -13,11 +13,12 @@ from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.inception import Inception
-from ddpm.evaluation.quality.features import features_of, together
+from ddpm.evaluation.measures.moments import MOST_FEATURES
+from ddpm.evaluation.quality.features import features_of, seconds_an_image, together
 from ddpm.evaluation.quality.inception_score import InceptionScore
 from ddpm.evaluation.quality.material import Material, Reference, Samples
 from ddpm.evaluation.quality.metric import QualityMetric
-from ddpm.evaluation.quality.reference import images_of, of_data, of_file
+from ddpm.evaluation.quality.reference import Split, images_of, missing, of_data, of_file
 from ddpm.runtime.sharing import Sharing
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,27 @@ def extractors_for(metrics: Mapping[str, QualityMetric], chosen: Extractor | Non
     return found
 
 
+def check_samples(metrics: Mapping[str, QualityMetric], n: int | None, asked: bool) -> None:
+    """Refuse what cannot be measured of samples, before an extractor is prepared.
+
+    Args:
+        metrics: by name.
+        n: samples, if it is known.
+        asked: whether samples are asked to be of a class.
+
+    Raises:
+        UsageError: naming the metric and the way out.
+    """
+    for name, metric in metrics.items():
+        if n is not None and n < metric.fewest:
+            raise UsageError(f"metrics={name}: {n} samples are too few, it needs at least {metric.fewest}")
+        if metric.needs_classes and not asked:
+            raise UsageError(
+                f"metrics={name}: samples were not asked to be of a class; it is for runs that were trained "
+                "with conditional=true"
+            )
+
+
 def check(metrics: Mapping[str, QualityMetric], n: int, asked: bool, comparison: Comparison) -> None:
     """Refuse what cannot be measured, before any image is drawn.
 
@@ -82,14 +104,13 @@ def check(metrics: Mapping[str, QualityMetric], n: int, asked: bool, comparison:
     Raises:
         UsageError: naming the metric and the way out.
     """
+    check_samples(metrics, n, asked)
     for name, metric in metrics.items():
         extractor = comparison.extractors[name]
-        if n < metric.fewest:
-            raise UsageError(f"metrics={name}: {n} samples are too few, it needs at least {metric.fewest}")
-        if metric.needs_classes and not asked:
+        if metric.needs_covariance and extractor.num_features > MOST_FEATURES:
             raise UsageError(
-                f"metrics={name}: samples were not asked to be of a class; it is for runs that were trained "
-                "with conditional=true"
+                f"metrics={name}: extractor={extractor.name} has {extractor.num_features:,} features, and a "
+                f"covariance is computed of at most {MOST_FEATURES:,}; choose another extractor"
             )
         if isinstance(metric, InceptionScore) and extractor.logits(_one(extractor)) is None:
             raise UsageError(
@@ -196,7 +217,7 @@ def _material(
         samples.n,
         samples.read,
         sharing,
-        f"features_{extractor.name}",
+        _work(extractor),
         f"{extractor.name}: samples",
     )
     features = together(pieces, extractor.num_features) if sharing.is_leader else torch.empty(0)
@@ -211,6 +232,44 @@ def _material(
         seed=seed,
         progressed=lambda: sharing.progressed(False),
     )
+
+
+def seconds_to_extract(
+    metrics: Mapping[str, QualityMetric], n: int, comparison: Comparison, sharing: Sharing
+) -> float:
+    """How long one device will take for the features that `measure` needs, of samples and of references, and
+    that no earlier start has kept.
+
+    Args:
+        metrics: by name.
+        n: samples.
+        comparison: what they are compared with.
+        sharing: of the work, which has not begun.
+    """
+    seconds = 0.0
+    for extractor in dict.fromkeys(comparison.extractors.values()):
+        images = sharing.missing(_work(extractor), n)
+        for split in _splits(
+            [metric for name, metric in metrics.items() if comparison.extractors[name] is extractor],
+            comparison,
+        ):
+            images += missing(comparison.data, split, extractor, sharing, comparison.cache)
+        if images:
+            seconds += images * seconds_an_image(extractor, comparison.data.image_shape)
+    return seconds
+
+
+def _splits(metrics: list[QualityMetric], comparison: Comparison) -> list[Split]:
+    """Of the data, whose features the metrics of an extractor need."""
+    both: list[Split] = ["train", "validation"]
+    if any(metric.compares_both for metric in metrics):
+        return both
+    compared = any(metric.compares for metric in metrics)
+    return [split for split in both if compared and split == comparison.reference]
+
+
+def _work(extractor: Extractor) -> str:
+    return f"features_{extractor.name}"
 
 
 def _about(metric: QualityMetric, material: Material) -> Any:

@@ -18,6 +18,7 @@ class QualityMetric(ABC):
         compares_both: with the images that were trained on and those that were held out, whatever the
             reference is.
         features_of_reference: whether it needs those of each image, beside their mean and covariance.
+        needs_covariance: whether it needs that of the features.
         fewest: samples that it can be computed of.
         needs_classes: whether samples must have been asked to be of a class.
     """
@@ -27,6 +28,7 @@ class QualityMetric(ABC):
     compares: ClassVar[bool] = True
     compares_both: ClassVar[bool] = False
     features_of_reference: ClassVar[bool] = True
+    needs_covariance: ClassVar[bool] = False
     fewest: int = 2
     needs_classes: ClassVar[bool] = False
 

@@ -1,6 +1,6 @@
 """A Frechet distance that grows where samples are copies, MiFID by Inception."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ddpm.evaluation.measures.mifid import FAR, mean_cosine_distance
 from ddpm.evaluation.measures.mifid import mifid as measured
@@ -18,6 +18,8 @@ class MiFID(QualityMetric):
     Raises:
         ValueError: where it is not in (0, 1].
     """
+
+    needs_covariance: ClassVar[bool] = True
 
     def __init__(self, far: float = FAR):
         if not 0 < far <= 1:

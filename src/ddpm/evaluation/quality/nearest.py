@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ddpm.data.images import ImageSet
 from ddpm.evaluation.extractors.extractor import Extractor
@@ -95,8 +96,8 @@ class Nearest(QualityMetric):
             np.concatenate([pictures[i] for i in shown]),
             _taken(training.images, [int(found.nearest_training[i]) for i in shown]),
             _taken(held_out.images, to_held_out),
-            [f"{found.to_training[i]:.3g}" + (" copy" if i in copied else "") for i in shown],
-            [f"{found.to_held_out[i]:.3g}" for i in shown],
+            [f"{'copy' if i in copied else 'train'} {_short(found.to_training[i])}" for i in shown],
+            [f"new {_short(found.to_held_out[i])}" for i in shown],
             material.directory / "nearest.png",
         )
 
@@ -105,8 +106,8 @@ def draw(
     samples: np.ndarray,
     training: np.ndarray,
     held_out: np.ndarray,
-    to_training: Sequence[str],
-    to_held_out: Sequence[str],
+    above_training: Sequence[str],
+    above_held_out: Sequence[str],
     path: Path,
 ) -> None:
     """Triples: a sample, the nearest image that was trained on, and the nearest that was held out.
@@ -115,17 +116,23 @@ def draw(
         samples: uint8 [K, C, H, W].
         training: uint8 [K, C, H, W].
         held_out: uint8 [K, C, H, W].
-        to_training: captions, such as the distance.
-        to_held_out: captions.
+        above_training: captions: whether it is a copy, and the distance, as in train 0.71.
+        above_held_out: captions: the distance, as in new 0.96.
         path: of the picture.
     """
     cells = np.stack([samples, training, held_out], 1).reshape(-1, *samples.shape[1:])
     captions = [
         caption
-        for near, far in zip(to_training, to_held_out, strict=True)
-        for caption in ("sample", f"trained {near}", f"held out {far}")
+        for near, far in zip(above_training, above_held_out, strict=True)
+        for caption in ("sample", near, far)
     ]
     write_whole(path, png(grid(torch.from_numpy(cells), captions=captions, columns=6)))
+
+
+def _short(distance: Tensor) -> str:
+    """Of four letters or so, that a caption of 64 pixels has room for: 0.71, 12.3, 345."""
+    value = float(distance)
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def _taken(images: ImageSet, indices: list[int]) -> np.ndarray:

@@ -71,14 +71,13 @@ def of_data(
         UsageError: where the images do not serve.
     """
     images = images_of(data, split)
-    about = {"data": data.fingerprint, "split": split, "images": len(images)}
+    about = _about(data, split, images)
     chosen = _chosen(len(images))
     kept = images if len(chosen) == len(images) else images.subset(chosen)
     if isinstance(extractor, Pixels):  # are the images themselves
         features = _pixels(kept, extractor) if sharing.is_leader else None
         return Reference(split, len(images), about, features, images=kept)
-    name = f"reference {extractor.name}"
-    settings = {"reference": FORMAT, **about, **extractor.about()}
+    name, settings = f"reference {extractor.name}", _settings(about, extractor)
     known = key(settings, ())
     entry = cache.find(name, known) if sharing.is_leader else None
     if not sharing.leaders(f"reference/{extractor.name}/{split}", lambda: entry is not None):
@@ -87,7 +86,7 @@ def of_data(
             len(images),
             lambda indices: images.images[indices.start : indices.stop],
             sharing,
-            f"reference_{extractor.name}_{split}",
+            _work(extractor, split),
             f"{extractor.name}: {split}",
         )
         if sharing.is_leader:
@@ -95,6 +94,18 @@ def of_data(
     if entry is None:  # another rank has it
         return Reference(split, len(images), about, images=kept)
     return Reference(split, len(images), about, *_read(entry, extractor), images=kept)
+
+
+def missing(data: DataSet, split: Split, extractor: Extractor, sharing: Sharing, cache: Cache) -> int:
+    """Of how many images `of_data` computes features, which neither the cache nor an earlier start has."""
+    images = images_of(data, split)
+    if isinstance(extractor, Pixels):
+        return 0
+    settings = _settings(_about(data, split, images), extractor)
+    if (entry := cache.find(f"reference {extractor.name}", key(settings, ()))) is not None:
+        entry.release()
+        return 0
+    return sharing.missing(_work(extractor, split), len(images))
 
 
 def of_file(path: Path, num_features: int) -> Reference:
@@ -105,6 +116,19 @@ def of_file(path: Path, num_features: int) -> Reference:
     """
     known = reference_file.read(path, num_features)
     return Reference(path.stem, known.n, {"file": str(path), "images": known.n}, known=known)
+
+
+def _about(data: DataSet, split: Split, images: ImageSet) -> dict[str, Any]:
+    return {"data": data.fingerprint, "split": split, "images": len(images)}
+
+
+def _settings(about: dict[str, Any], extractor: Extractor) -> dict[str, Any]:
+    """All that features depend on."""
+    return {"reference": FORMAT, **about, **extractor.about()}
+
+
+def _work(extractor: Extractor, split: Split) -> str:
+    return f"reference_{extractor.name}_{split}"
 
 
 def _chosen(n: int) -> np.ndarray:

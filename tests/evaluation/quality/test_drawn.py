@@ -1,0 +1,78 @@
+"""Samples that are measured: which classes they are asked to be of, and what their values are called."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
+from ddpm.diffusion.samplers import DDIM, Ancestral
+from ddpm.evaluation.quality.drawn import classes_of, name_of
+
+
+def run(num_classes: int | None) -> Any:
+    return SimpleNamespace(num_classes=num_classes)
+
+
+def data(labels: list[int] | None) -> DataSet:
+    n = 12 if labels is None else len(labels)
+    found = ImageSet(np.zeros((n, 1, 2, 2), np.uint8), None if labels is None else np.array(labels))
+    return DataSet(found, found)
+
+
+UNBALANCED = [2] * 20 + [0] * 60 + [1] * 20
+
+
+@pytest.mark.parametrize(("n", "counts"), [(100, [60, 20, 20]), (10, [6, 2, 2]), (1000, [600, 200, 200])])
+def test_classes_are_as_frequent_as_in_training(n: int, counts: list[int]):
+    found = classes_of(run(3), data(UNBALANCED), n)
+    assert found is not None
+    assert found.dtype == np.int64
+    assert np.bincount(found, minlength=3).tolist() == counts
+
+
+def test_any_number_of_samples_is_as_near_to_it_as_can_be():
+    for n in range(1, 40):
+        found = classes_of(run(3), data(UNBALANCED), n)
+        assert found is not None
+        assert np.abs(np.bincount(found, minlength=3) - n * np.array([0.6, 0.2, 0.2])).max() < 1
+
+
+def test_fewer_samples_than_classes_are_of_different_ones():
+    found = classes_of(run(50), data(list(range(50)) * 2), 7)
+    assert found is not None
+    assert len(set(found.tolist())) == 7
+    assert max(found) - min(found) > 25
+
+
+def test_their_order_is_not_that_of_the_classes_and_the_same_each_time():
+    found = classes_of(run(3), data(UNBALANCED), 100)
+    assert found is not None
+    assert not (np.diff(found) >= 0).all()
+    assert len(set(found[:20].tolist())) == 3
+    assert np.array_equal(found, classes_of(run(3), data(UNBALANCED), 100))
+
+
+def test_where_no_labels_are_held_all_classes_are_as_frequent():
+    found = classes_of(run(4), data(None), 40)
+    assert found is not None
+    assert np.bincount(found).tolist() == [10] * 4
+
+
+def test_without_classes_none_is_asked_for():
+    assert classes_of(run(None), data(UNBALANCED), 5) is None
+
+
+class Own(DDIM):
+    pass
+
+
+def test_names_of_samples():
+    own = SimpleNamespace(weights="ema", sampler=Own(5), steps=5, guidance=NoGuidance())
+    assert name_of(own) == "ema_Own5"  # type: ignore[arg-type]
+    ancestral = SimpleNamespace(weights="ema", sampler=Ancestral(), steps=1000, guidance=NoGuidance())
+    guided = SimpleNamespace(weights="raw", sampler=DDIM(50), steps=50, guidance=ClassifierFree(1.5))
+    assert name_of(ancestral) == "ema_ancestral1000"  # type: ignore[arg-type]
+    assert name_of(guided) == "raw_ddim50_guided1.5"  # type: ignore[arg-type]

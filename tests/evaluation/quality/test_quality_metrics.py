@@ -1,0 +1,184 @@
+"""What each measure of samples writes down: the pure functions' values, under names that say all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from few_images import Averages, Judge, compared, data_set, drawn, features, images, measured
+
+from ddpm.evaluation.measures import density_coverage, inception_score, kid, memorisation
+from ddpm.evaluation.measures import mifid as mifid_module
+from ddpm.evaluation.measures import precision_recall as precision_recall_module
+from ddpm.evaluation.measures.frechet import bootstrapped, extrapolated
+from ddpm.evaluation.measures.moments import gaussian
+from ddpm.evaluation.quality import kernel_distance
+from ddpm.evaluation.quality.density_coverage import DensityCoverage
+from ddpm.evaluation.quality.frechet import FID, ClassifierDistance, EfficientNetDistance
+from ddpm.evaluation.quality.inception_score import InceptionScore
+from ddpm.evaluation.quality.intervals import share
+from ddpm.evaluation.quality.kernel_distance import KID
+from ddpm.evaluation.quality.material import Material, in_thousands
+from ddpm.evaluation.quality.mifid import MiFID
+from ddpm.evaluation.quality.nearest import Nearest, _short
+from ddpm.evaluation.quality.own_label import OwnLabel
+from ddpm.evaluation.quality.precision_recall import PrecisionRecall
+from ddpm.sampling.captions import text_width
+from ddpm.sampling.figures import CELL
+
+SAMPLES, TRAIN = features(drawn().read(range(50))), features(data_set().train.images)
+
+
+@pytest.mark.parametrize(
+    ("metric", "short"), [(FID, "fid"), (ClassifierDistance, "fd"), (EfficientNetDistance, "fd")]
+)
+def test_a_frechet_distance_with_its_interval_and_limit(metric: Any, short: str, tmp_path: Path):
+    metrics = {"x": metric(replicates=5, points=4)}
+    found = measured(metrics, tmp_path)["x"]
+    reference = gaussian(TRAIN)
+    value = bootstrapped(SAMPLES, reference, replicates=5, seed=0)
+    limit = extrapolated(SAMPLES, reference, points=4, seed=0)
+    assert found.pop(f"{short}50_train_averages_ema_ddim20") == pytest.approx(value.value)
+    assert found.pop("of")["reference"]["images"] == 60
+    assert found == {
+        "standard_error": pytest.approx(value.standard_error),
+        "interval": pytest.approx(list(value.interval())),
+        "extrapolated": pytest.approx(limit.value),
+        "extrapolated_standard_error": pytest.approx(limit.standard_error),
+    }
+
+
+def test_what_a_frechet_distance_leaves_out(tmp_path: Path):
+    found = measured({"x": FID(replicates=0, points=0)}, tmp_path)["x"]
+    assert set(found) == {"fid50_train_averages_ema_ddim20", "of"}
+    found = measured({"x": FID(replicates=2)}, tmp_path, drawn(49))["x"]
+    assert "extrapolated" not in found
+    assert found["standard_error"] > 0
+
+
+def test_the_kernel_distance_of_all_pairs_and_of_subsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    name = "kid50_train_averages_ema_ddim20"
+    every = kid.kid(SAMPLES, TRAIN)
+    some, deviation = kid.kid_of_subsets(SAMPLES, TRAIN, subsets=7, size=50, seed=0)
+    for subsets in (0, None):
+        found = measured({"kid": KID(subsets)}, tmp_path)["kid"]
+        assert found[name] == pytest.approx(every.value)
+        assert found["interval"] == pytest.approx(list(every.interval()))
+        assert "subsets" not in found
+    found = measured({"kid": KID(7)}, tmp_path)["kid"]
+    assert found[name] == pytest.approx(some.value)
+    assert found["standard_error"] == pytest.approx(some.standard_error)
+    assert found["deviation_of_subsets"] == pytest.approx(deviation)
+    assert (found["subsets"], found["size"]) == (7, 50)
+    monkeypatch.setattr(kernel_distance, "MOST_PAIRS", 50 * 60 - 1)
+    assert measured({"kid": KID(size=20)}, tmp_path)["kid"]["subsets"] == 100
+
+
+def test_precision_and_recall(tmp_path: Path):
+    found = measured({"x": PrecisionRecall(k=2)}, tmp_path)["x"]
+    expected = precision_recall_module.precision_recall(SAMPLES, TRAIN, k=2)
+    assert found["precision50_train_averages_ema_ddim20"] == expected.precision
+    assert found["recall50_train_averages_ema_ddim20"] == expected.recall
+    assert found["precision_interval"] == share(expected.precision, 50)
+    assert found["recall_interval"] == share(expected.recall, 60)
+    assert found["images_of_reference"] == 60
+    assert PrecisionRecall(k=2).fewest == 3
+
+
+def test_density_and_coverage(tmp_path: Path):
+    found = measured({"x": DensityCoverage(k=4)}, tmp_path)["x"]
+    expected = density_coverage.density_coverage(SAMPLES, TRAIN, k=4)
+    assert found["density50_train_averages_ema_ddim20"] == expected.density
+    assert found["coverage50_train_averages_ema_ddim20"] == expected.coverage
+    assert found["coverage_interval"] == share(expected.coverage, 60)
+
+
+def test_a_distance_that_grows_with_copies(tmp_path: Path):
+    found = measured({"x": MiFID(far=0.5)}, tmp_path)["x"]
+    assert found["mifid50_train_averages_ema_ddim20"] == pytest.approx(
+        mifid_module.mifid(SAMPLES, TRAIN, far=0.5)
+    )
+    assert found["mean_cosine_distance"] == pytest.approx(mifid_module.mean_cosine_distance(SAMPLES, TRAIN))
+
+
+def test_the_inception_score_names_no_reference(tmp_path: Path):
+    found = measured({"x": InceptionScore(splits=4)}, tmp_path)["x"]
+    expected = inception_score.inception_score(9 * SAMPLES[:, :3], splits=4, seed=0)
+    assert found["is50_averages_ema_ddim20"] == pytest.approx(expected.mean)
+    assert found["deviation_of_splits"] == pytest.approx(expected.deviation)
+    assert found["of"]["reference"] is None
+
+
+def test_the_share_that_is_of_its_own_class(tmp_path: Path):
+    metrics = {"own_label": OwnLabel()}
+    found = measured(metrics, tmp_path, comparison=compared(metrics, tmp_path, extractor=Judge()))[
+        "own_label"
+    ]
+    right = SAMPLES[:, :3].argmax(1).numpy() == np.arange(50) % 3
+    assert found["own_label50_classifier_ema_ddim20"] == pytest.approx(right.mean())
+    assert found["interval"] == share(right.mean(), 50)
+    assert found["of_held_out_images"] == 0.9
+    assert found["by_class"] == {str(i): pytest.approx(right[i::3].mean()) for i in range(3)}
+
+
+def test_copies_are_found_named_and_shown(tmp_path: Path):
+    """Ten samples are training images."""
+    data = data_set()
+    shown = np.concatenate([images(3, 20), data.train.images[5:15]])
+    metrics = {"nearest": Nearest()}
+    found = measured(metrics, tmp_path, drawn(shown=shown), compared(metrics, tmp_path, data))["nearest"]
+    sets = [features(part) for part in (shown, data.train.images, data.validation.images)]
+    expected = memorisation.memorisation(*sets)
+    assert found["nearest30_averages_ema_ddim20"] == pytest.approx(expected.ratio)
+    assert (found["z"], found["p_value"]) == pytest.approx((expected.z, expected.p_value))
+    assert found["copies"] == len(expected.copies) == 10
+    assert found["copied"] == [{"sample": 20 + i, "training_image": 5 + i} for i in range(10)]
+    assert found["training_images_copied"] == list(range(5, 15))
+    assert found["memorised"] is True
+    assert found["copies_among_held_out"] == expected.false_copies
+    assert [one["split"] for one in found["of"]["reference"]] == ["train", "validation"]
+    assert (tmp_path / "nearest.png").exists()
+    none = measured(metrics, tmp_path, drawn(20), compared(metrics, tmp_path, data))["nearest"]
+    assert none["memorised"] is False
+
+
+def test_captions_of_the_nearest_fit_above_small_images():
+    captions = [f"train {_short(torch.tensor(value))}" for value in (0, 0.708, 9.999, 34.56, 99.99, 345.6)]
+    assert captions[1:] == ["train 0.71", "train 10.0", "train 34.6", "train 100", "train 346"]
+    assert all(text_width(caption) <= CELL for caption in captions)
+
+
+@pytest.mark.parametrize(
+    ("n", "words"), [(50_000, "50k"), (2000, "2k"), (1437, "1437"), (360, "360"), (1000, "1k"), (999, "999")]
+)
+def test_numbers_of_samples_in_names(n: int, words: str):
+    assert in_thousands(n) == words
+
+
+def test_a_name_says_all_that_a_value_depends_on(tmp_path: Path):
+    material = Material(
+        replace(drawn(), n=2000, name="raw_ancestral1000_guided1.5"),
+        SAMPLES, Averages(bf16=True), None, None, None, tmp_path, 0, lambda: None,
+    )  # fmt: skip
+    assert material.named("is") == "is2k_averages_bf16_raw_ancestral1000_guided1.5"
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FID(replicates=1), "replicates=1"),
+        (lambda: FID(points=2), "points=2"),
+        (lambda: KID(1), r"metrics\.kid\.subsets=1"),
+        (lambda: KID(size=1), r"metrics\.kid\.size=1"),
+        (lambda: PrecisionRecall(0), r"metrics\.precision_recall\.k=0"),
+        (lambda: DensityCoverage(0), r"metrics\.density_coverage\.k=0"),
+        (lambda: MiFID(1.5), r"metrics\.mifid\.far=1\.5"),
+        (lambda: InceptionScore(0), r"metrics\.inception_score\.splits=0"),
+        (lambda: Nearest(1.0), r"metrics\.nearest\.threshold=1\.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(build: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        build()
