@@ -80,7 +80,7 @@ OF_SAMPLES = {
     "metrics=[nearest] save_reference=a.npz": r"save_reference: no metric compares samples with a reference",
     "metrics=[fid] save_reference=a.npy": r"save_reference=a\.npy: must name a file that ends with \.npz",
     "metrics=[fid] save_reference=no/a.npz": r"save_reference=no/a\.npz: there is no folder no; make it",
-    "metrics=[nll] n=5": r"n: is for metrics of samples, and nll is of images; choose metrics=\[fid\]",
+    "metrics=[nll] n=5": r"n: is for metrics of samples, and nll takes no such key; choose metrics=\[fid\]",
     "metrics=[nll] sampler=ddim": r"sampler: is for metrics of samples",
     "metrics=[nll] guidance=none": r"guidance: is for metrics of samples",
     "metrics=[nll] extractor=pixels": r"extractor: is for metrics of samples",
