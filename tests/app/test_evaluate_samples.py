@@ -199,11 +199,11 @@ def test_samples_of_a_file_are_measured_as_those_of_the_run_that_drew_them(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ):
-    from ddpm.app.drawn import classes_of
+    from ddpm.evaluation.quality.drawn import classes_of
     from ddpm.run import load
 
     monkeypatch.chdir(tmp_path)
-    labels = classes_of(load(conditional_run), digits, 30)
+    labels = classes_of(load(conditional_run).module, digits, 30)
     assert labels is not None
     drawn = (f"ckpt={conditional_run}", "n=30", f"labels=[{','.join(map('number:{}'.format, labels))}]")
     assert run_here(monkeypatch, "sample", *drawn, "out=drawn", *PIXELS[-2:]) == 0

@@ -1,6 +1,7 @@
 """Samples of a run as evaluate.py measures them: how they are drawn, and what their values are called."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,15 @@ def draw(
         sharing: of the work.
     """
     channels, height, width = run.module.image_shape
+    timed: list[tuple[int, float]] = []  # images and seconds of each piece of this start, on this device
 
     def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
         labels = None if asked is None else torch.from_numpy(asked[indices.start : indices.stop])
+        began = time.perf_counter()
         drawn = drawing(indices, labels=labels, on_step=lambda *_: on_step())
-        return {"images": to_uint8(drawn).cpu().numpy()}
+        images = to_uint8(drawn).cpu().numpy()  # which waits for the device
+        timed.append((len(indices), time.perf_counter() - began))
+        return {"images": images}
 
     like = {"images": ((channels, height, width), np.dtype(np.uint8))}
     pieces = sharing.through(IMAGES, n, size, compute, title="sampling", steps=drawing.steps, like=like)
@@ -92,7 +97,20 @@ def draw(
             "weights": drawing.weights,
             "steps": drawing.steps,
             "seed": drawing.seed,
+            "nfe": drawing.nfe,
+            "seconds_per_image": seconds_per_image(timed),
+            "devices": sharing.world_size,
             **settings,
         },
         asked=asked,
     )
+
+
+def seconds_per_image(timed: Sequence[tuple[int, float]]) -> float | None:
+    """What an image takes a device, of the pieces that it has drawn: images and seconds of each.
+
+    The first piece, in which libraries choose their kernels and compile, counts only where it is alone. None
+    where an earlier start has drawn all images.
+    """
+    counted = timed[1:] or timed
+    return sum(seconds for _, seconds in counted) / sum(n for n, _ in counted) if counted else None

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
-from ddpm.app import left_run, lock, run_directory
+from ddpm.app import figures, left_run, lock, run_directory
+from ddpm.app.figures import Figure
 from ddpm.app.grammar import shown
 from ddpm.app.sweeps import cluster
 from ddpm.errors import UsageError
@@ -62,6 +63,7 @@ class Job:
         max_steps: that it is to take, or None.
         last, best: validation loss, or None.
         metrics: what it measured at its end, by name.
+        figures: what evaluate.py has measured, by name.
         seconds: that it took, all its starts together.
     """
 
@@ -78,6 +80,7 @@ class Job:
     last: float | None = None
     best: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -170,7 +173,8 @@ class Sweep:
         keys = list(dict.fromkeys(key for own in apart.values() for key in own))
         measured = list(dict.fromkeys(name for job in self.jobs for name in job.metrics))
         columns = ["job", *keys, "status", "step", f"last {MEASURED}", f"best {MEASURED}", *measured]
-        columns += ["seconds", "directory"]
+        figures = [name for job in self.jobs for own in job.figures.items() for name in _cells(*own)]
+        columns += [*dict.fromkeys(figures), "seconds", "directory"]
         text = io.StringIO(newline="")
         rows = csv.DictWriter(text, columns, lineterminator="\n")
         rows.writeheader()
@@ -179,6 +183,7 @@ class Sweep:
                 {
                     **apart[job.number],
                     **job.metrics,
+                    **{key: cell for own in job.figures.items() for key, cell in _cells(*own).items()},
                     "job": job.number,
                     "status": job.status,
                     "step": job.step,
@@ -257,6 +262,7 @@ def look(job: Job) -> Job:
 
 
 def _in_directory(job: Job) -> Job:
+    job = replace(job, figures=figures.left_in(job.directory))
     if not (job.directory / left_run.RECORD).exists():
         if job.exit_code is None and has_results(job.directory):
             return replace(job, status="finished")
@@ -334,11 +340,16 @@ def differing(jobs: Sequence[Job]) -> dict[int, dict[str, str]]:
 def ranked(jobs: Sequence[Job]) -> list[Job]:
     """The best first; those that have measured nothing last, in their order.
 
-    By bits per dimension where a job has measured them: losses of several weightings are not of one kind.
+    By bits per dimension where a job has measured them: losses of several weightings are not of one kind. Of
+    evaluate.py by the first of its figures.
     """
     by_bits = any(BITS in job.metrics for job in jobs)
+    measured = next(iter(figures_of(jobs)), None)
 
     def value(job: Job) -> float | None:
+        if measured is not None:
+            figure = job.figures.get(measured)
+            return None if figure is None else -figure.value if figure.higher_is_better else figure.value
         return job.metrics.get(BITS) if by_bits else job.best
 
     return sorted(jobs, key=lambda job: (value(job) is None, value(job) or 0.0))
@@ -348,6 +359,20 @@ def beside_the_loss(jobs: Sequence[Job]) -> list[str]:
     """What jobs have measured at their end of images that were held out or drawn, beside the loss."""
     measured = dict.fromkeys(name for job in jobs for name in job.metrics)
     return [name for name in measured if name.startswith(("val/", "samples/")) and name != MEASURED]
+
+
+def figures_of(jobs: Sequence[Job]) -> list[str]:
+    """The names of what evaluate.py has measured in some job."""
+    return list(dict.fromkeys(name for job in jobs for name in job.figures))
+
+
+def _cells(name: str, figure: Figure) -> dict[str, float | int | None]:
+    """A figure in a row of the table, by column."""
+    low, high = figure.interval or (None, None)
+    cells = {name: figure.value, f"{name} low": low, f"{name} high": high}
+    if figure.nfe is None:
+        return cells
+    return {**cells, "nfe": figure.nfe, "seconds_per_image": figure.seconds_per_image}
 
 
 @cache

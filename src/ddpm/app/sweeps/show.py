@@ -25,7 +25,7 @@ def at_the_end(directory: Path, cwd: Path) -> str:
     where = readable(directory, cwd)
     early = f", {pruned} of them ended early" if pruned else ""
     lines = ["", f"{done} of {sweep.total} jobs finished{early}", _table(sweep, cwd), ""]
-    lines += _of_search(sweep, cwd)
+    lines += [*_of_search(sweep, cwd), *_of_quality(sweep, cwd)]
     lines.append(f"  everything    {shlex.quote(where)}")
     failed = sum(job.status in ("failed", "killed") and job.has_ended for job in sweep.jobs)
     if done + (failed if sweep.search is not None else 0) < sweep.total:  # a failed trial stays one
@@ -47,7 +47,7 @@ def look(directory: Path) -> int:
     if not lock.is_held(directory.absolute()):
         sweep = _kept(sweep)
     print(_table(sweep, Path.cwd()))
-    if sought := _of_search(sweep, Path.cwd()):
+    if sought := [*_of_search(sweep, Path.cwd()), *_of_quality(sweep, Path.cwd())]:
         print("", *sought, sep="\n")
     return 0
 
@@ -84,6 +84,25 @@ def _of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
     except OSError as error:
         return [*lines, f"  picture       cannot be written ({error})"]
     return [*lines, f"  picture       {shlex.quote(readable(path, cwd))}"]
+
+
+def _of_quality(sweep: record.Sweep, cwd: Path) -> list[str]:
+    """A picture of what samples came to by what they cost, where jobs have measured any."""
+    from ddpm.app.sweeps import quality_picture
+
+    drawn = quality_picture.drawn_jobs(sweep.jobs)
+    if not drawn:
+        return []
+    left_out = [job for job in sweep.jobs if job not in drawn]
+    path = sweep.directory / quality_picture.NAME
+    try:
+        quality_picture.draw(sweep.jobs, path)
+    except OSError as error:
+        return [f"  picture       cannot be written ({error})"]
+    lines = [f"  picture       {shlex.quote(readable(path, cwd))}"]
+    if left_out:
+        lines.append(f"  left out      {quality_picture.named(left_out)}")
+    return lines
 
 
 def _typed(override: str) -> str:

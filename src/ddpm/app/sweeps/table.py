@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ddpm.app.figures import shown
 from ddpm.app.next_commands import readable
-from ddpm.app.sweeps.record import MEASURED, Job, beside_the_loss, differing, ranked
+from ddpm.app.sweeps.record import MEASURED, Job, beside_the_loss, differing, figures_of, ranked
 from ddpm.runtime.progress import duration
 
 WIDEST = 40
@@ -24,14 +25,16 @@ def table(
     Args:
         jobs: of the sweep.
         cwd: from where directories are shown.
-        best_first: by the best validation loss; else in the order of the jobs.
+        best_first: by the best validation loss, or the first figure; else in the order of the jobs.
         monitor: another metric that is shown beside it.
         left: the time that jobs have left, by number; None where none of them runs.
     """
     apart = differing(jobs)
     keys = list(dict.fromkeys(key for own in apart.values() for key in own))
     beside = [name for name in beside_the_loss(jobs) if name != monitor]
-    headings = ["job", *_short(keys), "status", "step", MEASURED, "best", *beside, "time", "directory"]
+    figures = figures_of(jobs)
+    headings = ["job", *_short(keys), "status", "step", MEASURED, "best", *beside]
+    headings += [*figures, "nfe", "s/image", "time", "directory"]
     if monitor != MEASURED:
         headings.insert(headings.index("status"), monitor)
     if left is not None:
@@ -49,12 +52,20 @@ def table(
                 _value(job.last),
                 _value(job.best),
                 *(_value(job.metrics.get(name)) for name in beside),
+                *(shown(job.figures[name]) if name in job.figures else "-" for name in figures),
+                *_cost(job),
                 duration(job.seconds) if job.seconds else "-",
                 *([left.get(job.number, "-")] if left is not None else []),
                 readable(job.directory, cwd),
             ]
         )
     return aligned(_without_empty(lines))
+
+
+def _cost(job: Job) -> list[str]:
+    """Network evaluations and seconds of an image that it has drawn."""
+    drawn = next((figure for figure in job.figures.values() if figure.nfe is not None), None)
+    return ["-", "-"] if drawn is None else [str(drawn.nfe), _value(drawn.seconds_per_image)]
 
 
 def _without_empty(lines: Sequence[Sequence[str]]) -> list[list[str]]:
