@@ -24,7 +24,7 @@ from conftest import ROOT, accepted, composed, first_everyday, run_here
 from safetensors.torch import save_file
 
 from ddpm import __main__
-from ddpm.app import sample
+from ddpm.app import pictures_given
 from ddpm.data.pixels.shaping import Shaping
 from ddpm.errors import UsageError
 from ddpm.interop import sums
@@ -669,7 +669,7 @@ def test_a_hostile_picture_to_start_from_is_refused(key: str, size: tuple[int, i
     """Of a few bytes each; the second is as large as a picture may be, and has no rows."""
     (victim.home / "x.png").write_bytes(png(*size))
     with pytest.raises(UsageError, match=rf"^{key}=x\.png: cannot be read as a picture: "):
-        sample._read(key, "x.png", Shaping((8, 8), 1))
+        pictures_given._read(key, "x.png", Shaping((8, 8), 1))
 
 
 def test_a_file_of_betas_is_not_told(victim: Victim):

@@ -71,7 +71,7 @@ def test_a_mistake_is_told(show):
 
 @pytest.mark.parametrize(
     ("program", "words", "missing"),
-    [("sample", [], "ckpt"), ("evaluate", [], "ckpt"), ("train", ["data=folder"], "data.path")],
+    [("sample", [], "ckpt"), ("train", ["data=folder"], "data.path")],
 )
 def test_what_is_missing_is_shown_as_missing(show, program: str, words: list[str], missing: str):
     code, values, _ = show(*words, program=program)

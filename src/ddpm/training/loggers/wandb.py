@@ -330,8 +330,11 @@ def _log_row(run: Any, row: dict[str, Any], step: int | None) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """What an error of W&B's says; that its process is gone it says by the kind of the error alone."""
-    return "its process has died" if _is_of_mailbox(error) else reason(error).rstrip(".")
+    """What an error of W&B's says; that its process is gone it says by the kind of the error alone. It is the
+    only one that is spoken to here: a server is its own affair.
+    """
+    is_gone = _is_of_mailbox(error) or isinstance(error, ConnectionError)
+    return "its process has died" if is_gone else reason(error).rstrip(".")
 
 
 def _may_pass(error: Exception) -> bool:
