@@ -155,7 +155,9 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             write_whole(directory / MEASURED, json.dumps(without_nan(found), indent=2) + "\n")
             terminal.say(str(directory))
 
-    return Work("evaluate.log", "measuring", run.module, {**contents, **request.texts()}, begin, share)
+    weights = {} if quality is None else quality.comparison.checksums
+    identity = {**contents, **weights, **request.texts()}
+    return Work("evaluate.log", "measuring", run.module, identity, begin, share)
 
 
 class _Quality:
@@ -194,6 +196,7 @@ class _Quality:
     def measure(self, directory: Path, sharing: Sharing) -> dict[str, dict[str, Any]]:
         """Draw the samples on all devices, and measure them; only the leader has the values."""
         settings = {group: own_settings(self.run, self.config, group) for group in ("sampler", "guidance")}
+        settings["variance"] = self.config["variance"] or self.run.config["variance"]
         samples = draw(self.run, self.drawing, self.n, self.asked, self.size, settings, sharing)
         found = measuring.measure(
             self.metrics,

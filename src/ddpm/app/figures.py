@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
+from ddpm.app.measurements import MEASURED
 from ddpm.errors import UsageError
-
-MEASURED = "metrics.json"
-"""What evaluate.py writes all measurements to."""
 
 MOST_BYTES = 1 << 24
 
@@ -20,7 +18,7 @@ OWN_NAME = re.compile(r"([a-z_]+?)\d+k?_.+")
 
 BITS = "bits_per_dim"
 
-HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "own_label", "nearest")
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "own_label")
 """Measures, of all that evaluate.py knows; the others are distances and bits."""
 
 
@@ -45,6 +43,15 @@ class Figure:
     @property
     def higher_is_better(self) -> bool:
         return self.measure in HIGHER_IS_BETTER
+
+    @property
+    def rank(self) -> float:
+        """The smaller, the better. `nearest` is best at 1: samples are as near to training images as new
+        ones are.
+        """
+        if self.measure == "nearest":
+            return abs(math.log(self.value)) if self.value > 0 else math.inf
+        return -self.value if self.higher_is_better else self.value
 
 
 def left_in(directory: Path) -> dict[str, Figure]:

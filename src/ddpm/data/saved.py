@@ -71,7 +71,11 @@ def saved_at(path: Path) -> Saved:
     """
     if not path.is_dir():
         return Stack(path)
-    return Stack(path / DRAWN) if (path / DRAWN).is_file() else Pictures(path)
+    if (path / DRAWN).is_file():
+        return Stack(path / DRAWN)
+    files = path / "images"  # of sample.py with format=png; beside them are grids
+    is_of_sample = (path / "request.json").is_file() and files.is_dir()
+    return Pictures(files if is_of_sample else path)
 
 
 class Pictures:

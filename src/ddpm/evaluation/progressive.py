@@ -13,11 +13,11 @@ from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.measures.frechet import FrechetTo
-from ddpm.evaluation.measures.moments import gaussian
+from ddpm.evaluation.measures.moments import MOST_FEATURES, gaussian
+from ddpm.evaluation.quality.drawn import classes_of, sampler_of
 from ddpm.evaluation.quality.features import features_of, together
 from ddpm.evaluation.quality.material import in_thousands
 from ddpm.evaluation.quality.reference import images_of, of_data
-from ddpm.random import BLOCK
 from ddpm.runtime.pieces import Pieces
 from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import whole
@@ -51,8 +51,15 @@ class Progressive:
         self.points = points
 
     def check(self, module: DDPM, data: ImageDataModule) -> None:
-        images_of(data.data_set, "train")
+        images = images_of(data.data_set, "train")
+        if len(images) < 2:
+            raise ValueError("metrics.progressive: 1 training image has no covariance; use more")
         self.extractor.prepare(data.data_set, module.device)
+        if self.extractor.num_features > MOST_FEATURES:
+            raise ValueError(
+                f"metrics.progressive.extractor: images have {self.extractor.num_features:,} features, and a "
+                f"covariance is computed of at most {MOST_FEATURES:,}; choose another extractor"
+            )
 
     def __call__(
         self,
@@ -65,7 +72,8 @@ class Progressive:
         sharing: Sharing,
     ) -> dict[str, Any]:
         drawing = Drawing(module, seed=seed)
-        steps = drawing.sampler.chain(module.schedule, None).timesteps.tolist()[::-1]
+        asked = classes_of(module, data.data_set, self.n)
+        steps = drawing.timesteps
         chosen = np.unique(np.linspace(0, len(steps) - 1, min(self.points, len(steps))).round().astype(int))
         shown = [steps[i] for i in chosen]
 
@@ -77,14 +85,14 @@ class Progressive:
                     seen[t] = to_uint8(x_0)
                 on_step()
 
-            drawn = drawing(indices, on_step=look)
+            labels = None if asked is None else torch.from_numpy(asked[indices.start : indices.stop])
+            drawn = drawing(indices, labels=labels, on_step=look)
             parts = [*(seen[t] for t in shown), to_uint8(drawn)]
             return {"images": torch.stack(parts, 1).cpu().numpy()}
 
         like = {"images": ((len(shown) + 1, *module.image_shape), np.dtype(np.uint8))}
-        size = max(1, batch_size // BLOCK * BLOCK or batch_size)
         pieces = sharing.through(
-            "progressive", self.n, size, compute, title="sampling", steps=drawing.steps, like=like
+            "progressive", self.n, batch_size, compute, title="sampling", steps=drawing.steps, like=like
         )
         reference = of_data(data.data_set, "train", self.extractor, sharing, Cache())
         to_reference = FrechetTo(reference.moments) if sharing.is_leader else None
@@ -104,7 +112,7 @@ class Progressive:
             return {}
         errors = _rmse(pieces)
         named = "fid" if self.extractor.name == "inception" else f"fd_{self.extractor.name}"
-        name = f"{named}{in_thousands(self.n)}_train"
+        name = f"{named}{in_thousands(self.n)}_train_{sampler_of(drawing)}"
         draw(_first(pieces), shown, chosen.tolist(), distances, errors, name, directory / "progressive.png")
         return {
             name: distances[-1],
@@ -112,7 +120,7 @@ class Progressive:
             "steps_before": chosen.tolist(),
             "distances": distances,
             "rmse_to_sample": errors,
-            "of": {**self.extractor.about(), "reference": reference.about, "seed": seed},
+            "of": {**self.extractor.about(), "reference": reference.about, "seed": seed, "nfe": drawing.nfe},
         }
 
 

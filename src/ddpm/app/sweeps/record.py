@@ -349,7 +349,7 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
     def value(job: Job) -> float | None:
         if measured is not None:
             figure = job.figures.get(measured)
-            return None if figure is None else -figure.value if figure.higher_is_better else figure.value
+            return None if figure is None else figure.rank
         return job.metrics.get(BITS) if by_bits else job.best
 
     return sorted(jobs, key=lambda job: (value(job) is None, value(job) or 0.0))

@@ -22,7 +22,7 @@ class DensityCoverage(QualityMetric):
         if k < 1:
             raise ValueError(f"metrics.density_coverage.k={k} must be at least 1")
         self.k = k
-        self.fewest = 1
+        self.fewest = k + 1
 
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None

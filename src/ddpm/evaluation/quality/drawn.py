@@ -26,9 +26,18 @@ def classes_of(model: Model, data: DataSet, n: int) -> np.ndarray | None:
 
 
 def name_of(drawing: Drawing) -> str:
-    """ema_ancestral1000; ema_ddim50_guided1.5; of somebody's own sampler the name of its class."""
+    """ema_ancestral1000; ema_ddim50_guided1.5."""
+    return f"{drawing.weights}_{sampler_of(drawing)}"
+
+
+def sampler_of(drawing: Drawing) -> str:
+    """ancestral1000; ddim50_guided1.5; of somebody's own sampler the name of its class; ddim50_eta1 where it
+    adds noise that it need not.
+    """
     kind = type(drawing.sampler)
     sampler = kind.__module__.rpartition(".")[2] if kind.__module__.startswith("ddpm.") else kind.__name__
     guidance = drawing.guidance
     guided = f"_guided{guidance.scale:g}" if isinstance(guidance, ClassifierFree) else ""
-    return f"{drawing.weights}_{sampler}{drawing.steps}{guided}"
+    eta = getattr(drawing.sampler, "eta", 0)
+    noise = f"_eta{eta:g}" if eta else ""
+    return f"{sampler}{drawing.steps}{noise}{guided}"

@@ -10,8 +10,10 @@ from ddpm.evaluation.measures.frechet import bootstrapped, extrapolated
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
-FEWEST_TO_EXTRAPOLATE = 50
-"""Samples: a line through distances of fewer says nothing."""
+FEWEST_TO_EXTRAPOLATE = 2
+"""Times as many samples as features: below, covariances of subsets are singular, and a line through their
+distances ends far above the limit.
+"""
 
 
 class FrechetDistance(QualityMetric):
@@ -52,7 +54,7 @@ class FrechetDistance(QualityMetric):
         found: dict[str, Any] = {material.named(self.short): value.value}
         if self.replicates:
             found |= {"standard_error": value.standard_error, "interval": list(value.interval())}
-        if self.points and len(features) >= FEWEST_TO_EXTRAPOLATE:
+        if self.points and len(features) >= FEWEST_TO_EXTRAPOLATE * features.shape[1]:
             limit = extrapolated(
                 features,
                 reference,

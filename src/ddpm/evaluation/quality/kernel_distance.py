@@ -36,8 +36,10 @@ class KID(QualityMetric):
         samples, reference = material.features, material.reference.features
         subsets = self.subsets
         if subsets is None:
-            subsets = 0 if len(samples) * len(reference) <= MOST_PAIRS else 100
+            subsets = 0 if max(len(samples), len(reference)) ** 2 <= MOST_PAIRS else 100
         size = min(self.size, len(samples), len(reference))
+        if size == len(samples) == len(reference):
+            subsets = 0  # a subset would be everything
         found: dict[str, Any] = {}
         if subsets:
             value, deviation = kid_of_subsets(

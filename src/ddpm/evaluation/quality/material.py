@@ -45,6 +45,7 @@ class Reference:
             known.
         known: mean and covariance of all images, where they are kept.
         images: that the features are of, row by row; None where a file is all that is known.
+        indices: of those images among all of the reference, int64 [K]; None where they are all.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Reference:
     features: Tensor | None = None
     known: Gaussian | None = None
     images: ImageSet | None = field(default=None, repr=False)
+    indices: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def moments(self) -> Gaussian:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ddpm.data.images import DataSet
-from ddpm.data.prepared.cache import Cache
+from ddpm.data.prepared.cache import Cache, key
 from ddpm.errors import UsageError
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.inception import Inception
@@ -39,6 +39,11 @@ class Comparison:
     reference: str
     extractors: Mapping[str, Extractor]
     cache: Cache
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Of the weights of the extractors, which must be the same on all devices."""
+        return {f"the weights of extractor={one.name}": one.checksum for one in self.extractors.values()}
 
     @property
     def file(self) -> Path | None:
@@ -269,7 +274,8 @@ def _splits(metrics: list[QualityMetric], comparison: Comparison) -> list[Split]
 
 
 def _work(extractor: Extractor) -> str:
-    return f"features_{extractor.name}"
+    """Of other weights or another precision nothing is taken up that an earlier start has kept."""
+    return f"features_{extractor.name}_{key(extractor.about(), ())[:8]}"
 
 
 def _about(metric: QualityMetric, material: Material) -> Any:

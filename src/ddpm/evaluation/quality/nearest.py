@@ -1,5 +1,6 @@
 """Whether samples are copies of images that were trained on."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.runtime.writing import write_whole
 from ddpm.sampling.figures import grid, png
+
+log = logging.getLogger(__name__)
 
 SHOWN = 24
 """Samples in the picture: copies first, then those that are nearest to an image that was trained on."""
@@ -61,6 +64,15 @@ class Nearest(QualityMetric):
             material.features, training.features, held_out.features, threshold=self.threshold
         )
         copies, n = len(found.copies), material.samples.n
+        if training.indices is not None:
+            log.warning(
+                "nearest: samples are compared with %d of %d training images; copies of others are not seen",
+                len(training.features), training.n,
+            )  # fmt: skip
+
+        def index(row: int) -> int:
+            return row if training.indices is None else int(training.indices[row])
+
         # held-out images are copies by this rule too now and then, so samples have to be so more often
         table = [[copies, n - copies], [found.false_copies, len(held_out.features) - found.false_copies]]
         more = float(fisher_exact(table, alternative="greater").pvalue)

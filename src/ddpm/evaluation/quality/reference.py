@@ -73,10 +73,11 @@ def of_data(
     images = images_of(data, split)
     about = _about(data, split, images)
     chosen = _chosen(len(images))
-    kept = images if len(chosen) == len(images) else images.subset(chosen)
+    is_whole = len(chosen) == len(images)
+    kept, indices = (images, None) if is_whole else (images.subset(chosen), chosen)
     if isinstance(extractor, Pixels):  # are the images themselves
         features = _pixels(kept, extractor) if sharing.is_leader else None
-        return Reference(split, len(images), about, features, images=kept)
+        return Reference(split, len(images), about, features, images=kept, indices=indices)
     name, settings = f"reference {extractor.name}", _settings(about, extractor)
     known = key(settings, ())
     entry = cache.find(name, known) if sharing.is_leader else None
@@ -86,14 +87,14 @@ def of_data(
             len(images),
             lambda indices: images.images[indices.start : indices.stop],
             sharing,
-            _work(extractor, split),
+            _work(extractor, split, known),
             f"{extractor.name}: {split}",
         )
         if sharing.is_leader:
             entry = cache.get(name, known, _builder(pieces, extractor, chosen, settings))
     if entry is None:  # another rank has it
-        return Reference(split, len(images), about, images=kept)
-    return Reference(split, len(images), about, *_read(entry, extractor), images=kept)
+        return Reference(split, len(images), about, images=kept, indices=indices)
+    return Reference(split, len(images), about, *_read(entry, extractor), images=kept, indices=indices)
 
 
 def missing(data: DataSet, split: Split, extractor: Extractor, sharing: Sharing, cache: Cache) -> int:
@@ -102,10 +103,11 @@ def missing(data: DataSet, split: Split, extractor: Extractor, sharing: Sharing,
     if isinstance(extractor, Pixels):
         return 0
     settings = _settings(_about(data, split, images), extractor)
-    if (entry := cache.find(f"reference {extractor.name}", key(settings, ()))) is not None:
+    known = key(settings, ())
+    if (entry := cache.find(f"reference {extractor.name}", known)) is not None:
         entry.release()
         return 0
-    return sharing.missing(_work(extractor, split), len(images))
+    return sharing.missing(_work(extractor, split, known), len(images))
 
 
 def of_file(path: Path, num_features: int) -> Reference:
@@ -127,8 +129,9 @@ def _settings(about: dict[str, Any], extractor: Extractor) -> dict[str, Any]:
     return {"reference": FORMAT, **about, **extractor.about()}
 
 
-def _work(extractor: Extractor, split: Split) -> str:
-    return f"reference_{extractor.name}_{split}"
+def _work(extractor: Extractor, split: str, known: str) -> str:
+    """Of other images, weights or precision nothing is taken up that an earlier start has kept."""
+    return f"reference_{extractor.name}_{split}_{known[:8]}"
 
 
 def _chosen(n: int) -> np.ndarray:
