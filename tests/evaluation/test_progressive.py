@@ -14,6 +14,7 @@ from ddpm.evaluation.extractors.pixels import Pixels
 from ddpm.evaluation.measures.frechet import FrechetTo
 from ddpm.evaluation.measures.moments import gaussian
 from ddpm.evaluation.progressive import Progressive
+from ddpm.evaluation.quality.drawn import classes_of
 from ddpm.run import Run
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.drawing import Drawing
@@ -44,7 +45,9 @@ def test_distances_and_errors_are_those_of_the_predictions(run: Run, tmp_path: P
     }
     assert found[N] == found[16]
     seen: dict[int, torch.Tensor] = {}
-    drawn = Drawing(run.module, seed=5)(range(N), on_step=lambda t, _, x_0: seen.update({t: to_uint8(x_0)}))
+    labels = torch.from_numpy(classes_of(run.module, data.data_set, N))
+    drawing = Drawing(run.module, seed=5)
+    drawn = drawing(range(N), labels=labels, on_step=lambda t, _, x_0: seen.update({t: to_uint8(x_0)}))
     assert found[N]["t"] == [max(seen), sorted(seen)[1], min(seen)]
     assert found[N]["steps_before"] == [0, 2, 3]
     train = torch.from_numpy(data.data_set.train.images).flatten(1) / 255
@@ -52,7 +55,7 @@ def test_distances_and_errors_are_those_of_the_predictions(run: Run, tmp_path: P
     points = [*(seen[t] for t in found[N]["t"]), to_uint8(drawn)]
     expected = [to_reference(gaussian(images.flatten(1) / 255)) for images in points]
     assert found[N]["distances"] == pytest.approx(expected, rel=1e-6)
-    assert found[N][f"fd_pixels{N}_train"] == found[N]["distances"][-1]
+    assert found[N][f"fd_pixels{N}_train_ddim4_guided2"] == found[N]["distances"][-1]
     errors = [(images.double() - points[-1].double()).square().mean().sqrt().item() for images in points]
     assert found[N]["rmse_to_sample"] == pytest.approx(errors, rel=1e-9)
     assert errors[0] > 5

@@ -114,7 +114,8 @@ def test_how_long_features_take_is_told_without_what_is_there(
     assert told(one, tmp_path, "file.npz") == 2 * 50
     assert told(both, tmp_path) == told(metrics, tmp_path) == 2 * (50 + 60 + 40)
     sharing = Sharing(tmp_path / "pieces")
-    sharing.through("features_averages", 50, 50, lambda indices, on_step: {"features": np.zeros(50)})
+    features = measuring._work(compared(one, tmp_path / "cache").extractors["fid"])
+    sharing.through(features, 50, 50, lambda indices, on_step: {"features": np.zeros(50)})
     assert told(one, tmp_path / "pieces") == 2 * 60
     measured(metrics, tmp_path)
     assert told(metrics, tmp_path) == 2 * 50

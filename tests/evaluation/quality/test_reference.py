@@ -11,7 +11,7 @@ from few_images import Averages, compared, data_set, drawn, features, images, me
 
 from ddpm.app.quality import save_reference
 from ddpm.data.images import DataSet, ImageSet
-from ddpm.data.prepared.cache import Cache
+from ddpm.data.prepared.cache import Cache, key
 from ddpm.errors import UsageError
 from ddpm.evaluation import reference_file
 from ddpm.evaluation.extractors.pixels import Pixels
@@ -22,6 +22,7 @@ from ddpm.evaluation.quality.frechet import FID
 from ddpm.evaluation.quality.kernel_distance import KID
 from ddpm.evaluation.quality.material import Reference
 from ddpm.evaluation.quality.reference import Split, images_of, missing, of_data, of_file
+from ddpm.runtime.pieces import Pieces
 from ddpm.runtime.sharing import Sharing
 
 
@@ -60,13 +61,21 @@ def test_whatever_they_depend_on_is_computed_anew(tmp_path: Path):
     assert len(Cache(tmp_path / "cache").entries()) == 5
 
 
+def _known(extractor: Averages) -> str:
+    """What the name of kept features ends with: all that they depend on, in short."""
+    settings = {"reference": module.FORMAT, "data": data_set().fingerprint, "split": "train", "images": 60}
+    return key({**settings, **extractor.about()}, ())[:8]
+
+
 def test_how_many_are_missing_is_known_beforehand(tmp_path: Path):
     cache, sharing = Cache(tmp_path / "cache"), Sharing(tmp_path / "pieces")
     asked = (data_set(), "train", Averages(), sharing, cache)
     assert missing(*asked) == 60
-    sharing.through("reference_averages_train", 60, 60, lambda indices, on_step: {"features": np.zeros(60)})
+    kept = tmp_path / "pieces" / f"reference_averages_train_{_known(Averages())}"
+    Pieces(kept, 60).keep(range(60), {"features": np.zeros(60)})
     assert missing(*asked) == 0
-    sharing.end()
+    assert missing(data_set(), "train", Averages(bf16=True), sharing, cache) == 60
+    Pieces(kept, 60).remove()
     assert missing(*asked) == 60
     referred(Averages(), tmp_path)
     assert missing(*asked) == 0
