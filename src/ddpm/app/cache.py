@@ -87,6 +87,8 @@ def _what(entry: Entry) -> str:
         return f"{shape[0]:,} images of {shape[2]}x{shape[3]}x{shape[1]}"
     if "num_classes" in about:
         return f"classifier of {about['num_classes']} classes, {round(100 * about['accuracy'])} % right"
+    if "weights" in about:
+        return f"weights of {about['weights']}"
     if of := about.get("statistics"):
         return f"features of {of['images']:,} images ({of['split']}) by {of['extractor']}"
     return "counts of shards"
@@ -95,5 +97,5 @@ def _what(entry: Entry) -> str:
 def _from(about: Mapping[str, Any]) -> str:
     if "num_classes" in about or "statistics" in about:  # of data that may be anywhere
         return ""
-    source = about.get("source") or about.get("name")
+    source = about.get("source") or about.get("url") or about.get("name")
     return f"from {source}" if source else ""

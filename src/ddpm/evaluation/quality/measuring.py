@@ -120,8 +120,8 @@ def check(metrics: Mapping[str, QualityMetric], n: int, asked: bool, comparison:
         if isinstance(metric, InceptionScore) and extractor.logits(_one(extractor)) is None:
             raise UsageError(
                 f"metrics={name}: the weights of extractor={extractor.name} end with the features, and have "
-                "no last layer; extractor=inception extractor.file=pt_inception-2015-12-05-6726825d.pth has "
-                "it"
+                "no last layer; extractor=inception extractor.file=download fetches those that have, or name "
+                "a copy, extractor.file=pt_inception-2015-12-05-6726825d.pth"
                 if isinstance(extractor, Inception)
                 else f"metrics={name}: extractor={extractor.name} knows no classes; choose another"
             )
