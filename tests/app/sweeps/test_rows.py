@@ -48,7 +48,10 @@ def test_the_rows_of_the_paper():
     assert targets[-1] == ("Epsilon", "FixedLarge", "Simple")
     assert [job["seed"] for job in found] == [0] * 6 + [1] * 6
     last, alone = dict(found[5]), composed("train", "experiment=smoke")
-    assert last.pop("callbacks") == {**alone.pop("callbacks"), "bits_per_dim": BITS_PER_DIM}
+    callbacks = last.pop("callbacks")
+    quality = callbacks.pop("quality")
+    assert (quality["every_n_steps"], quality["n"]) == (alone["trainer"]["max_steps"], 2000)
+    assert callbacks == {**alone.pop("callbacks"), "bits_per_dim": BITS_PER_DIM}
     assert {**last, "allow_targets": None} == {**alone, "allow_targets": None}
 
 
@@ -83,7 +86,7 @@ def test_a_row_that_is_none_is_told(
 def test_they_run(tmp_path: Path):
     short = ("experiment=smoke", "trainer.devices=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
     outcome = run_program(
-        "train.py", "sweep=paper_table2", *short, "callbacks.samples=null", "logger=none",
+        "train.py", "sweep=paper_table2", *short, "callbacks.samples=null", "callbacks.quality=null", "logger=none",
         "hydra.sweep.dir=swept", "hydra.launcher.n_jobs=2", cwd=tmp_path,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.said
