@@ -86,8 +86,8 @@ def test_a_row_that_is_none_is_told(
 def test_they_run(tmp_path: Path):
     short = ("experiment=smoke", "trainer.devices=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
     outcome = run_program(
-        "train.py", "sweep=paper_table2", *short, "callbacks.samples=null", "callbacks.quality=null", "logger=none",
-        "hydra.sweep.dir=swept", "hydra.launcher.n_jobs=2", cwd=tmp_path,
+        "train.py", "sweep=paper_table2", *short, "callbacks.samples=null", "callbacks.quality=null",
+        "logger=none", "hydra.sweep.dir=swept", "hydra.launcher.n_jobs=2", cwd=tmp_path,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.said
     found = record.read(tmp_path / "swept").jobs
