@@ -1,11 +1,11 @@
-"""What evaluate.py does once its configuration is checked: it measures a run, or images."""
+"""What evaluate.py does once its configuration is checked: it measures a run, several runs, or images."""
 
 from functools import partial
 from typing import Any
 
 import torch
 
-from ddpm.app import evaluate_run, evaluate_samples
+from ddpm.app import evaluate_run, evaluate_runs, evaluate_samples
 from ddpm.app.command_line import Job
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import on_devices
@@ -18,5 +18,8 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
         UsageError: where there are none, or the settings make no sense.
     """
     torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
-    work = evaluate_samples.work if config["samples"] else evaluate_run.work
+    if config["samples"]:
+        work = evaluate_samples.work
+    else:
+        work = evaluate_runs.work if isinstance(config["ckpt"], list) else evaluate_run.work
     return on_devices(config, place, partial(work, config, place))

@@ -18,8 +18,9 @@ from ddpm.app.own import own_settings
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
+from ddpm.evaluation.kept import Kept
 from ddpm.evaluation.metric import Metric
-from ddpm.evaluation.nll import NLL, WORK
+from ddpm.evaluation.nll import BITS, NLL, WORK
 from ddpm.evaluation.progressive import Progressive
 from ddpm.evaluation.quality import measuring
 from ddpm.evaluation.quality.measuring import Comparison
@@ -129,22 +130,30 @@ class Measurement:
             raise UsageError(f"trainer.{error}") from error
         self.run.module.compute_as(computing)
 
-    def seconds(self, sharing: Sharing) -> dict[str, float]:
-        """How long each part will take, by its name, but for what is there from an earlier start."""
+    def seconds(self, sharing: Sharing, *, references: bool = True) -> dict[str, float]:
+        """How long each part will take, by its name, but for what is there from an earlier start.
+
+        Args:
+            sharing: of the work, which has not begun.
+            references: whether features of references count too.
+        """
         found = {}
         for name, metric in self.metrics.of_model.items():
             if isinstance(metric, NLL) and (n := sharing.of(name).missing(WORK, metric.images(self.data))):
                 at_once = min(self._at_once, n)
                 uses = metric.nfe(self.run.module) * n / at_once / sharing.world_size
                 found[name] = seconds_a_use(self.run.module, at_once) * uses
-        return {**found, **({} if self.quality is None else self.quality.seconds(sharing))}
+        if self.quality is not None:
+            found |= self.quality.seconds(sharing, references=references)
+        return found
 
-    def measure(self, directory: Path, sharing: Sharing) -> dict[str, Any]:
+    def measure(self, directory: Path, sharing: Sharing, kept: Kept | None = None) -> dict[str, Any]:
         """Measure on all devices, and say each value.
 
         Args:
             directory: for figures.
             sharing: of the work.
+            kept: takes what values are made of, if somebody compares them.
 
         Returns:
             plain containers for metrics.json; all of them for the leader only.
@@ -177,8 +186,10 @@ class Measurement:
                 )
             if sharing.is_leader:
                 terminal.say(summary(name, found[name]))
+                if kept is not None and isinstance(metric, NLL):
+                    kept.keep(name, BITS, metric.evidence(self.data, sharing.of(name)))
         if self.quality is not None:
-            for name, values in self.quality.measure(directory, sharing).items():
+            for name, values in self.quality.measure(directory, sharing, kept).items():
                 found[name] = values
                 terminal.say(summary(name, values))
         return found
