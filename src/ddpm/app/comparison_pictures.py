@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ddpm.app.differences import Compared
+from ddpm.app.figures import Figure
 from ddpm.evaluation.kept import Kept
 from ddpm.runtime.writing import whole, write_whole
 from ddpm.sampling.captions import legible
@@ -17,6 +18,9 @@ VALUES = "values.png"
 
 COLUMNS = 3
 """Values in a row of the picture."""
+
+LONGEST = 30
+"""Letters of a name that are shown beside values."""
 
 
 def draw_samples(kept: Mapping[str, Kept], classes: Sequence[str] | None, path: Path) -> None:
@@ -65,13 +69,18 @@ def draw_values(found: Mapping[str, Compared], runs: Sequence[str], path: Path) 
             low, high = figure.interval or (figure.value, figure.value)
             ends = [[max(0.0, figure.value - low)], [max(0.0, high - figure.value)]]
             panel.errorbar(figure.value, y, xerr=ends, fmt="o", color=f"C{y % 10}", capsize=4)
-        better = "higher" if next(iter(value.figures.values())).higher_is_better else "lower"
-        panel.set_title(f"{label} ({better} is better)", fontsize="medium")
+        panel.set_title(f"{label} ({_best(next(iter(value.figures.values())))})", fontsize="medium")
         panel.grid(axis="x", alpha=0.3)
-        panel.set_yticks(range(len(runs)), runs)
+        panel.set_yticks(range(len(runs)), [run[:LONGEST] for run in runs])
         panel.set_ylim(len(runs) - 0.5, -0.5)
     for panel in axes.flat[len(panels) :]:
         panel.set_axis_off()
     canvas.supxlabel("bars are intervals of probability 0.95, of each run by itself", fontsize="small")
     with whole(path) as temporary:
         canvas.savefig(temporary, dpi=110)
+
+
+def _best(figure: Figure) -> str:
+    if figure.measure == "nearest":
+        return "best at 1"
+    return "higher is better" if figure.higher_is_better else "lower is better"
