@@ -171,7 +171,7 @@ def figures_of(found: np.ndarray, reference: np.ndarray, replicates: int) -> dic
     """What the measures make of features, float32 [N, D] and [M, D], in plain containers."""
     samples, others = torch.from_numpy(found), torch.from_numpy(reference)
     to = gaussian(others)
-    distance = bootstrapped(samples, to, replicates=replicates, seed=SEED)
+    distance, _ = bootstrapped(samples, to, replicates=replicates, seed=SEED)
     at_infinity = extrapolated(samples, to, seed=SEED)
     kernel = kid(samples, others)
     shares = precision_recall(samples, others)

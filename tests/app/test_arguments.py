@@ -189,11 +189,45 @@ def test_quoting(text: str):
 @settings(max_examples=30, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r$"), min_size=1))
 def test_any_path_is_read_as_it_is(text: str):
-    """But for quotes around the whole, null, and interpolations."""
-    if text[0] in "'\"~" or text.strip().lower() == "null":
+    """But for quotes around the whole, null, interpolations, and lists of runs."""
+    if text[0] in "'\"~" or text.strip().lower() == "null" or (text[0] == "[" and text[-1] == "]"):
         return
     read = arguments.read([f"ckpt={text}"], "evaluate")
     assert read.value("ckpt") == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "runs"),
+    [
+        ("[a,b]", ["a", "b"]),
+        ("[ a , ./b c ]", ["a", "./b c"]),
+        ("""['a, b',"c]"]""", ["a, b", "c]"]),
+        ("[x=1,[y],it's,123]", ["x=1", "[y]", "it's", "123"]),
+        ("[~/图片,null]", ["/home/someone/图片", "null"]),
+        ("[a]", ["a"]),
+        ("x[a,b]", "x[a,b]"),
+        ("a,b", "a,b"),
+    ],
+)
+def test_runs_to_compare_are_a_list_of_paths_as_typed(
+    typed: str, runs: list[str] | str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert arguments.read([f"ckpt={typed}"], "evaluate").value("ckpt") == runs
+    assert composed("evaluate", f"ckpt={typed}")["ckpt"] == ("a" if typed == "[a]" else runs)
+
+
+def test_a_path_in_brackets_is_one_where_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "[a,b]").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert composed("evaluate", "ckpt=[a,b]")["ckpt"] == "[a,b]"
+
+
+def test_a_sweep_runs_through_lists_of_runs():
+    read = arguments.read(["-m", "ckpt=[a,b],[c,d]", "seed=1"], "evaluate")
+    found, multirun = command_line.checked(read, "evaluate")
+    assert multirun
+    assert [job.values["ckpt"] for job in found] == [["a", "b"], ["c", "d"]]
 
 
 def test_packages_are_admitted_by_words_only():

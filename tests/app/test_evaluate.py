@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.app import command_line, evaluate
+from ddpm.app import command_line, drawn_quality, evaluate_run, measurement, measurements
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.evaluation.extractors import weights_file
@@ -177,11 +177,11 @@ def test_it_is_announced_how_long_it_will_take(
 ):
     """Of what is not there yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "seconds_a_use", lambda model, n: 0.5 * n)
-    monkeypatch.setattr(evaluate, "seconds_to_draw", lambda drawing, indices, size: 10.0 * len(indices))
+    monkeypatch.setattr(measurement, "seconds_a_use", lambda model, n: 0.5 * n)
+    monkeypatch.setattr(drawn_quality, "seconds_to_draw", lambda drawing, indices, size: 10.0 * len(indices))
     monkeypatch.setattr(measuring, "seconds_an_image", lambda extractor, image_shape: 1.0)
     told = []
-    monkeypatch.setattr(evaluate, "_announce", told.append)
+    monkeypatch.setattr(evaluate_run, "announce", told.append)
     monkeypatch.setattr(Sharing, "missing", lambda self, name, n: n - 3 if name == "images" else n)
     words = (
         "metrics=[nll,nearest]", "n=8", "metrics.nll.n=4", "metrics.nll.num_steps=2", "sampler.num_steps=2",
@@ -193,9 +193,9 @@ def test_it_is_announced_how_long_it_will_take(
 
 def test_only_what_takes_long_is_announced(caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
-        evaluate._announce({"sampling": 1.5, "features": 1.0})
+        measurement.announce({"sampling": 1.5, "features": 1.0})
         assert not caplog.messages
-        evaluate._announce({"nll": 0.2, "sampling": 61.0, "features": 5.0})
+        measurement.announce({"nll": 0.2, "sampling": 61.0, "features": 5.0})
     assert caplog.messages == ["measuring: about 1 min 6 s (sampling 1 min 1 s, features 5 s)"]
 
 
@@ -205,7 +205,7 @@ def test_figures_are_shown_on_one_line():
         "copies": 3, "copied": [{"sample": 1}], "of": {"seed": 0}, "size": None, "images": [1, 2],
     }  # fmt: skip
     shown = "fid  fid8 3.14159  standard_error nan  interval [1, 2]  memorised no  copies 3"
-    assert evaluate.summary("fid", values) == shown
+    assert measurements.summary("fid", values) == shown
 
 
 def test_classes_in_another_order_are_numbered_as_the_runs_are(

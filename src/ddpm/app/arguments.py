@@ -253,7 +253,9 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
         raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
     if bare in PATHS and not value:
         raise UsageError(f"{text}: names no path; give one, or leave the key out")
-    readable = text if not equals else f"{key}={as_typed(bare, value, sweeps=arguments.multirun)}"
+    listed = bare == "ckpt" and program == "evaluate"
+    typed = as_typed(bare, value, sweeps=arguments.multirun, listed=listed) if equals else ""
+    readable = f"{key}={typed}" if equals else text
     override = parse(readable)
     if override is None:
         raise UsageError(f"{text}: cannot be read as KEY=VALUE; quote what is not plain")

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
 from ddpm.app import run_or_samples
-from ddpm.app.grammar import absolute
+from ddpm.app.grammar import absolute, is_listed
 from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
@@ -146,6 +146,8 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             "on_nonfinite=rollback: goes back to a checkpoint, and callbacks.checkpoints, which writes them, "
             "is off; turn it on, or use on_nonfinite=stop or skip"
         )
+    if isinstance(runs := config.get("ckpt"), list):
+        _check_runs(config, runs)
     micro_batch = (config.get("data") or {}).get("micro_batch")
     accumulated = (config.get("trainer") or {}).get("accumulate_grad_batches", 1)
     if program == "train" and micro_batch is not None and accumulated > 1 and not config["ckpt"]:
@@ -184,6 +186,24 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
     check_values("model.", config.get("model", {}), ModelSwitches)
 
 
+def _check_runs(config: dict[str, Any], runs: list[Any]) -> None:
+    """Refuse a list of runs that no comparison is of; a list of one is that run.
+
+    Raises:
+        UsageError: for what is no path, and for a strategy that is for one network.
+    """
+    for run in runs:
+        if not isinstance(run, str) or not run:
+            raise UsageError(f"ckpt={_shown(runs)}: must be a run directory or checkpoint, or a list of them")
+    if len(runs) < 2:
+        config["ckpt"] = runs[0] if runs else None
+    elif config["strategy"].get("_target_") == SHARDED:
+        raise UsageError(
+            f"strategy=fsdp: parts the network of one run, and ckpt names {len(runs)}; leave it out, or "
+            "measure the runs one by one"
+        )
+
+
 def check_paths(config: Mapping[str, Any]) -> None:
     """Refuse runs, checkpoints, folders and files of images that are not there, or that the data option does
     not read, before seconds go into importing what would read them.
@@ -197,17 +217,18 @@ def check_paths(config: Mapping[str, Any]) -> None:
         )
     if "samples" in config:
         run_or_samples.check(config)
-    for key in ("ckpt", "init"):
-        path = config.get(key)
-        if path is None:
-            continue
-        if not absolute(path).exists():
-            raise UsageError(f"{key}={absolute(path)}: there is no such run directory or checkpoint file")
-        if jobs := _jobs_of_sweep(absolute(path)):
-            words = [f"{key}={absolute(path) / name}" for name in jobs]
+    for key, run in _named_runs(config):
+        if not absolute(run).exists():
+            if key == "ckpt" and "samples" not in config and is_listed(run) and "," in run:
+                raise UsageError(
+                    f"ckpt={run}: names several runs, which evaluate.py compares; name one of them here"
+                )
+            raise UsageError(f"{key}={absolute(run)}: there is no such run directory or checkpoint file")
+        if jobs := _jobs_of_sweep(absolute(run)):
+            words = [f"{key}={absolute(run) / name}" for name in jobs]
             named = words if len(words) <= 4 else [*words[:3], f"... {words[-1]}"]
             raise UsageError(
-                f"{key}={absolute(path)}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}"
+                f"{key}={absolute(run)}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}"
             )
     data = config.get("data") or {}
     path, target = data.get("path"), str(data.get("_target_"))
@@ -220,6 +241,15 @@ def check_paths(config: Mapping[str, Any]) -> None:
             EXISTING[target](path)
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def _named_runs(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and path of each run that a configuration names."""
+    for key in ("ckpt", "init"):
+        paths = config.get(key)
+        for path in paths if isinstance(paths, list) else [paths]:
+            if path is not None:
+                yield key, path
 
 
 def _jobs_of_sweep(directory: Path) -> list[str]:

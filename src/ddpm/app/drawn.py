@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm.app.own import own_settings
-from ddpm.diffusion.validity import check_combination
+from ddpm.app.reverse_process import sampler_and_guidance
 from ddpm.errors import UsageError
 from ddpm.evaluation.quality.drawn import name_of
 from ddpm.evaluation.quality.material import Samples
@@ -16,7 +15,6 @@ from ddpm.run import Run
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import to_uint8
-from ddpm.targets import build
 
 IMAGES = "images"
 """Of `Sharing`, that drawing them is."""
@@ -32,25 +30,10 @@ def drawing_of(run: Run, config: Mapping[str, Any]) -> Drawing:
     Raises:
         UsageError: where they do not fit the run.
     """
-    module = run.module
-    if module.num_classes is None and config["guidance"]:
-        raise UsageError(
-            "guidance: this run was trained without classes; leave it out, or train with conditional=true"
-        )
-    sampler, guidance = (build(group, own_settings(run, config, group)) for group in ("sampler", "guidance"))
+    sampler, guidance = sampler_and_guidance(run, config)
     try:
-        check_combination(
-            schedule=module.schedule,
-            objective=module.objective,
-            variance=module.variance,
-            weighting=module.weighting,
-            sampler=sampler,
-            guidance=guidance,
-            num_classes=module.num_classes,
-            label_drop=run.config.get("data", {}).get("label_drop", 0.0),
-        )
         return Drawing(
-            module, seed=config["seed"], sampler=sampler, weights=config["weights"], guidance=guidance
+            run.module, seed=config["seed"], sampler=sampler, weights=config["weights"], guidance=guidance
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -1,27 +1,24 @@
 """What evaluate.py does where images are there already, and no run takes part."""
 
-import json
 import logging
 from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.app import terminal
+from ddpm.app import measured, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.devices import is_sharded
 from ddpm.app.given import given
-from ddpm.app.measurements import MEASURED, summary
+from ddpm.app.measurements import summary
 from ddpm.app.quality import comparison_of, contents_of_reference, save_reference
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
-from ddpm.app.run_record import without_nan
 from ddpm.app.shared_work import Work
 from ddpm.errors import UsageError
 from ddpm.evaluation.quality import measuring
 from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
-from ddpm.runtime.writing import write_whole
 from ddpm.targets import build
 
 log = logging.getLogger(__name__)
@@ -51,12 +48,8 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         **contents_of_reference(config),
     }
     request = Request(config, contents)
-    if place.request is not None:
-        place.request.refuse_another(directory, config, contents)
-        if (directory / MEASURED).exists():
-            if trainer.is_global_zero:
-                terminal.say(f"{directory}: holds these measurements already")
-            return None
+    if measured.is_there(place, request, leader=trainer.is_global_zero):
+        return None
 
     def begin() -> None:
         there = "" if samples.n == samples.saved.n else f", the first of {samples.saved.n}"
@@ -72,14 +65,14 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         if sharing.is_leader:
             for name, found in values.items():
                 terminal.say(summary(name, found))
-            measured = {
+            all_found = {
                 **opened.about,
                 "seed": config["seed"],
                 "data": described,
                 "settings": {"metrics": config["metrics"]},
                 **values,
             }
-            write_whole(directory / MEASURED, json.dumps(without_nan(measured), indent=2) + "\n")
+            measured.write(directory, all_found)
             terminal.say(str(directory))
 
     return Work("evaluate.log", "measuring", None, {**contents, **request.texts()}, begin, share)

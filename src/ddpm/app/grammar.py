@@ -13,20 +13,33 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from ddpm.errors import UsageError
+
 PATHS = (
     "data.path", "ckpt", "samples", "init", "out", "start", "end", "mask", "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 """Keys whose value is a path, whatever it looks like."""
 
 
-def as_typed(key: str, value: str, *, sweeps: bool = False) -> str:
+PATH = re.compile(r"""\s*(?:"([^"]*)"\s*|'([^']*)'\s*|([^,]*)),""")
+"""One of a list: in quotes, or up to the next comma."""
+
+
+def as_typed(key: str, value: str, *, sweeps: bool = False, listed: bool = False) -> str:
     """A value that Hydra's grammar reads as it was typed.
 
     Args:
         key: whose value it is.
         value: as typed; a leading `~` is the home directory, which a shell leaves alone behind `KEY=`.
         sweeps: whether commas part the values of a sweep.
+        listed: whether the key takes a list of paths too, [A,B]; one path in brackets is what it is where
+            there is such a file.
+
+    Raises:
+        UsageError: for a list of paths of which one is empty.
     """
+    if listed and "${" not in value and is_listed(value) and not (sweeps and _is_sweep(key, value)):
+        return f"[{','.join(quoted(path) for path in _paths(key, value))}]"
     if value == "~" or value.startswith("~/"):
         value = os.path.expanduser(value)
     if sweeps and "," in value and parse(f"{key}={value}") is None and value[0] not in "[{\"'":
@@ -41,10 +54,31 @@ def as_typed(key: str, value: str, *, sweeps: bool = False) -> str:
         return value
     if value.startswith("[") and value.endswith("]"):
         elements = [element.strip() for element in value[1:-1].split(",")]
-        listed = f"[{','.join(as_typed(key, element) for element in elements)}]"
-        if parse(f"{key}={listed}") is not None:
-            return listed
+        joined = f"[{','.join(as_typed(key, element) for element in elements)}]"
+        if parse(f"{key}={joined}") is not None:
+            return joined
     return quoted(value)
+
+
+def is_listed(value: str) -> bool:
+    """Whether a path is in brackets, as a list of paths is, and nothing is there that is called so."""
+    return value.startswith("[") and value.endswith("]") and not os.path.lexists(value)
+
+
+def _is_sweep(key: str, value: str) -> bool:
+    override = parse(f"{key}={value}")
+    return override is not None and override.is_sweep_override()
+
+
+def _paths(key: str, value: str) -> list[str]:
+    """The paths of [A,B]: as typed up to the next comma, or in quotes."""
+    found = []
+    for double, single, plain in PATH.findall(value[1:-1] + ","):
+        path = double or single or plain.strip()
+        if not path:
+            raise UsageError(f"{key}={value}: one path is empty; write [A,B]")
+        found.append(os.path.expanduser(path) if path == "~" or path.startswith("~/") else path)
+    return found
 
 
 def quoted(text: str) -> str:

@@ -29,7 +29,10 @@ RESULTS = ("samples.npz", "images", "metrics.json")
 PICTURES = ("progressive.png", "shared.png", "interpolation.png", "variations.png", "start.png", "end.png")
 """What sample.py draws beside the grid, where it is asked to."""
 
-ASKED_FOLDERS = ("pieces", "images")
+COMPARED = "compared"
+"""Where evaluate.py has a folder for each run that it compares."""
+
+ASKED_FOLDERS = ("pieces", "images", COMPARED)
 ASKED_FILES = (
     "samples.npz",
     "metrics.json",
@@ -37,6 +40,8 @@ ASKED_FILES = (
     "grid.png",
     "sample.log",
     "evaluate.log",
+    "compare.png",
+    "values.png",
     ".lock",
 )
 """What samples and measurements have in their directory."""
@@ -197,7 +202,7 @@ def _enter_asked(directory: Path, config: Mapping[str, Any], *, named: bool) -> 
 
 def _refuse_results(directory: Path) -> None:
     """Refuse a directory that holds what nobody may overwrite."""
-    for left in ("run.json", *RESULTS, "pieces"):
+    for left in ("run.json", *RESULTS, "pieces", COMPARED):
         if (directory / left).exists():
             raise UsageError(f"{directory}: holds {left} of another run already; choose another directory")
 

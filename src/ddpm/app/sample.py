@@ -14,13 +14,12 @@ from ddpm.app.asked_rows import asked_rows
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.images_drawn import files_of, first_images, images_are_there, write_images
-from ddpm.app.own import own_settings
 from ddpm.app.request import Request
+from ddpm.app.reverse_process import sampler_and_guidance
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work, on_devices
 from ddpm.data.augmentation import normalize
 from ddpm.data.prepared.cache import Cache
-from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
 from ddpm.run import load
 from ddpm.runtime.compilation import COMPILING, keep_compiled
@@ -32,7 +31,6 @@ from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import grid, png, sheet, to_uint8
-from ddpm.targets import build
 from ddpm.training.checkpoints.archive import fingerprint
 
 log = logging.getLogger(__name__)
@@ -56,12 +54,8 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     module = run.module
     if module.device.type == "cpu":
         keep_freed_memory()
-    if module.num_classes is None and config["guidance"]:
-        raise UsageError(
-            "guidance: this run was trained without classes; leave it out, or train with conditional=true"
-        )
     label_drop = run.config.get("data", {}).get("label_drop", 0.0)
-    sampler, guidance = (build(group, own_settings(run, config, group)) for group in ("sampler", "guidance"))
+    sampler, guidance = sampler_and_guidance(run, config)
     try:
         given = pictures_given.read(config, run)
         labels = run.numbered(config["labels"])
@@ -70,16 +64,6 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
                 labels = [-1]  # the image says what to draw
             elif config["shared_t"] is not None:
                 labels = [0]  # that of image 0, whose x_t is shared
-        check_combination(
-            schedule=module.schedule,
-            objective=module.objective,
-            variance=module.variance,
-            weighting=module.weighting,
-            sampler=sampler,
-            guidance=guidance,
-            num_classes=module.num_classes,
-            label_drop=label_drop,
-        )
         asked = asked_rows(
             config,
             module,

@@ -142,7 +142,7 @@ class SampleSettings:
 class EvaluateSettings:
     """The keys of evaluate.py that belong to no group."""
 
-    ckpt: str | None
+    ckpt: str | list[Any] | None
     samples: str | None
     n: int | None
     seed: int

@@ -14,10 +14,15 @@ from ddpm.data.images import ImageSet
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
+from ddpm.evaluation.kept import Evidence
 from ddpm.random import Purpose, Stream
+from ddpm.runtime.pieces import Pieces
 from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import whole
 from ddpm.training.module import DDPM
+
+BITS = "bits_per_dim"
+"""The name of the value."""
 
 WORK = "nll"
 """Of `Sharing`, that the bounds of images are."""
@@ -76,7 +81,7 @@ class NLL:
         if nfe == module.schedule.num_timesteps and sharing.is_leader:
             draw(found, directory / "nll.png")
         return {
-            "bits_per_dim": found.total.mean().item(),
+            BITS: found.total.mean().item(),
             "standard_error": _of_mean(found.total),
             "prior": found.prior.mean().item(),
             "middle": (found.total - found.prior - found.decoder).mean().item(),
@@ -86,6 +91,14 @@ class NLL:
             "standard_error_of_steps": found.standard_error.square().sum().sqrt().item() / n,
             "by_t": _by_t(found, module.schedule.num_timesteps),
         }
+
+    def evidence(self, data: ImageDataModule, sharing: Sharing) -> Evidence:
+        """Bits per dimension of each image, of what a measurement has kept by this sharing, which has not
+        ended.
+        """
+        pieces = Pieces(sharing.directory / WORK, self.images(data))
+        bits = np.concatenate([part["total"] for part in pieces]).astype(np.float64)
+        return Evidence("mean", float(bits.mean()), (bits,))
 
     def images(self, data: ImageDataModule) -> int:
         """How many are measured."""

@@ -155,6 +155,16 @@ class Sharing:
         store = None if self.store is None else PrefixStore(name, self.store)
         return replace(self, directory=self.directory / name, store=store)
 
+    def apart(self, name: str, directory: Path) -> "Sharing":
+        """One for a part of the program that ends by itself, before the others.
+
+        Args:
+            name: that nothing else is called by.
+            directory: for its pieces.
+        """
+        store = None if self.store is None else PrefixStore(name, self.store)
+        return replace(self, directory=directory, store=store, works=[])
+
     def _wait_for_all(self, name: str, pieces: Pieces, missing: int, progress: "_Progress") -> None:
         """Wait until the pieces of all ranks are there.
 

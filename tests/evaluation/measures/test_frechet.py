@@ -108,7 +108,7 @@ def test_other_features_are_refused():
 
 def test_the_bootstrap_knows_how_far_other_samples_would_move_it():
     to = gaussian(features(2, 4000))
-    found = bootstrapped(features(1, 300, shift=0.3), to, replicates=40)
+    found, _ = bootstrapped(features(1, 300, shift=0.3), to, replicates=40)
     others = [frechet_distance(gaussian(features(20 + i, 300, shift=0.3)), to) for i in range(40)]
     spread = torch.tensor(others).std().item()
     assert found.value == frechet_distance(gaussian(features(1, 300, shift=0.3)), to)

@@ -24,8 +24,15 @@ def density_coverage(samples: Tensor, reference: Tensor, *, k: int = 5) -> Densi
         reference: [N, D], more than k.
         k: neighbours that a ball of the reference reaches to.
     """
+    balls, covered = counts(samples, reference, k=k)
+    return DensityCoverage(balls.mean().item(), covered.double().mean().item())
+
+
+def counts(samples: Tensor, reference: Tensor, *, k: int = 5) -> tuple[Tensor, Tensor]:
+    """In how many balls each sample lies, by k, float64 [M], and which images of the reference are covered,
+    bool [N]; arguments as above.
+    """
     check_both(samples, reference)
     reach = radii(reference, k)
-    density = balls_around(samples, reference, reach).double().mean().item() / k
-    to_samples = nearest(reference, samples)[0][:, 0]
-    return DensityCoverage(density, (to_samples <= reach).double().mean().item())
+    balls = balls_around(samples, reference, reach).double() / k
+    return balls, nearest(reference, samples)[0][:, 0] <= reach

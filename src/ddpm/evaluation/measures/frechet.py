@@ -76,7 +76,7 @@ def bootstrapped(
     replicates: int = 20,
     seed: int = 0,
     progressed: Callable[[], None] = lambda: None,
-) -> Estimate:
+) -> tuple[Estimate, Tensor]:
     """The distance of features to a reference that is taken as it is, and its standard error.
 
     Each replicate draws as many images with replacement. Images that are there twice add a bias of their own
@@ -89,6 +89,10 @@ def bootstrapped(
         replicates: how many are drawn; the standard error of 20 is known to a sixth.
         seed: of the draws.
         progressed: called after each.
+
+    Returns:
+        both, and the distance of each replicate, float64 [R]. Which images a replicate has depends on the
+        seed and N alone, so that those of two sets of features that belong together image by image are pairs.
     """
     check("samples", features, 2)
     to_reference = FrechetTo(reference)
@@ -98,8 +102,9 @@ def bootstrapped(
         counts = torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n)
         found.append(to_reference(gaussian(features, counts)))
         progressed()
-    spread = torch.tensor(found, dtype=torch.float64).std().item() if replicates > 1 else float("nan")
-    return Estimate(frechet_distance(gaussian(features), reference), spread)
+    drawn = torch.tensor(found, dtype=torch.float64)
+    spread = drawn.std().item() if replicates > 1 else float("nan")
+    return Estimate(frechet_distance(gaussian(features), reference), spread), drawn
 
 
 def extrapolated(

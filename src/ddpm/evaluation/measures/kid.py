@@ -24,6 +24,13 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
         samples: [M, D], at least 2.
         reference: [N, D], at least 2.
     """
+    return jackknifed(samples, reference)[0]
+
+
+def jackknifed(samples: Tensor, reference: Tensor) -> tuple[Estimate, tuple[Tensor, Tensor]]:
+    """The same, with the values without each group of samples, float64 [G], and without each group of the
+    reference, float64 [H]. A group is the same indices in any set as large.
+    """
     check_both(samples, reference, 2)
     own, own_sizes = _sums(samples, samples)
     theirs, theirs_sizes = _sums(reference, reference)
@@ -39,19 +46,21 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
         return (first + second - 2 * between[left][:, right].sum() / (m * n)).item()
 
     every = torch.ones(len(own), dtype=torch.bool), torch.ones(len(theirs), dtype=torch.bool)
-    variance = 0.0
-    for side in (0, 1):
-        without = [
+
+    def without(side: int) -> Tensor:
+        values = [
             value(*(each & ~_only(g, len(each)) if i == side else each for i, each in enumerate(every)))
             for g in range(len(every[side]))
         ]
-        variance += _jackknife(without)
-    return Estimate(value(*every), variance**0.5)
+        return torch.tensor(values, dtype=torch.float64)
+
+    both = without(0), without(1)
+    return Estimate(value(*every), sum(map(_jackknife, both)) ** 0.5), both
 
 
 def kid_of_subsets(
     samples: Tensor, reference: Tensor, *, subsets: int = 100, size: int = 1000, seed: int = 0
-) -> tuple[Estimate, float]:
+) -> tuple[Estimate, Tensor]:
     """The mean over random subsets, as the field's tools compute it.
 
     Args:
@@ -62,9 +71,10 @@ def kid_of_subsets(
         seed: of the draws.
 
     Returns:
-        the mean and its standard error, and the standard deviation over the subsets, which is what others
-        write behind their +-. The standard error counts the choice of subsets and that of the images, the
-        latter as if the value were far from 0: nearer it is too large rather than too small.
+        the mean and its standard error, and the value of each subset, float64 [S], whose standard deviation
+        is what others write behind their +-. The standard error counts the choice of subsets and that of the
+        images, the latter as if the value were far from 0: nearer it is too large rather than too small.
+        Which images are in a subset depends on the seed and on how many there are alone.
 
     Raises:
         ValueError: where there are fewer images than a subset has.
@@ -81,7 +91,12 @@ def kid_of_subsets(
         found.append(_unbiased(left.double(), right.double()))
     values = torch.tensor(found, dtype=torch.float64)
     deviation = values.std().item() if subsets > 1 else float("nan")
-    return Estimate(values.mean().item(), deviation * (1 / subsets + size / fewest) ** 0.5), deviation
+    return Estimate(values.mean().item(), deviation * scale_of_subsets(subsets, size, fewest)), values
+
+
+def scale_of_subsets(subsets: int, size: int, n: int) -> float:
+    """The standard error of the mean of random subsets of n images, by their standard deviation."""
+    return float((1 / subsets + size / n) ** 0.5)
 
 
 def _unbiased(x: Tensor, y: Tensor) -> float:
@@ -136,9 +151,8 @@ def _only(index: int, n: int) -> Tensor:
     return torch.arange(n) == index
 
 
-def _jackknife(without: list[float]) -> float:
+def _jackknife(without: Tensor) -> float:
     """The variance of a value, from those without each group in turn; NaN where a group is too much."""
     if len(without) < 3:
         return float("nan")
-    values = torch.tensor(without, dtype=torch.float64)
-    return ((len(values) - 1) * values.var(correction=0)).item()
+    return ((len(without) - 1) * without.var(correction=0)).item()

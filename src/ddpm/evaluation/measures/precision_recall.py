@@ -27,7 +27,11 @@ def precision_recall(samples: Tensor, reference: Tensor, *, k: int = 3) -> Preci
         reference: [N, D], more than k.
         k: neighbours.
     """
+    return PrecisionRecall(*(counted.double().mean().item() for counted in counts(samples, reference, k=k)))
+
+
+def counts(samples: Tensor, reference: Tensor, *, k: int = 3) -> tuple[Tensor, Tensor]:
+    """Which samples and which images of the reference count: bool [M] and [N]; arguments as above."""
     check_both(samples, reference, k + 1)
     inside = balls_around(samples, reference, radii(reference, k)) > 0
-    covered = balls_around(reference, samples, radii(samples, k)) > 0
-    return PrecisionRecall(inside.double().mean().item(), covered.double().mean().item())
+    return inside, balls_around(reference, samples, radii(samples, k)) > 0

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ddpm.evaluation.measures.density_coverage import density_coverage
+from ddpm.evaluation.kept import Evidence
+from ddpm.evaluation.measures.density_coverage import counts
 from ddpm.evaluation.quality.intervals import share
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
@@ -27,10 +28,13 @@ class DensityCoverage(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         assert material.reference.features is not None
-        found = density_coverage(material.features, material.reference.features, k=self.k)
+        balls, covered = counts(material.features, material.reference.features, k=self.k)
+        density, coverage = balls.mean().item(), covered.double().mean().item()
+        material.keep("density", Evidence("mean", density, (balls.numpy(),)))
+        material.keep("coverage", Evidence("share", coverage, (covered.numpy(),)))
         return {
-            material.named("density"): found.density,
-            material.named("coverage"): found.coverage,
-            "coverage_interval": share(found.coverage, len(material.reference.features)),
+            material.named("density"): density,
+            material.named("coverage"): coverage,
+            "coverage_interval": share(coverage, len(material.reference.features)),
             "images_of_reference": len(material.reference.features),
         }

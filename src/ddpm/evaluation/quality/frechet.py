@@ -6,6 +6,7 @@ from ddpm.evaluation.extractors.classifier import Classifier
 from ddpm.evaluation.extractors.efficientnet import EfficientNet
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.inception import Inception
+from ddpm.evaluation.kept import Evidence
 from ddpm.evaluation.measures.frechet import bootstrapped, extrapolated
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
@@ -44,7 +45,7 @@ class FrechetDistance(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         reference, features = material.reference.moments, material.features
-        value = bootstrapped(
+        value, drawn = bootstrapped(
             features,
             reference,
             replicates=self.replicates,
@@ -54,6 +55,7 @@ class FrechetDistance(QualityMetric):
         found: dict[str, Any] = {material.named(self.short): value.value}
         if self.replicates:
             found |= {"standard_error": value.standard_error, "interval": list(value.interval())}
+            material.keep(self.short, Evidence("replicates", value.value, (drawn.numpy(),)))
         if self.points and len(features) >= FEWEST_TO_EXTRAPOLATE * features.shape[1]:
             limit = extrapolated(
                 features,

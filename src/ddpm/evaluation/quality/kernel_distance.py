@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ddpm.evaluation.measures.kid import kid, kid_of_subsets
+from ddpm.evaluation.kept import Evidence
+from ddpm.evaluation.measures.kid import jackknifed, kid_of_subsets, scale_of_subsets
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
@@ -42,12 +43,14 @@ class KID(QualityMetric):
             subsets = 0  # a subset would be everything
         found: dict[str, Any] = {}
         if subsets:
-            value, deviation = kid_of_subsets(
-                samples, reference, subsets=subsets, size=size, seed=material.seed
-            )
-            found = {"subsets": subsets, "size": size, "deviation_of_subsets": deviation}
+            value, values = kid_of_subsets(samples, reference, subsets=subsets, size=size, seed=material.seed)
+            found = {"subsets": subsets, "size": size, "deviation_of_subsets": values.std().item()}
+            scale = scale_of_subsets(subsets, size, min(len(samples), len(reference)))
+            evidence = Evidence("replicates", value.value, (values.numpy(),), scale)
         else:
-            value = kid(samples, reference)
+            value, without = jackknifed(samples, reference)
+            evidence = Evidence("jackknife", value.value, tuple(one.numpy() for one in without))
+        material.keep("kid", evidence)
         return {
             material.named("kid"): value.value,
             "standard_error": value.standard_error,

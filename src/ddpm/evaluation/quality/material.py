@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm.data.images import ImageSet
 from ddpm.evaluation.extractors.extractor import Extractor
+from ddpm.evaluation.kept import Keep, nothing
 from ddpm.evaluation.measures.moments import Gaussian, gaussian
 
 
@@ -79,6 +80,7 @@ class Material:
         directory: for figures.
         seed: of what is drawn.
         progressed: called now and then by what takes long.
+        keep: takes what a value is made of, for comparisons with other runs.
     """
 
     samples: Samples
@@ -90,6 +92,7 @@ class Material:
     directory: Path
     seed: int
     progressed: Callable[[], None]
+    keep: Keep = nothing
 
     @property
     def logits(self) -> Tensor | None:

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddpm.data.prepared.cache import Cache, key
 from ddpm.errors import UsageError
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.inception import Inception
+from ddpm.evaluation.kept import Kept
 from ddpm.evaluation.measures.moments import MOST_FEATURES
 from ddpm.evaluation.quality.features import features_of, seconds_an_image, together
 from ddpm.evaluation.quality.inception_score import InceptionScore
@@ -152,6 +154,7 @@ def measure(
     seed: int,
     directory: Path,
     sharing: Sharing,
+    kept: Kept | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure samples. All ranks share the features; the leader alone measures, and has the values.
 
@@ -162,6 +165,7 @@ def measure(
         seed: of what is drawn on the way.
         directory: for figures.
         sharing: of the work.
+        kept: takes what values are made of, if somebody compares them.
 
     Returns:
         By the name of a metric, what it says, and what its values depend on; empty on other ranks.
@@ -178,8 +182,11 @@ def measure(
         if not sharing.is_leader:
             continue
         log.info("%s: measuring %d samples", name, samples.n)
+        looked_at = material[extractor]
+        if kept is not None:
+            looked_at = replace(looked_at, keep=partial(kept.keep, name))
         found[name] = {
-            **metric(material[extractor]),
+            **metric(looked_at),
             "of": {
                 **samples.about,
                 **extractor.about(),
@@ -240,7 +247,12 @@ def _material(
 
 
 def seconds_to_extract(
-    metrics: Mapping[str, QualityMetric], n: int, comparison: Comparison, sharing: Sharing
+    metrics: Mapping[str, QualityMetric],
+    n: int,
+    comparison: Comparison,
+    sharing: Sharing,
+    *,
+    references: bool = True,
 ) -> float:
     """How long one device will take for the features that `measure` needs, of samples and of references, and
     that no earlier start has kept.
@@ -250,14 +262,13 @@ def seconds_to_extract(
         n: samples.
         comparison: what they are compared with.
         sharing: of the work, which has not begun.
+        references: whether those of references count too.
     """
     seconds = 0.0
     for extractor in dict.fromkeys(comparison.extractors.values()):
         images = sharing.missing(_work(extractor), n)
-        for split in _splits(
-            [metric for name, metric in metrics.items() if comparison.extractors[name] is extractor],
-            comparison,
-        ):
+        of_this = [metric for name, metric in metrics.items() if comparison.extractors[name] is extractor]
+        for split in _splits(of_this, comparison) if references else ():
             images += missing(comparison.data, split, extractor, sharing, comparison.cache)
         if images:
             seconds += images * seconds_an_image(extractor, comparison.data.image_shape)

@@ -6,6 +6,7 @@ import torch
 
 from ddpm.evaluation.extractors.classifier import Classifier
 from ddpm.evaluation.extractors.extractor import Extractor
+from ddpm.evaluation.kept import Evidence
 from ddpm.evaluation.quality.intervals import share
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
@@ -29,6 +30,7 @@ class OwnLabel(QualityMetric):
         assert isinstance(extractor, Classifier)
         right = logits.argmax(1) == torch.from_numpy(asked)
         value = right.double().mean().item()
+        material.keep("own_label", Evidence("share", value, (right.numpy(),)))
         by_class = {
             str(label): right[torch.from_numpy(asked == label)].double().mean().item()
             for label in sorted(set(asked.tolist()))

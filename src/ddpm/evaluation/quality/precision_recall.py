@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ddpm.evaluation.measures.precision_recall import precision_recall
+from ddpm.evaluation.kept import Evidence
+from ddpm.evaluation.measures.precision_recall import counts
 from ddpm.evaluation.quality.intervals import share
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
@@ -28,11 +29,14 @@ class PrecisionRecall(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         assert material.reference.features is not None
-        found = precision_recall(material.features, material.reference.features, k=self.k)
+        inside, covered = counts(material.features, material.reference.features, k=self.k)
+        precision, recall = inside.double().mean().item(), covered.double().mean().item()
+        material.keep("precision", Evidence("share", precision, (inside.numpy(),)))
+        material.keep("recall", Evidence("share", recall, (covered.numpy(),)))
         return {
-            material.named("precision"): found.precision,
-            "precision_interval": share(found.precision, len(material.features)),
-            material.named("recall"): found.recall,
-            "recall_interval": share(found.recall, len(material.reference.features)),
+            material.named("precision"): precision,
+            "precision_interval": share(precision, len(material.features)),
+            material.named("recall"): recall,
+            "recall_interval": share(recall, len(material.reference.features)),
             "images_of_reference": len(material.reference.features),
         }

@@ -1,0 +1,61 @@
+"""What evaluate.py does with one run."""
+
+import logging
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from ddpm.app import measured, terminal
+from ddpm.app.devices import loading_device
+from ddpm.app.measurement import Measurement, announce, data_of, metrics_of
+from ddpm.app.quality import comparison_of, contents_of_reference
+from ddpm.app.request import Request
+from ddpm.app.run_directory import Place
+from ddpm.app.shared_work import Work
+from ddpm.run import load
+from ddpm.runtime.memory import keep_freed_memory
+from ddpm.runtime.sharing import Sharing
+from ddpm.training.checkpoints.archive import fingerprint
+
+log = logging.getLogger(__name__)
+
+
+def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
+    """What is to be measured; None where all of it is there.
+
+    Raises:
+        UsageError: where there is no such run, or the settings make no sense.
+    """
+    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
+    if run.module.device.type == "cpu":
+        keep_freed_memory()
+    metrics = metrics_of(config)
+    data = data_of(run, config)
+    measurement = Measurement(run, config, metrics, data)
+    directory = place.directory
+    contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
+    contents |= contents_of_reference(config)
+    request = Request(config, contents)
+    if measured.is_there(place, request, leader=trainer.is_global_zero):
+        return None
+    comparison = None
+    if metrics.of_samples:
+        comparison = comparison_of(metrics.of_samples, config, data.data_set, trainer.strategy.root_device)
+    measurement.prepare(comparison, trainer)
+
+    def begin() -> None:
+        log.info("measuring %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
+        request.write(directory)
+
+    def share(sharing: Sharing) -> None:
+        if sharing.is_leader and not sharing.in_step:
+            announce(measurement.seconds(sharing))
+        found = measurement.measure(directory, sharing)
+        if sharing.is_leader:
+            measured.write(directory, found)
+            terminal.say(str(directory))
+
+    weights = {} if comparison is None else comparison.checksums
+    return Work(
+        "evaluate.log", "measuring", run.module, {**contents, **weights, **request.texts()}, begin, share
+    )
