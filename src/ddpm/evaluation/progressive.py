@@ -12,7 +12,6 @@ from torch import Tensor
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.evaluation.extractors.extractor import Extractor
-from ddpm.evaluation.measures.frechet import FrechetTo
 from ddpm.evaluation.measures.moments import MOST_FEATURES, gaussian
 from ddpm.evaluation.quality.drawn import classes_of, sampler_of
 from ddpm.evaluation.quality.features import features_of, together
@@ -95,7 +94,6 @@ class Progressive:
             "progressive", self.n, batch_size, compute, title="sampling", steps=drawing.steps, like=like
         )
         reference = of_data(data.data_set, "train", self.extractor, sharing, Cache())
-        to_reference = FrechetTo(reference.moments) if sharing.is_leader else None
         distances = []
         for point in range(len(shown) + 1):
             found = features_of(
@@ -106,8 +104,10 @@ class Progressive:
                 f"progressive_{point}",
                 f"{self.extractor.name}: point {point + 1} of {len(shown) + 1}",
             )
-            if to_reference is not None:
-                distances.append(to_reference(gaussian(together(found, self.extractor.num_features))))
+            if sharing.is_leader:
+                moments = gaussian(together(found, self.extractor.num_features))
+                distances.append(reference.to_moments(moments))
+                sharing.progressed(False)
         if not sharing.is_leader:
             return {}
         errors = _rmse(pieces)

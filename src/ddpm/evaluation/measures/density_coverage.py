@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import balls_around, nearest, radii
-from ddpm.evaluation.measures.rows import check_both
+from ddpm.evaluation.measures.rows import Progressed, check_both
 
 
 class DensityCoverage(NamedTuple):
@@ -15,7 +15,9 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def density_coverage(samples: Tensor, reference: Tensor, *, k: int = 5) -> DensityCoverage:
+def density_coverage(
+    samples: Tensor, reference: Tensor, *, k: int = 5, progressed: Progressed = lambda: None
+) -> DensityCoverage:
     """Density and coverage (Naeem et al. 2020, eq. 3 and 4): in how many of k balls of the reference a sample
     lies on average, and the share of balls that have a sample in them.
 
@@ -23,9 +25,10 @@ def density_coverage(samples: Tensor, reference: Tensor, *, k: int = 5) -> Densi
         samples: [M, D].
         reference: [N, D], more than k.
         k: neighbours that a ball of the reference reaches to.
+        progressed: called after each block of pairs.
     """
     check_both(samples, reference)
-    reach = radii(reference, k)
-    density = balls_around(samples, reference, reach).double().mean().item() / k
-    to_samples = nearest(reference, samples)[0][:, 0]
+    reach = radii(reference, k, progressed=progressed)
+    density = balls_around(samples, reference, reach, progressed=progressed).double().mean().item() / k
+    to_samples = nearest(reference, samples, progressed=progressed)[0][:, 0]
     return DensityCoverage(density, (to_samples <= reach).double().mean().item())

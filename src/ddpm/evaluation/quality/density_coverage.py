@@ -8,6 +8,10 @@ from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
 
+K = 5
+"""What the paper takes; another one is in the name of a value."""
+
+
 class DensityCoverage(QualityMetric):
     """Precision and recall that one stray image does not move (Naeem et al. 2020).
 
@@ -18,7 +22,7 @@ class DensityCoverage(QualityMetric):
         ValueError: where k is below 1.
     """
 
-    def __init__(self, k: int = 5):
+    def __init__(self, k: int = K):
         if k < 1:
             raise ValueError(f"metrics.density_coverage.k={k} must be at least 1")
         self.k = k
@@ -27,10 +31,13 @@ class DensityCoverage(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         assert material.reference.features is not None
-        found = density_coverage(material.features, material.reference.features, k=self.k)
+        found = density_coverage(
+            material.features, material.reference.features, k=self.k, progressed=material.progressed
+        )
+        setting = "" if self.k == K else f"k{self.k}"
         return {
-            material.named("density"): found.density,
-            material.named("coverage"): found.coverage,
+            material.named("density", setting): found.density,
+            material.named("coverage", setting): found.coverage,
             "coverage_interval": share(found.coverage, len(material.reference.features)),
             "images_of_reference": len(material.reference.features),
         }

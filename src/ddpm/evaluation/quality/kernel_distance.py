@@ -3,7 +3,7 @@
 from typing import Any
 
 from ddpm.evaluation.measures.kid import kid, kid_of_subsets
-from ddpm.evaluation.quality.material import Material
+from ddpm.evaluation.quality.material import Material, in_thousands
 from ddpm.evaluation.quality.metric import QualityMetric
 
 MOST_PAIRS = 200_000_000
@@ -41,15 +41,17 @@ class KID(QualityMetric):
         if size == len(samples) == len(reference):
             subsets = 0  # a subset would be everything
         found: dict[str, Any] = {}
+        setting, progressed = "", material.progressed
         if subsets:
             value, deviation = kid_of_subsets(
-                samples, reference, subsets=subsets, size=size, seed=material.seed
+                samples, reference, subsets=subsets, size=size, seed=material.seed, progressed=progressed
             )
+            setting = f"subsets{subsets}x{in_thousands(size)}"
             found = {"subsets": subsets, "size": size, "deviation_of_subsets": deviation}
         else:
-            value = kid(samples, reference)
+            value = kid(samples, reference, progressed=progressed)
         return {
-            material.named("kid"): value.value,
+            material.named("kid", setting): value.value,
             "standard_error": value.standard_error,
             "interval": list(value.interval()),
             **found,

@@ -8,6 +8,10 @@ from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
 
+K = 3
+"""What the paper takes; another one is in the name of a value."""
+
+
 class PrecisionRecall(QualityMetric):
     """Shares of samples that look like the reference, and of the reference that samples look like
     (Kynkäänniemi et al. 2019).
@@ -19,7 +23,7 @@ class PrecisionRecall(QualityMetric):
         ValueError: where k is below 1.
     """
 
-    def __init__(self, k: int = 3):
+    def __init__(self, k: int = K):
         if k < 1:
             raise ValueError(f"metrics.precision_recall.k={k} must be at least 1")
         self.k = k
@@ -28,11 +32,14 @@ class PrecisionRecall(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         assert material.reference.features is not None
-        found = precision_recall(material.features, material.reference.features, k=self.k)
+        found = precision_recall(
+            material.features, material.reference.features, k=self.k, progressed=material.progressed
+        )
+        setting = "" if self.k == K else f"k{self.k}"
         return {
-            material.named("precision"): found.precision,
+            material.named("precision", setting): found.precision,
             "precision_interval": share(found.precision, len(material.features)),
-            material.named("recall"): found.recall,
+            material.named("recall", setting): found.recall,
             "recall_interval": share(found.recall, len(material.reference.features)),
             "images_of_reference": len(material.reference.features),
         }
