@@ -6,7 +6,6 @@ from ddpm.evaluation.measures.inception_score import inception_score
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
-
 SPLITS = 10
 """What the paper takes; another number is in the name of a value."""
 

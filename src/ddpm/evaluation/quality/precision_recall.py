@@ -7,7 +7,6 @@ from ddpm.evaluation.quality.intervals import share
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
-
 K = 3
 """What the paper takes; another one is in the name of a value."""
 
