@@ -170,9 +170,7 @@ def test_an_interval_that_was_stretched_is_said_and_stays(
 ):
     """The next start may find the machine quicker."""
     for seconds, steps in ((15.0, 6), (0.001, 14)):
-        monkeypatch.setattr(
-            SampleQuality, "_timed", lambda *_, found=seconds: Cost(found, 10.0)
-        )
+        monkeypatch.setattr(SampleQuality, "_timed", lambda *_, found=seconds: Cost(found, 10.0))
         callback = quality(every_n_steps=1, share=0.5)
         saved = numbered(tmp_path / "checkpoints")
         with caplog.at_level(logging.INFO):

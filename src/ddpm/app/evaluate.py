@@ -213,9 +213,12 @@ class _Quality:
 def _seconds_of_bounds(
     run: Run, metrics: dict[str, Metric], data: ImageDataModule, batch_size: int | None, sharing: Sharing
 ) -> dict[str, float]:
-    """How long bits per dimension will take, by the name of the metric."""
+    """How long bits per dimension and samples on their way will take, by the name of the metric."""
     found = {}
     for name, metric in metrics.items():
+        if isinstance(metric, Progressive):
+            at_once = batch_size or images_at_once(run.module)
+            found[name] = metric.seconds(run.module, data, batch_size=at_once, sharing=sharing.of(name))
         if isinstance(metric, NLL) and (n := sharing.of(name).missing(WORK, metric.images(data))):
             at_once = min(batch_size or images_at_once(run.module), n)
             uses = metric.nfe(run.module) * n / at_once / sharing.world_size

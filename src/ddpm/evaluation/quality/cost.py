@@ -110,8 +110,8 @@ def say_before(
     """
     if every_n_steps > asked_for and share is not None:
         log.warning(
-            "%s: every %s steps, not every %s, to take no more than %.0f%% of the training; fewer samples (n) "
-            "or steps (sampler.num_steps) take less, share=null has it all the same",
+            "%s: every %s steps, not every %s, to take no more than %.0f%% of the training; fewer samples "
+            "(n) or steps (sampler.num_steps) take less, share=null has it all the same",
             what, f"{every_n_steps:,}", f"{asked_for:,}", 100 * share,
         )  # fmt: skip
     often = f"{what} every {every_n_steps:,} steps and at the end"

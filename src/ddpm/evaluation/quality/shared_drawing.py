@@ -45,7 +45,9 @@ def look_out(trainer: Trainer, asked: Callable[[Trainer], int] = received) -> No
 
 
 def pieces_of(trainer: Trainer, module: DDPM, n: int) -> list[range]:
-    """Indices of n samples that are drawn at once, whatever the number of devices is. All ranks must call it."""
+    """Indices of n samples, as they are drawn at once whatever the number of devices is. All ranks must call
+    it.
+    """
     blocks = math.ceil(n / PIECES / BLOCK)
     size: int = trainer.strategy.broadcast(min(images_at_once(module), blocks * BLOCK))
     return [range(first, min(first + size, n)) for first in range(0, n, size)]
