@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from ddpm.data.sources.digits import Digits
 from ddpm.evaluation.extractors import weights_file
 from ddpm.evaluation.extractors.classifier import Classifier
 from ddpm.evaluation.extractors.inception import Inception
+from ddpm.evaluation.extractors.pixels import Pixels
 from ddpm.evaluation.nll import NLL
+from ddpm.evaluation.progressive import Progressive
 from ddpm.evaluation.quality import measuring
 from ddpm.run import found
 from ddpm.runtime.sharing import Sharing
@@ -189,6 +192,21 @@ def test_it_is_announced_how_long_it_will_take(
     )  # fmt: skip
     assert evaluated(f"ckpt={conditional_run}", *words, monkeypatch=monkeypatch) == 0
     assert told == [{"nll": 4 * 3 * 0.5, "sampling": 50.0, "features": 8.0}]
+
+
+def test_samples_on_their_way_are_announced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[str, Any] = {}
+
+    def seconds(self: Progressive, module: Any, data: Any, **settings: Any) -> float:
+        asked.update(settings)
+        return 7.0
+
+    monkeypatch.setattr(Progressive, "seconds", seconds)
+    run: Any = SimpleNamespace(module=None)
+    metrics: Any = {"way": Progressive(Pixels())}
+    data: Any = None
+    assert evaluate._seconds_of_bounds(run, metrics, data, 4, Sharing(tmp_path)) == {"way": 7.0}
+    assert (asked["batch_size"], asked["sharing"].directory) == (4, tmp_path / "way")
 
 
 def test_only_what_takes_long_is_announced(caplog: pytest.LogCaptureFixture):

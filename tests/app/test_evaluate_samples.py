@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def test_the_fingerprint_is_of_the_pixels_however_they_are_kept(digits: DataSet,
     np.savez(tmp_path / "x.npz", arr_0=GREY[..., None])
     np.savez(tmp_path / "y.npz", arr_0=GREY[::-1, ..., None])
     folder = look(is_a_folder(tmp_path / "own"), digits)
+    packed = shutil.make_archive(str(tmp_path / "own"), "zip", tmp_path / "own")
+    assert look(Path(packed), digits).fingerprint == folder.fingerprint
     assert look(tmp_path / "x.npz", digits).fingerprint == folder.fingerprint
     assert look(tmp_path / "y.npz", digits).fingerprint != folder.fingerprint
     assert look(tmp_path / "x.npz", digits, n=3).fingerprint != folder.fingerprint

@@ -14,6 +14,7 @@ from torch import nn
 import ddpm
 from ddpm.app import command_line, pictures_given
 from ddpm.app import sample as app_sample
+from ddpm.app.asked_rows import asked_rows
 from ddpm.app.build import build_data
 from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import Decoded
@@ -40,6 +41,8 @@ MISTAKES = {
     "shared_t=500 sampler=ddim": r"shared_t=500: DDIM .* draws no noise .* sampler=ddim sampler\.eta=1",
     "shared_t=[30,29] sampler=ddim sampler.eta=1": r"shared_t: two rows would be of t = 20.* of the 50 steps",
     "shared_t=5 start=first.png end=first.png start_t=9": r"shared_t and end: .* give one",
+    "same_noise=true": r"same_noise: is of images that lead from one picture to another; give start=",
+    "same_noise=true start=first.png start_t=9": r"same_noise: is of images that lead from one",
     "start_t=[5]": r"start_t=\[5\]: needs a picture to start from",
     "start_t=[5,5] start=first.png": r"start_t: two rows would be of t = 5; leave one out",
     "start_t=[5,9] start=first.png progressive=3": r"start_t=\[5, 9\] and progressive: each makes a picture",
@@ -257,6 +260,16 @@ def test_several_start_t_are_rows_between_held_out_images(
     assert all(np.array_equal(cells[1 + i], images[i, ..., 0]) for i in range(3))
     other, _ = sampled(tmp_path / "variations", *arguments[:3], "start_t=[10,30]", monkeypatch=monkeypatch)
     assert (other / "variations.png").exists()
+
+
+@pytest.mark.parametrize("same_noise", [False, True])
+def test_the_images_of_a_row_take_one_noise_where_they_are_asked_to(same_noise: bool, conditional_run: Path):
+    module = ddpm.load(conditional_run, device="cpu").module
+    ends = {"start": torch.zeros(1, 8, 8), "end": torch.ones(1, 8, 8)}
+    nothing = {"progressive": None, "shared_t": None, "end": "b.png"}
+    config = {"n": 3, "start_t": [10, 30], "same_noise": same_noise, **nothing}
+    rows = asked_rows(config, module, pictures_given.Given(ends), seed=0, labels=[0]).rows
+    assert [row.drawing.same_noise for row in rows] == [same_noise] * 2
 
 
 NOTHING: dict[str, Any] = dict.fromkeys(("start", "start_t", "end", "mask"))

@@ -1,5 +1,9 @@
 """Images that any program has saved are read as they are, from whatever they are kept in."""
 
+import gzip
+import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm.data import bounds
 from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.saved import Saved, saved_at
 
@@ -70,7 +75,23 @@ def channels_first(path: Path) -> Path:
     return path.with_suffix(".npy")
 
 
-@pytest.mark.parametrize("kept", [pictures, arrays_of_one, sampled, npz, packed, npy, channels_first])
+def zipped(path: Path) -> Path:
+    return Path(shutil.make_archive(str(path), "zip", pictures(path)))
+
+
+def tarred(path: Path) -> Path:
+    """In another order than that of the names."""
+    names = [str(file.relative_to(path)) for file in sorted(pictures(path).rglob("*")) if file.is_file()]
+    with tarfile.open(path.with_suffix(".tar"), "w") as archive:
+        for name in reversed(names):
+            archive.add(path / name, f"./{name}")
+    return path.with_suffix(".tar")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [pictures, zipped, tarred, arrays_of_one, sampled, npz, packed, npy, channels_first],
+)
 def test_the_same_images_are_read_from_each_kind(kept: Callable[[Path], Path], tmp_path: Path):
     saved = saved_at(kept(tmp_path / "kept"))
     assert saved.n == 5
@@ -98,6 +119,34 @@ def test_a_damaged_image_is_given_as_the_reason(tmp_path: Path):
     assert saved.name(1) == str(broken)
 
 
+def test_a_compressed_tar_file_is_read_as_it_lies(tmp_path: Path):
+    """Since every step back begins anew: once each, however many there are."""
+    plain = tarred(tmp_path / "kept")
+    packed = plain.with_suffix(".tar.gz")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    saved = saved_at(packed)
+    assert np.array_equal(pixels(saved), IMAGES[::-1].transpose(0, 3, 1, 2))
+    assert saved.name(0) == f"{packed}/sub/000004_cat.png"
+    assert saved_at(plain).name(0) == f"{plain}/000000_cat.png"
+
+
+def test_a_member_that_is_no_image_is_given_as_the_reason(tmp_path: Path):
+    outside, (image, *_) = tmp_path / "outside.png", sorted(pictures(tmp_path / "kept").glob("*.png"))
+    image.rename(outside)
+    with tarfile.open(tmp_path / "kept.tar", "w") as archive:
+        archive.add(tmp_path / "kept" / "000001_cat.png", "b.png")
+        link = tarfile.TarInfo("a.png")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        archive.addfile(link)
+        archive.add(outside, "../c.png")
+    saved = saved_at(tmp_path / "kept.tar")
+    with saved.opened() as read:
+        found = {Path(saved.name(i)).name: one for i, one in enumerate(read(range(saved.n)))}
+    assert found["a.png"] == "a link or a device, not a file"
+    assert found["c.png"] == "its name leads out of the archive"
+    assert isinstance(found["b.png"], Decoded)
+
+
 def test_an_array_that_was_damaged_is_given_as_the_reason(tmp_path: Path):
     """Where the middle is damaged, the last image tells: a checksum is of the whole."""
     path = tmp_path / "large.npz"
@@ -117,9 +166,13 @@ BAD = {
     "two": r"more than one array of images, a uint8 .*; call one arr_0",
     "cut": r"could not be read as npz .*; save it anew",
     "objects": r"could not be read as npz .*pickled",
-    "empty": r"holds no files; a folder of pictures, or an npz or npy file",
-    "texts": r"holds no pictures, only a\.txt; a folder of pictures",
+    "empty": r"holds no files; a folder, zip or tar file of pictures, or an npz or npy file",
+    "texts": r"holds no pictures, only a\.txt; a folder, zip or tar file of pictures",
     "picture": r"of a single picture name its folder",
+    "archive": r"^it is no zip or tar file, or damaged .*; pack it again",
+    "7z": r"^it is a 7z file, .* unpack it into a folder by `7z x .*\.7z`, and use samples=FOLDER",
+    "bomb": r"^it unpacks to more than \d+ times its size .* use samples=FOLDER",
+    "no pictures": r"holds no pictures, only a\.txt; a folder, zip or tar file of pictures",
 }
 
 
@@ -129,6 +182,15 @@ def bad(kind: str, path: Path) -> Path:
         if kind == "texts":
             (path / "a.txt").write_text("x")
         return path
+    if kind == "7z":
+        path.with_suffix(".7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(40))
+        return path.with_suffix(".7z")
+    if kind in ("archive", "bomb", "no pictures"):
+        with zipfile.ZipFile(path.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.png" if kind == "bomb" else "a.txt", bytes(100_000))
+        if kind == "archive":
+            path.with_suffix(".zip").write_bytes(path.with_suffix(".zip").read_bytes()[:60])
+        return path.with_suffix(".zip")
     if kind == "picture":
         Image.new("L", (8, 8)).save(path.with_suffix(".png"))
         return path.with_suffix(".png")
@@ -146,6 +208,9 @@ def bad(kind: str, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_holds_no_images_is_refused(kind: str, tmp_path: Path):
+def test_what_holds_no_images_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if kind == "bomb":
+        monkeypatch.setattr(bounds, "MOST_BYTES", 99_999)
+        monkeypatch.setattr(bounds, "MOST_TIMES", 100)
     with pytest.raises(ValueError, match=BAD[kind]):
         saved_at(bad(kind, tmp_path / "kept"))

@@ -10,6 +10,7 @@ from PIL import Image
 import ddpm
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
+from ddpm.evaluation import progressive
 from ddpm.evaluation.extractors.pixels import Pixels
 from ddpm.evaluation.measures.frechet import FrechetTo
 from ddpm.evaluation.measures.moments import gaussian
@@ -17,6 +18,7 @@ from ddpm.evaluation.progressive import Progressive
 from ddpm.evaluation.quality.drawn import classes_of
 from ddpm.run import Run
 from ddpm.runtime.sharing import Sharing
+from ddpm.sampling import batches
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import to_uint8
 
@@ -60,6 +62,23 @@ def test_distances_and_errors_are_those_of_the_predictions(run: Run, tmp_path: P
     assert found[N]["rmse_to_sample"] == pytest.approx(errors, rel=1e-9)
     assert errors[0] > 5
     assert Image.open(tmp_path / "progressive.png").size[0] > 1000
+
+
+def test_how_long_it_will_take_is_told_without_what_is_there(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """4 steps, whose guidance takes 8 evaluations of the network; samples and 3 points on their way."""
+    monkeypatch.setattr(batches, "seconds_a_use", lambda model, n: 2.0 * n)
+    monkeypatch.setattr(progressive, "seconds_an_image", lambda extractor, image_shape: 100.0)
+    data, sharing = ImageDataModule(Digits()), Sharing(tmp_path / "pieces")
+    metric = Progressive(Pixels(), n=N, points=3)
+    metric.check(run.module, data)
+    assert metric.seconds(run.module, data, batch_size=16, sharing=sharing) == N * (8 * 2 + 4 * 100)
+    of_two = Sharing(tmp_path / "pieces", world_size=2)
+    assert metric.seconds(run.module, data, batch_size=16, sharing=of_two) == N * (8 * 2 + 4 * 100) / 2
+    metric(run.module, data, seed=5, batch_size=16, directory=tmp_path, sharing=sharing)
+    again = Sharing(tmp_path / "pieces")
+    assert metric.seconds(run.module, data, batch_size=16, sharing=again) == 0
 
 
 @pytest.mark.parametrize("setting", [{"n": 1}, {"points": 1}])

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from conftest import first_everyday, run_program
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from models import make_module, make_trainer
 
@@ -25,16 +26,17 @@ from ddpm.errors import UsageError
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.pixels import Pixels
 from ddpm.evaluation.quality import during_training, measuring
+from ddpm.evaluation.quality.cost import Cost, stretched
 from ddpm.evaluation.quality.drawn import classes_of
 from ddpm.evaluation.quality.during_training import SampleQuality
 from ddpm.evaluation.quality.frechet import FrechetDistance
-from ddpm.evaluation.quality.interval import stretched
 from ddpm.evaluation.quality.nearest import Nearest
 from ddpm.evaluation.quality.precision_recall import PrecisionRecall
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.drawing import Drawing
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.continuation import Continuation
+from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.checkpoints import numbered
 from ddpm.training.ending import Interrupted
@@ -157,7 +159,7 @@ def test_measuring_changes_nothing_of_the_training(tmp_path: Path):
     [(1.0, 0.1, 10), (1.01, 0.1, 20), (3.0, 0.1, 50), (51.0, 0.1, 1000), (51.0, None, 10), (0.5, 1.0, 10)],
 )
 def test_the_interval_keeps_measuring_to_its_share(measurement: float, share: float | None, found: int):
-    assert stretched(10, measurement, 1.0, share) == found
+    assert stretched(10, Cost(measurement, 1.0), share) == found
 
 
 def test_an_interval_that_was_stretched_is_said_and_stays(
@@ -168,9 +170,7 @@ def test_an_interval_that_was_stretched_is_said_and_stays(
 ):
     """The next start may find the machine quicker."""
     for seconds, steps in ((15.0, 6), (0.001, 14)):
-        monkeypatch.setattr(
-            SampleQuality, "_timed", lambda *_, found=seconds: during_training._Cost(found, 10.0)
-        )
+        monkeypatch.setattr(SampleQuality, "_timed", lambda *_, found=seconds: Cost(found, 10.0))
         callback = quality(every_n_steps=1, share=0.5)
         saved = numbered(tmp_path / "checkpoints")
         with caplog.at_level(logging.INFO):
@@ -260,7 +260,7 @@ def test_a_run_that_is_killed_in_its_measurements_goes_on_as_if_nothing_had_been
 def find(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     """Measure these, one after the other."""
     left = iter(values)
-    monkeypatch.setattr(SampleQuality, "_timed", lambda *_: during_training._Cost(1.0, 1.0))
+    monkeypatch.setattr(SampleQuality, "_timed", lambda *_: Cost(1.0, 1.0))
     monkeypatch.setattr(SampleQuality, "_values", lambda *_: {NAME: next(left)})
 
 
@@ -289,6 +289,37 @@ def test_early_stopping_counts_measurements(
     trainer.fit(make_module(), datamodule=digits())
     assert trainer.global_step == 8
     assert list(seen) == [2, 4, 6, 8]
+
+
+class Signal(EveryNSteps):
+    """Asks the run to end at a step, behind all that comes before this callback."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_measurement_counts_once_though_the_run_goes_on_right_behind_it(
+    tmp_path: Path, seen: dict[int, float], monkeypatch: pytest.MonkeyPatch
+):
+    """The step is measured again, with the same value; patience and the best of all are as without a halt."""
+    find(monkeypatch, 3.0, 1.0, 2.0, 2.0, 5.0, 5.0)
+    for halt in (6, 0):
+        stopping = EarlyStopping(NAME, patience=2)
+        top = ModelCheckpoint(tmp_path / "top", "of_{step}", monitor=NAME, save_top_k=4)
+        own = (quality(), stopping, top, Checkpoints(100, keep=None), Signal(halt), Interruption())
+        trainer = make_trainer(tmp_path, 20, Continuation(), *own)
+        saved = numbered(tmp_path / "checkpoints").get(6)
+        with pytest.raises(Interrupted) if halt else nullcontext():
+            trainer.fit(make_module(), datamodule=digits(), ckpt_path=saved)
+    assert trainer.global_step == 8
+    assert seen == {2: 3.0, 4: 1.0, 6: 2.0, 8: 5.0}
+    assert sorted(score.item() for score in top.best_k_models.values()) == [1.0, 2.0, 3.0, 5.0]
+    assert len(list((tmp_path / "top").iterdir())) == 4
 
 
 def test_a_signal_in_the_midst_of_measuring_saves_and_ends(tmp_path: Path, seen: dict[int, float]):

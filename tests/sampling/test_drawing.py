@@ -9,7 +9,7 @@ from torch import nn
 
 from ddpm.diffusion import validity
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun, Trajectory
-from ddpm.diffusion.start import FromImage
+from ddpm.diffusion.start import Between, FromImage
 from ddpm.sampling import drawing
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.drawing import Drawing, labels_of
@@ -99,6 +99,22 @@ def test_images_that_share_x_t_may_start_from_a_picture():
 def test_what_could_not_be_shared_is_refused(sampler: Any, t: int, said: str):
     with pytest.raises(ValueError, match=said):
         Drawing(make_module(), sampler=sampler, shared_t=t)
+
+
+def test_a_row_is_smooth_where_its_images_take_one_noise_on_their_way():
+    """From one picture to another at a high t, where nearly all comes from the noise."""
+    module = awake()
+    start = Between(torch.zeros(1, 8, 8), 0.1 * torch.ones(1, 8, 8), 80, 9)
+    own, same = (
+        Drawing(module, sampler=Ancestral(), start=start, same_noise=same)(range(9)) for same in (False, True)
+    )
+    torch.testing.assert_close(same[0], own[0])
+    apart, near = ((row[1:] - row[:-1]).flatten(1).norm(dim=1).mean() for row in (own, same))
+    assert 0 < near < apart / 3
+    some = Drawing(module, sampler=Ancestral(), start=start, same_noise=True)(range(7, 9))
+    torch.testing.assert_close(some, same[7:])
+    with pytest.raises(ValueError, match=r"shared_t=50: .* are one image; leave same_noise out"):
+        Drawing(module, sampler=Ancestral(), shared_t=50, same_noise=True)
 
 
 def test_images_of_several_classes_share_no_x_t():

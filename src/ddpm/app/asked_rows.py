@@ -56,7 +56,7 @@ def asked_rows(config: Mapping[str, Any], model: Model, given: Given, **settings
     """The rows of a command.
 
     Args:
-        config: of the command, with `n`, `start_t`, `progressive` and `shared_t`.
+        config: of the command, with `n`, `start_t`, `progressive`, `shared_t` and `same_noise`.
         model: that draws.
         given: the pictures of the command.
         settings: of every drawing: seed, sampler, weights, labels, guidance.
@@ -67,7 +67,7 @@ def asked_rows(config: Mapping[str, Any], model: Model, given: Given, **settings
     """
     _check(config)
     n, ts = config["n"], config["start_t"]
-    drawing = partial(Drawing, model, known=given.known, **settings)
+    drawing = partial(Drawing, model, known=given.known, same_noise=config["same_noise"], **settings)
     if isinstance(ts, list):
         rows = [Row(drawing(start=_start(given, model, t, n)), t) for t in ts]
         _refuse_twice("start_t", rows)
@@ -104,6 +104,11 @@ def _check(config: Mapping[str, Any]) -> None:
     if shared_t and config["end"] is not None:
         raise UsageError(
             "shared_t and end: images that lead from one picture to the other share no x_t; give one"
+        )
+    if config["same_noise"] and config["end"] is None:
+        raise UsageError(
+            "same_noise: is of images that lead from one picture to another; give start=PICTURE and "
+            "end=PICTURE, or leave it out"
         )
     if shared_t and config["n"] < 2:
         raise UsageError(f"n={config['n']}: to share x_t takes at least 2 images")

@@ -60,7 +60,7 @@ class Given:
             yield Samples(
                 n=self.n,
                 read=lambda indices: _images(self.typed, self.saved, read, indices, self.image_shape)[0],
-                name=_slug(path.name if path.is_dir() else path.stem),
+                name=_slug(path.name if path.is_dir() else path.stem.removesuffix(".tar")),
                 about={
                     "samples": str(path),
                     "samples_measured": self.n,

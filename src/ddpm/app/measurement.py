@@ -139,6 +139,10 @@ class Measurement:
         """
         found = {}
         for name, metric in self.metrics.of_model.items():
+            if isinstance(metric, Progressive):
+                found[name] = metric.seconds(
+                    self.run.module, self.data, batch_size=self._at_once, sharing=sharing.of(name)
+                )
             if isinstance(metric, NLL) and (n := sharing.of(name).missing(WORK, metric.images(self.data))):
                 at_once = min(self._at_once, n)
                 uses = metric.nfe(self.run.module) * n / at_once / sharing.world_size

@@ -130,6 +130,7 @@ class SampleSettings:
     mask: str | None
     progressive: int | None
     shared_t: int | list[int] | None
+    same_noise: bool
     batch_size: int | None
     channels_last: bool | None
     compile: bool | None

@@ -1,7 +1,7 @@
-"""Images that any program has saved: a folder of pictures, or one array of all of them."""
+"""Images that any program has saved: pictures in a folder or an archive, or one array of all of them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from ddpm.data.arrays.held import Held, Workspace
 from ddpm.data.arrays.labels import is_line, values_of
 from ddpm.data.arrays.layouts import Layout, layouts
 from ddpm.data.arrays.roles import LABELS
+from ddpm.data.files.archived import ArchiveFiles, is_archive
 from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.files.on_disk import FolderFiles
 from ddpm.data.layout.names import ARRAY, listed, sort, suffix
@@ -26,7 +27,8 @@ DRAWN = "samples.npz"
 """What sample.py writes into its folder, beside pictures of the same images."""
 
 READ = (
-    "a folder of pictures, or an npz or npy file of all of them, uint8 [N, H, W, C] or [N, C, H, W], is read"
+    "a folder, zip or tar file of pictures, or an npz or npy file of all of them, uint8 [N, H, W, C] or "
+    "[N, C, H, W], is read"
 )
 
 Read = Callable[[range], Iterator[Decoded | str]]
@@ -63,14 +65,16 @@ def saved_at(path: Path) -> Saved:
     """The images at a path.
 
     Args:
-        path: a folder of pictures, through its folders, in the order of their names; an npz or npy file; or
-            the folder of sample.py.
+        path: a folder, zip or tar file of pictures, through its folders, in the order of their names (of a
+            tar file that is compressed, in that in which they lie there); an npz or npy file; or the folder
+            of sample.py.
 
     Raises:
         ValueError: where there are none, saying what is read.
     """
     if not path.is_dir():
-        return Stack(path)
+        is_of_arrays = format_of(path) is not None
+        return Pictures(path) if not is_of_arrays and path.is_file() and is_archive(path) else Stack(path)
     if (path / DRAWN).is_file():
         return Stack(path / DRAWN)
     files = path / "images"  # of sample.py with format=png; beside them are grids
@@ -79,16 +83,22 @@ def saved_at(path: Path) -> Saved:
 
 
 class Pictures:
-    """The pictures of a folder, or arrays of one image each where there are no pictures.
+    """The pictures of a folder or an archive, which is never unpacked; of a folder without pictures arrays of
+    one image each.
 
     Raises:
-        ValueError: where there are none.
+        ValueError: where there are none, or the archive is damaged, or unpacks to far too much.
     """
 
-    def __init__(self, folder: Path):
-        self._files = FolderFiles(folder)
-        names = self._files.names
-        self._chosen = sort(names).images
+    def __init__(self, path: Path):
+        self._path = path
+        self._folder = FolderFiles(path) if path.is_dir() else None
+        with self._files() as files:
+            names = files.names
+            self._chosen = sort(names).images
+            if isinstance(files, FolderFiles) or not files.in_order:
+                self._chosen.sort(key=lambda index: names[index])
+            self._names = [files.shown(names[index]) for index in self._chosen]
         self.n = len(self._chosen)
         if not self.n:
             there = f"no pictures, only {listed(names)}" if names else "no files"
@@ -96,19 +106,31 @@ class Pictures:
         self._are_arrays = suffix(names[self._chosen[0]]) == ARRAY
 
     def name(self, index: int) -> str:
-        return self._files.shown(self._files.names[self._chosen[index]])
+        return self._names[index]
 
     def labels(self) -> np.ndarray | None:
         return None
 
-    def opened(self) -> AbstractContextManager[Read]:
-        return nullcontext(self._read)
+    @contextmanager
+    def opened(self) -> Iterator[Read]:
+        with self._files() as files:
 
-    def _read(self, indices: range) -> Iterator[Decoded | str]:
-        encoded = self._files.read(self._chosen[indices.start : indices.stop])
-        if self._are_arrays:
-            return (array_or_reason(one, AS_IT_IS) for one in encoded)
-        return decode_all(encoded)
+            def read(indices: range) -> Iterator[Decoded | str]:
+                encoded = files.read(self._chosen[indices.start : indices.stop])
+                if self._are_arrays:
+                    return (array_or_reason(one, AS_IT_IS) for one in encoded)
+                return decode_all(encoded)
+
+            yield read
+
+    @contextmanager
+    def _files(self) -> Iterator[FolderFiles | ArchiveFiles]:
+        if self._folder is not None:
+            yield self._folder
+            return
+        with ExitStack() as stack:
+            file = stack.enter_context(self._path.open("rb"))
+            yield ArchiveFiles(str(self._path), file, stack, called="it", folder="samples=FOLDER")
 
 
 class Stack:
@@ -164,8 +186,8 @@ def _arrays(path: Path, stack: ExitStack) -> list[Held]:
     format_ = format_of(path)
     if format_ is None or format_.name not in ("npz", "npy"):
         raise ValueError(
-            f"is neither a folder nor an npz or npy file; {READ}; of a single picture name its folder, and "
-            "unpack an archive into one"
+            f"is neither a folder nor an archive, npz or npy file; {READ}; of a single picture name its "
+            "folder"
         )
     try:
         return format_.read(path, path.stem if format_.holds_one else "", Workspace(path.parent, stack))

@@ -12,18 +12,21 @@ from torch import Tensor
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.evaluation.extractors.extractor import Extractor
-from ddpm.evaluation.measures.frechet import FrechetTo
 from ddpm.evaluation.measures.moments import MOST_FEATURES, gaussian
 from ddpm.evaluation.quality.drawn import classes_of, sampler_of
-from ddpm.evaluation.quality.features import features_of, together
+from ddpm.evaluation.quality.features import features_of, seconds_an_image, together
 from ddpm.evaluation.quality.material import in_thousands
-from ddpm.evaluation.quality.reference import images_of, of_data
+from ddpm.evaluation.quality.reference import images_of, missing, of_data
 from ddpm.runtime.pieces import Pieces
-from ddpm.runtime.sharing import Sharing
+from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import whole
+from ddpm.sampling.batches import seconds_to_draw
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import grid, to_uint8
 from ddpm.training.module import DDPM
+
+WORK = "progressive"
+"""The name of its work, for the ranks that share it; with `_N` that of the features of point N."""
 
 SHOWN = 6
 """Samples in the picture, a row each."""
@@ -74,7 +77,7 @@ class Progressive:
         drawing = Drawing(module, seed=seed)
         asked = classes_of(module, data.data_set, self.n)
         steps = drawing.timesteps
-        chosen = np.unique(np.linspace(0, len(steps) - 1, min(self.points, len(steps))).round().astype(int))
+        chosen = self._chosen(drawing)
         shown = [steps[i] for i in chosen]
 
         def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
@@ -92,10 +95,9 @@ class Progressive:
 
         like = {"images": ((len(shown) + 1, *module.image_shape), np.dtype(np.uint8))}
         pieces = sharing.through(
-            "progressive", self.n, batch_size, compute, title="sampling", steps=drawing.steps, like=like
+            WORK, self.n, batch_size, compute, title="sampling", steps=drawing.steps, like=like
         )
         reference = of_data(data.data_set, "train", self.extractor, sharing, Cache())
-        to_reference = FrechetTo(reference.moments) if sharing.is_leader else None
         distances = []
         for point in range(len(shown) + 1):
             found = features_of(
@@ -103,11 +105,13 @@ class Progressive:
                 self.n,
                 partial(_at, pieces, point),
                 sharing,
-                f"progressive_{point}",
+                _of_point(point),
                 f"{self.extractor.name}: point {point + 1} of {len(shown) + 1}",
             )
-            if to_reference is not None:
-                distances.append(to_reference(gaussian(together(found, self.extractor.num_features))))
+            if sharing.is_leader:
+                moments = gaussian(together(found, self.extractor.num_features))
+                distances.append(reference.to_moments(moments))
+                sharing.progressed(False)
         if not sharing.is_leader:
             return {}
         errors = _rmse(pieces)
@@ -122,6 +126,36 @@ class Progressive:
             "rmse_to_sample": errors,
             "of": {**self.extractor.about(), "reference": reference.about, "seed": seed, "nfe": drawing.nfe},
         }
+
+    def seconds(self, module: DDPM, data: ImageDataModule, *, batch_size: int, sharing: Sharing) -> float:
+        """How long its devices will take for samples and features that no earlier start has kept.
+
+        Args:
+            module: that draws.
+            data: whose training images are compared with.
+            batch_size: samples at once.
+            sharing: of the work, which has not begun.
+        """
+        drawing = Drawing(module)
+        seconds = 0.0
+        if left := sharing.missing(WORK, self.n):
+            size = size_of_a_piece(self.n, batch_size, sharing.world_size)
+            seconds += seconds_to_draw(drawing, range(left), size)
+        points = range(len(self._chosen(drawing)) + 1)
+        images = sum(sharing.missing(_of_point(point), self.n) for point in points)
+        images += missing(data.data_set, "train", self.extractor, sharing, Cache())
+        if images:
+            seconds += images * seconds_an_image(self.extractor, module.image_shape)
+        return seconds / sharing.world_size
+
+    def _chosen(self, drawing: Drawing) -> np.ndarray:
+        """Which steps of the reverse process are looked at, ascending int64 [points]."""
+        steps = len(drawing.timesteps)
+        return np.unique(np.linspace(0, steps - 1, min(self.points, steps)).round().astype(np.int64))
+
+
+def _of_point(point: int) -> str:
+    return f"{WORK}_{point}"
 
 
 def _at(pieces: Pieces, point: int, indices: range) -> np.ndarray:

@@ -32,6 +32,8 @@ class Drawing:
         known: pixels that the images shall have, [C, H, W] or broadcasting with it.
         shared_t: a timestep at which all images have the x_t of image 0 (Ho et al. 2020, section 4.3 and
             figure 7): down to it they take its noise, from there on each its own.
+        same_noise: whether all images take the noise of image 0 on their way, so that nothing but what they
+            start from sets them apart.
 
     Raises:
         ValueError: where the seed, the weights, a label, the start, the mask or `shared_t` does not fit.
@@ -49,6 +51,7 @@ class Drawing:
         start: Start | None = None,
         known: Known | None = None,
         shared_t: int | None = None,
+        same_noise: bool = False,
     ):
         if weights not in (None, *get_args(Weights)):
             raise ValueError(f"weights={weights}: must be {' or '.join(get_args(Weights))}")
@@ -63,6 +66,7 @@ class Drawing:
         self.start: Start = start or FromNoise()
         self.known = known
         self.shared_t = shared_t
+        self.same_noise = same_noise
         _, height, width = model.image_shape
         check_request(
             schedule=model.schedule,
@@ -76,6 +80,11 @@ class Drawing:
         )
         if shared_t is not None:
             self._check_shared(shared_t)
+            if same_noise:
+                raise ValueError(
+                    f"shared_t={shared_t}: images that share x_t and the noise below it are one image; leave "
+                    "same_noise out"
+                )
 
     @property
     def timesteps(self) -> list[int]:
@@ -114,10 +123,11 @@ class Drawing:
 
         # whose noise the images take as long as they share x_t; that of a step leads to the one below
         above = indices if self.shared_t is None else [0] * len(indices)
+        below = [0] * len(indices) if self.same_noise else indices
 
         def noise(t: int, like: Tensor) -> Tensor:
-            own = self.shared_t is None or t <= self.shared_t
-            return _normal(stream, t, indices if own else above, tuple(like.shape[1:]))
+            whose = below if self.shared_t is None or t <= self.shared_t else above
+            return _normal(stream, t, whose, tuple(like.shape[1:]))
 
         x_t = self.start.x_t(
             model.schedule, above, lambda chosen: _normal(first, 0, chosen, model.image_shape)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from ddpm.app.drawn import seconds_per_image
 from ddpm.app.figures import Figure, figures_of, left_in
+from ddpm.app.sweeps import quality_picture
 from ddpm.app.sweeps.quality_picture import NAME, draw, drawn_jobs, lines_of, named
 from ddpm.app.sweeps.record import Job, look, ranked
 from ddpm.app.sweeps.table import table
@@ -48,6 +50,28 @@ def test_values_below_zero_and_unknown_times_are_drawn(value: float, tmp_path: P
     kid = {"kid": Figure(value, (value - 3, value + 1), "kid", 10)}
     draw([Job(0, Path("/s/0"), status="finished", figures=kid)], tmp_path / NAME)
     assert (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([6, 90], ["10", "20", "50", "100"]),
+        ([0.02, 0.9], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"]),
+        ([3.1, 3.9], ["3.2", "3.4", "3.6", "3.8"]),
+        ([1, 1e6], ["1", "10", "100", "1000", "10000", "100000", "1e+06"]),
+    ],
+)
+def test_a_logarithmic_axis_has_plain_numbers(values: list[float], labels: list[str]):
+    """Those within what is shown."""
+    panel = Canvas().subplots()
+    panel.plot(values, values)
+    panel.set(xscale="log", yscale="log")
+    for axis in (panel.xaxis, panel.yaxis):
+        quality_picture._number_plainly(axis)
+        low, high = axis.get_view_interval()
+        ticks = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+        assert axis.get_major_formatter().format_ticks(ticks) == labels
+        assert not any(axis.get_minor_formatter().format_ticks(axis.get_minorticklocs()))
 
 
 def test_figures_are_read_from_what_a_job_has_written(tmp_path: Path):

@@ -159,12 +159,19 @@ def test_mifid_is_that_of_torchmetrics(noise: float):
     theirs = MemorizationInformedFrechetInceptionDistance(Given())
     theirs.update(one, real=True)
     theirs.update(two, real=False)
-    assert mifid(one, two) == pytest.approx(theirs.compute().item(), rel=1e-4)
+    assert mifid(one, two).distance == pytest.approx(theirs.compute().item(), rel=1e-4)
+
+
+def test_mifid_takes_the_distance_to_what_is_known_of_more_images():
+    one, two = samples(), reference()
+    more = gaussian(features(8, 900))
+    assert mifid(one, two, to_reference=more).distance == frechet_distance(gaussian(one), more)
+    assert mifid(one, two).distance == frechet_distance(gaussian(one), gaussian(two))
 
 
 def test_copies_cost_in_mifid():
     two = reference()
     near = two[:300] * 1.05
     far = frechet_distance(gaussian(near), gaussian(two))
-    assert mifid(near, two) > 10 * far
-    assert mifid(two, two) == 0
+    assert mifid(near, two).distance > 10 * far
+    assert mifid(two, two).distance == 0

@@ -14,7 +14,9 @@ from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.prepared.cache import Cache, key
 from ddpm.errors import UsageError
 from ddpm.evaluation import reference_file
+from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.pixels import Pixels
+from ddpm.evaluation.measures import rows
 from ddpm.evaluation.measures.frechet import frechet_distance
 from ddpm.evaluation.measures.moments import gaussian
 from ddpm.evaluation.quality import reference as module
@@ -127,6 +129,26 @@ def test_pixels_are_the_images_themselves(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "MOST_BYTES", 40 * 16 * 4 - 1)
     with pytest.raises(UsageError, match=r"extractor=pixels: 40 images .* choose another"):
         of_data(data, "validation", extractor, Sharing(tmp_path), Cache(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("extractor", [Averages(), Pixels()])
+def test_those_who_wait_hear_how_far_a_reference_is(
+    extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of a large set moments alone take minutes of the leader."""
+    images = data_set().validation.images.repeat(60, 0)
+    data, told = replace(data_set(), validation=ImageSet(images)), {}
+    extractor.prepare(data, "cpu")
+    for most_rows in (2048, 4):
+        monkeypatch.setattr(rows, "MOST_ROWS", most_rows)
+        said: list[bool] = []
+        sharing = Sharing(tmp_path / f"pieces{most_rows}", progressed=said.append)
+        of_data(data, "validation", extractor, sharing, Cache(tmp_path / f"cache{most_rows}"))
+        told[most_rows] = said.count(False)
+    if isinstance(extractor, Pixels):
+        assert told[2048] == 3  # once every 1,024
+    else:
+        assert told[4] - told[2048] >= 2000 / 4 - 100
 
 
 def test_windows_are_cut_from_the_middle():

@@ -1,5 +1,6 @@
 """A picture of a sweep of evaluate.py: what samples came to, by network evaluations and by seconds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,11 @@ MOST_IN_WORDS = 6
 """Jobs that are named."""
 
 MARKERS = "os^Dv<>ph*"
+
+SHORT, LONG = 0.7, 4
+"""Powers of ten that an axis spans: below the first it has too few of 1, 2, 5 times one, from the second on
+too many.
+"""
 
 
 class Line(NamedTuple):
@@ -72,7 +78,10 @@ def draw(jobs: Sequence[Job], path: Path) -> None:
         scale = "log" if positive and not shown[0].higher_is_better else "linear"
         for panel, label in ((by_nfe, "network evaluations"), (by_time, "seconds of a device")):
             panel.set(xlabel=f"{label} per image", ylabel=name, xscale="log", yscale=scale)
-            panel.grid(alpha=0.3, which="both")
+            panel.grid(alpha=0.3)
+            for axis in (panel.xaxis, panel.yaxis):
+                if axis.get_scale() == "log":
+                    _number_plainly(axis)
     if len(lines) > 1:
         panels[0][0].legend(fontsize="small", ncols=1 + len(lines) // 12)
     left_out = [job for job in jobs if job not in drawn]
@@ -136,6 +145,22 @@ def _plot(panel: Any, x: list[float], figures: list[Figure], label: str, style: 
         [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)],
     ]
     panel.errorbar(x, values, bars, label=label, capsize=3, markersize=5, **style)
+
+
+def _number_plainly(axis: Any) -> None:
+    """Write 5, 10, 20, 50 beside a logarithmic axis, in place of powers of ten, and of a short part of one
+    whatever is even: 3.2, 3.4.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    if decades < SHORT:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < LONG else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _drawn(job: Job) -> list[str]:

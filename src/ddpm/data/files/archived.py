@@ -6,9 +6,11 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from ddpm.data import bounds
+from ddpm.data.arrays.unpacking import OPENED, SAYS
 from ddpm.data.files import folders_of, is_visible
 from ddpm.data.pixels.decoding import Encoded, short
 
@@ -51,23 +53,37 @@ class ArchiveFiles:
         path: of the archive, for people.
         file: opened for reading.
         stack: closes what is opened here.
+        called: the archive, in messages.
+        folder: what to type for a folder that it was unpacked into.
+
+    Attributes:
+        in_order: whether reading is quick in this order alone.
 
     Raises:
         ArchiveError: where it is of another kind, damaged, locked, or unpacks to far too much.
     """
 
-    def __init__(self, path: str, file: IO[bytes], stack: ExitStack):
+    def __init__(
+        self,
+        path: str,
+        file: IO[bytes],
+        stack: ExitStack,
+        *,
+        called: str | None = None,
+        folder: str = "data=folder",
+    ):
         self.path = path
-        _check_kind(path, file)
+        called = called or f"data.path={path}"
+        self.in_order = _check_kind(path, file, called, folder)
         try:
             self.members = _newest(
-                [member for member in _members(path, file, stack) if _is_listed(member.name)]
+                [member for member in _members(file, stack, called, folder) if _is_listed(member.name)]
             )
         except ArchiveError:
             raise
         except Exception as error:  # each part of a damaged archive raises errors of its own
             raise ArchiveError(
-                f"data.path={path} is no zip or tar file, or damaged ({short(error)}); pack it again"
+                f"{called} is no zip or tar file, or damaged ({short(error)}); pack it again"
             ) from error
         self.names = [member.name for member in self.members]
         self.folders = sorted(folders_of(self.names))
@@ -95,35 +111,47 @@ class ArchiveFiles:
             return short(error)
 
 
-def _check_kind(path: str, file: IO[bytes]) -> None:
-    """Refuse kinds of archives that are not read, with what unpacks them."""
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip or tar file, or another archive, by its name or how it begins."""
+    if VOLUME.search(path.name.lower()) or SAYS.search(path.name):
+        return True
+    with path.open("rb") as file:
+        start = file.read(8)
+    return start.startswith((b"PK\x03\x04", *OTHER_KINDS)) or tarfile.is_tarfile(path)
+
+
+def _check_kind(path: str, file: IO[bytes], called: str, folder: str) -> bool:
+    """Refuse kinds of archives that are not read, with what unpacks them. Returns whether it is compressed
+    as a whole, as a tar file may be.
+    """
     start = file.read(8)
     file.seek(0)
     if VOLUME.search(path.lower()):
         raise ArchiveError(
-            f"data.path={path} is one of several files that an archive was cut into; unpack all of them into "
-            "a folder by `7z x` on the first, and use data=folder"
+            f"{called} is one of several files that an archive was cut into; unpack all of them into "
+            f"a folder by `7z x` on the first, and use {folder}"
         )
     kind = next((kind for magic, kind in OTHER_KINDS.items() if start.startswith(magic)), None)
     if kind is not None:
         raise ArchiveError(
-            f"data.path={path} is a {kind} file, which is not read here; unpack it into a folder by "
-            f"`7z x {path}`, and use data=folder"
+            f"{called} is a {kind} file, which is not read here; unpack it into a folder by "
+            f"`7z x {path}`, and use {folder}"
         )
+    return start.startswith(tuple(OPENED))
 
 
-def _members(path: str, file: IO[bytes], stack: ExitStack) -> list[Member]:
+def _members(file: IO[bytes], stack: ExitStack, called: str, folder: str) -> list[Member]:
     is_tar = tarfile.is_tarfile(file)  # first, since a tar whose last member is a zip passes for one
     packed = file.seek(0, 2)
     file.seek(0)
     members, total = [], 0
-    for member in _tar_members(file, stack) if is_tar else _zip_members(path, file, stack):
+    for member in _tar_members(file, stack) if is_tar else _zip_members(file, stack, called, folder):
         total += member.size
         if bounds.is_too_much(total, packed):
             raise ArchiveError(
-                f"data.path={path} unpacks to more than {bounds.MOST_TIMES} times its size of "
+                f"{called} unpacks to more than {bounds.MOST_TIMES} times its size of "
                 f"{packed:,} bytes, as what is made to fill a disk does; if it is none, unpack it into a "
-                "folder and use data=folder"
+                f"folder and use {folder}"
             )
         members.append(member)
     return members
@@ -135,12 +163,12 @@ def _newest(members: list[Member]) -> list[Member]:
     return [member for index, member in enumerate(members) if last[member.name] == index]
 
 
-def _zip_members(path: str, file: IO[bytes], stack: ExitStack) -> Iterator[Member]:
+def _zip_members(file: IO[bytes], stack: ExitStack, called: str, folder: str) -> Iterator[Member]:
     unzipped = stack.enter_context(zipfile.ZipFile(file))
     infos = [info for info in unzipped.infolist() if not info.is_dir()]
     if infos and all(info.flag_bits & ENCRYPTED for info in infos):
         raise ArchiveError(
-            f"data.path={path} is encrypted; unpack it with its password into a folder, and use data=folder"
+            f"{called} is encrypted; unpack it with its password into a folder, and use {folder}"
         )
     for info in infos:
         yield Member(

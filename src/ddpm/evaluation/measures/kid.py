@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.measures.estimate import Estimate
-from ddpm.evaluation.measures.rows import blocks, check_both
+from ddpm.evaluation.measures.rows import Progressed, blocks, check_both
 
 GROUPS = 20
 """Of images, each of which is left out once, to see how far that moves the value."""
 
 
-def kid(samples: Tensor, reference: Tensor) -> Estimate:
+def kid(samples: Tensor, reference: Tensor, *, progressed: Progressed = lambda: None) -> Estimate:
     """The squared maximum mean discrepancy of all images, unbiased, with the kernel (x.y / D + 1)^3.
 
     The standard error is the jackknife's over 20 groups of images of each set; where both sets are of one
@@ -23,18 +23,21 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     Args:
         samples: [M, D], at least 2.
         reference: [N, D], at least 2.
+        progressed: called after each block of pairs.
     """
-    return jackknifed(samples, reference)[0]
+    return jackknifed(samples, reference, progressed=progressed)[0]
 
 
-def jackknifed(samples: Tensor, reference: Tensor) -> tuple[Estimate, tuple[Tensor, Tensor]]:
+def jackknifed(
+    samples: Tensor, reference: Tensor, *, progressed: Progressed = lambda: None
+) -> tuple[Estimate, tuple[Tensor, Tensor]]:
     """The same, with the values without each group of samples, float64 [G], and without each group of the
     reference, float64 [H]. A group is the same indices in any set as large.
     """
     check_both(samples, reference, 2)
-    own, own_sizes = _sums(samples, samples)
-    theirs, theirs_sizes = _sums(reference, reference)
-    between, _ = _sums(samples, reference)
+    own, own_sizes = _sums(samples, samples, progressed)
+    theirs, theirs_sizes = _sums(reference, reference, progressed)
+    between, _ = _sums(samples, reference, progressed)
     own.diagonal().sub_(_diagonals(samples))
     theirs.diagonal().sub_(_diagonals(reference))
 
@@ -59,7 +62,13 @@ def jackknifed(samples: Tensor, reference: Tensor) -> tuple[Estimate, tuple[Tens
 
 
 def kid_of_subsets(
-    samples: Tensor, reference: Tensor, *, subsets: int = 100, size: int = 1000, seed: int = 0
+    samples: Tensor,
+    reference: Tensor,
+    *,
+    subsets: int = 100,
+    size: int = 1000,
+    seed: int = 0,
+    progressed: Progressed = lambda: None,
 ) -> tuple[Estimate, Tensor]:
     """The mean over random subsets, as the field's tools compute it.
 
@@ -69,6 +78,7 @@ def kid_of_subsets(
         subsets: how many.
         size: images of each, of both sets, without replacement.
         seed: of the draws.
+        progressed: called after each subset.
 
     Returns:
         the mean and its standard error, and the value of each subset, float64 [S], whose standard deviation
@@ -89,6 +99,7 @@ def kid_of_subsets(
         left = samples[torch.randperm(len(samples), generator=generator)[:size].to(samples.device)]
         right = reference[torch.randperm(len(reference), generator=generator)[:size].to(samples.device)]
         found.append(_unbiased(left.double(), right.double()))
+        progressed()
     values = torch.tensor(found, dtype=torch.float64)
     deviation = values.std().item() if subsets > 1 else float("nan")
     return Estimate(values.mean().item(), deviation * scale_of_subsets(subsets, size, fewest)), values
@@ -124,7 +135,7 @@ def _group_of(n: int) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
 
 
-def _sums(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(left: Tensor, right: Tensor, progressed: Progressed) -> tuple[Tensor, Tensor]:
     """Sums of the kernel over each pair of groups, float64 [G, H], and how many are in those on the left."""
     left_groups, right_groups = _group_of(len(left)), _group_of(len(right))
     sums = torch.zeros(int(left_groups[-1]) + 1, int(right_groups[-1]) + 1, dtype=torch.float64)
@@ -134,6 +145,7 @@ def _sums(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
             by_row = torch.zeros(len(sums), len(y), dtype=torch.float64)
             by_row.index_add_(0, left_groups[rows.start : rows.stop], kernel)
             sums.T.index_add_(0, right_groups[columns.start : columns.stop], by_row.T)
+            progressed()
     return sums, torch.bincount(left_groups)
 
 

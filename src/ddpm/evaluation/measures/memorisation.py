@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import nearest
-from ddpm.evaluation.measures.rows import MOST_ROWS, check, check_both
+from ddpm.evaluation.measures.rows import MOST_ROWS, Progressed, check, check_both
 
 ALIKE = 1e-6
 """Features that differ by no more than this share of their size are of one image."""
@@ -52,6 +52,7 @@ def memorisation(
     held_out: Tensor,
     *,
     threshold: float = THRESHOLD,
+    progressed: Progressed = lambda: None,
 ) -> Memorisation:
     """Compare distances of samples to images that were trained on and that were held out.
 
@@ -64,14 +65,15 @@ def memorisation(
         training: [N, D].
         held_out: [H, D].
         threshold: the third.
+        progressed: called after each block of pairs.
     """
     from scipy.stats import mannwhitneyu  # half a second that nothing else needs
 
     check_both(samples, training)
     check("held_out", held_out)
-    near, which, copied = _nearest_and_copied(samples, training, threshold)
-    own, _, falsely = _nearest_and_copied(held_out, training, threshold)
-    to_held_out = nearest(samples, held_out)[0][:, 0]
+    near, which, copied = _nearest_and_copied(samples, training, threshold, progressed)
+    own, _, falsely = _nearest_and_copied(held_out, training, threshold, progressed)
+    to_held_out = nearest(samples, held_out, progressed=progressed)[0][:, 0]
     test = mannwhitneyu(near.numpy(), own.numpy(), alternative="less", method="asymptotic")
     return Memorisation(
         to_training=near,
@@ -87,27 +89,27 @@ def memorisation(
 
 
 def _nearest_and_copied(
-    features: Tensor, training: Tensor, threshold: float
+    features: Tensor, training: Tensor, threshold: float, progressed: Progressed
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distance of each to the nearest, float64 [N], which that is, int64 [N], and whether it is copied."""
     k = min(NEIGHBOURS, len(training))
-    distances, which = nearest(features, training, k)
+    distances, which = nearest(features, training, k, progressed=progressed)
     near, first = distances[:, 0], which[:, 0]
     second, left = near.clone(), torch.arange(len(features))  # if all of them are alike
     while True:
-        other = _first_other(training, which)
+        other = _first_other(training, which, progressed)
         found = other < k
         second[left[found]] = distances.gather(1, other.clamp_max(k - 1)[:, None])[:, 0][found]
         left = left[~found]
         if not len(left) or k == len(training):
             break
         k = min(4 * k, len(training))  # what is there many times is the likeliest to be copied
-        distances, which = nearest(features[left], training, k)
+        distances, which = nearest(features[left], training, k, progressed=progressed)
     copied = near <= threshold * second
     return near, first, copied if len(training) > 1 else torch.zeros_like(copied)
 
 
-def _first_other(training: Tensor, which: Tensor) -> Tensor:
+def _first_other(training: Tensor, which: Tensor, progressed: Progressed) -> Tensor:
     """Which neighbour is the first that is another image than the nearest, int64 [N]; k where none is."""
     n, k = which.shape
     other = torch.full((n,), k, dtype=torch.int64)
@@ -118,6 +120,7 @@ def _first_other(training: Tensor, which: Tensor) -> Tensor:
         for j in range(k - 1, 0, -1):
             differs = ((training[rows[:, j]].double() - image).norm(dim=1) > same).cpu()
             other[begin : begin + MOST_ROWS][differs] = j
+        progressed()
     return other
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.measures.rows import blocks
+from ddpm.evaluation.measures.rows import Progressed, blocks
 
 MOST_FEATURES = 8192
 """A covariance of them takes half a gigabyte."""
@@ -46,12 +46,15 @@ class Moments:
         self.mean = torch.zeros(num_features, dtype=torch.float64, device=device)
         self.scatter = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
 
-    def add(self, features: Tensor, counts: Tensor | None = None) -> None:
+    def add(
+        self, features: Tensor, counts: Tensor | None = None, *, progressed: Progressed = lambda: None
+    ) -> None:
         """Take in features [N, D] of any floating type.
 
         Args:
             features: a row for each image.
             counts: int64 [N], how often each image is there; None is once.
+            progressed: called after each block.
         """
         for indices, rows in blocks(features):
             rows = rows.to(self.mean.device)
@@ -68,6 +71,7 @@ class Moments:
                 centred = (rows - mean).mul_(some.sqrt()[:, None])
             self.scatter.addmm_(centred.T, centred)
             self._move(count, mean)
+            progressed()
 
     def merge(self, other: "Moments") -> None:
         """Take in what another has seen, on another device or rank."""
@@ -95,8 +99,10 @@ class Moments:
         self.n = total
 
 
-def gaussian(features: Tensor, counts: Tensor | None = None) -> Gaussian:
+def gaussian(
+    features: Tensor, counts: Tensor | None = None, *, progressed: Progressed = lambda: None
+) -> Gaussian:
     """Mean and covariance of features [N, D]; see `Moments`."""
     moments = Moments(features.shape[1], features.device)
-    moments.add(features, counts)
+    moments.add(features, counts, progressed=progressed)
     return moments.gaussian()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.measures.rows import blocks
+from ddpm.evaluation.measures.rows import Progressed, blocks
 
 BLOCK_BYTES = 1 << 24
 """Of a block of rows: two of them, and the distances between them, are held."""
@@ -14,7 +14,12 @@ ROUNDING = 1e-13
 
 
 def nearest(
-    features: Tensor, among: Tensor, k: int = 1, *, leave_out_self: bool = False
+    features: Tensor,
+    among: Tensor,
+    k: int = 1,
+    *,
+    leave_out_self: bool = False,
+    progressed: Progressed = lambda: None,
 ) -> tuple[Tensor, Tensor]:
     """The k nearest of each.
 
@@ -23,6 +28,7 @@ def nearest(
         among: [M, D], those that may be near.
         k: how many, at most M.
         leave_out_self: `among` is the same set, and none is its own neighbour.
+        progressed: called after each block.
 
     Returns:
         Euclidean distances, ascending, float64 [N, k], and the indices of the neighbours, int64 [N, k]; of
@@ -45,6 +51,7 @@ def nearest(
             found, at = squared.topk(min(k, len(y)), largest=False, sorted=False)
             best, order = torch.cat([best, found], 1).topk(k, largest=False)
             which = torch.cat([which, at + columns.start], 1).gather(1, order)
+            progressed()
         # of equal features the difference above leaves a rounding error; theirs is 0
         exact = torch.stack([(x - among[which[:, i]].double()).norm(dim=1) for i in range(k)], 1)
         distances[rows.start : rows.stop] = exact.cpu()
@@ -52,18 +59,21 @@ def nearest(
     return distances, indices
 
 
-def radii(features: Tensor, k: int) -> Tensor:
-    """The distance of each to its k-th nearest of the same set, float64 [N]."""
-    return nearest(features, features, k, leave_out_self=True)[0][:, -1]
+def radii(features: Tensor, k: int, *, progressed: Progressed = lambda: None) -> Tensor:
+    """The distance of each to its k-th nearest of the same set, float64 [N]; see `nearest`."""
+    return nearest(features, features, k, leave_out_self=True, progressed=progressed)[0][:, -1]
 
 
-def balls_around(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
+def balls_around(
+    points: Tensor, centres: Tensor, radii: Tensor, *, progressed: Progressed = lambda: None
+) -> Tensor:
     """In how many balls each point lies, on whose surface included: int64 [N].
 
     Args:
         points: [N, D].
         centres: [M, D].
         radii: float64 [M].
+        progressed: called after each block.
     """
     counts = torch.zeros(len(points), dtype=torch.int64)
     for rows, x in blocks(points, BLOCK_BYTES):
@@ -76,6 +86,7 @@ def balls_around(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
             for i, j in (pairs.T for pairs in ((squared - limit).abs() <= rounding).nonzero().split(len(x))):
                 inside[i, j] = (x[i] - y[j]).norm(dim=1) <= reach[j]
             counts[rows.start : rows.stop] += inside.sum(1).cpu()
+            progressed()
     return counts
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import balls_around, radii
-from ddpm.evaluation.measures.rows import check_both
+from ddpm.evaluation.measures.rows import Progressed, check_both
 
 
 class PrecisionRecall(NamedTuple):
@@ -15,7 +15,9 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-def precision_recall(samples: Tensor, reference: Tensor, *, k: int = 3) -> PrecisionRecall:
+def precision_recall(
+    samples: Tensor, reference: Tensor, *, k: int = 3, progressed: Progressed = lambda: None
+) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2): the share of a set that lies in
     a ball around one of the other set, which reaches to its k-th nearest neighbour.
 
@@ -26,12 +28,20 @@ def precision_recall(samples: Tensor, reference: Tensor, *, k: int = 3) -> Preci
         samples: [M, D], more than k.
         reference: [N, D], more than k.
         k: neighbours.
+        progressed: called after each block of pairs.
     """
-    return PrecisionRecall(*(counted.double().mean().item() for counted in counts(samples, reference, k=k)))
+    counted = counts(samples, reference, k=k, progressed=progressed)
+    return PrecisionRecall(*(each.double().mean().item() for each in counted))
 
 
-def counts(samples: Tensor, reference: Tensor, *, k: int = 3) -> tuple[Tensor, Tensor]:
+def counts(
+    samples: Tensor, reference: Tensor, *, k: int = 3, progressed: Progressed = lambda: None
+) -> tuple[Tensor, Tensor]:
     """Which samples and which images of the reference count: bool [M] and [N]; arguments as above."""
     check_both(samples, reference, k + 1)
-    inside = balls_around(samples, reference, radii(reference, k)) > 0
-    return inside, balls_around(reference, samples, radii(samples, k)) > 0
+
+    def inside(points: Tensor, centres: Tensor) -> Tensor:
+        reach = radii(centres, k, progressed=progressed)
+        return balls_around(points, centres, reach, progressed=progressed) > 0
+
+    return inside(samples, reference), inside(reference, samples)

@@ -1,6 +1,6 @@
 """Some rows of features at a time, in float64."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
@@ -9,6 +9,10 @@ BLOCK_BYTES = 1 << 25
 
 MOST_ROWS = 2048
 """Of a block: a number for each pair of rows of two of them is 32 MiB."""
+
+
+Progressed = Callable[[], None]
+"""Called now and then by what takes long, so that whoever waits for it knows that it goes on."""
 
 
 def blocks(features: Tensor, bytes_: int = BLOCK_BYTES) -> Iterator[tuple[range, Tensor]]:

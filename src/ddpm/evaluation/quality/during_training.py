@@ -1,14 +1,13 @@
 """How good samples are as the network learns."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,40 +20,21 @@ from ddpm.diffusion.samplers import Sampler
 from ddpm.errors import UsageError
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.quality import measuring, watching
+from ddpm.evaluation.quality.cost import Cost, say_after, say_before, stretched, timed
 from ddpm.evaluation.quality.drawn import classes_of, name_of
-from ddpm.evaluation.quality.features import at_once
-from ddpm.evaluation.quality.interval import stretched
 from ddpm.evaluation.quality.material import Material, Reference, Samples, in_thousands
 from ddpm.evaluation.quality.measuring import Comparison
 from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.evaluation.quality.reference import of_data, of_file
-from ddpm.random import BLOCK
-from ddpm.runtime.arithmetic import STEP
-from ddpm.runtime.progress import Countdown, duration
+from ddpm.evaluation.quality.shared_drawing import AskedToEnd, features_of_samples, look_out, pieces_of
 from ddpm.runtime.sharing import Sharing
-from ddpm.sampling.batches import images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import to_uint8
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.callbacks.interruption import (
-    end_if_asked,
-    leader_alone,
-    progressed,
-    received,
-    received_anywhere,
-    together,
-)
+from ddpm.training.callbacks.interruption import end_if_asked, leader_alone, progressed, together
 from ddpm.training.metrics import log_scalars
 from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
-
-PIECES = 8
-"""That samples are drawn in, at least, where each still has a block of random numbers: as many devices share
-them evenly. They are the same for any number of devices, so that the samples are."""
-
-NEAR_ZERO = 1e-9
-"""Seconds of a training step, at least."""
 
 
 class SampleQuality(EveryNSteps):
@@ -63,12 +43,14 @@ class SampleQuality(EveryNSteps):
     measured.
 
     Sample i starts from noise keyed by (seed, i), at every step of every run. They are drawn with the
-    averaged weights, by all devices; the first of them measures. A value is that of `evaluate.py` with the
-    same settings, and is compared with values of the same settings alone: few samples have a bias.
+    averaged weights, by all devices, in the precision of the training; the first of them measures. A value is
+    that of `evaluate.py` with the same settings of metric and sampler, in the same precision. It is compared
+    with values of the same name alone: few samples have a bias.
 
     Before the first step the reference is computed, or found in the cache, and everything is timed. Where
     measuring would take more than its share of the training, it is done less often. What was chosen is in the
-    checkpoints.
+    checkpoints, and so is the step whose value was looked at last: a run that goes on from there measures it
+    again, and nobody counts it twice.
 
     Args:
         metrics: by name; None for one that is left out.
@@ -120,8 +102,9 @@ class SampleQuality(EveryNSteps):
         self.names: dict[str, str] = {}
         """Of what is logged, such as samples/fid: the names that say all that a value depends on."""
         self._chosen = False  # how often it is measured
-        self._cost: _Cost | None = None  # where it was timed by this start
+        self._cost: Cost | None = None  # where it was timed by this start
         self._measured_at = -1
+        self._looked_at = -1
         self._seconds, self._began = 0.0, 0.0
         self._comparison: Comparison | None = None
         self._asked: np.ndarray | None = None
@@ -143,11 +126,13 @@ class SampleQuality(EveryNSteps):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"every_n_steps": self.every_n_steps} if self._chosen else {}
+        chosen = {"every_n_steps": self.every_n_steps} if self._chosen else {}
+        return {**chosen, "looked_at": self._looked_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "every_n_steps" in state_dict:
             self.every_n_steps, self._chosen = int(state_dict["every_n_steps"]), True
+        self._looked_at = int(state_dict.get("looked_at", -1))
 
     # Before training
 
@@ -195,42 +180,28 @@ class SampleQuality(EveryNSteps):
             if alone:
                 for extractor in dict.fromkeys(comparison.extractors.values()):
                     self._references[extractor] = self._reference(trainer, extractor, comparison)
+                    progressed(trainer)
         if self._chosen:
             return
-        pieces = self._pieces(trainer, module)
+        pieces = pieces_of(trainer, module, self.n)
         with together(trainer) if module.is_sharded else leader_alone(trainer) as times:
             cost = self._timed(trainer, module, pieces) if times else None
         self._cost = cost = trainer.strategy.broadcast(cost)
         assert cost is not None
-        self.every_n_steps = stretched(self.asked_for, cost.measurement, cost.step, self.share)
+        self.every_n_steps = stretched(self.asked_for, cost, self.share)
         self._chosen = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # a step that comes again
         if self._measured_at > trainer.global_step:
-            self._measured_at = -1  # a step that comes again
+            self._measured_at = -1
+        if self._looked_at > trainer.global_step:
+            self._looked_at = -1
         self._seconds, self._began = 0.0, time.perf_counter()
         if trainer.is_global_zero:
-            self._announce(trainer)
-
-    def _announce(self, trainer: Trainer) -> None:
-        what = ", ".join(f"samples/{name}" for name in self.metrics)
-        cost, steps = self._cost, trainer.max_steps
-        if self.every_n_steps > self.asked_for and self.share is not None:
-            log.warning(
-                "%s is measured every %s steps, not every %s, to take no more than %.0f%% of the training; "
-                "fewer samples (n) or steps (sampler.num_steps) take less, share=null has it all the same",
-                what, f"{self.every_n_steps:,}", f"{self.asked_for:,}", 100 * self.share,
-            )  # fmt: skip
-        often = f"{what} of {self.n:,} samples every {self.every_n_steps:,} steps and at the end"
-        if cost is None or steps <= 0:
-            log.info("%s", often)
-            return
-        times = math.ceil(steps / self.every_n_steps)
-        share = times * cost.measurement / (steps * cost.step)
-        log.info(
-            "%s, %s in all, about %s each: %.2g%% of the training",
-            often, times, _short(cost.measurement), 100 * share,
-        )  # fmt: skip
+            what = f"{', '.join(f'samples/{name}' for name in self.metrics)} of {self.n:,} samples"
+            every_n_steps, steps = self.every_n_steps, trainer.max_steps
+            say_before(what, every_n_steps, self.asked_for, self.share, self._cost, steps)
 
     def _reference(self, trainer: Trainer, extractor: Extractor, comparison: Comparison) -> Reference | None:
         """What samples are compared with by the features of an extractor; None where they are not."""
@@ -239,6 +210,14 @@ class SampleQuality(EveryNSteps):
         ]
         if not any(metric.compares for metric in of_this):
             return None
+        found = self._found(trainer, extractor, comparison)
+        if found.known is not None and not any(metric.features_of_reference for metric in of_this):
+            found = replace(found, features=None)
+        if any(metric.needs_covariance for metric in of_this):
+            _ = found.to_moments  # is made once, and so is no part of what a measurement takes
+        return found
+
+    def _found(self, trainer: Trainer, extractor: Extractor, comparison: Comparison) -> Reference:
         if comparison.file is not None:
             return of_file(comparison.file, extractor.num_features)
         # of another extractor nothing that is left there may be taken
@@ -249,37 +228,25 @@ class SampleQuality(EveryNSteps):
         sharing.end()
         with suppress(OSError):
             pieces.parent.rmdir()
-        if found.known is not None and not any(metric.features_of_reference for metric in of_this):
-            return replace(found, features=None)
         return found
 
-    def _timed(self, trainer: Trainer, module: DDPM, pieces: list[range]) -> "_Cost":
-        """What a measurement takes, and a step of the training, by a few evaluations of the network. No rank
-        may wait for another in it, but in a sharded network.
-        """
-        comparison = self._comparison
+    def _timed(self, trainer: Trainer, module: DDPM, pieces: list[range]) -> Cost:
+        comparison, datamodule = self._comparison, getattr(trainer, "datamodule", None)
         assert comparison is not None
+        assert isinstance(datamodule, ImageDataModule)
         drawing = self._drawing(module)
-        rounds = math.ceil(len(pieces) / trainer.world_size)
-        piece = seconds_to_draw(drawing, pieces[0], len(pieces[0]))
-        forward = piece / drawing.nfe / len(pieces[0])  # of an image
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        step = STEP * forward * datamodule.batch_size / trainer.world_size
-        stand_ins = {}
-        for extractor in dict.fromkeys(comparison.extractors.values()):
-            images = torch.zeros(
-                min(len(pieces[0]), at_once(extractor.device)), *module.image_shape, dtype=torch.uint8
-            )
-            extractor(images)  # the first call also allocates
-            begin = time.perf_counter()
-            extractor(images).cpu()
-            piece += (time.perf_counter() - begin) * len(pieces[0]) / len(images)
-            generator = torch.Generator().manual_seed(0)
-            stand_ins[extractor] = torch.randn(self.n, extractor.num_features, generator=generator)
-        begin = time.perf_counter()
-        if trainer.is_global_zero:
+
+        def measure(stand_ins: Mapping[Extractor, Tensor]) -> None:
             self._values(stand_ins, drawing, lambda: progressed(trainer))
-        return _Cost(rounds * piece + time.perf_counter() - begin, max(step, NEAR_ZERO))
+
+        return timed(
+            drawing,
+            pieces,
+            comparison.extractors.values(),
+            world_size=trainer.world_size,
+            batch_size=datamodule.batch_size,
+            measure=measure if trainer.is_global_zero else None,
+        )
 
     # In training
 
@@ -288,12 +255,8 @@ class SampleQuality(EveryNSteps):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._measure(trainer, pl_module)
-        elapsed = time.perf_counter() - self._began
         if trainer.is_global_zero and self._seconds:
-            log.info(
-                "measuring samples took %s, %.2g%% of the time", _short(self._seconds),
-                100 * self._seconds / elapsed,
-            )  # fmt: skip
+            say_after(self._seconds, time.perf_counter() - self._began)
 
     def _measure(self, trainer: Trainer, module: Any) -> None:
         """Draw, measure and log; give up where the run is asked to end. All ranks call it."""
@@ -304,67 +267,26 @@ class SampleQuality(EveryNSteps):
         with together(trainer):
             features = self._features(trainer, module, drawing)
         values: dict[str, float] = {}
-        with leader_alone(trainer) as alone, suppress(_Asked):
+        with leader_alone(trainer) as alone, suppress(AskedToEnd):
             if alone:
-                values = self._values(features, drawing, lambda: _look_out(trainer, received))
+                values = self._values(features, drawing, lambda: look_out(trainer))
         end_if_asked(trainer)
         values = trainer.strategy.broadcast(values)
         log_scalars(trainer, values)
         self._measured_at = trainer.global_step
         self._seconds += time.perf_counter() - begin
-        watching.look(trainer, self.measures)
+        if self._looked_at != trainer.global_step:
+            watching.look(trainer, self.measures)
+            self._looked_at = trainer.global_step  # `best` has saved itself without: it looks again
 
     def _drawing(self, module: DDPM) -> Drawing:
         return Drawing(module, seed=self.seed, sampler=self.sampler, weights="ema")
 
-    def _pieces(self, trainer: Trainer, module: DDPM) -> list[range]:
-        """Indices that are drawn at once, whatever the number of devices is. All ranks must call it."""
-        blocks = math.ceil(self.n / PIECES / BLOCK)
-        size: int = trainer.strategy.broadcast(min(images_at_once(module), blocks * BLOCK))
-        return [range(first, min(first + size, self.n)) for first in range(0, self.n, size)]
-
     def _features(self, trainer: Trainer, module: DDPM, drawing: Drawing) -> dict[Extractor, Tensor]:
-        """Of all samples, float32 [n, D] on the CPU; each rank draws its share of them."""
         comparison = self._comparison
         assert comparison is not None
-        pieces = self._pieces(trainer, module)
-        rounds = math.ceil(len(pieces) / trainer.world_size)
-        asked_to_end = received_anywhere if module.is_sharded else received
-        found = {
-            extractor: torch.zeros(self.n, extractor.num_features)
-            for extractor in comparison.extractors.values()
-        }
-        title = "measuring samples"
-        with Countdown(title, drawing.steps * rounds if trainer.is_global_zero else 0) as countdown:
-
-            def on_step(*_: Any) -> None:
-                _look_out(trainer, asked_to_end)
-                countdown.advance(countdown.done + 1)
-
-            for first in range(0, rounds * trainer.world_size, trainer.world_size):
-                own = first + trainer.global_rank
-                if own < len(pieces) or module.is_sharded:  # through which all go together
-                    with suppress(_Asked):
-                        piece = pieces[min(own, len(pieces) - 1)]
-                        images = self._drawn(drawing, piece, on_step)
-                        if own < len(pieces):
-                            for extractor, rows in found.items():
-                                parts = images.split(at_once(extractor.device))
-                                rows[piece.start : piece.stop] = torch.cat(
-                                    [extractor(part).cpu() for part in parts]
-                                )
-                end_if_asked(trainer)
-        if trainer.world_size > 1:  # what others have computed is 0 here
-            for extractor, rows in found.items():
-                shared = rows.to(trainer.strategy.root_device)
-                torch.distributed.all_reduce(shared)
-                found[extractor] = shared.cpu()
-        return found
-
-    def _drawn(self, drawing: Drawing, piece: range, on_step: Callable[..., None]) -> Tensor:
-        """uint8 [len(piece), C, H, W]."""
-        labels = None if self._asked is None else torch.from_numpy(self._asked[piece.start : piece.stop])
-        return to_uint8(drawing(piece, labels=labels, on_step=on_step))
+        extractors = comparison.extractors.values()
+        return features_of_samples(trainer, module, drawing, extractors, self.n, self._asked)
 
     def _values(
         self, features: Mapping[Extractor, Tensor], drawing: Drawing, progressed: Callable[[], None]
@@ -399,27 +321,6 @@ class SampleQuality(EveryNSteps):
                         log.info("%s is %s", short, key)
                 progressed()
         return found
-
-
-class _Cost(NamedTuple):
-    """Seconds."""
-
-    measurement: float
-    step: float
-
-
-class _Asked(Exception):  # noqa: N818 - it is no error
-    """Leaves a measurement in the middle."""
-
-
-def _look_out(trainer: Trainer, asked_to_end: Callable[[Trainer], int]) -> None:
-    progressed(trainer)
-    if asked_to_end(trainer):
-        raise _Asked
-
-
-def _short(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def _not_kept(indices: range) -> np.ndarray:

@@ -44,7 +44,7 @@ class FrechetDistance(QualityMetric):
 
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
-        reference, features = material.reference.moments, material.features
+        reference, features = material.reference.to_moments, material.features
         value, drawn = bootstrapped(
             features,
             reference,

@@ -4,7 +4,7 @@ from typing import Any
 
 from ddpm.evaluation.kept import Evidence
 from ddpm.evaluation.measures.kid import jackknifed, kid_of_subsets, scale_of_subsets
-from ddpm.evaluation.quality.material import Material
+from ddpm.evaluation.quality.material import Material, in_thousands
 from ddpm.evaluation.quality.metric import QualityMetric
 
 MOST_PAIRS = 200_000_000
@@ -42,17 +42,21 @@ class KID(QualityMetric):
         if size == len(samples) == len(reference):
             subsets = 0  # a subset would be everything
         found: dict[str, Any] = {}
+        setting, progressed = "", material.progressed
         if subsets:
-            value, values = kid_of_subsets(samples, reference, subsets=subsets, size=size, seed=material.seed)
+            value, values = kid_of_subsets(
+                samples, reference, subsets=subsets, size=size, seed=material.seed, progressed=progressed
+            )
+            setting = f"subsets{subsets}x{in_thousands(size)}"
             found = {"subsets": subsets, "size": size, "deviation_of_subsets": values.std().item()}
             scale = scale_of_subsets(subsets, size, min(len(samples), len(reference)))
             evidence = Evidence("replicates", value.value, (values.numpy(),), scale)
         else:
-            value, without = jackknifed(samples, reference)
+            value, without = jackknifed(samples, reference, progressed=progressed)
             evidence = Evidence("jackknife", value.value, tuple(one.numpy() for one in without))
         material.keep("kid", evidence)
         return {
-            material.named("kid"): value.value,
+            material.named("kid", setting): value.value,
             "standard_error": value.standard_error,
             "interval": list(value.interval()),
             **found,

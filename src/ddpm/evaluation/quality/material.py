@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from ddpm.data.images import ImageSet
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.kept import Keep, nothing
+from ddpm.evaluation.measures.frechet import FrechetTo
 from ddpm.evaluation.measures.moments import Gaussian, gaussian
 
 
@@ -57,13 +59,18 @@ class Reference:
     images: ImageSet | None = field(default=None, repr=False)
     indices: np.ndarray | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def moments(self) -> Gaussian:
         """Mean and covariance."""
         if self.known is not None:
             return self.known
         assert self.features is not None
         return gaussian(self.features)
+
+    @cached_property
+    def to_moments(self) -> FrechetTo:
+        """The Frechet distance to them, for all that take it."""
+        return FrechetTo(self.moments)
 
 
 @dataclass(frozen=True)
@@ -102,16 +109,18 @@ class Material:
             return None
         return torch.cat([part.cpu() for part in parts if part is not None])
 
-    def named(self, measure: str, *, with_reference: bool = True) -> str:
+    def named(self, measure: str, setting: str = "", *, with_reference: bool = True) -> str:
         """The name of a value, which says all that it depends on: fid50k_train_inception_ema_ancestral1000.
 
         Args:
             measure: what is measured.
+            setting: of the measure, where it is not the usual one: k5, splits1.
             with_reference: whether a reference takes part in it.
         """
         reference = self.reference.name if with_reference and self.reference is not None else ""
         words = [
             f"{measure}{in_thousands(self.samples.n)}",
+            setting,
             reference,
             self.extractor.name + ("_bf16" if self.extractor.bf16 else ""),
             self.samples.name,

@@ -2,15 +2,14 @@
 
 from typing import Any, ClassVar
 
-from ddpm.evaluation.measures.mifid import FAR, mean_cosine_distance
-from ddpm.evaluation.measures.mifid import mifid as measured
+from ddpm.evaluation.measures.mifid import FAR, mifid
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
 
 class MiFID(QualityMetric):
     """FID divided by the mean cosine distance to the nearest image that was trained on, where that is small
-    (Bai et al. 2021).
+    (Bai et al. 2021). As for FID, mean and covariance are of all images of the reference.
 
     Args:
         far: mean distance from which on nothing is taken for a copy.
@@ -29,9 +28,16 @@ class MiFID(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         assert material.reference.features is not None
-        samples, reference = material.features, material.reference.features
+        reference = material.reference.features
+        found = mifid(
+            material.features,
+            reference,
+            far=self.far,
+            to_reference=material.reference.to_moments,
+            progressed=material.progressed,
+        )
         return {
-            material.named("mifid"): measured(samples, reference, far=self.far),
-            "mean_cosine_distance": mean_cosine_distance(samples, reference),
+            material.named("mifid", "" if self.far == FAR else f"far{self.far:g}"): found.distance,
+            "mean_cosine_distance": found.mean_cosine_distance,
             "images_of_reference": len(reference),
         }

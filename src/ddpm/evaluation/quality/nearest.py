@@ -61,7 +61,11 @@ class Nearest(QualityMetric):
         from scipy.stats import fisher_exact  # half a second that nothing else needs
 
         found = memorisation(
-            material.features, training.features, held_out.features, threshold=self.threshold
+            material.features,
+            training.features,
+            held_out.features,
+            threshold=self.threshold,
+            progressed=material.progressed,
         )
         copies, n = len(found.copies), material.samples.n
         if training.indices is not None:

@@ -8,6 +8,9 @@ from ddpm.evaluation.quality.intervals import share
 from ddpm.evaluation.quality.material import Material
 from ddpm.evaluation.quality.metric import QualityMetric
 
+K = 3
+"""What the paper takes; another one is in the name of a value."""
+
 
 class PrecisionRecall(QualityMetric):
     """Shares of samples that look like the reference, and of the reference that samples look like
@@ -20,7 +23,7 @@ class PrecisionRecall(QualityMetric):
         ValueError: where k is below 1.
     """
 
-    def __init__(self, k: int = 3):
+    def __init__(self, k: int = K):
         if k < 1:
             raise ValueError(f"metrics.precision_recall.k={k} must be at least 1")
         self.k = k
@@ -29,14 +32,17 @@ class PrecisionRecall(QualityMetric):
     def __call__(self, material: Material) -> dict[str, Any]:
         assert material.reference is not None
         assert material.reference.features is not None
-        inside, covered = counts(material.features, material.reference.features, k=self.k)
+        inside, covered = counts(
+            material.features, material.reference.features, k=self.k, progressed=material.progressed
+        )
         precision, recall = inside.double().mean().item(), covered.double().mean().item()
         material.keep("precision", Evidence("share", precision, (inside.numpy(),)))
         material.keep("recall", Evidence("share", recall, (covered.numpy(),)))
+        setting = "" if self.k == K else f"k{self.k}"
         return {
-            material.named("precision"): precision,
+            material.named("precision", setting): precision,
             "precision_interval": share(precision, len(material.features)),
-            material.named("recall"): recall,
+            material.named("recall", setting): recall,
             "recall_interval": share(recall, len(material.reference.features)),
             "images_of_reference": len(material.reference.features),
         }

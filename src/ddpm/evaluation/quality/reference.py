@@ -15,6 +15,7 @@ from ddpm.evaluation import reference_file
 from ddpm.evaluation.extractors.extractor import Extractor
 from ddpm.evaluation.extractors.pixels import Pixels
 from ddpm.evaluation.measures.moments import MOST_FEATURES, Gaussian, Moments
+from ddpm.evaluation.measures.rows import Progressed
 from ddpm.evaluation.quality.features import features_of, write
 from ddpm.evaluation.quality.material import Reference
 from ddpm.runtime.pieces import Pieces
@@ -76,7 +77,9 @@ def of_data(
     is_whole = len(chosen) == len(images)
     kept, indices = (images, None) if is_whole else (images.subset(chosen), chosen)
     if isinstance(extractor, Pixels):  # are the images themselves
-        features = _pixels(kept, extractor) if sharing.is_leader else None
+        features = None
+        if sharing.is_leader:
+            features = _pixels(kept, extractor, lambda: sharing.progressed(False))
         return Reference(split, len(images), about, features, images=kept, indices=indices)
     name, settings = f"reference {extractor.name}", _settings(about, extractor)
     known = key(settings, ())
@@ -91,7 +94,8 @@ def of_data(
             f"{extractor.name}: {split}",
         )
         if sharing.is_leader:
-            entry = cache.get(name, known, _builder(pieces, extractor, chosen, settings))
+            build = _builder(pieces, extractor, chosen, settings, lambda: sharing.progressed(False))
+            entry = cache.get(name, known, build)
     if entry is None:  # another rank has it
         return Reference(split, len(images), about, images=kept, indices=indices)
     return Reference(split, len(images), about, *_read(entry, extractor), images=kept, indices=indices)
@@ -140,14 +144,18 @@ def _chosen(n: int) -> np.ndarray:
 
 
 def _builder(
-    pieces: Pieces, extractor: Extractor, chosen: np.ndarray, settings: dict[str, Any]
+    pieces: Pieces,
+    extractor: Extractor,
+    chosen: np.ndarray,
+    settings: dict[str, Any],
+    progressed: Progressed,
 ) -> Callable[[Path], dict[str, Any]]:
     def build(folder: Path) -> dict[str, Any]:
         write(folder / FEATURES, pieces, extractor.num_features, chosen)
         if extractor.num_features <= MOST_FEATURES and pieces.n > 1:
             moments = Moments(extractor.num_features)
             for part in pieces:
-                moments.add(torch.from_numpy(part["features"]))
+                moments.add(torch.from_numpy(part["features"]), progressed=progressed)
             reference_file.write(folder / MOMENTS, moments.gaussian())
         return {
             "name": f"reference {extractor.name}",
@@ -166,15 +174,16 @@ def _read(entry: Entry, extractor: Extractor) -> tuple[Tensor, Gaussian | None]:
     return features, found
 
 
-def _pixels(images: ImageSet, extractor: Pixels) -> Tensor:
+def _pixels(images: ImageSet, extractor: Pixels, progressed: Progressed) -> Tensor:
     size = len(images) * extractor.num_features * 4
     if size > MOST_BYTES:
         raise UsageError(
             f"extractor=pixels: {len(images):,} images of {extractor.num_features:,} values take "
             f"{size / 1e9:.1f} GB; choose another extractor"
         )
-    parts = [
-        extractor(torch.from_numpy(np.ascontiguousarray(images.images[i : i + 1024]))).cpu()
-        for i in range(0, len(images), 1024)
-    ]
+    parts = []
+    for i in range(0, len(images), 1024):
+        part = torch.from_numpy(np.ascontiguousarray(images.images[i : i + 1024]))
+        parts.append(extractor(part).cpu())
+        progressed()
     return torch.cat(parts)
