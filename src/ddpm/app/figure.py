@@ -172,6 +172,10 @@ def _schedule(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _loss(arguments: argparse.Namespace, out: Path) -> None:
+    for run in map(_directory, arguments.runs):
+        if not (run / "metrics.csv").exists():
+            what = "holds no metrics.csv, as a run directory does" if run.is_dir() else "there is no such run"
+            raise UsageError(f"{run}: {what}; check the spelling")
     rows = [rows_by_step(_directory(run) / "metrics.csv") for run in arguments.runs]
     for run, own in zip(arguments.runs, rows, strict=True):
         if not any(loss.curve(own, name).size for name in (loss.TRAINING, loss.VALIDATION)):

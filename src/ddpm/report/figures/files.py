@@ -75,7 +75,9 @@ def _gif(film: Film, on_frame: OnFrame) -> bytes:
         ]
     shown = [FIRST, *[MILLISECONDS] * (len(frames) - 2), LAST][-len(frames) :]
     file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=shown, loop=0)
+    # of one frame Pillow takes no list
+    duration = shown if len(shown) > 1 else shown[0]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
     return file.getvalue()
 
 

@@ -28,6 +28,7 @@ def labels(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
     own = [dict(_leaves(config)) for config in configs]
     keys = list(dict.fromkeys(key for values in own for key in values))
     keys = [key for key in keys if any(values.get(key) != own[0].get(key) for values in own)]
+    keys.sort(key=lambda key: COMPARED.index(key.split(".")[0]))
     chosen = [key for key in keys if "." not in key]
     # what differs within a group of which other options were chosen is part of the choice
     keys = [key for key in keys if "." not in key or key.split(".")[0] not in chosen][:MOST]
