@@ -217,7 +217,7 @@ def test_curves_of_a_schedule_are_its_closed_forms():
 def test_schedules_of_several_runs_lie_over_each_other_with_a_legend():
     figure = schedule.draw([process(linear(100), "linear"), process(cosine(50), "cosine")], width=4)
     assert [len(axes.get_lines()) for axes in figure.axes] == [2, 2, 2, 2]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["linear", "cosine"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["linear", "cosine"]
     assert figure.axes[2].get_xlabel() == r"$t\,/\,(T-1)$"
     styles = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()]
     assert styles[0][0] != styles[1][0]
@@ -311,8 +311,8 @@ def test_curves_of_the_loss_are_raw_smoothed_and_held_out():
     figure = loss.draw([one, one._replace(label="two", by_t=by_t)], scale="linear", width=4)
     assert len(figure.axes) == 2
     assert figure.axes[1].get_lines()[0].get_ydata().tolist() == [1, 0.1]
-    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert names == ["one, training", "one, held-out", "two, training", "two, held-out"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["one", "two"]
 
 
 # Ways in the plane of the data

@@ -162,7 +162,7 @@ def _forward(arguments: argparse.Namespace, out: Path) -> None:
 
 def _schedule(arguments: argparse.Namespace, out: Path) -> None:
     runs = [_load(arguments, index) for index in range(len(arguments.runs))]
-    names = _labels([run.config for run in runs], arguments)
+    names = _labels([run.config for run in runs], arguments, legend.OF_THE_PROCESS)
     processes = [
         schedule.Process(name, run.module.schedule, run.module.parametrization, run.module.weighting)
         for name, run in zip(names, runs, strict=True)
@@ -305,8 +305,12 @@ def _config(directory: Path) -> dict[str, Any]:
         return {}
 
 
-def _labels(configs: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> list[str]:
-    return legend.labels(configs, [_directory(run).name for run in arguments.runs])
+def _labels(
+    configs: Sequence[dict[str, Any]],
+    arguments: argparse.Namespace,
+    among: Sequence[str] = legend.COMPARED,
+) -> list[str]:
+    return legend.labels(configs, [_directory(run).name for run in arguments.runs], among)
 
 
 def _data(run: Run) -> DataSet:

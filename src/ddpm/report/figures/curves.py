@@ -6,6 +6,7 @@ from ddpm.report.figures.style import LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def look(index: int) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def plain(panel: "Axes") -> None:
         panel.yaxis.set_minor_locator(NullLocator())
 
 
-def legend(panel: "Axes", runs: int, **where: Any) -> None:
-    """Name the lines of a panel, where they are of several runs."""
+def legend(figure: "Figure", panel: "Axes", runs: int) -> None:
+    """Name the lines of a panel above the figure, where they are of several runs."""
     if runs > 1:
-        panel.legend(handlelength=2.2, ncols=1 + runs // 9, **where)
+        columns = min(runs, 3)
+        figure.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=columns)

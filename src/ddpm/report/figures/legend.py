@@ -14,18 +14,27 @@ COMPARED = (
 LEFT_OUT = ("default_root_dir", "logger", "callbacks", "plugins", "devices", "accelerator", "num_nodes")
 """Of the trainer: where a run was, not what."""
 
+OF_THE_PROCESS = ("schedule", "objective", "variance", "weighting")
+"""What a figure of noise schedules shows."""
+
+FOLLOWS = ("lr_schedule.total_steps",)
+"""What says the same as another key, how long a run is."""
+
 MOST = 3
 """Differences that are named."""
 
 
-def labels(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+def labels(
+    configs: Sequence[Mapping[str, Any]], names: Sequence[str], among: Sequence[str] = COMPARED
+) -> list[str]:
     """schedule=cosine, or lr=0.001 seed=1; the name of a run where another has the same label.
 
     Args:
         configs: of the runs, plain containers.
         names: of their directories.
+        among: groups that are compared, of `COMPARED`.
     """
-    own = [dict(_leaves(config)) for config in configs]
+    own = [dict(_leaves(config, among)) for config in configs]
     keys = list(dict.fromkeys(key for values in own for key in values))
     keys = [key for key in keys if any(values.get(key) != own[0].get(key) for values in own)]
     keys.sort(key=lambda key: COMPARED.index(key.split(".")[0]))
@@ -39,8 +48,8 @@ def labels(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
     ]
 
 
-def _leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for group in COMPARED:
+def _leaves(config: Mapping[str, Any], among: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for group in among:
         yield from _within(group, config.get(group))
 
 
@@ -52,7 +61,7 @@ def _within(key: str, node: Any) -> Iterator[tuple[str, Any]]:
     for name, child in node.items():
         if name == "_target_":
             yield key, _option(key, str(child))
-        elif not (key == "trainer" and name in LEFT_OUT):
+        elif not (key == "trainer" and name in LEFT_OUT) and f"{key}.{name}" not in FOLLOWS:
             yield from _within(f"{key}.{name}", child)
 
 

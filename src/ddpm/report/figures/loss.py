@@ -115,20 +115,27 @@ def draw(curves: Sequence[Curves], *, scale: Scale, width: float) -> "Figure":
     by_step = panels[0]
     for index, run in enumerate(curves):
         style = look(index)
-        name = f"{run.label}, " if len(curves) > 1 else ""
         steps, losses = run.training
         if len(steps):
             by_step.plot(steps, losses, color=style["color"], alpha=0.3, linewidth=0.6)
-            by_step.plot(steps, smoothed(steps, losses), label=f"{name}training", **style)
+            by_step.plot(
+                steps, smoothed(steps, losses), label=run.label if len(curves) > 1 else "training", **style
+            )
         steps, losses = run.validation
         if len(steps):
             marks = {"marker": "o", "markersize": 3, "linestyle": "none" if len(run.training[0]) else "-"}
             by_step.plot(
-                steps, losses, label=f"{name}held-out", **{**style, **marks, "markerfacecolor": "none"}
+                steps,
+                losses,
+                label="held-out" if len(curves) == 1 else None,
+                **{**style, **marks, "markerfacecolor": "none"},
             )
     by_step.set(xlabel="optimizer steps", ylabel="loss", yscale=scale)
     plain(by_step)
-    by_step.legend(handlelength=2.2)
+    if len(curves) == 1:
+        by_step.legend(handlelength=2.2)
+    else:
+        legend(figure, by_step, len(curves))
     if known:
         over_t = panels[1]
         longest = max(run.t[-1] for run in known)
@@ -142,7 +149,6 @@ def draw(curves: Sequence[Curves], *, scale: Scale, width: float) -> "Figure":
             floor = mean / 10 if scale == "log" else -np.inf
             over_t.fill_between(t, np.maximum(low, floor), high, color=style["color"], alpha=0.2, linewidth=0)
         over_t.set(xlabel="$t$", ylabel="loss at $t$, held-out", yscale=scale, xlim=(-0.02 * longest, None))
-        legend(over_t, len(known))
     return figure
 
 

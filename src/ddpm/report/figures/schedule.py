@@ -97,5 +97,5 @@ def draw(processes: Sequence[Process], *, width: float) -> "Figure":
         weight.set_ylim(0, 1.3 * shown.max())
     for panel in (beta, weight):
         panel.set_xlabel("$t$" if len(lengths) == 1 else "$t\\,/\\,(T-1)$")
-    legend(alpha_bar, len(processes))
+    legend(figure, alpha_bar, len(processes))
     return figure
