@@ -1,4 +1,4 @@
-"""ddpm COMMAND: train, sample and measure; look at data, and exchange runs with diffusers.
+"""ddpm COMMAND: train, sample and measure; draw figures, look at data, and exchange runs with diffusers.
 
 `ddpm` and `python -m ddpm` are the same program. Where Hydra composes (train, sample, evaluate, inspect)
 arguments are KEY=VALUE; elsewhere they are flags.
@@ -44,6 +44,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from ddpm import __version__
+    from ddpm.app.figure_arguments import add_figure_arguments
 
     parser = argparse.ArgumentParser(
         prog="ddpm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
     sweep = commands.add_parser("sweep", help="what came out of a sweep's jobs, the best first")
     sweep.add_argument("directory", type=Path, metavar="SWEEP_DIR")
+    figure = commands.add_parser("figure", help="draw a figure of a run or several: figure schedule RUN_DIR")
+    add_figure_arguments(figure)
     return parser
 
 
@@ -89,6 +92,10 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.sweeps.show import look
 
         return look(arguments.directory)
+    if arguments.command == "figure":
+        from ddpm.app.figure import draw
+
+        return draw(arguments)
     if arguments.command == "doctor":
         if arguments.config_dir is not None and not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")

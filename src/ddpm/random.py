@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     DEQUANTIZATION = 12
     LABEL_DROP = 13
     CROP = 14
+    FIGURE = 15
 
 
 def key64(*key: int) -> int:

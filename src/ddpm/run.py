@@ -108,19 +108,8 @@ class Run:
         """
         _check_count("columns", columns, 2)
         settings.pop("batch_size", None)
-        sampler = self._part("sampler", settings.pop("sampler", None), settings) or self.module.sampler
-        start = settings.get("start")
-        chain = sampler.chain(self.module.schedule, None if start is None else start.t)
-        shown = evenly_spread(chain.timesteps.tolist()[::-1], columns - 1)
-        trajectory = Trajectory(shown)
-        seen = settings.pop("on_step", None)
-
-        def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
-            trajectory(t, x_t, x_0)
-            if seen is not None:
-                seen(t, x_t, x_0)
-
-        images = self.sample(n, batch_size=n, sampler=sampler, on_step=on_step, **settings)
+        trajectory, images = self.trajectory(n, points=columns - 1, **settings)
+        shown = list(trajectory.x_t)
         cells, captions = [], []
         for i in range(n):
             cells += [trajectory.x_t[t][i].cpu() for t in shown] + [images[i]]
@@ -129,6 +118,31 @@ class Run:
             captions += ["predicted"] * len(shown) + [""]
         picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=len(shown) + 1)
         return Image.fromarray(picture)
+
+    def trajectory(self, n: int = 4, *, points: int = 7, **settings: Any) -> tuple[Trajectory, Tensor]:
+        """Draw images at once and keep points of their way, the first step and the last among them.
+
+        Args:
+            n: images.
+            points: steps that are kept, at least 1; fewer where the sampler visits fewer.
+            settings: as of `sample`, but for `batch_size`.
+
+        Returns:
+            x_t and the x_0 that was predicted there, and the images, float32 [n, C, H, W] in [-1, 1].
+        """
+        _check_count("points", points)
+        sampler = self._part("sampler", settings.pop("sampler", None), settings) or self.module.sampler
+        start = settings.get("start")
+        chain = sampler.chain(self.module.schedule, None if start is None else start.t)
+        trajectory = Trajectory(evenly_spread(chain.timesteps.tolist()[::-1], points))
+        seen = settings.pop("on_step", None)
+
+        def on_step(t: int, x_t: Tensor, x_0: Tensor) -> None:
+            trajectory(t, x_t, x_0)
+            if seen is not None:
+                seen(t, x_t, x_0)
+
+        return trajectory, self.sample(n, batch_size=n, sampler=sampler, on_step=on_step, **settings)
 
     def numbered(self, labels: Sequence[int | str] | int | str | None) -> list[int] | None:
         """Classes by name or number as numbers: see `ddpm.sampling.classes`.

@@ -57,7 +57,9 @@ def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> N
     threading.excepthook = _told_in_a_line
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *args, **kwargs: str(message)
-    for talkative in ("lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib"):
+    for talkative in (
+        "lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib", "fontTools",
+    ):  # fmt: skip
         logger = logging.getLogger(talkative)
         logger.handlers.clear()
         logger.propagate = True

@@ -188,6 +188,15 @@ class MetricsCSV(Logger):
         return text.getvalue()
 
 
+def rows_by_step(path: Path) -> dict[int, dict[str, Any]]:
+    """What a metrics.csv says, text by name for each step; lines that are not whole are left out.
+
+    Raises:
+        UsageError: where there is no such file, or it is larger than one of a run.
+    """
+    return _whole_rows(bounded.contents(path, MOST_BYTES))[1]
+
+
 def _whole_rows(contents: bytes) -> tuple[list[str], dict[int, dict[str, Any]], list[str]]:
     """What can be read of a file, whatever happened to it.
 

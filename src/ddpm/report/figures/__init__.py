@@ -1,0 +1,1 @@
+"""Figures of publication quality, one a file: what a run does, and how it went."""
