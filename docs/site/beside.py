@@ -1,7 +1,7 @@
 """Theory beside code: a link to an object of the package, alone on its line, becomes the object's source.
 
-In the file it is a link to the source, [`ddpm.diffusion.process.q_sample`](../../src/ddpm/diffusion/process.py); on the
-site the lines as they stand there, so that neither can say anything else than what runs.
+In the file it is a link [`ddpm.diffusion.process.q_sample`](../../src/ddpm/diffusion/process.py), on the site
+the lines as they stand in the source, so that the page cannot say anything else than what runs.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Finds an object of the package by its qualified name, in the text: nothing is imported, so nothing is needed."""
+"""Finds an object of the package by its qualified name, in the text of its file: nothing is imported."""
 
 import ast
 from collections.abc import Iterator
