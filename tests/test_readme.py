@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "logs" / "README.md",
     *sorted(DOCS.glob("*.md")),
     *sorted((DOCS / "howto").glob("*.md")),
+    *sorted((DOCS / "tutorial").glob("*.md")),
 ]
 COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
 FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|export|import) )")
@@ -73,7 +74,9 @@ def test_the_first_block_holds_the_two_commands():
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted({*PAGES, *DOCS.rglob("*.md")}), ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target

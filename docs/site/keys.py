@@ -381,14 +381,22 @@ def _choices() -> dict[str, str]:
     return dict(pair for text in texts if " = Literal[" in text for pair in named.findall(text))
 
 
-@cache
 def _commented(target: str, argument: str) -> str:
     """What an option that builds this says of an argument, for where the same is built elsewhere."""
-    for path in sorted(CONF.glob("*/*.yaml")):
-        lines = _lines(path)
-        if "_target_" in lines and lines["_target_"].value == target and argument in lines:
+    for lines in _builders().get(target, ()):
+        if argument in lines:
             return lines[argument].comment
     return ""
+
+
+@cache
+def _builders() -> dict[str, list[dict[str, Entry]]]:
+    """The lines of the options that build an object each, by what they build."""
+    found: dict[str, list[dict[str, Entry]]] = {}
+    for path in sorted(CONF.glob("*/*.yaml")):
+        if "_target_" in (lines := _lines(path)):
+            found.setdefault(lines["_target_"].value, []).append(lines)
+    return found
 
 
 def _as_yaml(default: str) -> str:

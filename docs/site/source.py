@@ -42,6 +42,7 @@ class Found:
         return ast.get_docstring(self.node) or ""
 
 
+@cache
 def find(name: str) -> Found:
     """The class, function or method `ddpm. ... .name`, also by a package that passes it on, or as inherited.
 
@@ -56,9 +57,11 @@ def find(name: str) -> Found:
     raise LookupError(f"{name}: no such module")
 
 
-def definitions(package: str) -> Iterator[Found]:
-    """Every public class, function and method of a package and what lies below it."""
+def definitions(package: str, mentioning: str = "") -> Iterator[Found]:
+    """Every public class, function and method of a package and what lies below it, of files with this word."""
     for path in sorted((SOURCES / package.replace(".", "/")).rglob("*.py")):
+        if mentioning not in path.read_text(encoding="utf-8"):
+            continue
         module = ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
         for node in _tree(path).body:
             if isinstance(node, Definition) and not node.name.startswith("_"):
@@ -84,11 +87,8 @@ def bases(found: Found) -> Iterator[Found]:
 
 def _within(module: str, path: Path, names: list[str]) -> Found:
     first, *rest = names
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            for alias in node.names:
-                if (alias.asname or alias.name) == first:
-                    return find(".".join([node.module, alias.name, *rest]))
+    if first in _imported(path):
+        return find(".".join([_imported(path)[first], *rest]))
     for node in _tree(path).body:
         if isinstance(node, Definition) and node.name == first:
             found = Found(f"{module}.{first}", path, node)
@@ -110,6 +110,18 @@ def _module_path(module: str) -> Path | None:
         if path.exists():
             return path
     return None
+
+
+@cache
+def _imported(path: Path) -> dict[str, str]:
+    """Names that a file takes from elsewhere when it is read, with what they are there."""
+    nodes = [node for top in _tree(path).body for node in (top.body if isinstance(top, ast.If) else [top])]
+    return {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
 
 
 @cache
