@@ -58,7 +58,7 @@ def find(name: str) -> Found:
 
 
 def definitions(package: str, mentioning: str = "") -> Iterator[Found]:
-    """Every public class, function and method of a package and what lies below it, of files with this word."""
+    """Every public class, function and method of a package and of those below it, in files with this word."""
     for path in sorted((SOURCES / package.replace(".", "/")).rglob("*.py")):
         if mentioning not in path.read_text(encoding="utf-8"):
             continue
