@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "logs" / "README.md",
     *sorted(DOCS.glob("*.md")),
     *sorted((DOCS / "howto").glob("*.md")),
+    *sorted((DOCS / "tutorial").glob("*.md")),
 ]
 COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
 FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|figure|export|import) )")
@@ -46,7 +47,8 @@ def test_every_command_is_taken(command: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "RUN_DIR").mkdir()
     (tmp_path / "RUN_DIR" / "config.yaml").write_text(yaml.safe_dump(composed("train")))
-    for path, text in files_on(ROOT / "docs" / "extending.md").items():
+    shown = [files_on(DOCS / page) for page in ("extending.md", "tutorial/paper_table.md")]
+    for path, text in [file for files in shown for file in files.items()]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     found = COMPOSED.search(command)
@@ -73,7 +75,9 @@ def test_the_first_block_holds_the_two_commands():
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted({*PAGES, *DOCS.rglob("*.md")}), ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -202,10 +202,10 @@ def test_samples_on_their_way_are_announced_too(tmp_path: Path, monkeypatch: pyt
         return 7.0
 
     monkeypatch.setattr(Progressive, "seconds", seconds)
-    run: Any = SimpleNamespace(module=None)
-    metrics: Any = {"way": Progressive(Pixels())}
-    data: Any = None
-    assert evaluate._seconds_of_bounds(run, metrics, data, 4, Sharing(tmp_path)) == {"way": 7.0}
+    metrics = measurement.Metrics({"way": Progressive(Pixels())}, {})
+    run = SimpleNamespace(module=None)
+    one: Any = SimpleNamespace(run=run, metrics=metrics, data=None, _at_once=4, quality=None)
+    assert measurement.Measurement.seconds(one, Sharing(tmp_path)) == {"way": 7.0}
     assert (asked["batch_size"], asked["sharing"].directory) == (4, tmp_path / "way")
 
 
