@@ -62,6 +62,18 @@ def digits() -> ImageDataModule:
     return ImageDataModule(Digits(), batch_size=16, seed=0)
 
 
+class Layer(torch.nn.Module):
+    """A network of one layer: what is learned does not matter here, and training takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.layer(x_t)
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     """What is logged, by step."""
@@ -78,7 +90,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 @pytest.mark.parametrize("classes", first_everyday([True, False]))
 def test_a_value_is_that_of_evaluate(classes: bool, tmp_path: Path, seen: dict[int, float]):
     data, names = digits(), [str(i) for i in range(10)] if classes else None
-    network = Labelled() if classes else None
+    network = Labelled() if classes else Layer()
     module, callback = make_module(network, classes=names), quality(n=20)
     make_trainer(tmp_path, 3, callback).fit(module, datamodule=data)
     sharing, metrics = Sharing(tmp_path / "pieces"), {"fd": PixelDistance(0, 0)}
@@ -104,6 +116,7 @@ class Labelled(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -114,7 +127,7 @@ class Labelled(torch.nn.Module):
 def test_it_is_measured_every_n_steps_and_at_the_end(
     steps: int, every: int, measured: list[int], tmp_path: Path, seen: dict[int, float]
 ):
-    make_trainer(tmp_path, steps, quality(every_n_steps=every)).fit(make_module(), datamodule=digits())
+    make_trainer(tmp_path, steps, quality(every_n_steps=every)).fit(make_module(Layer()), datamodule=digits())
     assert list(seen) == measured
     assert len(set(seen.values())) == len(measured)
 
@@ -124,7 +137,7 @@ def test_any_number_of_ranks_has_the_same_samples(
     world_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Ranks one after the other, whose features are added here."""
-    module, data = make_module(), digits()
+    module, data = make_module(Layer()), digits()
     found: dict[int, torch.Tensor] = {}
     for world in (1, world_size):
         shares: list[torch.Tensor] = []
@@ -148,7 +161,7 @@ def test_any_number_of_ranks_has_the_same_samples(
 def test_measuring_changes_nothing_of_the_training(tmp_path: Path):
     weights = []
     for callbacks in ((), (quality(share=0.5),)):
-        module = make_module()
+        module = make_module(Layer())
         make_trainer(tmp_path, 3, *callbacks).fit(module, datamodule=digits())
         weights.append(torch.cat([parameter.flatten() for parameter in module.parameters()]))
     assert torch.equal(*weights)
@@ -175,7 +188,7 @@ def test_an_interval_that_was_stretched_is_said_and_stays(
         saved = numbered(tmp_path / "checkpoints")
         with caplog.at_level(logging.INFO):
             make_trainer(tmp_path, steps, Continuation(), Checkpoints(3), callback).fit(
-                make_module(), datamodule=digits(), ckpt_path=saved[max(saved)] if saved else None
+                make_module(Layer()), datamodule=digits(), ckpt_path=saved[max(saved)] if saved else None
             )
         assert callback.every_n_steps == 5
     assert list(seen) == [5, 6, 10, 14]
@@ -183,7 +196,9 @@ def test_an_interval_that_was_stretched_is_said_and_stays(
     # other settings have it chosen anew
     other = quality(every_n_steps=1, share=0.4)
     make_trainer(tmp_path, 14, Continuation(), Checkpoints(3), other).fit(
-        make_module(), datamodule=digits(), ckpt_path=max(numbered(tmp_path / "checkpoints").items())[1]
+        make_module(Layer()),
+        datamodule=digits(),
+        ckpt_path=max(numbered(tmp_path / "checkpoints").items())[1],
     )
     assert other.every_n_steps == 1
 
@@ -219,7 +234,7 @@ def start(directory: Path, kill_at: int) -> bool:
         rows.continue_from(rows.path, newest)
     sampler.trainer, sampler.at = trainer, kill_at
     try:
-        trainer.fit(make_module(), datamodule=digits(), ckpt_path=saved.get(newest))
+        trainer.fit(make_module(Layer()), datamodule=digits(), ckpt_path=saved.get(newest))
     except KilledError:
         return False
     return True
@@ -271,7 +286,7 @@ def test_best_is_of_the_step_with_the_lowest_value(
     find(monkeypatch, 3.0, 1.0, 2.0, 5.0)
     trainer = make_trainer(tmp_path, 7, quality(), best(tmp_path), Checkpoints(1, keep=None))
     trainer.val_check_interval = trainer.limit_val_batches = 1
-    trainer.fit(make_module(), datamodule=digits())
+    trainer.fit(make_module(Layer()), datamodule=digits())
     assert seen == {2: 3.0, 4: 1.0, 6: 2.0, 7: 5.0}
     found = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert found["global_step"] == 4
@@ -286,7 +301,7 @@ def test_early_stopping_counts_measurements(
     find(monkeypatch, 3.0, 1.0, 2.0, 5.0)
     trainer = make_trainer(tmp_path, 20, quality(), EarlyStopping(NAME, patience=2))
     trainer.val_check_interval = trainer.limit_val_batches = 1
-    trainer.fit(make_module(), datamodule=digits())
+    trainer.fit(make_module(Layer()), datamodule=digits())
     assert trainer.global_step == 8
     assert list(seen) == [2, 4, 6, 8]
 
@@ -315,7 +330,7 @@ def test_a_measurement_counts_once_though_the_run_goes_on_right_behind_it(
         trainer = make_trainer(tmp_path, 20, Continuation(), *own)
         saved = numbered(tmp_path / "checkpoints").get(6)
         with pytest.raises(Interrupted) if halt else nullcontext():
-            trainer.fit(make_module(), datamodule=digits(), ckpt_path=saved)
+            trainer.fit(make_module(Layer()), datamodule=digits(), ckpt_path=saved)
     assert trainer.global_step == 8
     assert seen == {2: 3.0, 4: 1.0, 6: 2.0, 8: 5.0}
     assert sorted(score.item() for score in top.best_k_models.values()) == [1.0, 2.0, 3.0, 5.0]
@@ -335,7 +350,7 @@ def test_a_signal_in_the_midst_of_measuring_saves_and_ends(tmp_path: Path, seen:
     sampler = Signalled(2)
     trainer = make_trainer(tmp_path, 4, Checkpoints(100), quality(sampler, n=200), Interruption())
     with pytest.raises(Interrupted):
-        trainer.fit(make_module(), datamodule=digits())
+        trainer.fit(make_module(Layer()), datamodule=digits())
     assert seen == {}
     assert sampler.drawn == 2
     assert list(numbered(tmp_path / "checkpoints")) == [2]
@@ -346,14 +361,14 @@ def test_steps_that_come_again_are_measured_again(tmp_path: Path, seen: dict[int
     callback = quality()
     for _ in range(2):
         seen.clear()
-        make_trainer(tmp_path, 2, callback).fit(make_module(), datamodule=digits())
+        make_trainer(tmp_path, 2, callback).fit(make_module(Layer()), datamodule=digits())
         assert list(seen) == [2]
 
 
 def test_several_values_of_a_metric_have_names_of_their_own(tmp_path: Path):
     callback = quality(metrics={"pr": PrecisionRecall(), "off": None}, extractor=Pixels(), every_n_steps=9)
     trainer = make_trainer(tmp_path, 1, callback)
-    trainer.fit(make_module(), datamodule=digits())
+    trainer.fit(make_module(Layer()), datamodule=digits())
     assert {"samples/pr/precision", "samples/pr/recall"} <= set(trainer.callback_metrics)
     assert callback.measures("samples/pr/recall")
     assert not callback.measures("samples/prs")
@@ -362,8 +377,8 @@ def test_several_values_of_a_metric_have_names_of_their_own(tmp_path: Path):
 def test_what_cannot_be_measured_is_told_before_training(tmp_path: Path):
     loader = torch.utils.data.DataLoader(torch.zeros(8, 1, 8, 8), batch_size=4)
     with pytest.raises(ValueError, match=r"trainer\.fit\(datamodule=\.\.\.\)"):
-        make_trainer(tmp_path, 1, quality()).fit(make_module(), loader)
-    module = make_module()
+        make_trainer(tmp_path, 1, quality()).fit(make_module(Layer()), loader)
+    module = make_module(Layer())
     for settings, said in (
         ({"sampler": DDIM(101)}, "100"),
         ({"n": 1}, "1 samples are too few"),
