@@ -18,6 +18,7 @@ LAYERS = (
     {"training"},
     {"run"},
     {"evaluation", "interop"},
+    {"report"},
     {"app"},
     {"__main__"},
 )

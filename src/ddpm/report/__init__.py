@@ -1,0 +1,1 @@
+"""What a person looks at when runs are over: assembled from what they left."""
