@@ -141,7 +141,7 @@ def _jobs(sweep: Sweep, *, is_alone: bool) -> tuple[list[Entry], list[str]]:
         own = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in apart[job.number].items())
         number = str(job.number) if is_alone else f"{sweep.directory.name}/{job.number}"
         entry = _entry(job, printable(f"{number}: {own}" if own else number))
-        entries.append(replace(entry, typed=apart[job.number]))
+        entries.append(replace(entry, typed=apart[job.number], short=printable(number)))
     return entries, notes
 
 

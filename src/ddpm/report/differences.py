@@ -12,6 +12,9 @@ MOST_CHARACTERS = 500
 MOST_KEYS = 40
 """That set runs apart."""
 
+NEVER = "allow_targets"
+"""No run keeps it."""
+
 OF_THE_PLACE = ("ckpt", "resume", "logger", "tags")
 """Keys that say where a run is from or where it is logged to, not what it is."""
 
@@ -43,12 +46,18 @@ def from_defaults(entry: Entry) -> dict[str, tuple[str, str]] | None:
     if entry.defaults is None or not entry.config:
         return None
     own, defaults = flat(entry.config), flat(entry.defaults)
-    keys = [key for key in own if key not in defaults or own[key] != defaults[key]]
-    lost = [key for key in defaults if key not in own]
+    keys = [key for key in own if not (key in defaults and own[key] == defaults[key])]
+    lost = [key for key in defaults if key not in own and not _is_within(key, own) and key != NEVER]
     return {
         key: (shown(own[key]) if key in own else LACKING, shown(defaults[key]) if key in defaults else LACKING)
         for key in [*keys, *lost]
     }
+
+
+def _is_within(key: str, keys: Mapping[str, Any]) -> bool:
+    """Whether a mapping around a key is itself a value: empty, or null."""
+    parts = key.split(".")
+    return any(".".join(parts[:n]) in keys for n in range(1, len(parts)))
 
 
 def apart(entries: Sequence[Entry]) -> list[dict[str, str]]:

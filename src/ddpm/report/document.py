@@ -63,7 +63,8 @@ def document(subject: Subject, *, language: str, time: str) -> str:
     apart = differences.apart(subject.entries) if len(found) > 1 else [{} for _ in found]
     columns = views.columns(found, apart)
     charts = views.charts(found)
-    scripts = [_plotly(), *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)]
+    own = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    scripts = [*own, _plotly(), "report.charts.begin();"]
     environment = Environment(
         loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

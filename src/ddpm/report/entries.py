@@ -33,6 +33,7 @@ class Entry:
 
     Attributes:
         name: by which the page calls it.
+        short: the same beside columns that say what sets it apart.
         directory: absolute.
         status: "running", "finished" and so on, see `ddpm.app.sweeps.record.Job`; "unknown" where nothing
             says it.
@@ -59,5 +60,6 @@ class Entry:
     config: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] | None = None
     typed: Mapping[str, str] | None = None
+    short: str = ""
     measurements: tuple[Measurement, ...] = ()
     notes: tuple[str, ...] = ()

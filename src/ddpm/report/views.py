@@ -225,15 +225,17 @@ def summary(view: View) -> list[Row]:
         rows.append(Row("why", entry.why))
     if isinstance(words := record.get("command"), list) and words:
         rows.append(Row("command", shlex.join(map(str, words)), is_code=True))
-    rows += _texts(record, {"started": "started"})
+    if isinstance(started := record.get("started"), str):
+        rows.append(Row("started", started.replace("T", " ", 1)))
     if entry.seconds is not None:
         rows.append(Row("wall_time", duration(entry.seconds)))
     git = record.get("git")
     if isinstance(git, Mapping) and git.get("commit"):
-        commit = shown(git["commit"])
-        rows.append(Row("commit", commit, is_code=True))
+        commit = shown(git["commit"])[:12]
         if git.get("changed"):
-            rows.append(Row("commit", "", "changed"))
+            rows.append(Row("commit", "", "changed", {"commit": commit}))
+        else:
+            rows.append(Row("commit", commit, is_code=True))
     devices = record.get("devices")
     if isinstance(devices, Mapping):
         rows.append(Row("devices", f"{shown(devices.get('number'))} x {shown(devices.get('kind'))}"))
@@ -264,9 +266,9 @@ def _of_data(record: Mapping[str, Any]) -> list[Row]:
         return rows
     train, held = data.get("num_train"), data.get("num_validation")
     if isinstance(train, int) and isinstance(held, int):
-        rows.append(Row("data", "", "data_counts", {"train": f"{train:,}", "held": f"{held:,}"}))
+        rows.append(Row("images", "", "data_counts", {"train": f"{train:,}", "held": f"{held:,}"}))
     if data.get("fingerprint"):
-        rows.append(Row("data", shown(data["fingerprint"]), is_code=True))
+        rows.append(Row("fingerprint", shown(data["fingerprint"]), is_code=True))
     if data.get("image_shape"):
         rows.append(Row("image_shape", shown(data["image_shape"])))
     if isinstance(classes := data.get("classes"), list) and classes:

@@ -45,7 +45,9 @@ report.charts = (() => {
       if (isIntersecting && chart.isStale) draw(chart);
     }
   }, { rootMargin: "300px" });
+  let hasBegun = false;
   function draw(chart) {
+    if (!hasBegun) return;
     chart.isStale = false;
     const { traces, layout: own } = chart.content();
     Plotly.react(chart.element, traces, layout(own), config);
@@ -72,5 +74,11 @@ report.charts = (() => {
     refresh();
   });
 
-  return { add, refresh, colour, dash, plain, short };
+  // plotly.js comes last in the file: the page can be read and used before the browser has gone through it.
+  function begin() {
+    hasBegun = true;
+    refresh();
+  }
+
+  return { add, begin, refresh, colour, dash, plain, short };
 })();
