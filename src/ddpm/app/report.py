@@ -94,9 +94,7 @@ def subject_of(directories: Sequence[Path]) -> Subject:
     more = f" + {len(directories) - 3}" if len(directories) > 3 else ""
     sweep = sweeps.get(directories[0]) if len(directories) == 1 else None
     command = f"{sweep.program} -m {shlex.join(sweep.typed)}" if sweep is not None else ""
-    return Subject(
-        name + more, entries[:MOST_RUNS], command, max(0, len(entries) - MOST_RUNS), tuple(notes)
-    )
+    return Subject(name + more, entries[:MOST_RUNS], command, max(0, len(entries) - MOST_RUNS), tuple(notes))
 
 
 def _check(directory: Path) -> None:
@@ -233,9 +231,7 @@ def _brought_together(entries: Sequence[Entry]) -> list[Entry]:
         at = next((runs[one] for one in (measured, *measured.parents) if one in runs), None)
         if at is None or at == i:
             continue
-        own = tuple(
-            replace(one, source=f"{entry.directory.name}/{one.source}") for one in entry.measurements
-        )
+        own = tuple(replace(one, source=f"{entry.directory.name}/{one.source}") for one in entry.measurements)
         kept[at] = replace(kept[at], measurements=(*kept[at].measurements, *own))
         del kept[i]
     return list(kept.values())

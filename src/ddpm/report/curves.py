@@ -134,7 +134,9 @@ def _thinned(values: Sequence[float], most: int) -> list[int]:
         finite = [i for i in inside if math.isfinite(values[i])]
         if finite:
             kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
-        kept.update([next(i for i in inside if not math.isfinite(values[i]))] if len(finite) < len(inside) else ())
+        kept.update(
+            [next(i for i in inside if not math.isfinite(values[i]))] if len(finite) < len(inside) else ()
+        )
     return sorted(kept)
 
 

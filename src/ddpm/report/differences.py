@@ -49,7 +49,10 @@ def from_defaults(entry: Entry) -> dict[str, tuple[str, str]] | None:
     keys = [key for key in own if not (key in defaults and own[key] == defaults[key])]
     lost = [key for key in defaults if key not in own and not _is_within(key, own) and key != NEVER]
     return {
-        key: (shown(own[key]) if key in own else LACKING, shown(defaults[key]) if key in defaults else LACKING)
+        key: (
+            shown(own[key]) if key in own else LACKING,
+            shown(defaults[key]) if key in defaults else LACKING,
+        )
         for key in [*keys, *lost]
     }
 

@@ -172,5 +172,3 @@ def _plotly() -> str:
     except ModuleNotFoundError as error:
         raise UsageError(f"plotly cannot be imported ({error}); pip install plotly") from error
     return str(get_plotlyjs())
-
-

@@ -33,7 +33,9 @@ def text(key: str, language: str, values: Mapping[str, Any] | None = None) -> st
 
 def of_the_system() -> str:
     """The language that the environment asks for, English where it asks for none that there is."""
-    asked = next((found for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (found := os.environ.get(name))), None)
+    asked = next(
+        (found for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (found := os.environ.get(name))), None
+    )
     if asked is None:
         try:
             asked = locale.getlocale()[0]

@@ -129,7 +129,9 @@ def columns(found: Sequence[View], apart: Sequence[Mapping[str, str]]) -> list[C
     if any(cell.number is not None for cell in nfe):
         made.append(Column("nfe", "result", nfe))
     times = tuple(
-        Cell(LACKING) if view.entry.seconds is None else Cell(duration(view.entry.seconds), view.entry.seconds)
+        Cell(LACKING)
+        if view.entry.seconds is None
+        else Cell(duration(view.entry.seconds), view.entry.seconds)
         for view in found
     )
     return [*made, Column("time", "time", times, "time")]
