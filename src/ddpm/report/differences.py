@@ -18,7 +18,7 @@ NEVER = "allow_targets"
 OF_THE_PLACE = ("ckpt", "resume", "logger", "tags")
 """Keys that say where a run is from or where it is logged to, not what it is."""
 
-LACKING = "–"
+LACKING = "\u2013"
 """What stands for the value of a run that has none."""
 
 
@@ -40,8 +40,10 @@ def shown(value: Any) -> str:
 
 
 def from_defaults(entry: Entry) -> dict[str, tuple[str, str]] | None:
-    """Keys of a run that differ from the defaults: the run's value, and that of the defaults. None where these
-    are not known.
+    """Keys of a run that differ from the defaults: the run's value, and that of the defaults.
+
+    Returns:
+        None where the defaults are not known.
     """
     if entry.defaults is None or not entry.config:
         return None
@@ -66,8 +68,8 @@ def _is_within(key: str, keys: Mapping[str, Any]) -> bool:
 def apart(entries: Sequence[Entry]) -> list[dict[str, str]]:
     """What sets each entry apart from the others, by key.
 
-    Jobs of one sweep are told apart by what was typed. Others by the options that they chose, and by values of
-    their configurations that no such choice brought along.
+    Jobs of one sweep are told apart by what was typed. Others by the options that they chose, and by values
+    of their configurations that no such choice brought along.
     """
     if all(entry.typed is not None for entry in entries):
         keys = list(dict.fromkeys(key for entry in entries for key in entry.typed or ()))[:MOST_KEYS]

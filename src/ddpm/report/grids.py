@@ -1,7 +1,7 @@
 """Grids of samples as a page shows them: files of a run, encoded anew and small enough together.
 
-A picture may be a stranger's: its size is known before it is decoded, nothing but its pixels reaches the page,
-and one that lies outside the run's directory is not read.
+A picture may be a stranger's: its size is known before it is decoded, nothing but its pixels reaches the
+page, and one that lies outside the run's directory is not read.
 """
 
 import base64
