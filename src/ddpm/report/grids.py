@@ -106,7 +106,7 @@ def grids(directories: Sequence[Path]) -> list[tuple[list[Grid], list[str]]]:
     share = left // number
     tasks = [(step, path) for found in listed for step, path in found]
     with ThreadPoolExecutor() as pool:  # Pillow computes beside Python
-        done = iter(list(pool.map(lambda task: _read(*task, share), tasks)))
+        done = iter(list(pool.map(lambda task: _read(task[0], task[1], share), tasks)))
     result: list[tuple[list[Grid], list[str]]] = []
     for found in listed:
         read = [next(done) for _ in found]
@@ -128,6 +128,8 @@ def _read(step: int, path: Path, most_bytes: int) -> Grid | str:
                 picture = opened.convert("RGB")
     except UsageError as error:
         return str(error)
+    except Image.DecompressionBombError:
+        return f"{path.name}: has more pixels than a page shows"
     except Exception as error:  # whatever Pillow makes of a damaged file
         return f"{path.name}: cannot be read, it is no PNG ({type(error).__name__})"
     row = first_row(np.asarray(picture))
