@@ -53,34 +53,36 @@ def opened(sweep_page: Path) -> Iterator[Any]:
 
 
 def test_the_page_sorts_filters_toggles_slides_and_draws(opened: Any):
-    def rows() -> list[str]:
-        return opened.eval_on_selector_all(
-            "#table tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.run)"
-        )
-
+    expect = pytest.importorskip("playwright.sync_api").expect
+    rows = opened.locator("#table tbody tr:visible")
     heading = opened.locator(".sort", has_text="optimizer.lr")
     heading.click()
     heading.click()
-    assert rows() == ["2", "1", "0"]
+    assert [row.get_attribute("data-run") for row in rows.all()] == ["2", "1", "0"]
     opened.fill("#filter", "lr<3")
-    opened.wait_for_function("document.querySelectorAll('#table tbody tr:not([hidden])').length === 2")
+    expect(rows).to_have_count(2)
     opened.fill("#filter", "")
-    opened.locator("#curves").scroll_into_view_if_needed()
-    opened.wait_for_selector("[data-chart] .scatterlayer .trace")
-    chart = "#curves [data-chart='1']"
-    opened.locator(chart).scroll_into_view_if_needed()
-    opened.wait_for_function(f'document.querySelectorAll("{chart} .scatterlayer .trace").length === 3')
-    opened.locator("#table input").first.uncheck()
-    opened.wait_for_function(f'document.querySelectorAll("{chart} .scatterlayer .trace").length === 2')
+    expect(rows).to_have_count(3)
+    chart = opened.locator("[data-chart]").filter(has_not_text="img").last
+    chart.scroll_into_view_if_needed()
+    traces = chart.locator(".scatterlayer .trace")
+    expect(traces).to_have_count(3)
+    opened.locator("#table tbody input").first.uncheck()
+    chart.scroll_into_view_if_needed()
+    expect(traces).to_have_count(2)
+    opened.locator("#smoothing").focus()
+    opened.keyboard.press("ArrowRight")
+    chart.scroll_into_view_if_needed()
+    expect(traces).to_have_count(4)  # what is smoothed, and behind it what is not
     opened.locator("#log").check()
-    opened.fill("#smoothing", "0.5")
-    opened.wait_for_function(f"document.querySelector(\"{chart}\").layout.yaxis.type === 'log'")
-    opened.locator("#step").scroll_into_view_if_needed()
-    opened.focus("#step")
+    chart.scroll_into_view_if_needed()
+    opened.wait_for_timeout(500)
+    assert chart.evaluate("chart => chart.layout.yaxis.type") == "log"
+    opened.locator("#step").focus()
     opened.keyboard.press("ArrowLeft")
-    opened.wait_for_selector("#grids figure:not([hidden]) img[alt*='at step 20']")
+    expect(opened.locator("#grids img[alt*='at step 20']").first).to_be_visible()
     assert opened.text_content("#step-value") == "step 20"
-    assert not opened.locator("#grids img[src='x']").count()
+    assert not opened.locator("img[src='x']").count()
 
 
 def test_language_and_theme_switch(opened: Any):

@@ -32,8 +32,8 @@ report.charts = (() => {
     };
   }
   const config = {
-    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    displayModeBar: "hover", plotlyServerURL: "",
+    responsive: true, displaylogo: false, displayModeBar: "hover",
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]], // none that sends data anywhere
   };
 
   // A chart is drawn when it comes near the screen, and drawn again when it is there and out of date.
