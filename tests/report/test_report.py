@@ -109,7 +109,7 @@ def test_nothing_that_a_run_says_becomes_an_element(tmp_path: Path):
     assert not [attributes for tag, attributes in elements if tag == "img" and attributes.get("src") == "x"]
     assert not [attributes for _, attributes in elements if any(name.startswith("on") for name in attributes)]
     scripts = [attributes for tag, attributes in elements if tag == "script"]
-    assert len(scripts) == 1 + 2 + len(documents.SCRIPTS) + 2
+    assert len(scripts) == 1 + 2 + len(documents.SCRIPTS) + 1
     assert not [attributes for attributes in scripts if "src" in attributes]
     assert data_of(html)["charts"][0]["name"] == HOSTILE
     assert HOSTILE not in html

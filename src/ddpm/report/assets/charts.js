@@ -74,11 +74,15 @@ report.charts = (() => {
     refresh();
   });
 
-  // plotly.js comes last in the file: the page can be read and used before the browser has gone through it.
+  // plotly.js takes a browser a second: it is run when the page stands, and can be read and used.
   function begin() {
+    const script = document.createElement("script");
+    script.textContent = report.byId("plotly").textContent;
+    document.head.append(script);
     hasBegun = true;
     refresh();
   }
+  addEventListener("load", () => setTimeout(begin, 50));
 
-  return { add, begin, refresh, colour, dash, plain, short };
+  return { add, refresh, colour, dash, plain, short };
 })();
