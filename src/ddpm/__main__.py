@@ -1,4 +1,4 @@
-"""ddpm COMMAND: train, sample and measure; draw figures, look at data, and exchange runs with diffusers.
+"""ddpm COMMAND: train, sample and measure; look at data and runs, draw figures, exchange runs with diffusers.
 
 `ddpm` and `python -m ddpm` are the same program. Where Hydra composes (train, sample, evaluate, inspect)
 arguments are KEY=VALUE; elsewhere they are flags.
@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("directory", type=Path, metavar="SWEEP_DIR")
     figure = commands.add_parser("figure", help="draw a figure of a run or several: figure schedule RUN_DIR")
     add_figure_arguments(figure)
+    report = commands.add_parser("report", help="write a page of runs, sweeps or both, one HTML file")
+    report.add_argument("directories", type=Path, nargs="+", metavar="RUN_OR_SWEEP_DIR")
+    report.add_argument("--open", action="store_true", help="show it in a browser")
+    report.add_argument("--out", type=Path, metavar="FILE", help="report.html in the directory by default")
+    report.add_argument("--lang", choices=["en", "zh"], help="of the page; the system's by default")
     return parser
 
 
@@ -96,6 +101,10 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.figure import draw
 
         return draw(arguments)
+    if arguments.command == "report":
+        from ddpm.app import report
+
+        return report.write(arguments.directories, arguments.out, arguments.lang, opens=arguments.open)
     if arguments.command == "doctor":
         if arguments.config_dir is not None and not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")

@@ -1,1 +1,1 @@
-"""What a person reads of runs once they have been trained."""
+"""What a person looks at when runs are over: figures, and a page that is assembled from what they left."""

@@ -1,0 +1,243 @@
+"""The page of runs: what it reads, what it refuses, and that nothing in a run directory can act in it."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ddpm.app import report
+from ddpm.errors import UsageError
+from ddpm.report import document as documents
+from ddpm.report import grids
+from ddpm.report.curves import curves
+from ddpm.report.document import document, script_json
+from ddpm.report.texts import LANGUAGES, of_the_system, texts
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&<!--"
+
+
+@pytest.fixture(autouse=True)
+def without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its five megabytes are in no test but those of the browser."""
+    monkeypatch.setattr(documents, "_plotly", lambda: "/* plotly */")
+
+
+def picture(path: Path, columns: int = 4, rows: int = 3, cell: int = 64) -> None:
+    """A grid as training draws it, of noise."""
+    rng = np.random.default_rng(0)
+    canvas = np.full((2 + rows * (cell + 2), 2 + columns * (cell + 2), 3), 64, np.uint8)
+    for i in range(rows):
+        for j in range(columns):
+            image = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(cell // 8, 0).repeat(cell // 8, 1)
+            canvas[2 + i * (cell + 2) :, 2 + j * (cell + 2) :][:cell, :cell] = image
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(canvas).save(path)
+
+
+def made(
+    directory: Path, name: str = "run", *, steps: int = 3, status: str = "finished", **config: Any
+) -> Path:
+    """A run directory as training leaves it, as far as a page reads it."""
+    run = directory / name
+    run.mkdir(parents=True)
+    record = {
+        "layout": 1,
+        "status": status,
+        "command": ["train.py", f"note={HOSTILE}"],
+        "parameters": 702_625,
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "trainer": {"max_steps": 30}, **config}))
+    lines = ["step,train/loss,val/loss", *(f"{10 * i},{1 / i},{2 / i}" for i in range(1, steps + 1))]
+    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    for i in range(1, steps + 1):
+        picture(run / "samples" / f"step_{10 * i:08d}.png")
+    return run
+
+
+def page(*directories: Path) -> str:
+    return document(report.subject_of(directories), language="en", time="now")
+
+
+def data_of(html: str) -> dict[str, Any]:
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+class Elements(HTMLParser):
+    """The elements of a page as a browser finds them."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_a_run_has_its_card_curves_grids_and_configuration(tmp_path: Path):
+    html = page(made(tmp_path))
+    data = data_of(html)
+    assert [chart["name"] for chart in data["charts"]] == ["train/loss", "val/loss"]
+    assert data["charts"][1]["curves"]["0"] == [[10, 20, 30], [2.0, 1.0, 0.666667]]
+    assert data["steps"] == [[10, 20, 30]]
+    assert "702,625" in html
+    assert "trainer.max_steps" in html
+    assert html.count("data:image/webp;base64,") == 3
+
+
+def test_runs_are_compared_by_what_differs(tmp_path: Path):
+    runs = [made(tmp_path, "a", optimizer={"lr": 1e-3}), made(tmp_path, "b", optimizer={"lr": 4e-3}, steps=2)]
+    columns = {column["key"]: column["cells"] for column in data_of(page(*runs))["columns"]}
+    assert [cell["text"] for cell in columns["optimizer.lr"]] == ["0.001", "0.004"]
+    assert [cell["number"] for cell in columns["best val/loss"]] == [0.666667, 1.0]
+    assert "seed" not in columns
+
+
+def test_nothing_that_a_run_says_becomes_an_element(tmp_path: Path):
+    runs = [made(tmp_path, "a", note=HOSTILE), made(tmp_path, "b <b>&", **{HOSTILE: 1}, note="other")]
+    for run in runs:
+        (run / "metrics.csv").write_text(f'step,"{HOSTILE.replace(chr(34), chr(34) * 2)}"\n1,2\n2,1\n')
+    html = page(*runs)
+    elements = Elements(html).found
+    assert not [attributes for tag, attributes in elements if tag == "img" and attributes.get("src") == "x"]
+    assert not [attributes for _, attributes in elements if any(name.startswith("on") for name in attributes)]
+    scripts = [attributes for tag, attributes in elements if tag == "script"]
+    assert len(scripts) == 1 + 2 + len(documents.SCRIPTS) + 1
+    assert not [attributes for attributes in scripts if "src" in attributes]
+    assert data_of(html)["charts"][0]["name"] == HOSTILE
+    assert HOSTILE not in html
+
+
+def test_data_ends_no_script():
+    written = script_json({HOSTILE: [HOSTILE, "\u2028", "\ud800"]})
+    assert not set("<>&\u2028") & set(written)
+    assert json.loads(written)[HOSTILE][0] == HOSTILE
+
+
+def test_the_page_lets_a_browser_load_nothing(tmp_path: Path):
+    html = page(made(tmp_path))
+    policy = next(a["content"] for tag, a in Elements(html).found if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy.split("style-src")[0]
+    for tag, attributes in Elements(html).found:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), tag
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_a_run_that_is_not_over_has_a_page_that_says_so(status: str, tmp_path: Path):
+    run = made(tmp_path, status=status, steps=0)
+    (run / "metrics.csv").unlink()
+    html = page(run)
+    key = "no_curves", "no_samples", "is_interrupted"  # one that says it runs, and holds no lock, was killed
+    assert all(f'data-text="{name}"' in html for name in key)
+
+
+def test_a_directory_that_is_no_run_is_refused_by_name(tmp_path: Path):
+    run = made(tmp_path / "logs")
+    with pytest.raises(UsageError, match=r"holds no run.json .* 1 in it are, such as .*run"):
+        page(tmp_path / "logs")
+    with pytest.raises(UsageError, match="there is no such directory"):
+        page(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is a file"):
+        page(run / "run.json")
+    with pytest.raises(UsageError, match="is a directory"):
+        report.write([run], tmp_path, "en", opens=False)
+
+
+def test_the_page_is_written_beside_the_run(tmp_path: Path, capsys: pytest.CaptureFixture):
+    run = made(tmp_path)
+    assert report.write([run], None, "zh", opens=False) == 0
+    assert 'lang="zh-CN"' in (run / "report.html").read_text(encoding="utf-8")
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_measurements_in_a_run_and_beside_it_stand_with_their_intervals(tmp_path: Path):
+    run = made(tmp_path)
+    for directory, value in ((run / "evaluation", 4.2), (tmp_path / "elsewhere", 4.4)):
+        directory.mkdir()
+        ckpt = str(run / "checkpoints" / "last.ckpt")
+        measured = {"ckpt": ckpt, "nll": {"bits_per_dim": value, "standard_error": 0.1}}
+        (directory / "metrics.json").write_text(json.dumps(measured))
+    (entry,) = report.subject_of([run, tmp_path / "elsewhere"]).entries
+    assert [one.value for one in entry.measurements] == [4.2, 4.4]
+    assert entry.measurements[0].interval == pytest.approx((4.004, 4.396))
+    assert [one.source for one in entry.measurements] == ["evaluation/metrics.json", "elsewhere/metrics.json"]
+
+
+def test_damaged_files_are_told_and_the_rest_is_there(tmp_path: Path):
+    run = made(tmp_path)
+    (run / "config.yaml").write_text("a: [")
+    (run / "samples" / "step_00000020.png").write_bytes(b"\x89PNG no")
+    (run / "metrics.csv").write_text("step,val/loss\n1,0.5\n2,nan\n3,0.4\n4")
+    html = page(run)
+    assert "config.yaml: cannot be read" in html
+    assert "step_00000020.png: cannot be read" in html
+    assert data_of(html)["steps"] == [[10, 30]]
+    assert data_of(html)["charts"][0]["curves"]["0"] == [[1, 2, 3], [0.5, None, 0.4]]
+
+
+def test_thinning_keeps_spikes_and_ends(tmp_path: Path):
+    lines = [f"{i},{100 if i == 777 else i / 1e4}" for i in range(5000)]
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,train/loss", *lines]) + "\n")
+    curve = curves(tmp_path, 200)["train/loss"]
+    assert len(curve.steps) <= 200
+    assert {0, 777, 4999} <= set(curve.steps)
+    assert curve.highest == (777, 100.0)
+
+
+def test_pictures_outside_of_the_run_and_too_large_ones_are_not_read(tmp_path: Path):
+    run = made(tmp_path, steps=1)
+    picture(tmp_path / "private.png")
+    (run / "samples" / "step_00000099.png").symlink_to(tmp_path / "private.png")
+    Image.new("1", (20_000, 20_000)).save(run / "samples" / "step_00000050.png")
+    ((found, lost),) = grids.grids([run])
+    assert [one.step for one in found] == [10]
+    assert "more pixels than a page shows" in lost[0]
+
+
+def test_the_first_row_of_a_grid_is_found(tmp_path: Path):
+    picture(tmp_path / "grid.png")
+    assert grids.first_row(np.asarray(Image.open(tmp_path / "grid.png"))) == 68
+
+
+def test_pictures_of_a_page_stay_below_their_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = made(tmp_path, steps=3)
+    exact = grids.grids([run])[0][0]
+    assert all(one.is_exact for one in exact)
+    monkeypatch.setattr(grids, "budget", lambda runs: 3 * 3_000)
+    reduced = grids.grids([run])[0][0]
+    assert sum(len(one.webp) for one in reduced) <= 3 * 3_000 < sum(len(one.webp) for one in exact)
+    assert not any(one.is_exact for one in reduced)
+
+
+def test_budgets_keep_pages_small():
+    plotly = 4_900_000
+    assert grids.budget(8) + plotly < 15_000_000
+    assert grids.budget(64) + plotly < 40_000_000
+
+
+def test_every_text_is_in_every_language_with_the_same_values():
+    for key, said in texts().items():
+        assert set(said) == set(LANGUAGES), key
+        assert len({frozenset(re.findall(r"\{\w+\}", own)) for own in said.values()}) == 1, key
+
+
+def test_texts_that_are_used_are_there_and_no_others():
+    used = "".join(path.read_text(encoding="utf-8") for path in documents.ASSETS.iterdir())
+    used += (documents.ASSETS.parent / "views.py").read_text(encoding="utf-8")
+    for key in texts():
+        assert key.startswith(("status_", "section_", "theme_")) or re.search(rf'["\']{key}["\']', used), key
+
+
+@pytest.mark.parametrize(("said", "language"), [("zh_CN.UTF-8", "zh"), ("C.UTF-8", "en"), ("de_DE", "en")])
+def test_the_language_is_the_systems(said: str, language: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LC_ALL", said)
+    assert of_the_system() == language
