@@ -127,7 +127,7 @@ def draw(curves: Sequence[Curves], *, scale: Scale, width: float) -> "Figure":
             by_step.plot(
                 steps,
                 losses,
-                label="held-out" if len(curves) == 1 else None,
+                label=_held_out_label(run, len(curves)),
                 **{**style, **marks, "markerfacecolor": "none"},
             )
     by_step.set(xlabel="optimizer steps", ylabel="loss", yscale=scale)
@@ -150,6 +150,13 @@ def draw(curves: Sequence[Curves], *, scale: Scale, width: float) -> "Figure":
             over_t.fill_between(t, np.maximum(low, floor), high, color=style["color"], alpha=0.2, linewidth=0)
         over_t.set(xlabel="$t$", ylabel="loss at $t$, held-out", yscale=scale, xlim=(-0.02 * longest, None))
     return figure
+
+
+def _held_out_label(run: Curves, runs: int) -> str | None:
+    """Of its own where there is no line of training that bears the run's name."""
+    if runs == 1:
+        return "held-out"
+    return None if len(run.training[0]) else run.label
 
 
 def _number(text: Any) -> float:
