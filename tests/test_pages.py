@@ -90,6 +90,7 @@ def test_the_doctor_passes_the_mathematics_of_ones_own(mylab: Path):
     assert "schedule=power" in process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_a_lightning_script_of_ones_own_trains_loads_and_predicts(tmp_path: Path):
     written_out(DOCS / "lightning.md", tmp_path)
@@ -103,6 +104,7 @@ def test_a_lightning_script_of_ones_own_trains_loads_and_predicts(tmp_path: Path
     assert (tmp_path / "digits.ckpt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_a_script_looks_at_a_run(smoke_run: Path, tmp_path: Path):
     written_out(DOCS / "lightning.md", tmp_path)

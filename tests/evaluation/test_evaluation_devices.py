@@ -58,6 +58,7 @@ def test_every_sampler_draws_the_same(name: str, both: Callable[..., list[Any]])
     torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_batches_with_all_that_can_be_asked_for(both: Callable[..., list[Any]]):
     image = torch.linspace(-1, 1, 64).view(1, 8, 8)

@@ -80,6 +80,7 @@ def test_grey_images_are_repeated_and_it_is_said_once(seeded: Inception, caplog:
     ]
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near(seeded: Inception):
     image = pictures(1)
     exact = seeded(image)
