@@ -76,6 +76,11 @@ def test_a_value_that_one_run_lacks_is_not_compared():
         (Difference(1.2, 0.8, 1.6, 0.001), False, "B is better than A by 1.2 [0.8, 1.6] in x"),
         (Difference(0.5, -0.5, 1.5, 0.4), False, "A and B do not differ in x beyond chance: 0.5 [-0.5, 1.5]"),
         (
+            Difference(0.5, 0.1, 0.9, 0.06),
+            False,
+            "A and B do not differ in x beyond chance, as several pairs are compared: 0.5 [0.1, 0.9]",
+        ),
+        (
             Difference(0.5, float("nan"), float("nan"), float("nan")),
             False,
             "A and B cannot be told apart in x: too few images",

@@ -68,7 +68,9 @@ class Pair:
             if math.isnan(found.p_value):
                 return f"{self.one} and {self.other} cannot be told apart in {label}: too few images"
             size = f"{found.value:.4g} [{found.low:.4g}, {found.high:.4g}]"
-            return f"{self.one} and {self.other} do not differ in {label} beyond chance: {size}"
+            by_itself = found.low > 0 or found.high < 0  # and not among all pairs
+            several = ", as several pairs are compared" if by_itself else ""
+            return f"{self.one} and {self.other} do not differ in {label} beyond chance{several}: {size}"
         sign = 1 if found.value > 0 else -1
         ends = sorted((sign * found.low, sign * found.high))
         worse = self.other if self.better == self.one else self.one
