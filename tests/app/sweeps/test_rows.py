@@ -84,14 +84,19 @@ def test_a_row_that_is_none_is_told(
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_they_run(tmp_path: Path):
+    """The first and the last row of one of the files."""
+    (tmp_path / "own" / "sweep").mkdir(parents=True)
+    lines = (ROOT / "conf" / "sweep" / "paper_table2.yaml").read_text().splitlines(keepends=True)
+    (tmp_path / "own" / "sweep" / "two.yaml").write_text("".join([*lines[:-5], lines[-1]]))
     short = ("experiment=smoke", "trainer.devices=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
     outcome = run_program(
-        "train.py", "sweep=paper_table2", *short, "callbacks.samples=null", "callbacks.quality=null",
-        "logger=none", "hydra.sweep.dir=swept", "hydra.launcher.n_jobs=2", cwd=tmp_path,
+        "train.py", "--config-dir", "own", "sweep=two", *short, "callbacks.samples=null",
+        "callbacks.quality=null", "logger=none", "hydra.sweep.dir=swept", "hydra.launcher.n_jobs=2",
+        cwd=tmp_path,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.said
     found = record.read(tmp_path / "swept").jobs
-    assert [job.status for job in found] == ["finished"] * 6
+    assert [job.status for job in found] == ["finished"] * 2
     assert {key for own in record.differing(found).values() for key in own} == {
         "objective", "variance", "weighting",
     }  # fmt: skip
