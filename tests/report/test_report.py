@@ -172,6 +172,26 @@ def test_measurements_in_a_run_and_beside_it_stand_with_their_intervals(tmp_path
     assert [one.source for one in entry.measurements] == ["evaluation/metrics.json", "elsewhere/metrics.json"]
 
 
+def test_what_an_evaluation_of_several_runs_measured_belongs_to_each(tmp_path: Path):
+    runs = [made(tmp_path, "a"), made(tmp_path, "b")]
+    of_both = tmp_path / "both"
+    for run, value in zip(runs, (4.2, 4.4), strict=True):
+        directory = of_both / "compared" / run.name
+        directory.mkdir(parents=True)
+        measured = {"ckpt": str(run / "checkpoints" / "last.ckpt"), "nll": {"bits_per_dim": value}}
+        (directory / "metrics.json").write_text(json.dumps(measured))
+    (of_both / "metrics.json").write_text(json.dumps({"runs": {}, "differences": {}}))
+    entries = report.subject_of([*runs, of_both]).entries
+    assert [[one.value for one in entry.measurements] for entry in entries] == [[4.2], [4.4]]
+    alone = report.subject_of([of_both]).entries
+    assert [(entry.name, entry.measurements[0].value) for entry in alone] == [
+        ("both/a", 4.2),
+        ("both/b", 4.4),
+    ]
+    of_both.rename(runs[0] / "both")
+    assert report.subject_of(runs[:1]).entries[0].measurements == ()
+
+
 def test_damaged_files_are_told_and_the_rest_is_there(tmp_path: Path):
     run = made(tmp_path)
     (run / "config.yaml").write_text("a: [")

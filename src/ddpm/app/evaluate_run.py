@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.app import measured, terminal
+from ddpm.app import measurements_file, terminal
 from ddpm.app.devices import loading_device
 from ddpm.app.measurement import Measurement, announce, data_of, metrics_of
 from ddpm.app.quality import comparison_of, contents_of_reference
@@ -36,7 +36,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
     contents |= contents_of_reference(config)
     request = Request(config, contents)
-    if measured.is_there(place, request, leader=trainer.is_global_zero):
+    if measurements_file.is_there(place, request, leader=trainer.is_global_zero):
         return None
     comparison = None
     if metrics.of_samples:
@@ -52,7 +52,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
             announce(measurement.seconds(sharing))
         found = measurement.measure(directory, sharing)
         if sharing.is_leader:
-            measured.write(directory, found)
+            measurements_file.write(directory, found)
             terminal.say(str(directory))
 
     weights = {} if comparison is None else comparison.checksums

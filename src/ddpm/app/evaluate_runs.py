@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from ddpm import bounded
-from ddpm.app import comparison_pictures, measured, terminal
+from ddpm.app import comparison_pictures, measurements_file, terminal
 from ddpm.app.differences import compared, lines
 from ddpm.app.figures import MOST_BYTES
 from ddpm.app.measurement import Measurement, announce, data_of, metrics_of, some
@@ -56,7 +56,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     contents |= {"data": data.fingerprint, **contents_of_reference(config)}
     request = Request(config, contents)
     directory = place.directory
-    if measured.is_there(place, request, leader=trainer.is_global_zero):
+    if measurements_file.is_there(place, request, leader=trainer.is_global_zero):
         return None
     comparison = None
     if metrics.of_samples:
@@ -87,7 +87,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
                 values = found.measure(places[name], apart[name], own)
             if sharing.is_leader:
                 own.write(places[name] / KEPT)
-                measured.write(places[name], values)
+                measurements_file.write(places[name], values)
             apart[name].end()
         if sharing.is_leader:
             _compare(directory, places, data.data_set.classes)
@@ -106,7 +106,7 @@ def _compare(directory: Path, places: Mapping[str, Path], classes: Any) -> None:
     comparison_pictures.draw_samples(of_runs, names, directory / comparison_pictures.SAMPLES)
     comparison_pictures.draw_values(found, list(places), directory / comparison_pictures.VALUES)
     differences = {label: value.values() for label, value in found.items()}
-    measured.write(directory, {"runs": values, "differences": differences})
+    measurements_file.write(directory, {"runs": values, "differences": differences})
     for line in lines(found, list(places)):
         terminal.say(line)
 

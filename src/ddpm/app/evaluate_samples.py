@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.app import measured, terminal
+from ddpm.app import measurements_file, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.devices import is_sharded
 from ddpm.app.given import given
@@ -48,7 +48,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         **contents_of_reference(config),
     }
     request = Request(config, contents)
-    if measured.is_there(place, request, leader=trainer.is_global_zero):
+    if measurements_file.is_there(place, request, leader=trainer.is_global_zero):
         return None
 
     def begin() -> None:
@@ -72,7 +72,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
                 "settings": {"metrics": config["metrics"]},
                 **values,
             }
-            measured.write(directory, all_found)
+            measurements_file.write(directory, all_found)
             terminal.say(str(directory))
 
     return Work("evaluate.log", "measuring", None, {**contents, **request.texts()}, begin, share)

@@ -15,6 +15,7 @@ from ddpm.app import figures, left_run, request
 from ddpm.app.measurements import MEASURED
 from ddpm.app.next_commands import readable
 from ddpm.app.run_configuration import OWN
+from ddpm.app.run_directory import COMPARED
 from ddpm.app.sweeps import record
 from ddpm.app.sweeps.record import Job, Sweep
 from ddpm.data.skipped import printable
@@ -30,8 +31,8 @@ PAGE = "report.html"
 DEEP = ("*", "*/*", "*/*/*")
 """Where in a run's directory evaluations are looked for."""
 
-NOT_IN = {"checkpoints", "wandb", "samples", "pieces"}
-"""Folders of a run that hold none."""
+NOT_IN = {"checkpoints", "wandb", "samples", "pieces", COMPARED}
+"""Folders of a run that hold none, or those of other runs too."""
 
 MOST_EVALUATIONS = 100
 """Of a run."""
@@ -86,7 +87,7 @@ def subject_of(directories: Sequence[Path]) -> Subject:
             entries += found
             notes += lost
         else:
-            entries.append(_entry(Job(0, directory), _name(directory, directories)))
+            entries += _entries(directory, _name(directory, directories))
     entries = _brought_together(entries)
     if len(directories) > 1:  # what was typed for a job says nothing of others
         entries = [replace(entry, typed=None) for entry in entries]
@@ -151,6 +152,19 @@ def _name(directory: Path, among: Sequence[Path]) -> str:
         if sum(other.parts[-n:] == end for other in among) == 1:
             return printable("/".join(end))
     return printable(str(directory))
+
+
+def _entries(directory: Path, name: str) -> list[Entry]:
+    """Of a run or an evaluation; of an evaluation that compares runs, one for each of them."""
+    root = directory.resolve()
+    compared = [
+        child
+        for child in sorted(_children(directory / COMPARED))
+        if (child / MEASURED).is_file() and child.resolve().is_relative_to(root)
+    ]
+    if (directory / left_run.RECORD).exists() or not compared:
+        return [_entry(Job(0, directory), name)]
+    return [_entry(Job(0, child), printable(f"{name}/{child.name}")) for child in compared]
 
 
 def _entry(job: Job, name: str) -> Entry:

@@ -63,7 +63,7 @@ def document(subject: Subject, *, language: str, time: str) -> str:
     apart = differences.apart(subject.entries) if len(found) > 1 else [{} for _ in found]
     columns = views.columns(found, apart)
     charts = views.charts(found)
-    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    scripts, plotly = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS], _plotly()
     environment = Environment(
         loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -93,8 +93,8 @@ def document(subject: Subject, *, language: str, time: str) -> str:
         title=text("title", language, {"name": subject.name}),
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
-        plotly=Markup(_plotly()),
-        policy=_policy([*scripts, _plotly()]),
+        plotly=Markup(plotly),
+        policy=_policy([*scripts, plotly]),
         data=script_json(_data(subject, found, columns, charts)),
         pictures=[script_json({str(one.step): _picture(one) for one in view.grids[:-1]}) for view in found],
     )
