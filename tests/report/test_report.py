@@ -13,8 +13,8 @@ from PIL import Image
 
 from ddpm.app import report
 from ddpm.errors import UsageError
+from ddpm.report import differences, grids
 from ddpm.report import document as documents
-from ddpm.report import grids
 from ddpm.report.curves import curves
 from ddpm.report.document import document, script_json
 from ddpm.report.texts import LANGUAGES, of_the_system, texts
@@ -98,6 +98,18 @@ def test_runs_are_compared_by_what_differs(tmp_path: Path):
     assert [cell["text"] for cell in columns["optimizer.lr"]] == ["0.001", "0.004"]
     assert [cell["number"] for cell in columns["best val/loss"]] == [0.666667, 1.0]
     assert "seed" not in columns
+
+
+def test_a_run_of_which_nothing_is_known_sets_no_other_apart(tmp_path: Path):
+    runs = [
+        made(tmp_path, "a", schedule={"kind": "linear"}),
+        made(tmp_path, "b", schedule={"kind": "cosine"}),
+    ]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "metrics.json").write_text(json.dumps({"nll": {"bits_per_dim": 4.2}}))
+    found = differences.apart(report.subject_of([*runs, tmp_path / "c"]).entries)
+    assert [set(own) for own in found] == [{"schedule.kind"}] * 3
+    assert [own["schedule.kind"] for own in found] == ["linear", "cosine", differences.LACKING]
 
 
 def test_nothing_that_a_run_says_becomes_an_element(tmp_path: Path):

@@ -69,7 +69,8 @@ def apart(entries: Sequence[Entry]) -> list[dict[str, str]]:
     """What sets each entry apart from the others, by key.
 
     Jobs of one sweep are told apart by what was typed. Others by the options that they chose, and by values
-    of their configurations that no such choice brought along.
+    of their configurations that no such choice brought along. An entry of which neither is known, as what was
+    measured of a run that is elsewhere, sets no other apart.
     """
     if all(entry.typed is not None for entry in entries):
         keys = list(dict.fromkeys(key for entry in entries for key in entry.typed or ()))[:MOST_KEYS]
@@ -84,7 +85,7 @@ def apart(entries: Sequence[Entry]) -> list[dict[str, str]]:
         group
         for group in dict.fromkeys(group for own in choices for group in own)
         if group not in (*OF_THE_PLACE, "recipe", "experiment")
-        and len({own.get(group) for own in choices}) > 1
+        and len({own.get(group) for own in choices if own}) > 1
     ]
     values = [flat(entry.config) for entry in entries]
     typed = {key for entry in entries for key in _typed_keys(entry)}
@@ -92,7 +93,7 @@ def apart(entries: Sequence[Entry]) -> list[dict[str, str]]:
         key
         for key in dict.fromkeys(key for own in values for key in own)
         if key.partition(".")[0] not in OF_THE_PLACE
-        and len({shown(own[key]) if key in own else None for own in values}) > 1
+        and len({shown(own[key]) if key in own else None for own in values if own}) > 1
         and (key in typed or key.partition(".")[0] not in groups)
     ]
     return [
