@@ -11,25 +11,28 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
-SHORT = {
+SLOW = {
     "overhead.py --steps 12": "difference",
     "bad_numbers.py --pairs 2 --steps 2": "without the guard",
-    "startup.py --runs 1": "until the first step",
     "startup.py --runs 1 --logged": "ratio",
     "speed.py training --rounds 1 --seconds 0.1 --batch 4 --only ddpm*": "ddpm in a plain loop, bf16",
     "speed.py sampling --rounds 1 --seconds 0.1 --batch 2 --steps 3 --only ddpm*": "ddpm, bf16",
-    "data.py IMAGES --large 3000": "MB",
     "interruptions.py": "| 1,000 |",
-    "full_disk.py --only cache": "none wrong",
     "decoding.py --rounds 1": "2000x1500 to 256, EDM",
-    "devices.py training --batch 2 --steps 5 --rounds 1 --network tiny": "| 2 | ",
-    "devices.py sampling --images 64 --rounds 1": "of the time of one",
-    "sharding.py --channels 32": "fsdp of ddp: 0.5",
-    "sweeps.py endurance --jobs 6": "yes  no process is left",
     "checkpoints.py --channels 32 --rounds 2": "training stops",
 }
+LONG = {
+    "startup.py --runs 1": "until the first step",
+    "data.py IMAGES --large 3000": "MB",
+    "full_disk.py --only cache": "none wrong",
+    "devices.py training --batch 2 --steps 5 --rounds 1 --network tiny": "| 2 | ",
+    "devices.py sampling --images 16 --rounds 1": "of the time of one",
+    "sharding.py --channels 32": "fsdp of ddp: 0.5",
+    "sweeps.py endurance --jobs 6": "yes  no process is left",
+}
+"""What a benchmark says when it comes to its end, by its command; those of LONG take minutes."""
 
 
 def run(words: list[str], cwd: Path) -> str:
@@ -48,9 +51,15 @@ def images(tmp_path: Path) -> str:
     return str(folder.parent)
 
 
-@pytest.mark.parametrize("command", SHORT)
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(pytest.param(command, marks=pytest.mark.slow) for command in SLOW),
+        *(pytest.param(command, marks=pytest.mark.long) for command in LONG),
+    ],
+)
 def test_it_comes_to_its_end(command: str, images: str, tmp_path: Path):
-    assert SHORT[command] in run(command.replace("IMAGES", images).split(), tmp_path)
+    assert (SLOW | LONG)[command] in run(command.replace("IMAGES", images).split(), tmp_path)
 
 
 needs_an_extractor = pytest.mark.skipif(
@@ -58,6 +67,7 @@ needs_an_extractor = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_an_extractor
 def test_the_papers_run_is_trained_drawn_and_judged(images: str, tmp_path: Path):
     said = run(["cifar10.py", "run", images, "--out", "out", "--small"], tmp_path)
@@ -74,6 +84,7 @@ def test_the_papers_run_is_trained_drawn_and_judged(images: str, tmp_path: Path)
     assert again["value"] == pytest.approx(judged["value"], rel=1e-3)
 
 
+@pytest.mark.slow
 @needs_an_extractor
 def test_quality_for_time_is_measured_and_goes_on(images: str, tmp_path: Path):
     words = (
@@ -91,6 +102,7 @@ def test_quality_for_time_is_measured_and_goes_on(images: str, tmp_path: Path):
     assert json.loads((tmp_path / "out" / "quality.json").read_text())["points"] == points
 
 
+@pytest.mark.slow
 def test_samples_of_digits_are_judged(smoke_run: Path, tmp_path: Path):
     said = run(["digits_quality.py", str(smoke_run), "--n", "8", "--seeds", "0"], tmp_path)
     assert "frechet" in said

@@ -27,12 +27,20 @@ def test_every_block_says_what_it_is():
             assert all(NEEDS.match(block) for block in blocks_of(page, "yaml")), page.name
 
 
+LONG = {"search", "comparing"}
+"""Pages whose commands take minutes."""
+
+
 @pytest.mark.e2e
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "block"),
     [
-        pytest.param(page, block, id=f"{page.stem}-{number}")
+        pytest.param(
+            page,
+            block,
+            id=f"{page.stem}-{number}",
+            marks=pytest.mark.long if page.stem in LONG else pytest.mark.slow,
+        )
         for page in PAGES
         for number, block in enumerate(blocks_of(page, "bash"))
         if not NEEDS.match(block)

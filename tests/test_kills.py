@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 HARNESS = ROOT / "benchmarks" / "kills.py"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_in_a_validation_and_behind_the_last_step_leave_no_trace(tmp_path: Path):
     words = ["--kills", "2", "--steps", "12", "--aims", "validation", "end", "--keep", str(tmp_path)]
     done = subprocess.run(

@@ -77,7 +77,7 @@ def test_options_of_a_package_of_ones_own_train_draw_and_measure(mylab: Path):
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_doctor_passes_the_mathematics_of_ones_own(mylab: Path):
     command = [sys.executable, "-m", "ddpm", "doctor", "--config-dir", "my_conf", "--allow-targets", "mylab"]
     environment = {

@@ -187,7 +187,7 @@ def start(*words: str, cwd: Path, **variables: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_of_slurm_that_is_queued_again_goes_on(smoke_run: Path, tmp_path: Path):
     """Three starts with one id, the first two killed; beside it another command of the same job."""
     job = {"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train.sh"}

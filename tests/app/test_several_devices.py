@@ -44,7 +44,7 @@ def test_any_number_of_devices_draws_the_same_images(smoke_run: Path, tmp_path: 
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sampling_killed_again_and_again_is_as_an_undisturbed_one(smoke_run: Path, tmp_path: Path):
     """Either rank, at any moment, by a signal that can be heard or not."""
     words = (f"ckpt={smoke_run}", "n=320", "batch_size=16", "trainer.devices=2", "sampler.num_steps=400")

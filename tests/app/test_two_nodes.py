@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 STEPS = 40
 

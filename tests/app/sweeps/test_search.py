@@ -303,7 +303,7 @@ def _processes_in(directory: Path) -> list[str]:
     return [line for line in listed.splitlines() if str(directory) in line]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.e2e
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs the extra sweep")
 def test_one_of_ten_trials_is_killed_and_goes_on(tmp_path: Path):

@@ -16,7 +16,7 @@ from conftest import ROOT, run_program
 from ddpm.app.sweeps import record
 from ddpm.runtime import processes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 EXTENSIONS = ROOT / "tests" / "extensions"
 PATH = f"{EXTENSIONS}:{ROOT / 'src'}"
@@ -75,6 +75,7 @@ def begun(run: Path, step: int) -> Callable[[], bool]:
     return lambda: (run / "metrics.csv").exists() and len(losses(run)) >= step
 
 
+@pytest.mark.slow
 def test_a_job_is_queued_again_by_slurm_and_ends_as_if_nothing_had_been(
     smoke_run: Path, tmp_path: Path, slurm: dict[str, str]
 ):
@@ -108,6 +109,7 @@ def test_a_job_is_queued_again_by_slurm_and_ends_as_if_nothing_had_been(
     assert "gpus" not in script
 
 
+@pytest.mark.slow
 def test_a_job_that_is_signalled_before_it_can_hear_is_queued_again(tmp_path: Path, slurm: dict[str, str]):
     """While the program is imported, which takes seconds."""
     words = (*WORDS[:-4], "trainer.max_steps=2", "callbacks.samples=null")
@@ -127,6 +129,7 @@ def test_a_job_that_is_signalled_before_it_can_hear_is_queued_again(tmp_path: Pa
     assert values["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_an_array_is_queued_and_not_waited_for(tmp_path: Path, slurm: dict[str, str]):
     """One of its jobs has a value that only building can tell; what came of all is seen later."""
     words = (*WORDS[:-4], "trainer.max_steps=2", "callbacks.samples=null", "data.label_drop=0,2",
@@ -153,6 +156,7 @@ def test_an_array_is_queued_and_not_waited_for(tmp_path: Path, slurm: dict[str, 
     assert "1 of 2 jobs failed: [2/2]" in again.said
 
 
+@pytest.mark.slow
 def test_a_job_of_two_nodes_is_one_run(tmp_path: Path, slurm: dict[str, str]):
     words = (*WORDS[:-4], "trainer.num_nodes=2", "trainer.max_steps=2", "callbacks.samples=null")
     outcome = run_program("train.py", *words, cwd=tmp_path, env=slurm)
@@ -165,6 +169,7 @@ def test_a_job_of_two_nodes_is_one_run(tmp_path: Path, slurm: dict[str, str]):
     assert len(list((tmp_path / "swept" / ".submitit" / "100").glob("100_[01]_log.out"))) == 2
 
 
+@pytest.mark.slow
 def test_what_sbatch_refuses_is_said(tmp_path: Path, slurm: dict[str, str]):
     words = (*WORDS[:-4], "hydra.launcher.partition=nowhere")
     outcome = run_program("train.py", *words, cwd=tmp_path, env=slurm)
@@ -173,7 +178,9 @@ def test_what_sbatch_refuses_is_said(tmp_path: Path, slurm: dict[str, str]):
     assert "Traceback" not in outcome.said
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+    "devices", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.long)]
+)
 def test_the_local_executor_starts_a_job_again_that_it_has_signalled(
     devices: int, smoke_run: Path, tmp_path: Path
 ):
@@ -201,6 +208,7 @@ def test_the_local_executor_starts_a_job_again_that_it_has_signalled(
         )
 
 
+@pytest.mark.slow
 def test_what_ctrl_c_prints_ends_a_job_which_the_same_command_queues_anew(smoke_run: Path, tmp_path: Path):
     pytest.importorskip("submitit")
     words = (*WORDS, "hydra.launcher.cluster=local")
@@ -224,6 +232,7 @@ def test_what_ctrl_c_prints_ends_a_job_which_the_same_command_queues_anew(smoke_
     assert losses(run) == losses(smoke_run)
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_in_the_queue_and_once(smoke_run: Path, tmp_path: Path, slurm: dict[str, str]):
     """A job of sample.py leaves no run.json: what it was asked for says that it is through."""
     words = (
@@ -237,6 +246,7 @@ def test_samples_are_drawn_in_the_queue_and_once(smoke_run: Path, tmp_path: Path
     assert len(list((tmp_path / "drawn").glob("*/samples.npz"))) == 2
 
 
+@pytest.mark.slow
 def test_what_an_earlier_job_came_to_is_not_what_a_cancelled_one_does(tmp_path: Path, slurm: dict[str, str]):
     """A sweep that is finished and is to go on: its job is cancelled before it begins."""
     first = run_program("train.py", *WORDS, cwd=tmp_path, env=slurm)

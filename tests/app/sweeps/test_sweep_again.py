@@ -193,7 +193,7 @@ def test_where_nothing_is_started_nothing_is_left(hydra: Given, monkeypatch: pyt
     assert not Path("swept").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.e2e
 def test_one_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(smoke_run: Path, tmp_path: Path):
     """Two jobs at once: the sweep's own process is killed; its jobs end by themselves, saved."""
