@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from models import make_module, make_trainer
 
-from ddpm.app.drawn import draw
+from ddpm.app.measuring.drawn import draw
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.data.sources.digits import Digits

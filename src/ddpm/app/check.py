@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
-from ddpm.app import run_or_samples
 from ddpm.app.grammar import absolute, is_listed
 from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
+from ddpm.app.measuring import run_or_samples
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
 from ddpm.data import kinds

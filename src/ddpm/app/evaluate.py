@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from ddpm.app import evaluate_run, evaluate_runs, evaluate_samples
 from ddpm.app.command_line import Job
+from ddpm.app.measuring import one_run, samples_there, several_runs
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import on_devices
 
@@ -19,7 +19,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
     """
     torch.backends.cudnn.allow_tf32 = False  # bits per dimension are worth the time
     if config["samples"]:
-        work = evaluate_samples.work
+        work = samples_there.work
     else:
-        work = evaluate_runs.work if isinstance(config["ckpt"], list) else evaluate_run.work
+        work = several_runs.work if isinstance(config["ckpt"], list) else one_run.work
     return on_devices(config, place, partial(work, config, place))

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
-from ddpm.app import figures, left_run, request
-from ddpm.app.measurements import MEASURED
+from ddpm.app import left_run, request
+from ddpm.app.measuring import figures
+from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.next_commands import readable
 from ddpm.app.run_configuration import OWN
 from ddpm.app.run_directory import COMPARED

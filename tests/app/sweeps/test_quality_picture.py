@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from ddpm.app.drawn import seconds_per_image
-from ddpm.app.figures import Figure, figures_of, left_in
+from ddpm.app.measuring.drawn import seconds_per_image
+from ddpm.app.measuring.figures import Figure, figures_of, left_in
 from ddpm.app.sweeps import quality_picture
 from ddpm.app.sweeps.quality_picture import NAME, draw, drawn_jobs, lines_of, named
 from ddpm.app.sweeps.record import Job, look, ranked

@@ -10,7 +10,7 @@ import pytest
 import torch
 from few_images import Averages, Judge, compared, data_set, drawn, features, images, measured
 
-from ddpm.app.figures import figures_of
+from ddpm.app.measuring.figures import figures_of
 from ddpm.evaluation.measures import density_coverage, inception_score, kid, memorisation, rows
 from ddpm.evaluation.measures import mifid as mifid_module
 from ddpm.evaluation.measures import precision_recall as precision_recall_module

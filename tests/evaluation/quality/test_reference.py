@@ -9,7 +9,7 @@ import pytest
 import torch
 from few_images import Averages, compared, data_set, drawn, features, images, measured
 
-from ddpm.app.quality import save_reference
+from ddpm.app.measuring.quality import save_reference
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.prepared.cache import Cache, key
 from ddpm.errors import UsageError

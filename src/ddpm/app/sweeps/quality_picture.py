@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddpm.app.figures import Figure
+from ddpm.app.measuring.figures import Figure
 from ddpm.app.sweeps.record import Job, differing, figures_of
 from ddpm.runtime.writing import whole
 

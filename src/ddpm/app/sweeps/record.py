@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
-from ddpm.app import figures, left_run, lock, run_directory
-from ddpm.app.figures import Figure
+from ddpm.app import left_run, lock, run_directory
 from ddpm.app.grammar import shown
+from ddpm.app.measuring import figures
+from ddpm.app.measuring.figures import Figure
 from ddpm.app.sweeps import cluster
 from ddpm.errors import UsageError
 from ddpm.runtime.writing import write_whole

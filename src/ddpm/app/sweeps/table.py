@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ddpm.app.figures import shown
+from ddpm.app.measuring.figures import shown
 from ddpm.app.next_commands import readable
 from ddpm.app.sweeps.record import MEASURED, Job, beside_the_loss, differing, figures_of, ranked
 from ddpm.runtime.progress import duration

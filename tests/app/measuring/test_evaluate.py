@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.app import command_line, drawn_quality, evaluate_run, measurement, measurements
+from ddpm.app import command_line
+from ddpm.app.measuring import drawn_quality, measurement, measurements, one_run
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.evaluation.extractors import weights_file
@@ -167,7 +168,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_drawn(
     monkeypatch.chdir(tmp_path)
     access = os.access
     monkeypatch.setattr(
-        "ddpm.app.quality.os.access", lambda path, mode: mode != os.W_OK and access(path, mode)
+        "ddpm.app.measuring.quality.os.access", lambda path, mode: mode != os.W_OK and access(path, mode)
     )
     words = ("metrics=[fid]", "save_reference=a.npz")
     assert evaluated(f"ckpt={conditional_run}", *words, monkeypatch=monkeypatch) == 2
@@ -184,7 +185,7 @@ def test_it_is_announced_how_long_it_will_take(
     monkeypatch.setattr(drawn_quality, "seconds_to_draw", lambda drawing, indices, size: 10.0 * len(indices))
     monkeypatch.setattr(measuring, "seconds_an_image", lambda extractor, image_shape: 1.0)
     told = []
-    monkeypatch.setattr(evaluate_run, "announce", told.append)
+    monkeypatch.setattr(one_run, "announce", told.append)
     monkeypatch.setattr(Sharing, "missing", lambda self, name, n: n - 3 if name == "images" else n)
     words = (
         "metrics=[nll,nearest]", "n=8", "metrics.nll.n=4", "metrics.nll.num_steps=2", "sampler.num_steps=2",

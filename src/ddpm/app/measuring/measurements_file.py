@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.app import terminal
-from ddpm.app.measurements import MEASURED
+from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan

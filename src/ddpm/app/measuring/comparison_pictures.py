@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm.app.differences import Compared
-from ddpm.app.figures import Figure
+from ddpm.app.measuring.differences import Compared
+from ddpm.app.measuring.figures import Figure
 from ddpm.evaluation.kept import Kept
 from ddpm.runtime.writing import whole, write_whole
 from ddpm.sampling.captions import legible

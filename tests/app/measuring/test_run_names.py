@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.app.run_names import LONGEST, names_of
+from ddpm.app.measuring.run_names import LONGEST, names_of
 
 LAST = "checkpoints/last.ckpt"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
-from ddpm.app.measurements import MEASURED
+from ddpm.app.measuring.measurements import MEASURED
 from ddpm.errors import UsageError
 
 MOST_BYTES = 1 << 24

@@ -11,9 +11,9 @@ from lightning.pytorch import Trainer
 from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.devices import is_sharded
-from ddpm.app.drawn import drawing_of
-from ddpm.app.drawn_quality import DrawnQuality
-from ddpm.app.measurements import summary
+from ddpm.app.measuring.drawn import drawing_of
+from ddpm.app.measuring.drawn_quality import DrawnQuality
+from ddpm.app.measuring.measurements import summary
 from ddpm.app.own import own_settings
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache

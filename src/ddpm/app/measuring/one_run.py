@@ -5,10 +5,11 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.app import measurements_file, terminal
+from ddpm.app import terminal
 from ddpm.app.devices import loading_device
-from ddpm.app.measurement import Measurement, announce, data_of, metrics_of
-from ddpm.app.quality import comparison_of, contents_of_reference
+from ddpm.app.measuring import measurements_file
+from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of
+from ddpm.app.measuring.quality import comparison_of, contents_of_reference
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work

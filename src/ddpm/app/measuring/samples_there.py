@@ -5,12 +5,13 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from ddpm.app import measurements_file, terminal
+from ddpm.app import terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.devices import is_sharded
-from ddpm.app.given import given
-from ddpm.app.measurements import summary
-from ddpm.app.quality import comparison_of, contents_of_reference, save_reference
+from ddpm.app.measuring import measurements_file
+from ddpm.app.measuring.given import given
+from ddpm.app.measuring.measurements import summary
+from ddpm.app.measuring.quality import comparison_of, contents_of_reference, save_reference
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work

@@ -13,8 +13,8 @@ from conftest import composed, run_here
 from PIL import Image
 
 from ddpm.app import check
-from ddpm.app.drawn_quality import DrawnQuality
-from ddpm.app.evaluate_runs import KEPT
+from ddpm.app.measuring.drawn_quality import DrawnQuality
+from ddpm.app.measuring.several_runs import KEPT
 from ddpm.errors import UsageError
 from ddpm.evaluation.kept import read
 from ddpm.run import found

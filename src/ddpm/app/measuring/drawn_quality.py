@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpm.app.drawn import IMAGES, draw
+from ddpm.app.measuring.drawn import IMAGES, draw
+from ddpm.app.measuring.quality import number_of_samples, save_reference
 from ddpm.app.own import own_settings
-from ddpm.app.quality import number_of_samples, save_reference
 from ddpm.evaluation.kept import Kept
 from ddpm.evaluation.quality import measuring
 from ddpm.evaluation.quality.drawn import classes_of, name_of

@@ -11,15 +11,16 @@ import torch
 from lightning.pytorch import Trainer
 
 from ddpm import bounded
-from ddpm.app import comparison_pictures, measurements_file, terminal
-from ddpm.app.differences import compared, lines
-from ddpm.app.figures import MOST_BYTES
-from ddpm.app.measurement import Measurement, announce, data_of, metrics_of, some
-from ddpm.app.measurements import MEASURED
-from ddpm.app.quality import comparison_of, contents_of_reference
+from ddpm.app import terminal
+from ddpm.app.measuring import comparison_pictures, measurements_file
+from ddpm.app.measuring.differences import compared, lines
+from ddpm.app.measuring.figures import MOST_BYTES
+from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of, some
+from ddpm.app.measuring.measurements import MEASURED
+from ddpm.app.measuring.quality import comparison_of, contents_of_reference
+from ddpm.app.measuring.run_names import names_of
 from ddpm.app.request import Request
 from ddpm.app.run_directory import COMPARED, Place
-from ddpm.app.run_names import names_of
 from ddpm.app.shared_work import PIECES, Work
 from ddpm.errors import UsageError
 from ddpm.evaluation import kept

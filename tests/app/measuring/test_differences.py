@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm.app.differences import WITHOUT, Pair, compared, lines
+from ddpm.app.measuring.differences import WITHOUT, Pair, compared, lines
 from ddpm.evaluation.kept import Evidence, Kept
 from ddpm.evaluation.measures.paired import Difference
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from ddpm.app.figures import Figure, figures_of, shown
+from ddpm.app.measuring.figures import Figure, figures_of, shown
 from ddpm.evaluation.kept import Kept
 from ddpm.evaluation.measures.paired import Difference, holm
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import composed, run_here
 from PIL import Image
 
-from ddpm.app import run_or_samples
-from ddpm.app.given import given
+from ddpm.app.measuring import run_or_samples
+from ddpm.app.measuring.given import given
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.sources.digits import Digits
 from ddpm.errors import UsageError
