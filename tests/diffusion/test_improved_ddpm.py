@@ -15,7 +15,7 @@ from ddpm.networks.unet import UNet
 
 
 @pytest.mark.slow
-def test_200_steps_on_images_of_8_bits_stay_finite_and_learn():
+def test_100_steps_on_images_of_8_bits_stay_finite_and_learn():
     torch.manual_seed(0)
     schedule, weighting = cosine(4000), Hybrid()
     network = UNet(3, 6, channels=8, multipliers=(1, 2), blocks=1, norm_groups=4)
@@ -24,7 +24,7 @@ def test_200_steps_on_images_of_8_bits_stay_finite_and_learn():
     images = torch.randint(0, 256, (64, 3, 32, 32))
     ends = torch.tensor([0, schedule.num_timesteps - 1])
     losses = []
-    for _ in range(200):
+    for _ in range(100):
         x_0 = images[torch.randint(len(images), (8,))] / 127.5 - 1
         t = torch.cat([ends, torch.randint(schedule.num_timesteps, (6,))])  # the hardest two, always
         eps = torch.randn(x_0.shape)

@@ -58,9 +58,15 @@ def test_other_code_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first != same_run._hash_of_code()
 
 
-@pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.parametrize("other", ["seed=1", "model.dropout=0.5", "trainer.max_steps=21"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param("model.dropout=0.5", marks=pytest.mark.slow),
+        pytest.param("seed=1", marks=pytest.mark.long),
+        pytest.param("trainer.max_steps=21", marks=pytest.mark.long),
+    ],
+)
 def test_they_end_before_the_first_step(other: str, tmp_path: Path):
     """As srun starts them: one of them with another word."""
     with subprocess.Popen(["sleep", "0"]) as sleep:
