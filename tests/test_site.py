@@ -154,7 +154,14 @@ _Settings.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suff
 def test_the_pages_that_the_nav_names_are_there():
     settings = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader=_Settings)
     named = re.findall(r"[\w/]+\.md", str(settings["nav"]))
-    made = {"index.md", "changelog.md", "contributing.md", "security.md", "logs.md"}  # of files outside docs/
+    made = {
+        "index.md",
+        "changelog.md",
+        "contributing.md",
+        "security.md",
+        "logs.md",
+        "zh/index.md",
+    }  # of files outside docs/
     assert len(named) == len(set(named))
     assert not [name for name in named if name not in made and not (DOCS / name).exists()]
 
@@ -187,3 +194,8 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(
         assert (tmp_path / part).stat().st_size > 1000
     shown = (tmp_path / "theory" / "forward.html").read_text(encoding="utf-8")
     assert "ddpm.diffusion.process.q_sample · src/ddpm/diffusion/process.py:" in shown
+    assert 'href="../zh/theory/forward.html" hreflang="zh"' in shown
+    chinese = (tmp_path / "zh" / "theory" / "forward.html").read_text(encoding="utf-8")
+    assert "ddpm.diffusion.process.q_sample · src/ddpm/diffusion/process.py:" in chinese
+    assert 'href="../../theory/forward.html" hreflang="en"' in chinese
+    assert ['<html lang="en"' in shown, '<html lang="zh"' in chinese] == [True, True]

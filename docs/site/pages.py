@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = {
     "README.md": "index.md",
+    "README.zh.md": "zh/index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
