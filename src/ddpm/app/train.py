@@ -64,7 +64,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 
 def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
-    terminal.set_up(None, leader=is_leader())
+    terminal.set_up(None, leader=is_leader(), verbose=config["verbose"])
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs
     config = tried_out(config)
     data = build_data(config)
@@ -252,9 +252,14 @@ def _fit(
     watch: Watch,
 ) -> int:
     """Train, and keep the record of it. Returns the exit code."""
-    terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero, rank=trainer.global_rank)
-    warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
+    terminal.set_up(
+        place.directory / "train.log",
+        leader=trainer.is_global_zero,
+        rank=trainer.global_rank,
+        verbose=module.config["verbose"],
+    )
+    warnings.filterwarnings("ignore", module="lightning")
     record: RunRecord | None = None
     raised: BaseException | None = None
     if trainer.is_global_zero:

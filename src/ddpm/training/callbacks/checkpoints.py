@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from ddpm.runtime.progress import Pause
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO, at_step, left_over, numbered, parts
 from ddpm.training.checkpoints.layout import CheckpointError, mapped, tensors_in
@@ -90,6 +91,9 @@ class Checkpoints(EveryNSteps):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finish(trainer)
+
+    def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
+        return Pause("checkpoint", self.every_n_steps)
 
     def overdue(self) -> bool:
         """Whether the last checkpoint is older than `every_n_minutes` by the clock of this process. Several

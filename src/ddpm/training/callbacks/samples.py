@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime import writing
 from ddpm.runtime.arithmetic import STEP
+from ddpm.runtime.progress import Pause
 from ddpm.sampling.batches import announced_sampling, images_at_once
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import png, sheet
@@ -87,6 +88,16 @@ class SampleGrids(EveryNSteps):
         if trainer.is_global_zero:
             for left in _directory(trainer).glob(".step_*.part.png"):  # of a start that was killed
                 left.unlink(missing_ok=True)
+
+    def pause(self, trainer: Trainer, module: Any) -> Pause | None:
+        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", 0) or module.images_per_step
+        if not batch_size:
+            return Pause("grid", self.every_n_steps)
+        image = self.n / (STEP * batch_size)  # in steps, for each pass through the network
+        nfe, last = Drawing(module, sampler=self.sampler).nfe, Drawing(module).nfe
+        if self.final == "auto" and not in_proportion(last, self.n, trainer.max_steps, batch_size):
+            last = nfe
+        return Pause("grid", self.every_n_steps, nfe * image, last * image if self.final else None)
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if not (self.final and step == trainer.max_steps):
