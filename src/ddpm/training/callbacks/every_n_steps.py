@@ -47,8 +47,8 @@ class EveryNSteps(Callback, ABC):
         """What is done; `step` is the number of completed optimizer steps, the same on every rank."""
 
     def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
-        """What the terminal says of it beforehand, and the time left counts in; None for what takes next to no
-        time, as whatever is done after each step does.
+        """As what the time left counts it, and the terminal names it beforehand; None for what takes next to
+        no time, and for what is done after each step.
         """
         name = type(self).__name__
         return None if self.every_n_steps == 1 else Pause(name, self.every_n_steps)

@@ -13,6 +13,7 @@ from ddpm.runtime.progress import Pause
 from ddpm.sampling.batches import announced_sampling, images_at_once
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import png, sheet
+from ddpm.training.callbacks.colours import log_colours
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import (
     end_if_asked,
@@ -150,6 +151,7 @@ class SampleGrids(EveryNSteps):
         self._drawn = trainer.global_step, sampler
         if not trainer.is_global_zero:
             return
+        log_colours(trainer, module.data, drawn)
         picture = sheet(module, drawn)
         writing.write(_directory(trainer) / f"step_{trainer.global_step:08d}.png", png(picture))
         for logger in trainer.loggers:
