@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import first_everyday, patch_time, wandb_records
+from conftest import patch_time, wandb_records
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 
@@ -65,7 +65,9 @@ def test_weights_and_biases_offline(tmp_path: Path):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("log_model", "kept"), first_everyday([("all", [7, 9]), (True, [9])]))
+@pytest.mark.parametrize(
+    ("log_model", "kept"), [("all", [7, 9]), pytest.param(True, [9], marks=pytest.mark.slow)]
+)
 def test_checkpoints_are_versions_of_an_artifact(
     log_model: Any, kept: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

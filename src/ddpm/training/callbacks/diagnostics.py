@@ -96,7 +96,7 @@ class Diagnostics(EveryNSteps):
             measured["update"] = torch._foreach_norm(torch._foreach_sub(copy, own))
         if average := list(module.ema.state_dict().get("parameters", {}).values()):
             measured["ema"] = torch._foreach_norm(torch._foreach_sub(parts(average), own))
-        found = _read(measured, gradients, of)
+        found = read_norms(measured, gradients, of)
         by_parameter = dict(zip(present, found.pop("gradient"), strict=True))
         found["gradient"] = [by_parameter.get(i, 0.0) for i in range(len(of))]
         log_scalars(trainer, {name: value for name, value in self._row(found) if math.isfinite(value)})
@@ -111,7 +111,7 @@ class Diagnostics(EveryNSteps):
                 yield f"diagnostics/{name}", math.hypot(*norms[what]) / whole
 
 
-def _read(
+def read_norms(
     measured: Mapping[str, Sequence[Tensor]], gradients: Tensor, of: Sequence[Tensor]
 ) -> dict[str, list[float]]:
     """The norms on the host, which waits once.
