@@ -111,7 +111,7 @@ class Countdown:
     """
 
     shows = True
-    """Of all; False says nothing but what is asked for."""
+    """Of all: whether a terminal is shown a bar; where none is, a line is logged now and then."""
 
     def __init__(self, title: str, total: int, done: int = 0, pauses: Sequence[Pause] = ()):
         self.title = title
@@ -211,7 +211,7 @@ class Countdown:
                 self._bar.update(self._task, completed=done, text="  ".join(self._words()))
             else:
                 self._bar.update(self._task, completed=done)
-        elif self.shows and now - self._last_line > SECONDS_BETWEEN_LINES and done != self.total:
+        elif now - self._last_line > SECONDS_BETWEEN_LINES and done != self.total:
             self._last_line = now
             total = f"/{self.total}" if self.total >= 0 else ""
             log.info("%s %d%s  %s", self.title, done, total, "  ".join(self._words()))
