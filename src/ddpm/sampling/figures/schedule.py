@@ -9,7 +9,7 @@ import torch
 from ddpm.diffusion import NoiseSchedule, Parametrization
 from ddpm.diffusion.variances import FixedLarge
 from ddpm.diffusion.weighting import Noised, Weighting
-from ddpm.report.figures.curves import legend, look
+from ddpm.sampling.figures.curves import legend, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import nearest
-from ddpm.report.figures.sheet import GAP, LINE, MARGIN, Sheet, cell_size, pixels, snapped
-from ddpm.report.figures.style import SMALL
+from ddpm.sampling.figures.layout import GAP, LINE, MARGIN, Sheet, cell_size, pixels, snapped
+from ddpm.sampling.figures.style import SMALL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ddpm.errors import UsageError
-from ddpm.report.figures.film import Film
 from ddpm.runtime.writing import whole, write_whole
+from ddpm.sampling.figures.film import Film
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
