@@ -1,0 +1,47 @@
+"""A heat map of the loss: timesteps above each other, and how it changes as training goes on."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SEEN_AS_LOG = 5.0
+"""Greatest loss over the smallest, from which on colours follow the logarithm."""
+
+
+def draw(losses: np.ndarray, steps: np.ndarray, timesteps: np.ndarray, *, width: float) -> "Figure":
+    """Colours from the mean loss of each part of the chain in each part of the training.
+
+    Args:
+        losses: float [K, M] of K parts of the training and M of the chain, NaN where there is none.
+        steps: [K + 1], the optimizer steps at which the parts of the training begin, and where the last ends.
+        timesteps: [M + 1], likewise of the chain.
+        width: inches.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    figure = Figure(figsize=(width, 0.5 * width), layout="constrained")
+    panel = figure.subplots()
+    known = losses[np.isfinite(losses)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    is_log = low > 0 and high > SEEN_AS_LOG * low
+    norm = LogNorm(low, high) if is_log else Normalize(low, high if high > low else low + 1)
+    colours = colormaps["viridis"].with_extremes(bad="0.8")
+    shown = panel.pcolormesh(steps, timesteps, np.ma.masked_invalid(losses.T), norm=norm, cmap=colours)
+    panel.set(xlabel="optimizer steps", ylabel="$t$")
+    panel.spines[:].set_visible(False)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    bar = figure.colorbar(shown, label="mean loss", pad=0.02, aspect=30)
+    if is_log:
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.outline.set_visible(False)
+    return figure
