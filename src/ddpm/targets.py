@@ -24,8 +24,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "strategy": ("ddpm.training.sharding", "lightning.pytorch.strategies", "datetime.timedelta"),
     "logger": ("ddpm.training.loggers", "lightning.pytorch.loggers"),
     "callbacks": (
-        "ddpm.training.callbacks", "ddpm.evaluation.bits_per_dim", "ddpm.evaluation.nearest_images", "ddpm.evaluation.quality",
-        "ddpm.evaluation.extractors", "lightning.pytorch.callbacks",
+        "ddpm.training.callbacks", "ddpm.evaluation.bits_per_dim", "ddpm.evaluation.quality",
+        "ddpm.evaluation.nearest_images", "ddpm.evaluation.extractors", "lightning.pytorch.callbacks",
         "ddpm.diffusion", "torch.nn", "datetime.timedelta",
     ),
     "extractor": ("ddpm.evaluation.extractors",),

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 2**28
 """Of the training images that are compared; of large ones they are fewer."""
 
-HELD_OUT = 64
-"""Held-out images whose distances say what is usual."""
+HELD_OUT, MOST_VALUES = 64, 2**21
+"""Held-out images whose distances say what is usual, and their values: of large ones they are fewer."""
 
 
 class NearestImages(Callback):
@@ -64,9 +64,10 @@ class NearestImages(Callback):
             training = training.centre(data.data_set.window)
         total = len(training)
         step, samples = grids[-1].last
-        pool = _some(training, min(self.among, max(1, MOST_BYTES // max(1, samples[0].numel()))))
+        pool = _some(training, min(self.among, max(1, MOST_BYTES // samples[0].numel())))
         samples, k = samples[: self.n], min(self.k, len(pool))
-        usual = _some(held_out, HELD_OUT) if len(held_out) else None
+        few = min(HELD_OUT, max(1, MOST_VALUES // samples[0].numel()))
+        usual = _some(held_out, few) if len(held_out) else None
         with styled(), torch.no_grad():
             figure = neighbours_figure.draw(samples, pool, usual, k=k, width=WIDTH, dpi=DPI)
             of_all = "" if len(pool) == total else f" of {total:,}"

@@ -1,1 +1,1 @@
-"""Figures of publication quality that only reports have, one a file; others are in `ddpm.sampling.figures`."""
+"""Figures of publication quality that only reports have, one a file; others: `ddpm.sampling.figures`."""

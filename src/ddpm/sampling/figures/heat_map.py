@@ -25,8 +25,11 @@ def draw(losses: np.ndarray, steps: np.ndarray, timesteps: np.ndarray, *, width:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(width, 0.5 * width), layout="constrained")
-    panel = figure.subplots()
+    height = 0.5 * width
+    figure = Figure(figsize=(width, height))
+    bottom, top = 0.45 / height, 1 - 0.55 / height
+    panel = figure.add_axes((0.65 / width, bottom, 1 - 1.65 / width, top))
+    beside = figure.add_axes((1 - 0.9 / width, bottom, 0.12 / width, top))
     known = losses[np.isfinite(losses)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     is_log = low > 0 and high > SEEN_AS_LOG * low
@@ -36,9 +39,9 @@ def draw(losses: np.ndarray, steps: np.ndarray, timesteps: np.ndarray, *, width:
     panel.set(xlabel="optimizer steps", ylabel="$t$")
     panel.spines[:].set_visible(False)
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    bar = figure.colorbar(shown, label="mean loss", pad=0.02, aspect=30)
+    bar = figure.colorbar(shown, cax=beside, label="mean loss")
     if is_log:
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

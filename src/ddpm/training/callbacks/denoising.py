@@ -41,7 +41,7 @@ class Denoising(Callback):
         ValueError: where a number is out of range.
     """
 
-    def __init__(self, n: int = 6, num_steps: int = 50, frames: int = 20, seed: int = 0):
+    def __init__(self, n: int = 6, num_steps: int = 50, frames: int = 15, seed: int = 0):
         if min(n, num_steps) < 1 or frames < 0:
             raise ValueError(
                 f"n={n} and num_steps={num_steps} must be at least 1, and frames={frames} at least 0"
