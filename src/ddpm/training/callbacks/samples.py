@@ -82,7 +82,7 @@ class SampleGrids(EveryNSteps):
         n: int = 64,
         seed: int = 0,
         final: bool | Literal["auto"] = "auto",
-        raw: int = 2,
+        raw: int = 0,
     ):
         super().__init__(every_n_steps)
         if n < 1:
