@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from models import make_module, make_trainer
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ddpm.data.batches import Batch
 from ddpm.data.module import ImageDataModule
@@ -141,8 +142,10 @@ def test_images_that_are_no_pictures_are_left_out_in_a_line_each(
 
     module = DDPM(Wide(), ONE_STEP, image_shape=(4, 8, 8), sampler=DDIM(1))
     with caplog.at_level(logging.INFO):
-        make_trainer(tmp_path, 2, *everything(1)).fit(module, torch.zeros(2, 8, 4, 8, 8).unbind())
+        loader = DataLoader(torch.zeros(4, 4, 8, 8), batch_size=2)  # type: ignore[arg-type]
+        make_trainer(tmp_path, 2, *everything(1)).fit(module, loader)
     assert files(tmp_path) == ["figures/loss_by_timestep.png", "figures/over_t.png"]
+    assert any("NearestImages: nothing is compared" in line for line in caplog.messages)
     told = [line for line in caplog.messages if "images of 4 channels are not shown" in line]
     assert sorted(line.split(":")[0] for line in told) == [
         "DataImages", "Denoising", "ForwardProcess", "callbacks.samples"

@@ -68,5 +68,7 @@ def drawn(
 
 def manner(module: Any, drawing: Drawing, weights: str) -> str:
     """By which weights and which sampler, for captions: averaged weights, DDIM, 50 steps."""
-    named = "raw weights" if weights == "raw" or not module.ema.state_dict() else "averaged weights"
+    average = getattr(module, "ema", None)
+    is_raw = weights == "raw" or average is None or not average.state_dict()
+    named = "raw weights" if is_raw else "averaged weights"
     return f"{named}, {type(drawing.sampler).__name__}, {drawing.steps:,} steps"

@@ -69,7 +69,8 @@ class LossByTimestep(EveryNSteps):
         module: Any = pl_module
         self._num_timesteps = module.schedule.num_timesteps
         self._drawn_at = -1
-        if self._sums is None or self._sums.shape[2] != self.bins:
+        if self._sums is None or self._sums.shape[2] != self.bins or trainer.global_step == 0:
+            self._waiting.clear()
             self._sums, self._width = torch.zeros(2, COLUMNS, self.bins), 1
         self._sums = self._sums.to(module.device)
 
