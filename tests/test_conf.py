@@ -118,11 +118,17 @@ def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
     assert list(composed("train", *overrides)["logger"]) == names
 
 
+DEFAULT_CALLBACKS = [
+    "checkpoints", "samples", "progress", "data_images", "forward", "schedule", "loss_by_timestep",
+    "denoising", "nearest",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("override", "names"),
     [
-        ("callbacks=default", ["checkpoints", "samples", "progress"]),
-        ("callbacks=[default,best]", ["checkpoints", "samples", "progress", "best"]),
+        ("callbacks=default", DEFAULT_CALLBACKS),
+        ("callbacks=[default,best]", [*DEFAULT_CALLBACKS, "best"]),
         ("callbacks=none", []),
     ],
 )

@@ -59,13 +59,14 @@ def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_the_design_lists(smoke_run: Path):
     assert {path.name for path in smoke_run.iterdir()} == {
-        "config.yaml", "run.json", "metrics.csv", "checkpoints", "samples", "train.log", "wandb",
+        "config.yaml", "run.json", "metrics.csv", "checkpoints", "samples", "figures", "train.log",
+        "wandb",
     }  # fmt: skip
     assert sorted(path.name for path in (smoke_run / "checkpoints").iterdir()) == [
         "last.ckpt", "step_00000010.ckpt", "step_00000020.ckpt",
     ]  # fmt: skip
     assert sorted(path.name for path in (smoke_run / "samples").iterdir()) == [
-        "step_00000010.png", "step_00000020.png",
+        "raw_step_00000010.png", "raw_step_00000020.png", "step_00000010.png", "step_00000020.png",
     ]  # fmt: skip
     record = json.loads((smoke_run / "run.json").read_text())
     assert record["status"] == "finished"
@@ -99,7 +100,9 @@ def test_weights_and_biases_holds_the_same_run(smoke_run: Path):
     assert {item["_step"]: item["train/loss"] for item in history} == pytest.approx(ours)
     grids = list(smoke_run.glob("wandb/offline-run-*/files/media/images/samples/*.png"))
     kept = {np.asarray(Image.open(path).convert("RGB")).tobytes() for path in grids}
-    assert kept == {np.asarray(Image.open(path)).tobytes() for path in (smoke_run / "samples").iterdir()}
+    at_the_end = [smoke_run / "figures" / f"{name}.png" for name in ("denoising", "nearest")]
+    files = [*(smoke_run / "samples").iterdir(), *at_the_end]
+    assert kept == {np.asarray(Image.open(path)).tobytes() for path in files}
     [run] = wandb_records(smoke_run, "run")
     record = json.loads((smoke_run / "run.json").read_text())
     shown = dashboard.shown(find(smoke_run)[1]["config"], record["data"], record["choices"])

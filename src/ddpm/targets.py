@@ -25,7 +25,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "logger": ("ddpm.training.loggers", "lightning.pytorch.loggers"),
     "callbacks": (
         "ddpm.training.callbacks", "ddpm.evaluation.bits_per_dim", "ddpm.evaluation.quality",
-        "ddpm.evaluation.extractors", "lightning.pytorch.callbacks",
+        "ddpm.evaluation.nearest_images", "ddpm.evaluation.extractors", "lightning.pytorch.callbacks",
         "ddpm.diffusion", "torch.nn", "datetime.timedelta",
     ),
     "extractor": ("ddpm.evaluation.extractors",),

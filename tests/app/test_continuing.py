@@ -497,7 +497,8 @@ def test_folders_in_the_place_of_files_are_left_alone(tmp_path: Path, caplog: py
 
 def test_what_a_start_left_that_had_saved_nothing_is_dropped(tmp_path: Path):
     (tmp_path / "samples").mkdir()
-    (tmp_path / "samples" / "step_00000005.png").touch()
+    for name in ("step_00000005.png", "raw_step_00000005.png"):
+        (tmp_path / "samples" / name).touch()
     (tmp_path / "metrics.csv").write_text("step,train/loss\n5,1.0\n")
     (tmp_path / "notes.txt").touch()
     begin_anew(MetricsCSV(tmp_path / "metrics.csv"))

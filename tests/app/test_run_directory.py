@@ -258,7 +258,7 @@ def test_a_start_that_says_little_is_one(start: dict[str, Any], config: dict[str
     assert starts(entered.left.record) == [0]
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "samples", "nonfinite", "wandb"])
+@pytest.mark.parametrize("name", ["checkpoints", "samples", "figures", "nonfinite", "wandb"])
 def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_lost(
     name: str, config: dict[str, Any], tmp_path: Path
 ):

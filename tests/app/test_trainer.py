@@ -103,7 +103,8 @@ def test_fast_dev_run_tries_everything_and_keeps_nothing(place: Path, monkeypatc
     left = {path.name for path in directory.iterdir()}
     assert "checkpoints" not in left
     assert not left & {"wandb", "tensorboard", "csv"}
-    assert [path.name for path in (directory / "samples").iterdir()] == ["step_00000002.png"]
+    grids = sorted(path.name for path in (directory / "samples").iterdir())
+    assert grids == ["raw_step_00000002.png", "step_00000002.png"]
 
 
 def test_min_steps_and_value_clipping_reach_the_trainer(place: Path, monkeypatch: pytest.MonkeyPatch):

@@ -18,12 +18,14 @@ from ddpm.diffusion.schedules import cosine, linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
 from ddpm.diffusion.weighting import SNR, Hybrid, MinSNR, Simple, VariationalBound, Weighting
 from ddpm.errors import UsageError
+from ddpm.evaluation import neighbours_figure as neighbours
 from ddpm.random import Purpose, Stream
-from ddpm.report.figures import denoising, files, forward, legend, loss, neighbours, path, schedule
-from ddpm.report.figures.film import Film, Moment
-from ddpm.report.figures.sheet import Group, decimal, shortened, table
-from ddpm.report.figures.style import styled
+from ddpm.report.figures import legend, loss, path
 from ddpm.sampling.captions import font_for
+from ddpm.sampling.figures import denoising, files, forward, schedule
+from ddpm.sampling.figures.film import Film, Moment
+from ddpm.sampling.figures.layout import Group, decimal, shortened, table
+from ddpm.sampling.figures.style import styled
 
 SIZE = {"width": 4.0, "dpi": 60}
 

@@ -24,6 +24,7 @@ from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
 from ddpm.targets import build
+from ddpm.training.callbacks.samples import FOLDER, NAMES
 from ddpm.training.checkpoints import LAST, averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV, WandbLogger
 from ddpm.training.loggers.wandb_files import last_step
@@ -126,10 +127,10 @@ def begin_anew(csv: MetricsCSV) -> None:
 
 
 def drop_grids(directory: Path, after: int) -> None:
-    """Drop the grids of later steps; they will be drawn again."""
-    for grid in (directory / "samples").glob("step_*.png"):
-        is_grid = re.fullmatch(r"step_\d{8,}", grid.stem) and not grid.is_dir()
-        if is_grid and int(grid.stem.removeprefix("step_")) > after:
+    """Drop the grids of later steps, by whichever weights; they will be drawn again."""
+    for grid in (directory / FOLDER).glob("*.png"):
+        named = re.fullmatch(rf"(?:{'|'.join(NAMES.values())})(\d{{8,}})", grid.stem)
+        if named and not grid.is_dir() and int(named[1]) > after:
             grid.unlink()
 
 

@@ -19,16 +19,17 @@ from ddpm.app.run_configuration import OWN
 from ddpm.data.augmentation import normalize
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.errors import UsageError
+from ddpm.evaluation import neighbours_figure as neighbours
 from ddpm.random import permutation
-from ddpm.report.figures import denoising, files, forward, legend, loss, neighbours, path, schedule
-from ddpm.report.figures.film import Film
-from ddpm.report.figures.style import styled
+from ddpm.report.figures import legend, loss, path
 from ddpm.run import Run, load
 from ddpm.runtime.progress import Countdown, duration
 from ddpm.sampling.batches import seconds_a_use
 from ddpm.sampling.captions import legible
 from ddpm.sampling.drawing import labels_of
-from ddpm.sampling.figures import to_uint8
+from ddpm.sampling.figures import denoising, files, forward, schedule, to_uint8
+from ddpm.sampling.figures.film import Film
+from ddpm.sampling.figures.style import styled
 from ddpm.training.loggers.metrics_csv import rows_by_step
 
 if TYPE_CHECKING:

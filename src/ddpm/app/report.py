@@ -32,7 +32,7 @@ PAGE = "report.html"
 DEEP = ("*", "*/*", "*/*/*")
 """Where in a run's directory evaluations are looked for."""
 
-NOT_IN = {"checkpoints", "wandb", "samples", "pieces", COMPARED}
+NOT_IN = {"checkpoints", "wandb", "samples", "figures", "pieces", COMPARED}
 """Folders of a run that hold none, or those of other runs too."""
 
 MOST_EVALUATIONS = 100

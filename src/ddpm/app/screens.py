@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 
 from ddpm.app import next_commands
 from ddpm.app.continuing import Resume
-from ddpm.app.figures import HIGHER_IS_BETTER
 from ddpm.app.inspect import understood
 from ddpm.app.left_run import is_complete, logged_offline
+from ddpm.app.measuring.figures import HIGHER_IS_BETTER
 from ddpm.app.next_commands import readable
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule

@@ -117,6 +117,18 @@ class TrainerBatches:
         return counted, torch.from_numpy((np.asarray(counted.indices) + 0.5) * GOLDEN_RATIO % 1)
 
 
+def images_of(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """Images float32 [B, C, H, W] in [-1, 1] and labels int64 [B], or None, of a batch, to be looked at.
+
+    Raises:
+        ValueError: where it is no batch of images.
+    """
+    if isinstance(batch, Batch):
+        return batch.x_0, batch.labels
+    images, labels = _parts(batch)
+    return normalize(images) if images.dtype == torch.uint8 else images.float(), labels
+
+
 class Counted:
     """Reads batches of images and counts them, so that each image has an index of its own.
 

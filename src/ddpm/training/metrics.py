@@ -68,6 +68,14 @@ def load_state(means: Mapping[str, RunningMean], state: Mapping[str, list[list[f
         mean.total, mean.count = sum(total for total, _ in sums), int(sum(count for _, count in sums))
 
 
+def over_ranks(sums: Tensor) -> Tensor:
+    """Sums of all ranks in a tensor of its own; every rank must call it."""
+    total = sums.clone()
+    if _several_ranks():
+        torch.distributed.all_reduce(total)
+    return total
+
+
 def _packed(means: Mapping[str, RunningMean], device: torch.device) -> Tensor:
     """[2, len(means)]: sums and counts. In float32, as the sums are: Apple's GPUs have no float64; counts
     are exact in it up to 2^24 a rank.

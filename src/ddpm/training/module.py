@@ -162,6 +162,8 @@ class DDPM(LightningModule):
         self.computing = AS_IT_IS
         self._compiled = False
         self._batches = TrainerBatches(self.image_shape, self.num_classes, label_drop=label_drop, seed=seed)
+        self.losses_seen: tuple[Tensor, Tensor] | None = None
+        """t int64 [B] and the loss at it of each image of this device's last micro-batch, on the device."""
         self._seen: list[Any] = []  # (t, loss) [ranks, 2, B] of the micro-batches of this step
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
@@ -221,6 +223,7 @@ class DDPM(LightningModule):
         t = self.timesteps.draw(u, num_timesteps, part.stratum, part.strata)
         eps = self._stream(Purpose.NOISE).normal(step, part.batch.indices, self.image_shape)
         losses = self.losses(x_0, t, eps, labels)
+        self.losses_seen = t, losses.detach()
         if self.timesteps.adapts:
             self._seen.append(self.all_gather(torch.stack([t.float(), losses.detach()])))
         loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()

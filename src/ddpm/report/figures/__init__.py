@@ -1,1 +1,1 @@
-"""Figures of publication quality, one a file: what a run does, and how it went."""
+"""Figures of publication quality that only reports have, one a file; others: `ddpm.sampling.figures`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddpm.diffusion.process import evenly_spaced
 from ddpm.random import Purpose, Stream
-from ddpm.report.figures.curves import legend, look, plain
+from ddpm.sampling.figures.curves import legend, look, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

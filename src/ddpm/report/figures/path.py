@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion.samplers import Trajectory, evenly_spread
-from ddpm.report.figures.curves import look
-from ddpm.report.figures.sheet import GAP, LINE, MARGIN, Sheet, cell_size, pixels, shortened, snapped
-from ddpm.report.figures.style import SMALL
 from ddpm.sampling.figures import to_uint8
+from ddpm.sampling.figures.curves import look
+from ddpm.sampling.figures.layout import GAP, LINE, MARGIN, Sheet, cell_size, pixels, shortened, snapped
+from ddpm.sampling.figures.style import SMALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,30 +5,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from ddpm.diffusion.samplers import Sampler
-from ddpm.runtime import writing
 from ddpm.runtime.arithmetic import STEP
 from ddpm.runtime.progress import Pause
-from ddpm.sampling.batches import announced_sampling, images_at_once
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import png, sheet
+from ddpm.sampling.figures import sheet, to_uint8
+from ddpm.sampling.model import Weights
 from ddpm.training.callbacks.colours import log_colours
+from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
-from ddpm.training.callbacks.interruption import (
-    end_if_asked,
-    leader_alone,
-    progressed,
-    received,
-    received_anywhere,
-    together,
-)
-from ddpm.training.loggers import log_picture
+from ddpm.training.callbacks.interruption import end_if_asked
+from ddpm.training.callbacks.shown import can_be_shown, show
 
 log = logging.getLogger(__name__)
 
 SHARE = 0.25
 """Of the arithmetic of training, which the last grid may take by the run's own sampler if final is auto."""
+
+
+FOLDER = "samples"
+"""In the run's directory."""
+
+NAMES: dict[Weights, str] = {"ema": "step_", "raw": "raw_step_"}
+KEYS: dict[Weights, str] = {"ema": "samples/grid", "raw": "samples/grid_raw"}
+"""What begins the names of files, before the step, and what grids are called in loggers; by the weights."""
+
+KEPT = 16
+"""Samples of the last grid that other callbacks may look at."""
 
 
 def in_proportion(nfe: int, n: int, steps: int, batch_size: int) -> bool:
@@ -53,6 +58,8 @@ class SampleGrids(EveryNSteps):
 
     Cell i starts from noise keyed by (seed, i), at every step of every run. Grids during training use a fast
     sampler and the averaged weights; the last one uses the run's own sampler, where that is worth its time.
+    While the average still lags behind, in the first grids, each has one by the raw weights beside it:
+    `samples/raw_step_XXXXXXXX.png`, from the same noise by the same sampler.
 
     Args:
         sampler: of the grids during training.
@@ -62,6 +69,12 @@ class SampleGrids(EveryNSteps):
         final: draw the last grid, when training ends, with the run's own sampler: True; False for no grid
             then beyond those of every n steps; "auto" where it takes at most a quarter of the arithmetic that
             training took, see `in_proportion`, else by `sampler`.
+        raw: how many of the first grids during training are drawn by the raw weights as well; where no
+            average is kept, they are those of the grid itself, and none is.
+
+    Attributes:
+        last: of the last grid by the averaged weights its step and its first samples, uint8 [K, C, H, W];
+            None on ranks that have drawn none.
     """
 
     def __init__(
@@ -71,24 +84,30 @@ class SampleGrids(EveryNSteps):
         n: int = 64,
         seed: int = 0,
         final: bool | Literal["auto"] = "auto",
+        raw: int = 0,
     ):
         super().__init__(every_n_steps)
         if n < 1:
             raise ValueError(f"callbacks.samples.n={n} must be at least 1")
         if final not in (True, False, "auto"):
             raise ValueError(f"callbacks.samples.final={final} must be true, false or auto")
+        if raw < 0:
+            raise ValueError(f"callbacks.samples.raw={raw} must be at least 0")
         self.sampler = sampler
         self.n = n
         self.seed = seed
         self.final = final
-        self._drawn: tuple[int, Sampler] | None = None  # the step of the last grid, and what drew it
+        self.raw = raw
+        self.last: tuple[int, Tensor] | None = None
+        self._drawn: dict[Weights, tuple[int, Sampler]] = {}  # the step of the last grid, and what drew it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._drawn is not None and self._drawn[0] > trainer.global_step:
-            self._drawn = None  # of steps that come again, and whose grids are gone
+        if any(step > trainer.global_step for step, _ in self._drawn.values()):
+            self._drawn.clear()  # of steps that come again, and whose grids are gone
         if trainer.is_global_zero:
-            for left in _directory(trainer).glob(".step_*.part.png"):  # of a start that was killed
-                left.unlink(missing_ok=True)
+            for name in NAMES.values():
+                for left in _directory(trainer).glob(f".{name}*.part.png"):  # of a start that was killed
+                    left.unlink(missing_ok=True)
 
     def pause(self, trainer: Trainer, module: Any) -> Pause | None:
         batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", 0) or module.images_per_step
@@ -103,6 +122,9 @@ class SampleGrids(EveryNSteps):
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if not (self.final and step == trainer.max_steps):
             self._draw(trainer, module, self.sampler)
+            average: Any = module.ema
+            if step <= self.raw * self.every_n_steps and average.state_dict():
+                self._draw(trainer, module, self.sampler, "raw")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.final:
@@ -123,40 +145,40 @@ class SampleGrids(EveryNSteps):
             )  # fmt: skip
         return self.sampler
 
-    def _draw(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
-        """Draw, save and log a grid; give up where the run is asked to end. The leader draws it alone, but
-        where each rank holds a part of the network, and all go through it together.
-        """
-        with together(trainer) if module.is_sharded else leader_alone(trainer) as draws:
-            if draws and self._drawn != (trainer.global_step, sampler):
-                self._draw_here(trainer, module, sampler)
+    def _draw(self, trainer: Trainer, module: Any, sampler: Sampler, weights: Weights = "ema") -> None:
+        """Draw, save and log a grid; give up where the run is asked to end."""
+        if not can_be_shown(module.image_shape):
+            if not self._has_said_so and trainer.is_global_zero:
+                log.info("callbacks.samples: images of %d channels are not shown", module.image_shape[0])
+            self._has_said_so = True
+            return
+        with drawing_ranks(trainer, module) as draws:
+            if draws and self._drawn.get(weights) != (trainer.global_step, sampler):
+                self._draw_here(trainer, module, sampler, weights)
         end_if_asked(trainer)
 
-    def _draw_here(self, trainer: Trainer, module: Any, sampler: Sampler) -> None:
-        drawing = Drawing(module, seed=self.seed, sampler=sampler)
-        batch_size = images_at_once(module)
-        if module.is_sharded:
-            batch_size = trainer.strategy.broadcast(batch_size)
-        asked_to_end = received_anywhere if module.is_sharded else received
-        drawn = announced_sampling(
-            drawing,
-            range(self.n),
-            batch_size=batch_size,
-            on_step=lambda *_: progressed(trainer),
-            stop=lambda: bool(asked_to_end(trainer)),
-            quiet=not trainer.is_global_zero,
-        )
-        if drawn is None:
+    _has_said_so = False
+
+    def _draw_here(self, trainer: Trainer, module: Any, sampler: Sampler, weights: Weights) -> None:
+        drawing = Drawing(module, seed=self.seed, sampler=sampler, weights=weights)
+        images = drawn(trainer, module, drawing, self.n, at_once(trainer, module))
+        if images is None:
             return
-        self._drawn = trainer.global_step, sampler
+        step = trainer.global_step
+        self._drawn[weights] = step, sampler
+        if weights == "ema":
+            self.last = step, to_uint8(images[:KEPT])
         if not trainer.is_global_zero:
             return
-        log_colours(trainer, module.data, drawn)
-        picture = sheet(module, drawn)
-        writing.write(_directory(trainer) / f"step_{trainer.global_step:08d}.png", png(picture))
-        for logger in trainer.loggers:
-            log_picture(logger, "samples/grid", picture, step=trainer.global_step)
+        if weights == "ema":
+            log_colours(trainer, module.data, images)
+        caption = f"step {step:,}: {manner(module, drawing, weights)}"
+        show(trainer, KEYS[weights], sheet(module, images), _file(weights, step), caption)
+
+
+def _file(weights: Weights, step: int) -> str:
+    return f"{FOLDER}/{NAMES[weights]}{step:08d}.png"
 
 
 def _directory(trainer: Trainer) -> Path:
-    return Path(trainer.default_root_dir) / "samples"
+    return Path(trainer.default_root_dir) / FOLDER

@@ -1,12 +1,14 @@
-"""Pictures in whatever logger shows pictures."""
+"""Pictures, still and moving, in whatever logger shows them."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyExperiment
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 
 from ddpm.training.loggers.failures import forgiven
 
@@ -58,6 +60,52 @@ def _shown(logger: Logger, key: str, picture: np.ndarray, step: int, caption: st
             log_image(logger.version, picture, key=key.replace("/", "."), step=step)
         else:  # Comet
             log_image(picture, name=key, step=step)
+        return True
+    return False
+
+
+@rank_zero_only
+def log_animation(logger: Logger, key: str, gif: Path, step: int, caption: str | None = None) -> bool:
+    """Show an animation in a logger, if it shows any.
+
+    Args:
+        logger: of any kind: W&B and others that have `log_video(key, videos, step)`, TensorBoard, which shows
+            a GIF as a picture that moves, MLflow, which keeps it as an artifact, and Comet.
+        key: under which it is shown, such as "samples/denoising_film".
+        gif: its file.
+        step: completed optimizer steps.
+        caption: below it, where the logger has a place for it.
+
+    Returns:
+        As `log_picture`.
+    """
+    with forgiven(logger, "log_animation"):
+        return _moving(logger, key, gif, step, caption)
+    return False
+
+
+def _moving(logger: Logger, key: str, gif: Path, step: int, caption: str | None) -> bool:
+    if log_video := getattr(logger, "log_video", None):
+        captions = {"caption": [caption]} if caption is not None and _takes(log_video, "caption") else {}
+        log_video(key, [str(gif)], step=step, **captions)
+        return True
+    experiment: Any = getattr(logger, "experiment", None)
+    if isinstance(experiment, DummyExperiment):
+        return False
+    if get_writer := getattr(experiment, "_get_file_writer", None):
+        # its add_video would encode anew, and needs another package for it
+        from torch.utils.tensorboard.summary import Summary
+
+        with Image.open(gif) as opened:
+            width, height = opened.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.read_bytes())
+        get_writer().add_summary(Summary(value=[Summary.Value(tag=key, image=image)]), step)
+        return True
+    if log_artifact := getattr(experiment, "log_artifact", None):  # MLflow
+        log_artifact(logger.version, str(gif), key.rpartition("/")[0])
+        return True
+    if log_image := getattr(experiment, "log_image", None):  # Comet
+        log_image(str(gif), name=key, step=step)
         return True
     return False
 

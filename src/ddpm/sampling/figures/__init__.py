@@ -1,4 +1,7 @@
-"""Grids of images: the pictures that a person looks at to see how a run is going."""
+"""Grids of images: the pictures that a person looks at to see how a run is going.
+
+The modules of this package are figures by matplotlib, one a file, with what they have in common.
+"""
 
 import io
 import math

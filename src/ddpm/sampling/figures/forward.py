@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ddpm.diffusion.process import NoiseSchedule, evenly_spaced, q_sample
 from ddpm.random import Purpose, Stream
-from ddpm.report.figures.film import Film, Moment
-from ddpm.report.figures.sheet import Group, at, decimal, table
 from ddpm.sampling.figures import to_uint8
+from ddpm.sampling.figures.film import Film, Moment
+from ddpm.sampling.figures.layout import Group, at, decimal, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ddpm.report.figures.style import LINES
+from ddpm.sampling.figures.style import LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,13 @@ import torch
 from ddpm.diffusion import NoiseSchedule, Parametrization
 from ddpm.diffusion.variances import FixedLarge
 from ddpm.diffusion.weighting import Noised, Weighting
-from ddpm.report.figures.curves import legend, look
+from ddpm.sampling.figures.curves import legend, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LEFT, ROOMY = 0.7, 6.5
+"""Inches that the texts on the left of a panel take, and of a figure that has room for them."""
 
 SMALL_ERROR = 1e-4
 """Of the network, by which its loss is weighed."""
@@ -73,7 +76,13 @@ def draw(processes: Sequence[Process], *, width: float) -> "Figure":
     from matplotlib.figure import Figure
 
     lengths = {process.schedule.num_timesteps for process in processes}
-    figure = Figure(figsize=(width, 0.68 * width), layout="constrained")
+    # what places panels by the texts around them takes three times as long as all the rest: it is left to
+    # legends, and to panels that have no room
+    is_roomy = len(processes) == 1 and width >= ROOMY
+    figure = Figure(figsize=(width, 0.68 * width), layout=None if is_roomy else "constrained")
+    if is_roomy:
+        edge, top = LEFT / width, 0.1 / (0.68 * width)
+        figure.subplots_adjust(edge, 0.45 / (0.68 * width), 1 - 0.1 / width, 1 - top, wspace=2.6 * edge)
     (alpha_bar, log_snr), (beta, weight) = figure.subplots(2, 2, sharex=True)
     for index, process in enumerate(processes):
         schedule, style = process.schedule, look(index)

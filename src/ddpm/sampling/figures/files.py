@@ -1,4 +1,4 @@
-"""Files of figures and films, whole or not there."""
+"""Figures and films as pixels and files, which are whole or not there."""
 
 import io
 import shutil
@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ddpm.errors import UsageError
-from ddpm.report.figures.film import Film
 from ddpm.runtime.writing import whole, write_whole
+from ddpm.sampling.figures.film import Film
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,14 +54,25 @@ def write_film(film: Film, path: Path, on_frame: OnFrame = lambda _: None) -> No
         WriteError: where it cannot be written.
     """
     if path.suffix.lower() == ".gif":
-        write_whole(path, _gif(film, on_frame))
+        write_whole(path, gif(film, on_frame))
         return
     encode = encoder()
     with whole(path) as temporary:
         encode(_lasting(film, on_frame), temporary, round(1000 / MILLISECONDS))
 
 
-def _gif(film: Film, on_frame: OnFrame) -> bytes:
+def raster(figure: "Figure", dpi: float) -> np.ndarray:
+    """A figure as pixels, uint8 [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def gif(film: Film, on_frame: OnFrame = lambda _: None) -> bytes:
+    """The file of a film, which repeats and stays on its last frame for a while."""
     frames = []
     for done, frame in enumerate(film.frames(), start=1):
         frames.append(_reduced(frame))

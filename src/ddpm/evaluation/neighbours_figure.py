@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.measures.neighbours import nearest
-from ddpm.report.figures.sheet import GAP, LINE, MARGIN, Sheet, cell_size, pixels, snapped
-from ddpm.report.figures.style import SMALL
+from ddpm.sampling.figures.layout import GAP, LINE, MARGIN, Sheet, cell_size, pixels, snapped
+from ddpm.sampling.figures.style import SMALL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def draw(
     for side in range(2 if two else 1):
         sheet.write("sample", MARGIN + side * half + cell / 2, LINE / 2 + 0.02, fontsize=SMALL)
         middle = MARGIN + side * half + pitch + apart + k * pitch / 2
-        sheet.write("nearest training images", middle, LINE / 2 + 0.02, fontsize=SMALL)
+        sheet.write(f"nearest of {len(training):,} training images", middle, LINE / 2 + 0.02, fontsize=SMALL)
     for i, sample in enumerate(pixels(samples)):
         x, y = MARGIN + i // rows * half, top + i % rows * row
         sheet.place(sample, x, y, size)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion.samplers import Trajectory
-from ddpm.report.figures.film import Film, Moment
-from ddpm.report.figures.sheet import Group, at, table
 from ddpm.sampling.figures import to_uint8
+from ddpm.sampling.figures.film import Film, Moment
+from ddpm.sampling.figures.layout import Group, at, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ddpm.report.figures.sheet import GAP, LINE, SPACE, Sheet, cell_size, pixels, snapped, text_inches
+from ddpm.sampling.figures.layout import GAP, LINE, SPACE, Sheet, cell_size, pixels, snapped, text_inches
 
 MOST_COLUMNS = 10
 """Images beside each other."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ddpm.report.figures.style import HAIRLINE, NORMAL, SMALL
 from ddpm.sampling.figures import enlarged
+from ddpm.sampling.figures.style import HAIRLINE, NORMAL, SMALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

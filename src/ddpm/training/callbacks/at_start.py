@@ -1,0 +1,72 @@
+"""The base of callbacks that draw a picture once, before the first step of a run."""
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ddpm.sampling.captions import legible
+from ddpm.training.batches import images_of
+from ddpm.training.callbacks.interruption import leader_alone
+from ddpm.training.callbacks.shown import can_be_shown
+
+log = logging.getLogger(__name__)
+
+
+class AtStart(Callback, ABC):
+    """Draws from the leader's first batch, which is there anyway: nothing is read for it, and no random
+    number of the training is drawn. A run that goes on from a checkpoint has its picture.
+    """
+
+    needs_images: ClassVar[bool] = True
+    """Whether nothing is drawn of images that are neither grey nor of three colours."""
+
+    def __init__(self) -> None:
+        self._is_drawn = False
+
+    @abstractmethod
+    def draw(self, trainer: Trainer, module: Any, x_0: Tensor, names: list[str]) -> None:
+        """What is done, by the leader alone.
+
+        Args:
+            trainer: of the run.
+            module: a `DDPM`.
+            x_0: images as the network sees them, float32 [B, C, H, W] in [-1, 1], on its device.
+            names: of their classes, "" for none.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"is_drawn": self._is_drawn}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._is_drawn = bool(state_dict.get("is_drawn"))
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._is_drawn:
+            return
+        self._is_drawn = True
+        with leader_alone(trainer) as alone, torch.no_grad():
+            if alone:
+                self._draw(trainer, pl_module, batch)
+
+    def _draw(self, trainer: Trainer, module: Any, batch: Any) -> None:
+        if self.needs_images and not can_be_shown(module.image_shape):
+            what = type(self).__name__
+            log.info("%s: images of %d channels are not shown", what, module.image_shape[0])
+            return
+        x_0, labels = images_of(batch)
+        if not self.needs_images or tuple(x_0.shape[1:]) == module.image_shape:  # else the step refuses it
+            self.draw(trainer, module, x_0, _names(module, labels, len(x_0)))
+
+
+def _names(module: Any, labels: Tensor | None, n: int) -> list[str]:
+    """Of the classes as the network is told them: one that is withheld has none."""
+    if module.classes is None or labels is None:
+        return [""] * n
+    classes = legible(module.classes)
+    return ["" if label < 0 else classes[label] for label in labels.tolist()]

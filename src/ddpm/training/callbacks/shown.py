@@ -1,0 +1,59 @@
+"""What a callback shows of a run: a file in the run's directory, and a picture in every logger."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from ddpm.runtime import writing
+from ddpm.sampling.figures import png
+from ddpm.sampling.figures.files import gif, raster
+from ddpm.sampling.figures.film import Film
+from ddpm.training.loggers import log_animation, log_picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = "figures"
+"""In the run's directory, where `ddpm figure` draws too."""
+
+WIDTH = 7.0
+"""Inches of a figure, in which its letters have their size."""
+
+DPI = 110.0
+"""Pixels an inch."""
+
+
+def can_be_shown(image_shape: tuple[int, int, int]) -> bool:
+    """Whether images (channels, height, width) are grey or have colours; of others there are no pictures."""
+    return image_shape[0] in (1, 3)
+
+
+def show(trainer: Trainer, key: str, picture: np.ndarray, file: Path | str, caption: str) -> None:
+    """Write a picture, and show it in every logger that shows pictures. The leader alone calls it.
+
+    Args:
+        trainer: of the run.
+        key: in loggers, such as "data/images".
+        picture: uint8 [H, W, 3].
+        file: within the run's directory.
+        caption: where a logger has a place for it.
+    """
+    writing.write(Path(trainer.default_root_dir) / file, png(picture))
+    for logger in trainer.loggers:
+        log_picture(logger, key, picture, step=trainer.global_step, caption=caption)
+
+
+def show_figure(trainer: Trainer, key: str, figure: "Figure", caption: str) -> None:
+    """The same of a figure, in `figures/`; its file is called as the last part of the key."""
+    name = f"{key.rpartition('/')[2]}.png"
+    show(trainer, key, raster(figure, DPI), Path(FOLDER, name), caption)
+
+
+def show_film(trainer: Trainer, key: str, film: Film, caption: str) -> None:
+    """The same of a film, as a GIF."""
+    path = Path(trainer.default_root_dir) / FOLDER / f"{key.rpartition('/')[2]}.gif"
+    if writing.write(path, gif(film)):  # loggers take it from there
+        for logger in trainer.loggers:
+            log_animation(logger, key, path, step=trainer.global_step, caption=caption)
