@@ -40,17 +40,16 @@ def test_what_comes_between_the_steps_is_known_beforehand(tmp_path: Path, monkey
     module = make_module()
     module.sampler = DDIM(50)
     grids = SampleGrids(DDIM(6), every_n_steps=4, n=16, final=True)
-    trainer = make_trainer(
-        tmp_path, 9, grids, Checkpoints(every_n_steps=3), Diagnostics(2), TrainingProgress()
-    )
+    others = Checkpoints(every_n_steps=3), Diagnostics(2), TrainingProgress()
+    trainer = make_trainer(tmp_path, 9, grids, *others)
     trainer.val_check_interval = 5
     trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=8, seed=0))
     (countdown,) = made
-    found = {pause.name: (pause.every_n_steps, pause.guess, pause.at_end) for pause in countdown.pauses}
-    assert found == {
-        "validation": (5, 45 / 3, None),  # 360 images are held out, and a step is three passes
-        "grid": (4, 6 * 16 / 3 / 8, 50 * 16 / 3 / 8),
-        "checkpoint": (3, 0.0, None),
-    }
+    assert {pause.name: pause.every_n_steps for pause in countdown.pauses} == {
+        "validation": 5, "grid": 4, "checkpoint": 3,
+    }  # fmt: skip
+    guesses = {pause.name: (pause.guess, pause.at_end) for pause in countdown.pauses}
+    assert guesses["validation"] == (45 / 3, None), "360 images in 45 batches; a step is three passes"
+    assert guesses["grid"] == pytest.approx((6 * 16 / 3 / 8, 50 * 16 / 3 / 8))
     assert all(pause.is_seen for pause in countdown.pauses)
     assert countdown._measured == 8, "what came after the last step was still under way"

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 
 from ddpm.training.callbacks.bests import Bests
+from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.loggers import (
     MetricsCSV,
     WandbLogger,
@@ -173,3 +174,24 @@ def test_what_is_best_is_known_beyond_a_checkpoint(told: tuple[MLFlowLogger, Moc
         ("best/val/loss", 0.25),
         ("best/samples/precision", 0.75),
     ]
+
+
+def test_each_checkpoint_is_handed_over_before_the_oldest_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    given: list[tuple[str, int, bool]] = []
+
+    def log_checkpoint(path: Path, step: int) -> None:
+        given.append((path.name, step, (tmp_path / "step_00000001.ckpt").exists()))
+        raise OSError("the server is away")
+
+    logger = WandbLogger(save_dir=tmp_path, mode="disabled")
+    monkeypatch.setattr(logger, "log_checkpoint", log_checkpoint)
+    callback = Checkpoints(every_n_steps=1, keep=2)
+    for step in (1, 2, 3):
+        path = tmp_path / f"step_{step:08d}.ckpt"
+        path.write_bytes(b"weights")
+        callback._follow(path, step, [logger, MetricsCSV(tmp_path / "metrics.csv")])
+    assert given == [(f"step_{step:08d}.ckpt", step, True) for step in (1, 2, 3)]
+    assert not (tmp_path / "step_00000001.ckpt").exists()
+    assert "the server is away" in caplog.text
