@@ -1,6 +1,7 @@
 """What `python -m ddpm demo` does: loads one run or two, and serves a page to play with them."""
 
 import argparse
+import logging
 import os
 import shlex
 import signal
@@ -51,6 +52,7 @@ def serve(arguments: argparse.Namespace) -> int:
     if len(arguments.runs) > 2:
         raise UsageError(f"{len(arguments.runs)} runs are named; a page shows one, or two side by side")
     terminal.set_up(None, leader=True)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
     listening = _listening(arguments.host, arguments.port)
     with listening, tempfile.TemporaryDirectory(prefix="ddpm-demo-") as folder:
         os.environ |= {
@@ -66,6 +68,12 @@ def serve(arguments: argparse.Namespace) -> int:
             keep_freed_memory()
         application = _application(page, arguments.lang or of_the_system())
         return _until_told(application, listening, opens=arguments.open)
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    """Whether it is more than that a browser has gone in the middle of something."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ not in ("ClientDisconnect", "CancelledError")
 
 
 def _check_gradio() -> None:
@@ -113,9 +121,7 @@ def _opened(paths: Sequence[Path], allow_targets: Sequence[str]) -> list[acting.
     runs = [load(os.path.expanduser(path), allow_targets=allow_targets) for path in paths]
     names = [run.directory.name or str(run.directory) for run in runs]
     if len(set(names)) < len(names):
-        names = [str(run.directory) for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{name}, {run.checkpoint.name}" for name, run in zip(names, runs, strict=True)]
+        names = [str(path) for path in paths]
     return [
         acting.Opened(name, run, _command(path, allow_targets))
         for name, run, path in zip(names, runs, paths, strict=True)

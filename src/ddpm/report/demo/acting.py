@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpm.report.demo import asked, brush, shown
 from ddpm.report.demo.asked import Settings
-from ddpm.report.demo.choices import Choices, choices, sampler_of
+from ddpm.report.demo.choices import Choices, choices
 from ddpm.report.demo.language import RefusalError, say, sentence
 from ddpm.report.demo.live import Drawn, Task, Turns, watched
 from ddpm.run import Run
@@ -123,6 +123,8 @@ class Page:
         Raises:
             RefusalError: for what makes no sense.
         """
+        if typed[0] not in self.choices.samplers:
+            raise RefusalError("bad_sampler", names=", ".join(self.choices.samplers))
         return asked.settings(*typed, most=self.choices.num_timesteps)
 
     def draw(self, language: str, *typed: Any) -> Iterator[Shown]:
@@ -163,7 +165,7 @@ class Page:
 
         def task(what: Asked, place: int, run: Run, _: Alone) -> Drawing:
             picture = asked.prepared(run, contents)
-            what.sources[place] = [("as_prepared", picture), ("region", _marked(picture, mask))]
+            what.sources[place] = [("region", brush.marked(picture, mask))]
             return asked.inpainted(run, settings, picture, mask)
 
         try:
@@ -205,6 +207,9 @@ class Page:
             settings = self.settings(*typed)
             step = self._t(t)
             numbers = [asked.whole(seed, 0, asked.MOST_SEED, "bad_seed") for seed in seeds]
+            if self.choices.classes and self.choices.scale is None and not settings.classes:
+                # a run that was never trained without a class cannot leave it to the pictures
+                settings = replace(settings, classes=(str(classes[0]),))
         except ValueError as error:
             yield _told(error, language)
             return
@@ -245,13 +250,12 @@ class Page:
 
     def _watched(self, what: Asked, language: str) -> Iterator[Shown]:
         """Draw it with each run, and show how it goes on."""
-        sampler_of(what.settings.sampler, what.settings.num_steps)  # a name may be none
         tasks: list[Task] = [
             partial(what.task, what, place, one.run) for place, one in enumerate(self.opened)
         ]
-        captions = [self._captions(one.run, what) for one in self.opened]
         began, view = time.monotonic(), None
         try:
+            captions = [self._captions(one.run, what) for one in self.opened]
             for item in watched(tasks, what.settings.n, self.turns):
                 if isinstance(item, list):
                     sources = tuple(tuple(what.sources.get(i, ())) for i in range(len(self.opened)))
@@ -319,8 +323,3 @@ def _told(error: Exception, language: str) -> Shown:
         log.error("a drawing has failed", exc_info=error)
         error = RefusalError("failed")
     return Shown(shown.alert(sentence(error, language)), is_over=True)
-
-
-def _marked(picture: Image, mask: Image) -> Image:
-    """A picture, uint8 [C, H, W], in grey where it is drawn anew."""
-    return np.where(mask, np.uint8(128), picture)

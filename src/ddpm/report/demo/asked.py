@@ -109,7 +109,7 @@ def prepared(run: Run, contents: bytes | None) -> np.ndarray:
 def _decoded(contents: bytes, shaping: Shaping) -> np.ndarray:
     decoded = decode_or_reason(contents, shaping)
     if isinstance(decoded, str):
-        raise RefusalError("bad_picture", reason=decoded)
+        raise RefusalError("bad_picture", reason=decoded.rstrip("."))
     return decoded.pixels.copy()
 
 

@@ -9,6 +9,9 @@ SHOWN = 448
 """Pixels that the longer side of a picture takes at least where it is painted over, as far as whole factors
 allow."""
 
+COLOUR = (225, 29, 72)
+"""Red, green and blue of the paint."""
+
 REGIONS = ("painted", "left", "right", "upper", "lower", "middle")
 """What can be named; all but the first need no pointer."""
 
@@ -18,6 +21,13 @@ def canvas(picture: np.ndarray) -> np.ndarray:
     factor = max(1, SHOWN // max(picture.shape[1:]))
     pixels = np.broadcast_to(picture.transpose(1, 2, 0), (*picture.shape[1:], 3))
     return np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def marked(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A picture, uint8 [1 or 3, H, W], in the colour of paint where a mask, bool [H, W], is true: uint8
+    [3, H, W].
+    """
+    return np.where(mask, np.array(COLOUR, np.uint8)[:, None, None], picture)
 
 
 def mask(region: str, edited: Mapping[str, Any] | None, size: tuple[int, int]) -> np.ndarray:

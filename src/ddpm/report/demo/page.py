@@ -18,7 +18,7 @@ MONO = ("ui-monospace", "Consolas", "monospace")
 AT_ONCE = 16
 """Drawings that wait or go on; further ones wait in gradio's queue."""
 
-PAINT = "#e11d48"
+PAINT = "#" + bytes(brush.COLOUR).hex()
 
 SPEAK = "language => { document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en'; }"
 LIGHT_OR_DARK = """theme => {
@@ -28,8 +28,26 @@ LIGHT_OR_DARK = """theme => {
 
 
 def theme() -> Any:
-    """How it looks."""
-    return gr.themes.Default(primary_hue="indigo", secondary_hue="indigo", font=FONTS, font_mono=MONO)
+    """How it looks: gradio's own, with as much contrast as small text needs."""
+    made = gr.themes.Default(primary_hue="indigo", secondary_hue="indigo", font=FONTS, font_mono=MONO)
+    return made.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
+        button_cancel_background_fill="*neutral_200",
+        button_cancel_background_fill_hover="*neutral_300",
+        button_cancel_background_fill_dark="*neutral_700",
+        button_cancel_background_fill_hover_dark="*neutral_600",
+        button_cancel_text_color="*neutral_900",
+        button_cancel_text_color_hover="*neutral_900",
+        button_cancel_text_color_dark="*neutral_100",
+        button_cancel_text_color_hover_dark="*neutral_100",
+    )
 
 
 class _Texts:
@@ -158,8 +176,9 @@ class _Builder:
                 self.seed = self._number("seed", 0)
             self.classes: Any = gr.State(())
             if choices.classes:
+                info = "classes_info" if choices.scale is None else "classes_info_or_none"
                 self.classes = self._made(
-                    gr.Dropdown, "classes", "classes_info", choices=list(choices.classes), value=[],
+                    gr.Dropdown, "classes", info, choices=list(choices.classes), value=[],
                     multiselect=True,
                 )  # fmt: skip
             self.scale: Any = gr.State(None)
@@ -177,7 +196,7 @@ class _Builder:
         )
 
     def _file(self, key: str) -> Any:
-        return self._made(gr.File, key, type="binary", height=110)
+        return self._made(gr.File, key, type="binary", height=150)
 
     def _explained(self, key: str) -> None:
         self._made(gr.Markdown, value=self._text(key))
