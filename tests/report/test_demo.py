@@ -404,7 +404,7 @@ def test_two_runs_draw_from_the_same_noise_side_by_side(conditional: Run, uncond
     first, second = end.outcome.drawn
     assert np.array_equal(first.way[0].x_t, second.way[0].x_t)
     assert not np.array_equal(first.images, second.images)
-    assert end.outcome.captions == (("7",) * 5, ("",) * 5)
+    assert end.outcome.captions == (("7",) * 5, (acting.NOTHING,) * 5)
     assert end.results is not None
     assert re.findall("<h3>(.*?)</h3>", end.results) == ["one", "two"]
     assert end.command is not None

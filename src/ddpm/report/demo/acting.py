@@ -24,6 +24,9 @@ from ddpm.sampling.drawing import Drawing, labels_of
 
 log = logging.getLogger(__name__)
 
+NOTHING = "\xa0"
+"""A caption that takes its line."""
+
 Image = np.ndarray
 Alone = Callable[[Drawing], Tensor]
 
@@ -256,6 +259,8 @@ class Page:
         began, view = time.monotonic(), None
         try:
             captions = [self._captions(one.run, what) for one in self.opened]
+            if any(map(any, captions)):  # images of another run stay beside theirs
+                captions = [tuple(caption or NOTHING for caption in one) for one in captions]
             for item in watched(tasks, what.settings.n, self.turns):
                 if isinstance(item, list):
                     sources = tuple(tuple(what.sources.get(i, ())) for i in range(len(self.opened)))

@@ -39,7 +39,7 @@ def images(pictures: np.ndarray, captions: Sequence[str], language: str, *, pass
     shown = min(LARGE, factor * max(height, width)) / max(height, width)
     figures = []
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        key = "image_alt" if caption else "image_alt_alone"
+        key = "image_alt" if caption.strip() else "image_alt_alone"
         alt = say(key, language, {"i": i + 1, "n": len(pictures), "caption": caption})
         below = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
         figures.append(
