@@ -137,21 +137,22 @@ class _Builder:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
                 self._made(gr.HTML, value=facts)
-            with gr.Column(scale=1, min_width=160):
+            with gr.Column(scale=2, min_width=320), gr.Row():
                 self.language = self._made(
                     gr.Dropdown,
                     "language",
                     choices=[(name, code) for code, name in LANGUAGES.items()],
                     value=self.opens_in,
                     filterable=False,
+                    min_width=100,
                 )
-            with gr.Column(scale=1, min_width=160):
                 self.theme = self._made(
                     gr.Dropdown,
                     "theme",
                     choices=self._choices("theme", ("auto", "light", "dark")),
                     value="auto",
                     filterable=False,
+                    min_width=100,
                 )
 
     def _choices(self, group: str, keys: Sequence[str]) -> Callable[[str], list[tuple[str, str]]]:
