@@ -277,21 +277,24 @@ def test_what_is_painted_on_is_enlarged_by_a_whole_factor():
     assert brush.canvas(np.zeros((3, 600, 500), np.uint8)).shape == (600, 500, 3)
 
 
-def test_the_page_shows_the_way_while_it_draws_and_afterwards(unconditional: Run):
-    settings = Settings("ancestral", 50, 1, 2)
+def test_the_page_shows_the_way_while_it_draws_and_afterwards(
+    unconditional: Run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(live, "MOST_POINTS", 4)
+    settings = Settings("ancestral", 10, 1, 2)
     drawing = asked.from_noise(unconditional, settings)
     *seen, drawn = live.watched([lambda _: drawing], 2, live.Turns(), every=0)
     assert isinstance(drawn, list)
     views = [one.view for one in seen if isinstance(one, live.Progress) and one.view is not None]
-    assert [view.t for view in views] == list(range(49, -1, -1))
-    trajectory, images = unconditional.trajectory(2, points=40, sampler="ancestral", seed=1)
+    assert [view.t for view in views] == drawing.timesteps
+    trajectory, images = unconditional.trajectory(2, points=4, sampler="ancestral", num_steps=10, seed=1)
     assert np.array_equal(drawn[0].images, _bytes(images))
     assert [view.t for view in drawn[0].way] == list(trajectory.x_t)
     for view in drawn[0].way:
         assert np.array_equal(view.x_t, _bytes(trajectory.x_t[view.t]))
         assert np.array_equal(view.x_0, _bytes(trajectory.x_0[view.t]))
     steps = [one for one in seen if isinstance(one, live.Progress) and one.seconds_left is not None]
-    assert (steps[-1].done, steps[-1].total, steps[-1].seconds_left) == (50, 50, 0)
+    assert (steps[-1].done, steps[-1].total, steps[-1].seconds_left) == (10, 10, 0)
 
 
 def test_images_that_do_not_fit_at_once_come_in_batches_and_are_the_same(
@@ -344,7 +347,8 @@ def test_a_drawing_ends_when_nobody_watches_it_any_more_and_the_next_one_begins(
     assert slow.steps <= 2 + 1 + 4
 
 
-def test_who_waits_for_a_turn_is_told_and_can_leave(unconditional: Run):
+def test_who_waits_for_a_turn_is_told_and_can_leave(unconditional: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "BEAT", 0.05)
     slow = Slow(unconditional)
     turns = live.Turns()
     drawing = asked.from_noise(unconditional, Settings("ddim", 4, 0, 1))

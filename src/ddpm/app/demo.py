@@ -9,7 +9,8 @@ import socket
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -54,7 +55,7 @@ def serve(arguments: argparse.Namespace) -> int:
     terminal.set_up(None, leader=True)
     logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
     listening = _listening(arguments.host, arguments.port)
-    with listening, tempfile.TemporaryDirectory(prefix="ddpm-demo-") as folder:
+    with _ended_by_signals(), listening, tempfile.TemporaryDirectory(prefix="ddpm-demo-") as folder:
         os.environ |= {
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_TEMP_DIR": folder,  # what is uploaded, gone with the program
@@ -68,6 +69,23 @@ def serve(arguments: argparse.Namespace) -> int:
             keep_freed_memory()
         application = _application(page, arguments.lang or of_the_system())
         return _until_told(application, listening, opens=arguments.open)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM leave it, with exit code 128 and the signal's number; uvicorn hands
+    them on once it has closed.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signum)
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _is_no_farewell(record: logging.LogRecord) -> bool:
@@ -185,7 +203,7 @@ class _Confined:
 
 
 def _until_told(application: "FastAPI", listening: socket.socket, *, opens: bool) -> int:
-    """Serve until a signal comes; the exit code, 128 and its number."""
+    """Serve until a signal comes, which leaves by `SystemExit`; the exit code."""
     import uvicorn
 
     host, port = listening.getsockname()[:2]
@@ -198,11 +216,6 @@ def _until_told(application: "FastAPI", listening: socket.socket, *, opens: bool
             if opens and not webbrowser.open(address):
                 print("warning: --open: no browser was found; open the address yourself", file=sys.stderr)
 
-    def end(signum: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + signum)
-
-    for one in (signal.SIGINT, signal.SIGTERM):  # whom uvicorn hands it to once it has closed
-        signal.signal(one, end)
     Server(
         uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="on")
     ).run(sockets=[listening])
