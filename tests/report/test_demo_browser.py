@@ -25,7 +25,7 @@ from ddpm.report.demo import acting
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
-BACKGROUND = "getComputedStyle(document.querySelector('.gradio-container')).backgroundColor"
+BACKGROUND = "getComputedStyle(document.querySelector('gradio-app')).backgroundColor"
 
 
 class Served:
