@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--open", action="store_true", help="show it in a browser")
     report.add_argument("--out", type=Path, metavar="FILE", help="report.html in the directory by default")
     report.add_argument("--lang", choices=["en", "zh"], help="of the page; the system's by default")
+    demo = commands.add_parser("demo", help="serve a page to play with a run, or with two side by side")
+    demo.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    demo.add_argument("--port", type=int, default=7860, help="7860 by default; 0 for any that is free")
+    demo.add_argument("--host", default="127.0.0.1", help="address; this machine alone by default")
+    demo.add_argument("--open", action="store_true", help="show it in a browser")
+    demo.add_argument("--lang", choices=["en", "zh"], help="of the page; the system's by default")
+    demo.add_argument("--allow-targets", nargs="+", default=[], metavar="PACKAGE", help="of your own")
     return parser
 
 
@@ -105,6 +112,10 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app import report
 
         return report.write(arguments.directories, arguments.out, arguments.lang, opens=arguments.open)
+    if arguments.command == "demo":
+        from ddpm.app import demo
+
+        return demo.serve(arguments)
     if arguments.command == "doctor":
         if arguments.config_dir is not None and not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such directory")

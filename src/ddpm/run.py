@@ -17,6 +17,7 @@ from torch import Tensor
 from ddpm import targets
 from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.samplers import Sampler, Trajectory, evenly_spread
+from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
 from ddpm.migration import migrated
 from ddpm.options import option
@@ -154,6 +155,25 @@ class Run:
             return None
         several = [labels] if isinstance(labels, int | str) else labels
         return [number_of(label, self.module.classes) for label in several]
+
+    def check(self, sampler: Sampler, guidance: Guidance) -> None:
+        """Refuse, with ValueError, a sampler or guidance that does not fit this run or the other of them."""
+        module = self.module
+        check_combination(
+            schedule=module.schedule,
+            objective=module.objective,
+            variance=module.variance,
+            weighting=module.weighting,
+            sampler=sampler,
+            guidance=guidance,
+            num_classes=module.num_classes,
+            label_drop=self.label_drop,
+        )
+
+    @property
+    def label_drop(self) -> float:
+        """How often training withheld the class, 0 to 1."""
+        return float((self.config.get("data") or {}).get("label_drop", 0.0))
 
     def _node(self, group: str, part: Any) -> dict[str, Any]:
         """What the configuration says of the sampler or guidance that is named, or of the run's own."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from torch import Tensor
 from ddpm.app.build import build_data
 from ddpm.app.own import own_settings
 from ddpm.data.augmentation import normalize
-from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import decode_or_reason
-from ddpm.data.pixels.shaping import CROPS, RESIZES, Shaping, parse_range
+from ddpm.data.pixels.like_training import shaped, shaping_of
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.diffusion import Known
 from ddpm.errors import UsageError
 from ddpm.run import Run
@@ -60,7 +61,7 @@ def read(config: Mapping[str, Any], run: Run) -> Given:
             f"start_t is missing: t = 0 keeps nearly all of start={config['start']}, t = {last} nearly "
             f"nothing; try start_t={last // 2}"
         )
-    shaping = _shaping(run)
+    shaping = shaping_of(run.module.image_shape, run.config.get("data"))
     named = {key: config[key] for key in ("start", "end") if config[key] is not None}
     held_out = _held_out({key: int(text) for key, text in named.items() if _is_index(text)}, config, run)
     pixels = {key: held_out[key] if key in held_out else _shaped(key, named[key], shaping) for key in named}
@@ -119,30 +120,9 @@ def _hash(contents: bytes) -> str:
     return hashlib.sha256(contents).hexdigest()[:16]
 
 
-def _shaping(run: Run) -> Shaping:
-    """What was asked of the images of a run, as far as its configuration says it."""
-    channels, height, width = run.module.image_shape
-    data = run.config.get("data") or {}
-    settings = data["source"] if isinstance(data.get("source"), Mapping) else data
-    # a source of somebody's own may mean something else by these keys
-    known = {"resize": RESIZES, "crop": CROPS}
-    chosen = {key: settings[key] for key, values in known.items() if settings.get(key) in values}
-    try:
-        value_range = parse_range(settings.get("value_range"))
-    except (ValueError, TypeError):
-        value_range = None
-    return Shaping((height, width), channels, value_range=value_range, **chosen)
-
-
 def _shaped(key: str, path: str, shaping: Shaping) -> np.ndarray:
-    """A picture as the images of the run are: uint8 [C, H, W]. One of their size stays as it is; where
-    training shows another part each time, the middle is taken.
-    """
-    whole = _read(key, path, replace(shaping, size=None))
-    assert shaping.size is not None
-    if whole.shape[1:] == shaping.size:
-        return whole
-    return ImageSet(_read(key, path, shaping)[None]).centre(shaping.size).images[0].copy()
+    """A picture as the images of the run are: uint8 [C, H, W]."""
+    return shaped(partial(_read, key, path), shaping)
 
 
 def _mask(config: Mapping[str, Any], shaping: Shaping) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import Any
 from ddpm.app.own import own_settings
 from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.samplers import Sampler
-from ddpm.diffusion.validity import check_combination
 from ddpm.errors import UsageError
 from ddpm.run import Run
 from ddpm.targets import build
@@ -30,16 +29,7 @@ def sampler_and_guidance(run: Run, config: Mapping[str, Any]) -> tuple[Sampler, 
     sampler: Sampler = build("sampler", own_settings(run, config, "sampler"))
     guidance: Guidance = build("guidance", own_settings(run, config, "guidance"))
     try:
-        check_combination(
-            schedule=module.schedule,
-            objective=module.objective,
-            variance=module.variance,
-            weighting=module.weighting,
-            sampler=sampler,
-            guidance=guidance,
-            num_classes=module.num_classes,
-            label_drop=run.config.get("data", {}).get("label_drop", 0.0),
-        )
+        run.check(sampler, guidance)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return sampler, guidance

@@ -54,13 +54,12 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     module = run.module
     if module.device.type == "cpu":
         keep_freed_memory()
-    label_drop = run.config.get("data", {}).get("label_drop", 0.0)
     sampler, guidance = sampler_and_guidance(run, config)
     try:
         given = pictures_given.read(config, run)
         labels = run.numbered(config["labels"])
         if labels is None and module.num_classes is not None:
-            if given.sources and label_drop:
+            if given.sources and run.label_drop:
                 labels = [-1]  # the image says what to draw
             elif config["shared_t"] is not None:
                 labels = [0]  # that of image 0, whose x_t is shared

@@ -1,4 +1,4 @@
-"""The texts of the page in its languages, and the language of the system."""
+"""The texts of pages in their languages, and the language of the system."""
 
 import locale
 import os
@@ -10,25 +10,26 @@ from typing import Any
 import yaml
 
 FILE = Path(__file__).with_name("texts.yaml")
+"""Those of the report."""
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 """By code, as each calls itself."""
 
 
 @cache
-def texts() -> Mapping[str, Mapping[str, str]]:
-    """Every text by key and language."""
-    found: Mapping[str, Mapping[str, str]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+def texts(file: Path = FILE) -> Mapping[str, Mapping[str, str]]:
+    """Every text of a file by key and language."""
+    found: Mapping[str, Mapping[str, str]] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return found
 
 
-def text(key: str, language: str, values: Mapping[str, Any] | None = None) -> str:
+def text(key: str, language: str, values: Mapping[str, Any] | None = None, file: Path = FILE) -> str:
     """A text with its values put in.
 
     Raises:
         KeyError: where there is no such text, or a value is missing.
     """
-    return texts()[key][language].format_map(values or {})
+    return texts(file)[key][language].format_map(values or {})
 
 
 def of_the_system() -> str:
