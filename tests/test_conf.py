@@ -121,8 +121,8 @@ def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
 @pytest.mark.parametrize(
     ("override", "names"),
     [
-        ("callbacks=default", ["checkpoints", "samples", "progress"]),
-        ("callbacks=[default,best]", ["checkpoints", "samples", "progress", "best"]),
+        ("callbacks=default", ["checkpoints", "samples", "diagnostics", "progress"]),
+        ("callbacks=[default,best]", ["checkpoints", "samples", "diagnostics", "progress", "best"]),
         ("callbacks=none", []),
     ],
 )
