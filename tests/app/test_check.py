@@ -99,7 +99,7 @@ FAST = {
     "epochs=3": r"epochs: there is no such key; did you mean trainer\.max_steps\?",
     "gpus=4": r"gpus: there is no such key; did you mean trainer\.devices\?",
     "project=mine": r"project: there is no such key; did you mean logger\.wandb\.project\?",
-    "every_n_steps=5": r"did you mean callbacks\.checkpoints\.every_n_steps or callbacks\.samples\.every",
+    "every_n_steps=5": r"did you mean callbacks\.checkpoints\.every_n_steps or callbacks\.diagnostics\.every",
     "task_name=x": r"task_name: there is no such key; valid here: allow_targets, callbacks",
     "trainer.max_epochs=3": r"trainer\.max_epochs: training counts steps.*give trainer\.max_steps=N",
     "trainer.check_val_every_n_epoch=1": r"give trainer\.val_check_interval=N",
