@@ -64,10 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "prune":
             action.add_argument("limit", nargs="?", metavar="LIMIT", help="GB, as 20, or a size, as 500MB")
     export = commands.add_parser(
-        "export", help="write a run as a directory that diffusers' DDPMPipeline loads"
+        "export", help="write a run as a directory that diffusers' DDPMPipeline loads, with its model card"
     )
     export.add_argument("run", type=Path, metavar="RUN_DIR")
     export.add_argument("out", type=Path, metavar="OUT_DIR")
+    export.add_argument("--push-to-hub", metavar="OWNER/NAME", help="send it to the Hugging Face hub")
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -111,12 +112,13 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.doctor import doctor as examine
 
         return examine(arguments.config_dir, arguments.allow_targets)
-    from ddpm.interop.diffusers import export_run, import_pipeline
-
     if arguments.command == "export":
-        print(export_run(arguments.run, arguments.out))
-    else:
-        print(import_pipeline(arguments.pipeline, arguments.run))
+        from ddpm.app.export import export
+
+        return export(arguments.run, arguments.out, arguments.push_to_hub)
+    from ddpm.interop.diffusers import import_pipeline
+
+    print(import_pipeline(arguments.pipeline, arguments.run))
     return 0
 
 
