@@ -81,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--open", action="store_true", help="show it in a browser")
     report.add_argument("--out", type=Path, metavar="FILE", help="report.html in the directory by default")
     report.add_argument("--lang", choices=["en", "zh"], help="of the page; the system's by default")
+    workspace = commands.add_parser(
+        "workspace", help="make a W&B workspace of a project, or a report of a sweep"
+    )
+    workspace.add_argument("target", metavar="ENTITY/PROJECT")
+    workspace.add_argument(
+        "--report", metavar="SWEEP_DIR_OR_GROUP", help="of a sweep, instead of a workspace"
+    )
+    workspace.add_argument("--dry-run", type=Path, metavar="FILE", help="write what would be sent, as JSON")
     return parser
 
 
@@ -112,6 +120,10 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.doctor import doctor as examine
 
         return examine(arguments.config_dir, arguments.allow_targets)
+    if arguments.command == "workspace":
+        from ddpm.app.workspace import workspace
+
+        return workspace(arguments.target, arguments.report, arguments.dry_run)
     if arguments.command == "export":
         from ddpm.app.export import export
 
