@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -149,6 +150,16 @@ def next_line(process: "subprocess.Popen[str]", seconds: float = 60.0) -> str:
 def blocks(page: Path) -> list[str]:
     """The code blocks of a page of documentation."""
     return re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def module_of_site(name: str) -> ModuleType:
+    """One of the files in docs/site/, which are no package."""
+    place = str(ROOT / "docs" / "site")
+    sys.path.insert(0, place)
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(place)
 
 
 def files_on(page: Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """A Weights & Biases report of a sweep: its runs, their curves and grids, and what sets them apart."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from ddpm.report.workspace import RESULT, SWEPT, Line, coordinates, line_plot, p
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces.reports.v2.interface import BlockTypes, PanelTypes
 
 LONGEST = 128
 """Characters of a title, as W&B takes them."""
@@ -66,14 +66,14 @@ def report(entity: str, project: str, told: Told) -> "wr.Report":
         ]
 
     half = WIDTH // 2
-    curves = [
+    curves: list[PanelTypes] = [
         line_plot(line, wr.Layout(x=i % 2 * half, y=i // 2 * HEIGHT, w=half, h=HEIGHT))
         for i, line in enumerate(CURVES)
     ]
     whole = wr.Layout(w=WIDTH, h=HEIGHT)
-    apart = [coordinates(told.keys, told.result, whole)]
-    grids = [pictures("samples/grid", wr.Layout(w=WIDTH, h=2 * HEIGHT), by_run=True)]
-    blocks = [
+    apart: list[PanelTypes] = [coordinates(told.keys, told.result, whole)]
+    grids: list[PanelTypes] = [pictures("samples/grid", wr.Layout(w=WIDTH, h=2 * HEIGHT), by_run=True)]
+    blocks: list[BlockTypes] = [
         *_text(told),
         wr.H2("Curves"),
         wr.PanelGrid(runsets=runs(), panels=curves),
@@ -87,10 +87,10 @@ def report(entity: str, project: str, told: Told) -> "wr.Report":
     return wr.Report(entity=entity, project=project, title=title, blocks=blocks, width="fluid")
 
 
-def _text(told: Told) -> Sequence["wr.P | wr.CodeBlock | wr.H2"]:
+def _text(told: Told) -> "list[BlockTypes]":
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list[wr.P | wr.CodeBlock | wr.H2] = [
+    blocks: list[BlockTypes] = [
         wr.P(f"Runs of the group {printable(told.group)}, compared by {told.result}.")
     ]
     if told.command:

@@ -14,6 +14,7 @@ from ddpm.training.loggers.wandb import STEP
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.reports.v2.interface import PanelTypes
 
 NAME = "ddpm"
 """What the workspace is called."""
@@ -139,7 +140,7 @@ def _section(name: str) -> "ws.Section":
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-    panels = [
+    panels: list[PanelTypes] = [
         *(wr.ScalarChart(title=f"last {key}", metric=wr.SummaryMetric(key)) for key in SUMMARY.get(name, ())),
         *(line_plot(line) for line in LINES[name]),
         *(pictures(key) for key in PICTURES.get(name, ())),
@@ -152,7 +153,7 @@ def _comparison() -> "ws.Section":
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-    panels = [
+    panels: list[PanelTypes] = [
         coordinates(SWEPT, RESULT),
         wr.ParameterImportancePlot(with_respect_to=RESULT),
         wr.RunComparer(diff_only=True),
@@ -184,8 +185,12 @@ def pictures(key: str, layout: "wr.Layout | None" = None, *, by_run: bool = Fals
     """Pictures of one key, by step; with `by_run` a row a run, as noise is the same in all of them."""
     import wandb_workspaces.reports.v2 as wr
 
-    axes = {"grid_x_axis": "step", "grid_y_axis": "run"} if by_run else {"gallery_axis": "step"}
-    return wr.MediaBrowser(title=key, media_keys=[key], layout=layout or wr.Layout(), **axes)
+    layout = layout or wr.Layout()
+    if by_run:
+        return wr.MediaBrowser(
+            title=key, media_keys=[key], layout=layout, grid_x_axis="step", grid_y_axis="run"
+        )
+    return wr.MediaBrowser(title=key, media_keys=[key], layout=layout, gallery_axis="step")
 
 
 def coordinates(
