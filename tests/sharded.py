@@ -16,6 +16,7 @@ from torch.optim import SGD, AdamW
 
 from ddpm.networks.dit import DiT
 from ddpm.networks.unet import UNet
+from ddpm.training.callbacks.diagnostics import read_norms
 from ddpm.training.ema import EMA
 from ddpm.training.gradients import clip, norms
 from ddpm.training.optimizers import make_optimizer
@@ -53,6 +54,14 @@ OPTIMIZERS = {
 }
 
 
+def assert_norms_alike(net: nn.Module, whole: nn.Module, gradients: torch.Tensor) -> None:
+    """What diagnostics say of a network in parts is what they say of the whole one."""
+    of, of_whole = list(net.parameters()), [parameter.detach() for parameter in whole.parameters()]
+    found = read_norms({"parameter": torch._foreach_norm(parts(of))}, gradients, of)
+    torch.testing.assert_close(torch.tensor(found["parameter"]), torch.stack(torch._foreach_norm(of_whole)))
+    torch.testing.assert_close(torch.tensor(found["gradient"]), gradients)
+
+
 def same_as_whole(network: str, optimizer: str) -> None:
     """Three steps with an average, by parts and by the whole; then what one saves the other goes on from."""
     rank, n = dist.get_rank(), dist.get_world_size()
@@ -81,6 +90,7 @@ def same_as_whole(network: str, optimizer: str) -> None:
         expected, expected_each = backward(whole, step, slice(None))
         torch.testing.assert_close(norm, expected)
         torch.testing.assert_close(each, expected_each)
+        assert_norms_alike(net, whole, each)
         for one, of in ((net, norm), (whole, expected)):
             clip([p.grad for p in one.parameters()], of, *((0.01, "value") if step % 2 else (0.1, "norm")))
         for made in (steps, reference):

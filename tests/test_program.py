@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import torch
 from conftest import ROOT, run_program, wandb_records
 from PIL import Image
 
+from ddpm import __version__
+from ddpm.app import dashboard
 from ddpm.data.batches import MicroBatches
 from ddpm.data.loading import read
 from ddpm.data.sources.digits import Digits
@@ -31,6 +34,14 @@ def rows(directory: Path) -> list[dict[str, str]]:
 
 def losses(directory: Path) -> np.ndarray:
     return np.array([float(row["train/loss"]) for row in rows(directory)])
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    """What stands for a run where W&B lists runs."""
+    found: dict[str, Any] = {}
+    for record in wandb_records(directory, "summary"):
+        found |= record["update"]
+    return found
 
 
 def only_run(cwd: Path) -> Path:
@@ -90,10 +101,19 @@ def test_weights_and_biases_holds_the_same_run(smoke_run: Path):
     kept = {np.asarray(Image.open(path).convert("RGB")).tobytes() for path in grids}
     assert kept == {np.asarray(Image.open(path)).tobytes() for path in (smoke_run / "samples").iterdir()}
     [run] = wandb_records(smoke_run, "run")
-    config = find(smoke_run)[1]["config"]
-    data = json.loads((smoke_run / "run.json").read_text())["data"]
-    assert run["config"]["update"] == {**config, "data_set": data, "_wandb": {}}
-    assert data["facts"].keys() >= {"mean", "std", "duplicates"}
+    record = json.loads((smoke_run / "run.json").read_text())
+    shown = dashboard.shown(find(smoke_run)[1]["config"], record["data"], record["choices"])
+    assert run["config"]["update"] == {**shown, "_wandb": {}}
+    assert record["data"]["facts"].keys() >= {"mean", "std", "duplicates"}
+    summary = summary_of(smoke_run)
+    assert summary["parameters"] == record["parameters"]
+    assert (summary["world_size"], summary["version"]) == (1, __version__)
+    best = min(float(row["val/loss"]) for row in rows(smoke_run) if row["val/loss"])
+    assert summary["best/val/loss"] == pytest.approx(best)
+    assert summary["val/loss"] == pytest.approx(float(rows(smoke_run)[-1]["val/loss"]))
+    (card,) = smoke_run.glob("wandb/offline-run-*/files/media/table/run/card_0_*.table.json")
+    told = dict(json.loads(card.read_text())["data"])
+    assert told["network"].startswith(f"{record['parameters']:,} parameters")
 
 
 def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: Path):

@@ -125,6 +125,7 @@ def test_nothing_that_could_be_built_imports_or_makes_folders_where_it_is_not_at
             Place(Path("nowhere")),
             {},
             None,
+            {},
         )
 
 

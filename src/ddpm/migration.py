@@ -91,6 +91,7 @@ NEW: dict[str, Any] = {
     "on_nonfinite": "stop",
     "timeout": 1800.0,
     "requeue": False,
+    "verbose": "normal",
 }
 """Keys at the top that earlier configurations do not have, with what stands for saying nothing."""
 

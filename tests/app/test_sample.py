@@ -1,8 +1,11 @@
 """sample.py refuses what it cannot do, with one message and nothing left behind."""
 
+import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +17,13 @@ from torch import nn
 import ddpm
 from ddpm.app import command_line, pictures_given
 from ddpm.app import sample as app_sample
-from ddpm.app.asked_rows import asked_rows
+from ddpm.app.asked_rows import asked_rows, grid_of
 from ddpm.app.build import build_data
 from ddpm.data.images import ImageSet
 from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.folder import Folder
+from ddpm.diffusion import Known
 from ddpm.errors import UsageError
 from ddpm.networks import UNet
 from ddpm.sampling.captions import CAPTION
@@ -164,6 +168,27 @@ def test_classes_and_guidance_are_chosen_on_the_command_line(
     assert np.array_equal(plain, none)
 
 
+def assert_cells(path: Path, columns: int, images: Sequence[np.ndarray]) -> None:
+    """A grid of captioned images of 8x8, and nothing beside them."""
+    shown = np.asarray(Image.open(path))
+    assert shown.shape[:2] == (2 + (CAPTION + 66) * math.ceil(len(images) / columns), 2 + 66 * columns)
+    for i, image in enumerate(images):
+        top, left = 2 + (CAPTION + 66) * (i // columns) + CAPTION, 2 + 66 * (i % columns)
+        assert np.array_equal(shown[top : top + 64 : 8, left : left + 64 : 8, 0], image), i
+
+
+def test_a_grid_without_classes_shows_what_its_images_are_from():
+    model: Any = SimpleNamespace(classes=None, num_classes=None)
+    start, end, drawn = torch.full((1, 8, 8), -1.0), torch.ones(1, 8, 8), torch.zeros(5, 1, 8, 8)
+    row = grid_of(model, drawn, pictures_given.Given({"start": start, "end": end}), None, None)
+    assert row.shape == (2 + CAPTION + 66, 2 + 7 * 66, 3)
+    assert row[CAPTION + 10, [10, 10 + 6 * 66], 0].tolist() == [0, 255]
+    around = pictures_given.Given({"start": start}, Known(start, torch.ones(1, 8, 8, dtype=torch.bool)))
+    square = grid_of(model, drawn, around, None, None)
+    assert square.shape == (2 + 3 * (CAPTION + 66), 2 + 3 * 66, 3)
+    assert square[CAPTION + 10, [10, 76, 142], 0].tolist() == [0, 255, 128]
+
+
 def test_pictures_are_what_sampling_starts_from(
     conditional_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -188,10 +213,12 @@ def test_pictures_are_what_sampling_starts_from(
         tmp_path / "drawn", ckpt, "n=2", "start=first.png", "mask=mask.png", monkeypatch=monkeypatch
     )
     assert (drawn[:, :, :4, 0] == levels[:, :4]).all()
+    assert_cells(tmp_path / "drawn" / "grid.png", 2, [levels, mask, *drawn[..., 0]])
     assert not np.array_equal(drawn[0, :, 4:, 0], levels[:, 4:])
 
     arguments = (ckpt, "n=3", "labels=[4]", "start=first.png", "start_t=10")
     _, ends = sampled(tmp_path / "way", *arguments, "end=last.png", monkeypatch=monkeypatch)
+    assert_cells(tmp_path / "way" / "grid.png", 5, [levels, *ends[..., 0], 255 - levels])
     _, first = sampled(tmp_path / "same", *arguments, monkeypatch=monkeypatch)
     assert np.array_equal(ends[0], first[0])  # the same noise and the same picture
     assert not np.array_equal(ends[1], first[1])

@@ -79,7 +79,9 @@ def test_commands_lead_back_to_the_run(name: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     directory = tmp_path / name
     found = commands(screen(directory, tmp_path))
-    assert found.keys() == {"sample", "evaluate", "train"}
+    assert found.keys() == {"sample", "evaluate", "report", "train"}
+    (reported,) = found.pop("report")
+    assert Path(os.path.expanduser(reported)).absolute() == directory
     (directory / "config.yaml").write_text("trainer: {}\n")
     for program, words in found.items():
         read = arguments.read(words, program)
@@ -151,7 +153,8 @@ def test_what_was_understood_of_the_data_stands_at_the_start_once(
     module: Any = SimpleNamespace(num_parameters=5, config=None)
     data = ImageDataModule(Told())
     assert data.image_shape == (1, 8, 8)
-    screens.announce(trainer, module, data, Place(tmp_path, cwd=tmp_path), Computing("32-true", False, False))
+    card = screens.card(trainer, module, data, Computing("32-true", False, False))
+    screens.announce(card, trainer, module, Place(tmp_path, cwd=tmp_path))
     assert caplog.messages[1:4] == [
         "images         8 to train on (the folder train), 0 held out",
         "classes        2 (the folders): 猫, dog",
@@ -195,3 +198,20 @@ def test_a_screen_is_pasted_into_a_shell(
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out 图" / "samples.npz").exists()
+
+
+def test_a_table_says_how_values_began_what_was_best_and_how_they_ended(tmp_path: Path):
+    (tmp_path / "metrics.csv").write_text(
+        "step,train/loss,val/loss,perf/mfu,samples/fid,samples/pr/precision\n100,0.9,,0.5,,\n"
+        "200,0.5,0.6,0.5,30.0,0.25\n300,0.25,0.5,0.5,20.0,0.75\n400,0.75,0.55,0.5,25.0,0.5\n"
+    )
+    assert screens.metrics_table(tmp_path, ["samples/fid", "samples/pr/precision"]) == [
+        "                        first     best  at step     last",
+        "train/loss             0.9000   0.2500      300   0.7500",
+        "val/loss               0.6000   0.5000      300   0.5500",
+        "samples/fid           30.0000  20.0000      300  25.0000",
+        "samples/pr/precision   0.2500   0.7500      300   0.5000",
+    ]
+    assert screens.metrics_table(tmp_path / "none") == []
+    (tmp_path / "metrics.csv").write_bytes(b"\xff\0")
+    assert screens.metrics_table(tmp_path) == []

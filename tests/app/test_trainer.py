@@ -188,7 +188,7 @@ def loggers(tmp_path: Path, *words: str, **place: Any) -> dict[str, Any]:
     """The loggers that a configuration builds, by the name of their class."""
     config = composed("train", *words)
     at = Place(tmp_path / "run", **place)
-    built = build_loggers(config, at, {"num_train": 3}, None)
+    built = build_loggers(config, at, {"num_train": 3}, None, {"schedule": "linear"})
     return {type(logger).__name__: logger for logger in built}
 
 
@@ -202,7 +202,8 @@ def test_loggers_are_given_what_the_run_is(tmp_path: Path, monkeypatch: pytest.M
     begin = built["WandbLogger"]._wandb_init
     assert begin["tags"] == ["ablation", "图"]
     assert (begin["name"], begin["project"], begin["group"]) == ("run", "ddpm", None)
-    assert begin["config"]["data_set"] == {"num_train": 3}
+    assert begin["config"]["data_set.num_train"] == 3
+    assert begin["config"]["schedule"] == "linear"
     assert Path(built["CSVLogger"].root_dir).is_relative_to(tmp_path / "run")
 
 

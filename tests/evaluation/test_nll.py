@@ -1,5 +1,6 @@
 """Bits per dimension of a data set: sums and means over pictures and steps, whatever the batches."""
 
+import math
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import bound, some_steps
+from ddpm.evaluation import nll
 from ddpm.evaluation.nll import NLL
 from ddpm.random import Purpose, Stream
 from ddpm.run import Run
@@ -140,4 +142,17 @@ def test_a_drawing_of_steps_leaves_out_what_it_did_not_draw(run: Run, data: Imag
     computed = [bits for bits in found["by_t"]["bits"] if bits is not None]
     assert 1 + 3 <= len(computed) <= 1 + 6
     assert found["by_t"]["bits"][0] == pytest.approx(found["decoder"])
-    assert not (tmp_path / "nll.png").exists()
+    assert Image.open(tmp_path / "nll.png").size[0] > 800
+
+
+def test_the_picture_of_drawn_steps_has_means_with_their_errors(monkeypatch: pytest.MonkeyPatch):
+    steps = torch.tensor([[1, 9], [5, 1], [9, 5]])
+    terms = torch.tensor([[1.0, 5.0], [4.0, 3.0], [7.0, 4.0]])
+    with monkeypatch.context() as patch:
+        patch.setattr(nll, "MOST_MARKS", 3)
+        t, means, errors = nll.by_range(steps, terms)
+    assert (t, means) == ([1, 5, 9], [2, 4, 6])
+    assert errors == pytest.approx([1, 0, 1])
+    t, means, errors = nll.by_range(steps, terms)
+    assert t == [1, 1, 5, 5, 9, 9]
+    assert all(math.isnan(error) for error in errors)

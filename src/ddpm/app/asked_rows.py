@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ddpm.app.pictures_given import Given
 from ddpm.diffusion.samplers import evenly_spread
@@ -13,7 +15,7 @@ from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.errors import UsageError
 from ddpm.sampling.captions import legible
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import to_uint8
+from ddpm.sampling.figures import grid, sheet, to_uint8
 from ddpm.sampling.model import Model
 from ddpm.sampling.rows import Row
 from ddpm.sampling.way_figures import Arrays, from_pictures, progressive, shared
@@ -89,6 +91,38 @@ def asked_rows(config: Mapping[str, Any], model: Model, given: Given, **settings
     return Asked(rows, "shared.png")
 
 
+def grid_of(
+    model: Model, drawn: Tensor, given: Given, classes: Sequence[int] | None, labels: Sequence[int] | None
+) -> np.ndarray:
+    """The grid of one row's images, with the pictures that they are from: between two pictures in one line
+    from end to end; around what a mask keeps, that picture and the mask before them.
+
+    Args:
+        model: that drew them.
+        drawn: the first of them, [N, C, H, W] in [-1, 1].
+        given: the pictures of the command.
+        classes: of the images, as far as there are classes.
+        labels: the classes that they took in turn, as they were asked for.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    if given.known is None and "end" not in given.sources:
+        return sheet(model, drawn, labels)
+    cells, captions = [to_uint8(drawn)], _captions(model, classes, len(drawn))
+    before = {"start": given.sources["start"]}
+    if given.known is not None:
+        mask = given.known.mask.to(drawn.dtype) * 2 - 1
+        before["mask"] = mask.expand_as(before["start"])
+    cells.insert(0, to_uint8(torch.stack(list(before.values()))))
+    captions = [*before, *captions]
+    if "end" in given.sources:
+        cells.append(to_uint8(given.sources["end"][None]))
+        captions.append("end")
+    columns = len(captions) if "end" in given.sources and len(drawn) <= MOST_IN_A_PICTURE else None
+    return grid(torch.cat(cells), captions=captions, columns=columns)
+
+
 def _check(config: Mapping[str, Any]) -> None:
     """Refuse keys that make no sense together."""
     progressive, shared_t = (config[key] is not None for key in ("progressive", "shared_t"))
@@ -148,4 +182,4 @@ def _captions(model: Model, labels: Sequence[int] | None, n: int) -> list[str]:
     if labels is None or model.classes is None or max(labels) < 0:
         return [""] * n
     names = legible(model.classes)
-    return ["" if label < 0 else names[label] for label in labels]
+    return ["" if label < 0 else names[label] for label in labels[:n]]

@@ -17,6 +17,7 @@ from ddpm.app import check
 from ddpm.app.build import describe
 from ddpm.app.grammar import absolute
 from ddpm.app.left_run import LeftRun, is_complete, is_within, logged_offline, read_record, starts
+from ddpm.app.run_directory import Place
 from ddpm.app.same_run import as_begun, differences
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.validity import check_weights
@@ -246,6 +247,16 @@ def logged_before(resume: Resume | None, left: LeftRun | None) -> tuple[str | No
     if resume is not None:
         return resume.wandb_id, resume.offline
     return (left.record.get("wandb_id"), logged_offline(left.directory, left.record)) if left else (None, ())
+
+
+def chosen(place: Place, resume: Resume | None) -> dict[str, str]:
+    """The option of each group: those that the run which goes on was made of, and what is typed now."""
+    typed = {word.partition("=")[0] for word in place.overrides}
+    earlier = _record_of(resume.path).get("choices") if resume is not None and place.left is None else None
+    before = (
+        {str(group): str(name) for group, name in earlier.items()} if isinstance(earlier, Mapping) else {}
+    )
+    return {**place.choices, **{group: name for group, name in before.items() if group not in typed}}
 
 
 def _directory_of(file: Path) -> Path:

@@ -21,6 +21,12 @@ def measure(place: Place, allow_targets: Sequence[str] = ()) -> str:
     return f"{_command(place, 'evaluate')} {_run(place, allow_targets)}"
 
 
+def report(place: Place) -> str:
+    """Make a page of a run."""
+    directory = readable(place.directory, place.cwd)
+    return f"{command()} report {shlex.quote(f'./{directory}' if directory.startswith('-') else directory)}"
+
+
 def go_on(place: Place, allow_targets: Sequence[str] = ()) -> str:
     """Go on with a run that has steps left, in a new directory."""
     again = outside.typed_again(place.overrides, place.directory)

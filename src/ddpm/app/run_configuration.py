@@ -235,7 +235,7 @@ def continued(
         overrides: the job's.
     """
     result = OmegaConf.create({**values, **base})
-    for key in ("ckpt", "init", "preflight"):  # of a command, never of a run
+    for key in ("ckpt", "init", "preflight", "verbose"):  # of a command, never of a run
         result[key] = values.get(key)
     if not result["ckpt"] and (base.get("data") or {}).get("micro_batch") is not None:
         result["trainer"]["accumulate_grad_batches"] = 1  # a run that begins finds its own

@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from ddpm import __version__
-from ddpm.app.continuing import Resume, logged_before
+from ddpm.app.continuing import Resume, chosen, logged_before
 from ddpm.app.left_run import LAYOUT, RECORD, logged_offline
 from ddpm.app.lock import Lock
 from ddpm.app.run_configuration import OWN
@@ -174,7 +174,7 @@ def known(
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "command": list(place.command),
-        "choices": dict(place.choices),
+        "choices": chosen(place, resume),
         "parameters": module.num_parameters,
         "data": module.data,
         "devices": {"kind": name, "number": trainer.world_size, "nodes": trainer.num_nodes},

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from ddpm.app import pictures_given, terminal
-from ddpm.app.asked_rows import asked_rows
+from ddpm.app.asked_rows import asked_rows, grid_of
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.images_drawn import files_of, first_images, images_are_there, write_images
@@ -30,7 +30,7 @@ from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import labels_of
-from ddpm.sampling.figures import grid, png, sheet, to_uint8
+from ddpm.sampling.figures import grid, png, to_uint8
 from ddpm.training.checkpoints.archive import fingerprint
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,9 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         shown = np.concatenate([*first_images(parts, MOST_IN_A_GRID)])
         drawn = normalize(torch.from_numpy(shown).permute(0, 3, 1, 2))
         is_one = len(rows) == 1
-        picture = sheet(module, drawn, labels) if is_one else grid(to_uint8(drawn), columns=n)
+        picture = (
+            grid_of(module, drawn, given, classes, labels) if is_one else grid(to_uint8(drawn), columns=n)
+        )
         write_whole(directory / "grid.png", png(picture))
         if asked.picture is not None:
             picture = asked.drawn([part.together() for part in parts], given, classes)

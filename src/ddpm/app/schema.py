@@ -110,6 +110,7 @@ class TrainSettings:
     on_nonfinite: str
     timeout: float
     requeue: bool
+    verbose: str
     preflight: bool
     allow_targets: list[Any]
 
@@ -135,6 +136,7 @@ class SampleSettings:
     channels_last: bool | None
     compile: bool | None
     timeout: float
+    verbose: str
     out: str
     allow_targets: list[Any]
 
@@ -154,6 +156,7 @@ class EvaluateSettings:
     channels_last: bool | None
     compile: bool | None
     timeout: float
+    verbose: str
     allow_targets: list[Any]
 
 
@@ -337,5 +340,6 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     ),
     "on_nonfinite": _one_of("stop", "skip", "rollback"),
     "resume": _one_of("auto", "never"),
+    "verbose": _one_of("quiet", "normal", "verbose"),
 }
 """For a key, what is wrong with a value of the right type, or None."""

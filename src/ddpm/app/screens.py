@@ -2,18 +2,22 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from ddpm.app import next_commands
 from ddpm.app.continuing import Resume
+from ddpm.app.figures import HIGHER_IS_BETTER
 from ddpm.app.inspect import understood
 from ddpm.app.left_run import is_complete, logged_offline
 from ddpm.app.next_commands import readable
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
+from ddpm.errors import UsageError
+from ddpm.report.curves import curves
 from ddpm.runtime.computing import Computing
 from ddpm.runtime.progress import duration
 from ddpm.training import checkpoints
@@ -22,37 +26,45 @@ from ddpm.training.module import DDPM
 log = logging.getLogger(__name__)
 
 
+def card(trainer: Trainer, module: DDPM, data: ImageDataModule, computing: Computing) -> dict[str, str]:
+    """What a run is, a title and a line each: images, network, how long on what."""
+    on = trainer.strategy.root_device.type.upper()
+    rows = understood(data)
+    rows["network"] = f"{module.num_parameters:,} parameters, computed in {computing}"
+    steps = f"{trainer.max_steps:,}" if trainer.max_steps >= 0 else "endless"
+    rows["training"] = (
+        f"{steps} steps of {data.batch_size} images on {trainer.world_size} {on}"
+        f"{'s' * (trainer.world_size > 1)}"
+    )
+    if (asked := ((module.config or {}).get("data") or {}).get("micro_batch")) is not None:
+        each = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+        rows["micro-batches"] = (
+            f"{trainer.accumulate_grad_batches} a step, of {each} images on a device "
+            f"(data.micro_batch={asked})"
+        )
+    return rows
+
+
 def announce(
+    rows: Mapping[str, str],
     trainer: Trainer,
     module: DDPM,
-    data: ImageDataModule,
     place: Place,
-    computing: Computing,
     resume: Resume | None = None,
 ) -> None:
-    """The lines at the start: where, on what, which network, how long, what it goes on from, and what goes on
-    with it.
+    """The lines at the start: where, what, what it goes on from, and what goes on with it.
+
+    Args:
+        rows: what the run is, see `card`.
+        trainer, module, place: of the run.
+        resume: what it goes on from.
     """
     allow_targets = (module.config or {}).get("allow_targets", ())
-    on = trainer.strategy.root_device.type.upper()
     log.info("run directory  %s", readable(place.directory, place.cwd))
     if place.lock is not None and place.lock.succeeded is not None:
         log.info("lock           taken over from %s, which is dead", place.lock.succeeded)
-    for title, text in understood(data).items():
+    for title, text in rows.items():
         log.info("%-15s%s", title, text)
-    log.info("network        %s parameters, computed in %s", f"{module.num_parameters:,}", computing)
-    log.info(
-        "training       %s steps of %d images on %d %s%s",
-        f"{trainer.max_steps:,}" if trainer.max_steps >= 0 else "endless",
-        data.batch_size, trainer.world_size, on, "s" * (trainer.world_size > 1),
-    )  # fmt: skip
-    if (asked := ((module.config or {}).get("data") or {}).get("micro_batch")) is not None:
-        log.info(
-            "micro-batches  %d a step, of %d images on a device (data.micro_batch=%s)",
-            trainer.accumulate_grad_batches,
-            data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches),
-            asked,
-        )
     if resume is not None:
         rest = f", {trainer.max_steps - resume.step:,} to go" if trainer.max_steps >= 0 else ""
         log.info(
@@ -84,13 +96,12 @@ def last_screen(
     """
     directory = place.directory
     shown = shlex.quote(readable(directory, place.cwd))
-    metrics = "  ".join(
-        f"{k} {v:.4f}" for k, v in record["metrics"].items() if k.endswith("/loss") and v is not None
-    )
+    table = metrics_table(directory, list(record.get("measured") or ()))
     after = duration(record["wall_seconds"])
     lines = [
         "",
-        f"{record['status']} at step {record['step']} after {after}  {metrics}",
+        f"{record['status']} at step {record['step']} after {after}",
+        *(f"  {line}" for line in table),
         f"  everything    {shown}",
     ]
     if record.get("why") and (record["status"] != "finished" or record["step"] != max_steps):
@@ -112,7 +123,40 @@ def last_screen(
             lines.append(f"  {title:<14}{next_commands.go_on(place, allow_targets)}")
         lines.append(f"  sample it     {next_commands.sample(place, allow_targets)}")
         lines.append(f"  measure it    {next_commands.measure(place, allow_targets)}")
+        lines.append(f"  look at it    {next_commands.report(place)}")
         if has_ended:
             on = next_commands.train_on(place, max_steps, lr_schedule, allow_targets)
             lines.append(f"  train on      {on}")
     return "\n".join(lines)
+
+
+def metrics_table(directory: Path, measured: Sequence[str] = ()) -> list[str]:
+    """Lines of a table: how losses and what else was measured began, what was best when, how they ended.
+
+    Args:
+        directory: of the run, whose metrics.csv is read; one that cannot be read gives no lines.
+        measured: names of measures of samples, as they are in that file.
+    """
+    try:
+        found = curves(directory, most_points=2)
+    except UsageError:
+        return []
+    rows = []
+    for name, curve in found.items():
+        if name != "train/loss" and not name.startswith("val/") and name not in measured:
+            continue
+        more_is_better = name.rpartition("/")[2] in HIGHER_IS_BETTER
+        best = curve.highest if more_is_better else curve.lowest
+        if best is not None and curve.last is not None:
+            first = "" if curve.values[0] is None else f"{curve.values[0]:.4f}"
+            rows.append((name, first, f"{best[1]:.4f}", f"{best[0]:,}", f"{curve.last[1]:.4f}"))
+    if not rows:
+        return []
+    rows.insert(0, ("", "first", "best", "at step", "last"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

@@ -75,7 +75,7 @@ def on_devices(config: Mapping[str, Any], place: Place, build: Build) -> Job:
     watch = Watch(place, config["timeout"])
     watch.begin()
     try:
-        terminal.set_up(None, leader=is_leader())
+        terminal.set_up(None, leader=is_leader(), verbose=config["verbose"])
         gpus_there.check(config["trainer"])
         trainer = idle_trainer(config, place.directory)
         work = build(trainer)
@@ -85,17 +85,17 @@ def on_devices(config: Mapping[str, Any], place: Place, build: Build) -> Job:
 
     def job() -> int:
         try:
-            return 0 if work is None else _run(trainer, watch, work, place)
+            return 0 if work is None else _run(trainer, watch, work, place, config["verbose"])
         finally:
             watch.close()
 
     return job
 
 
-def _run(trainer: Trainer, watch: Watch, work: Work, place: Place) -> int:
+def _run(trainer: Trainer, watch: Watch, work: Work, place: Place, verbose: str) -> int:
     """Do the work on every rank. Returns the exit code."""
     directory = place.directory
-    terminal.set_up(directory / work.log_file, leader=trainer.is_global_zero)
+    terminal.set_up(directory / work.log_file, leader=trainer.is_global_zero, verbose=verbose)
     watch.doing = work.doing
     raised: BaseException | None = None
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ddpm.app import streams
 from ddpm.app.log_file import LogFile
 from ddpm.app.one_log import FromRanks, ToLeader
-from ddpm.runtime.progress import console
+from ddpm.runtime.progress import Countdown, console
 from ddpm.runtime.writing import reason
 
 to_leader, from_ranks = ToLeader(), FromRanks()
@@ -25,7 +25,19 @@ class _ToConsole(logging.Handler):
         console.print(f"{mark}{self.format(record)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> None:
+TALKATIVE = (
+    "lightning",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "httpx",
+    "fsspec",
+    "matplotlib",
+    "fontTools",
+)
+"""Libraries of which warnings alone are said, unless more is asked for."""
+
+
+def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None, verbose: str = "normal") -> None:
     """Send everything that is logged to the terminal, and to a file if one is given.
 
     Args:
@@ -33,6 +45,9 @@ def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> N
         leader: whether this process speaks; of several that do the same work only one does. What another
             warns of, the leader says; errors it says itself.
         rank: of another, as far as it is known.
+        verbose: what the terminal says: "quiet", of what is no result warnings and errors alone, and no
+            bars; "normal"; "verbose", also each row of a training, and what the libraries tell. The file has
+            what is said normally.
     """
     streams.make_unfailing()
     root = logging.getLogger()
@@ -44,7 +59,10 @@ def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> N
     who = "" if leader or rank is None else f"rank {rank}: "
     to_console = _ToConsole()
     to_console.setFormatter(logging.Formatter(f"{who}%(message)s"))
-    to_console.setLevel(logging.INFO if leader else logging.ERROR)
+    said = {"quiet": logging.WARNING, "verbose": logging.DEBUG}.get(verbose, logging.INFO)
+    to_console.setLevel(said if leader else logging.ERROR)
+    logging.getLogger("ddpm").setLevel(logging.DEBUG if verbose == "verbose" else logging.NOTSET)
+    Countdown.shows = verbose != "quiet"
     root.addHandler(to_console)
     root.addHandler(from_ranks if leader else to_leader)
     if log_file is not None:
@@ -57,16 +75,18 @@ def set_up(log_file: Path | None, *, leader: bool, rank: int | None = None) -> N
     threading.excepthook = _told_in_a_line
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *args, **kwargs: str(message)
-    for talkative in (
-        "lightning", "lightning.pytorch", "lightning.fabric", "httpx", "fsspec", "matplotlib", "fontTools",
-    ):  # fmt: skip
+    for talkative in TALKATIVE:
         logger = logging.getLogger(talkative)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.INFO if verbose == "verbose" else logging.WARNING)
     for tells in ("lightning.pytorch.callbacks", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(tells).setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_asked_for)
+    of_rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    if verbose == "verbose":
+        of_rank_zero.removeFilter(_is_asked_for)
+    else:
+        of_rank_zero.addFilter(_is_asked_for)
 
 
 def _told_in_a_line(died: threading.ExceptHookArgs) -> None:

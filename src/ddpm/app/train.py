@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm import targets
-from ddpm.app import continuing, micro_batch, refusal, screens, terminal
+from ddpm.app import continuing, dashboard, micro_batch, refusal, screens, terminal
 from ddpm.app.build import build_data, describe
 from ddpm.app.check import SHARDED
 from ddpm.app.command_line import Job
@@ -24,7 +24,7 @@ from ddpm.app.preflight import preflight
 from ddpm.app.run_directory import Place, is_leader
 from ddpm.app.run_record import RunRecord, known, logged_to, write_config
 from ddpm.app.same_run import identity
-from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, shown, tried_out
+from ddpm.app.trainer import build_callbacks, build_loggers, build_trainer, tried_out
 from ddpm.app.watch import Watch
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
@@ -38,7 +38,15 @@ from ddpm.training.building import build_module
 from ddpm.training.callbacks.same_run import SameRun
 from ddpm.training.checkpoints.layout import first_not_finite
 from ddpm.training.ending import Ending, Interrupted, Pruned, TrainingError, ending
-from ddpm.training.loggers import MetricsCSV, WandbLogger, log_picture, may_fail
+from ddpm.training.loggers import (
+    MetricsCSV,
+    WandbLogger,
+    log_card,
+    log_columns,
+    log_picture,
+    log_summary,
+    may_fail,
+)
 from ddpm.training.module import DDPM
 from ddpm.training.nonfinite.guard import NonFiniteError, Rollback
 from ddpm.training.nonfinite.rollback import fit
@@ -64,7 +72,7 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 
 def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
-    terminal.set_up(None, leader=is_leader())
+    terminal.set_up(None, leader=is_leader(), verbose=config["verbose"])
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs
     config = tried_out(config)
     data = build_data(config)
@@ -88,7 +96,13 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     config = micro_batch.accumulating(config, place, module, data, _begun_with(resume, place))
     module.config = dict(config)
 
-    loggers = build_loggers(config, place, description, logged_before(resume, place.left)[0])
+    loggers = build_loggers(
+        config,
+        place,
+        description,
+        logged_before(resume, place.left)[0],
+        continuing.chosen(place, resume),
+    )
     if config["trainer"]["fast_dev_run"]:
         loggers.insert(0, DummyLogger())  # as Lightning does, so that what callbacks ask of theirs is there
     callbacks = build_callbacks(config, module, place.directory)
@@ -252,9 +266,14 @@ def _fit(
     watch: Watch,
 ) -> int:
     """Train, and keep the record of it. Returns the exit code."""
-    terminal.set_up(place.directory / "train.log", leader=trainer.is_global_zero, rank=trainer.global_rank)
-    warnings.filterwarnings("ignore", module="lightning")
     assert module.config is not None
+    terminal.set_up(
+        place.directory / "train.log",
+        leader=trainer.is_global_zero,
+        rank=trainer.global_rank,
+        verbose=module.config["verbose"],
+    )
+    warnings.filterwarnings("ignore", module="lightning")
     record: RunRecord | None = None
     raised: BaseException | None = None
     if trainer.is_global_zero:
@@ -329,10 +348,17 @@ def _begin(
     data.write_skipped(directory)
     if resume is not None:
         resume.log_what_was_lost(csv, loggers)
-    screens.announce(trainer, module, data, place, computing, resume)
+    card = screens.card(trainer, module, data, computing)
+    screens.announce(card, trainer, module, place, resume)
+    configuration = dashboard.shown(module.config, module.data, continuing.chosen(place, resume))
+    facts = dashboard.facts(trainer, module)
     for logger in loggers:
         may_fail(logger)
-        logger.log_hyperparams(shown(module.config, module.data))
+        logger.log_hyperparams(configuration)
+        log_columns(logger, configuration, ("train/loss", "val/loss"))
+        log_summary(logger, facts)
+        if resume is None:
+            log_card(logger, card)
     if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
         for logger in loggers:
             log_picture(logger, "data/contact_sheet", sheet, step=0)

@@ -22,6 +22,7 @@ from lightning.pytorch.profilers import Profiler
 
 from ddpm import targets
 from ddpm.app import gpus_there
+from ddpm.app.dashboard import shown
 from ddpm.app.devices import built
 from ddpm.app.lock import Lock
 from ddpm.app.run_directory import Place
@@ -30,6 +31,7 @@ from ddpm.diffusion.validity import check_request
 from ddpm.errors import UsageError
 from ddpm.evaluation.quality.during_training import SampleQuality
 from ddpm.runtime.computing import Computing
+from ddpm.training.callbacks.bests import Bests
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.compilation import Compilation
 from ddpm.training.callbacks.completed_steps import CompletedSteps
@@ -101,7 +103,11 @@ def tried_out(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_loggers(
-    config: Mapping[str, Any], place: Place, data: Mapping[str, Any], run_id: str | None
+    config: Mapping[str, Any],
+    place: Place,
+    data: Mapping[str, Any],
+    run_id: str | None,
+    choices: Mapping[str, str],
 ) -> list[Logger]:
     """The loggers of a run, those of the configuration first; metrics.csv is always the last.
 
@@ -110,6 +116,7 @@ def build_loggers(
         place: of the run.
         data: its data set, described; shown beside the configuration.
         run_id: of the W&B run that goes on, or None.
+        choices: the option of each group.
 
     Raises:
         UsageError: where one cannot be built.
@@ -127,7 +134,7 @@ def build_loggers(
             run_name=place.label or place.directory.name,
             group=place.sweep,
             id=run_id,
-            config=shown(config, data),
+            config=shown(config, data, choices),
             tags=[str(tag) for tag in config["tags"] or ()],
         )
         typed = {
@@ -139,11 +146,6 @@ def build_loggers(
             raise UsageError(f"{key}: {node['_target_']} is no Lightning logger")
         built.append(logger)
     return [*built, MetricsCSV(place.directory / "metrics.csv")]
-
-
-def shown(config: Mapping[str, Any] | None, data: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a dashboard shows beside a run."""
-    return {**(config or {}), "data_set": data}
 
 
 def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) -> list[Callback]:
@@ -235,7 +237,8 @@ def build_trainer(
     saving = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
     others = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
     own: list[Callback] = [CompletedSteps(), SameStep(), *([SoleWriter(lock.is_lost)] if lock else [])]
-    own += [Continuation(), *saving, TrainingRows(waiting), *others, interruption or Interruption(), waiting]
+    own += [Continuation(), *saving, TrainingRows(waiting), *others, Bests()]
+    own += [interruption or Interruption(), waiting]
     if computing.compile:
         own.insert(0, Compilation(Cache().directory / "compiled"))
     if settings["max_time"] is not None:

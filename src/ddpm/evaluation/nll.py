@@ -28,6 +28,10 @@ WORK = "nll"
 """Of `Sharing`, that the bounds of images are."""
 
 
+MOST_MARKS = 50
+"""In the picture of an estimate."""
+
+
 class NLL:
     """Bits per dimension (Ho et al. 2020, eq. 5), of images that were held out.
 
@@ -78,8 +82,9 @@ class NLL:
         found = Bound(
             **{name: torch.from_numpy(values).movedim(0, -1).double() for name, values in arrays.items()}
         )
-        if nfe == module.schedule.num_timesteps and sharing.is_leader:
-            draw(found, directory / "nll.png")
+        if sharing.is_leader:
+            is_whole = nfe == module.schedule.num_timesteps
+            (draw if is_whole else draw_estimate)(found, directory / "nll.png")
         return {
             BITS: found.total.mean().item(),
             "standard_error": _of_mean(found.total),
@@ -182,10 +187,53 @@ def draw(found: Bound, path: Path) -> None:
     error.set_ylabel("distortion, RMSE of 255", color="C1")
     curve.plot(rate, distortion)
     curve.set(xlabel="rate, bits / dimension", ylabel="distortion, RMSE of 255", title="Distortion by rate")
+    figure.suptitle(_title(found))
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def draw_estimate(found: Bound, path: Path) -> None:
+    """L_t by t from the steps that were drawn, each mark the mean over images and neighbouring t, with an
+    error bar of one standard error. Rate and distortion take the terms of all steps.
+    """
+    from matplotlib.figure import Figure  # a second that nothing else needs
+
+    t, means, errors = by_range(found.steps, found.terms)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    terms = figure.subplots()
+    terms.errorbar(t, means, yerr=errors, fmt=".", capsize=2, elinewidth=1)
+    terms.set(xlabel="t", ylabel="bits / dimension", title="Bits of the step from t to t - 1")
+    terms.set_yscale("log", nonpositive="clip")
+    error = _of_mean(found.total)
+    figure.suptitle(_title(found) + ("" if error is None else f", standard error {error:.3f}"))
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def by_range(steps: Tensor, terms: Tensor) -> tuple[list[float], list[float], list[float]]:
+    """Means of the terms at neighbouring t, in at most `MOST_MARKS` equal parts of what was drawn.
+
+    Args:
+        steps: int64 [K, B].
+        terms: [K, B], at these.
+
+    Returns:
+        Mean t, mean, and standard error of the mean for each part, NaN for a part of one term.
+    """
+    order = steps.flatten().argsort(stable=True)
+    t, values = steps.flatten()[order].double(), terms.flatten()[order].double()
+    parts = list(zip(t.tensor_split(MOST_MARKS), values.tensor_split(MOST_MARKS), strict=True))
+    parts = [(at, of) for at, of in parts if len(of)]
+    return (
+        [at.mean().item() for at, _ in parts],
+        [of.mean().item() for _, of in parts],
+        [error if (error := _of_mean(of)) is not None else math.nan for _, of in parts],
+    )
+
+
+def _title(found: Bound) -> str:
     total, prior, decoder = (part.mean().item() for part in (found.total, found.prior, found.decoder))
-    figure.suptitle(
+    return (
         f"{total:.3f} bits / dimension = {prior:.2g} prior + {total - prior - decoder:.3f} steps + "
         f"{decoder:.3f} decoder, mean of {len(found.total)} images"
     )
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=110)

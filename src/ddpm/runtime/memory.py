@@ -91,6 +91,11 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
+    return peak_of_process()
+
+
+def peak_of_process() -> int:
+    """Most bytes of the host's memory that this process has held; 0 on Windows, where it is not known."""
     if sys.platform == "win32":
         return 0
     import resource

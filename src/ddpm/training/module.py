@@ -153,6 +153,10 @@ class DDPM(LightningModule):
         self.ema = ema(network)
         self.train_loss, self.gradient_norm = RunningMean(), RunningMean()
         self._measured: dict[int, RunningMean] = {}  # loss on held-out images, by DataLoader
+        self.gradient_norms: tuple[list[int], Tensor] | None = None
+        """Of the last step, before clipping: which parameters of the network have a gradient, and the norm of
+        each such gradient, on the device.
+        """
         self.learning_rate = float("nan")  # that of the last optimizer step
         self.images_per_step = 0  # over all devices and micro-batches
         self.computing = AS_IT_IS
@@ -339,6 +343,7 @@ class DDPM(LightningModule):
         norm, each = norms(gradients)
         if scale is not None:
             norm, each = norm / scale, each / scale
+        self.gradient_norms = present, each
         clip(gradients, norm, gradient_clip_val, gradient_clip_algorithm, scale)
         self.guard.check(self, norm, each, present, optimizer, scaler)
 

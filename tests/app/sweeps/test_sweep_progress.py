@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +50,15 @@ def test_a_terminal_shows_a_table_with_the_time_left(
     assert "40/100" in said
     assert "30 s" in said, "60 steps at two a second"
     assert "not started" in said
+
+
+def test_the_time_left_of_a_job_follows_its_speed_of_late(sweep: record.Sweep, tmp_path: Path):
+    with Progress(tmp_path, n_jobs=2) as shown:
+        now, said = 0.0, ""
+        for step in range(10, 210, 10):
+            now += 10.0 if step <= 100 else 100.0  # another job has begun beside it
+            said = shown._left(replace(sweep.jobs[0], step=step, max_steps=1000), now)
+    assert said == progress.duration(800 * 10.0)
 
 
 def test_elsewhere_a_line_now_and_then(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +20,9 @@ from ddpm.runtime.progress import console, duration
 from ddpm.runtime.writing import WriteError
 
 log = logging.getLogger(__name__)
+
+RECENT = 120.0
+"""Seconds whose speed says how long a job still takes: jobs begin and end beside it."""
 
 EVERY = 2.0
 """Seconds between two looks at the jobs on a terminal."""
@@ -41,8 +45,8 @@ class Progress:
         self.sweep = record.read(directory) if directory is not None else None
         self._looked = self._said = self._began = time.monotonic()
         self._live: Live | None = None
-        self._first: dict[int, tuple[float, int]] = {}
-        """When each running job was first seen with a step, and with which."""
+        self._marks: dict[int, deque[tuple[float, int]]] = {}
+        """When each running job was seen at another step than before, and at which."""
         self._running: set[int] = set()
         """Jobs that have been started here and not been seen to end: their directories may not say so yet."""
         self._stack = ExitStack()
@@ -68,7 +72,7 @@ class Progress:
         """A job has been started, or queued under a name, when its run's record had this stamp."""
         if self.sweep is None:
             return
-        self._first.pop(number, None)
+        self._marks.pop(number, None)
         if queued is None:
             self._running.add(number)
         hydra = result.hydra_cfg.hydra
@@ -119,13 +123,16 @@ class Progress:
         return [f"{unknown} to be chosen"] if unknown else []
 
     def _left(self, job: record.Job, now: float) -> str:
-        """The time that a job has left, by its speed since it was first seen with a step."""
+        """The time that a job has left, by its speed of late; rows tell now and then at which step it is."""
         if job.step is None or not job.max_steps:
             return "-"
-        began, first = self._first.setdefault(job.number, (now, job.step))
-        if job.step <= first:
-            return "-"
-        return duration((now - began) / (job.step - first) * (job.max_steps - job.step))
+        marks = self._marks.setdefault(job.number, deque([(now, job.step)]))
+        if job.step > marks[-1][1]:
+            marks.append((now, job.step))
+        while len(marks) > 2 and marks[1][0] <= now - RECENT:
+            marks.popleft()
+        (then, step), (at, last) = marks[0], marks[-1]
+        return "-" if last <= step else duration((at - then) / (last - step) * (job.max_steps - last))
 
     def _keep(self, number: int, **known: Any) -> None:
         assert self.sweep is not None

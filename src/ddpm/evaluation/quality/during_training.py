@@ -27,6 +27,7 @@ from ddpm.evaluation.quality.measuring import Comparison
 from ddpm.evaluation.quality.metric import QualityMetric
 from ddpm.evaluation.quality.reference import of_data, of_file
 from ddpm.evaluation.quality.shared_drawing import AskedToEnd, features_of_samples, look_out, pieces_of
+from ddpm.runtime.progress import Pause
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.drawing import Drawing
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
@@ -249,6 +250,9 @@ class SampleQuality(EveryNSteps):
         )
 
     # In training
+
+    def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
+        return Pause("quality", self.every_n_steps)
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         self._measure(trainer, module)

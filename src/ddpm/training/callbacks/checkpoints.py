@@ -2,19 +2,23 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 
+from ddpm.runtime.progress import Pause
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.checkpoints import LAST, AtomicCheckpointIO, at_step, left_over, numbered, parts
 from ddpm.training.checkpoints.layout import CheckpointError, mapped, tensors_in
 from ddpm.training.checkpoints.snapshot import room
 from ddpm.training.checkpoints.whole_files import flush_directory, link
 from ddpm.training.ending import TrainingError
+from ddpm.training.loggers import WandbLogger
+from ddpm.training.loggers.failures import forgiven
 from ddpm.training.shards import own_rows
 
 log = logging.getLogger(__name__)
@@ -91,6 +95,9 @@ class Checkpoints(EveryNSteps):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finish(trainer)
 
+    def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
+        return Pause("checkpoint", self.every_n_steps)
+
     def overdue(self) -> bool:
         """Whether the last checkpoint is older than `every_n_minutes` by the clock of this process. Several
         processes must agree before they save.
@@ -114,7 +121,7 @@ class Checkpoints(EveryNSteps):
         path = _directory(trainer) / at_step(step)
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
-            _then(trainer, partial(self._follow, path))
+            _then(trainer, partial(self._follow, path, step, trainer.loggers))
 
     def finish(self, trainer: Trainer) -> None:
         """Save the run as it ends, and wait until that is written. Every rank must call it.
@@ -140,10 +147,14 @@ class Checkpoints(EveryNSteps):
         outcome: tuple[str | None, str | None] = trainer.strategy.broadcast((writer.error, writer.unfit))
         return outcome
 
-    def _follow(self, path: Path) -> None:
+    def _follow(self, path: Path, step: int, loggers: Sequence[Logger]) -> None:
         """What is done when a checkpoint is written."""
         link(path, path.with_name(LAST))
         flush_directory(path.parent)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                with forgiven(logger, "log_checkpoint"):
+                    logger.log_checkpoint(path, step)
         saved = numbered(path.parent)
         for step in sorted(saved)[: -self.keep] if self.keep else []:
             if not self.milestones_every_n_steps or step % self.milestones_every_n_steps:

@@ -5,6 +5,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ddpm.runtime.progress import Pause
+
 
 class EveryNSteps(Callback, ABC):
     """Calls `on_step` once after each optimizer step whose number `every_n_steps` divides.
@@ -43,6 +45,13 @@ class EveryNSteps(Callback, ABC):
     @abstractmethod
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """What is done; `step` is the number of completed optimizer steps, the same on every rank."""
+
+    def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
+        """As what the time left counts it, and the terminal names it beforehand; None for what takes next to
+        no time, and for what is done after each step.
+        """
+        name = type(self).__name__
+        return None if self.every_n_steps == 1 else Pause(name, self.every_n_steps)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -1,10 +1,13 @@
-"""Loss, speed and time left of the training, on the terminal."""
+"""Loss, speed, time left and what comes next of the training, on the terminal."""
 
 import logging
+import math
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from ddpm.runtime.progress import Countdown, duration
+from ddpm.runtime.arithmetic import STEP
+from ddpm.runtime.progress import Countdown, Pause, duration
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.scalars import writes_row
 
@@ -13,7 +16,7 @@ log = logging.getLogger(__name__)
 SHOWN = (
     ("train/loss", "loss", 4, ""),
     ("val/loss", "val", 4, ""),
-    ("perf/steps_per_second", "", 1, " steps/s"),
+    ("perf/images_per_second", "", 0, " images/s"),
 )
 """Metrics beside the bar: their name, what they are called there, decimals and unit."""
 
@@ -26,7 +29,11 @@ TOO_LONG = 86_400.0
 
 
 class TrainingProgress(EveryNSteps):
-    """Loss, speed and time left of the training."""
+    """Loss, speed and time left of the training, and the steps of the next validation, grid and checkpoint.
+
+    What comes between the steps is counted in what is left, also the grid at the end: by the arithmetic it
+    takes until one has been seen, then by the time that it took.
+    """
 
     def __init__(self) -> None:
         super().__init__(every_n_steps=1)
@@ -35,8 +42,18 @@ class TrainingProgress(EveryNSteps):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self._countdown = Countdown("training", trainer.max_steps, trainer.global_step).__enter__()
+            pauses = _pauses(trainer, pl_module)
+            self._countdown = Countdown(
+                "training", trainer.max_steps, trainer.global_step, pauses
+            ).__enter__()
         self._judged_at = trainer.global_step + JUDGED_AT
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if self._countdown is not None:  # what belongs to the step before is over by now
+            self._countdown.measure(trainer.global_step)
 
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if self._countdown is None:
@@ -45,11 +62,12 @@ class TrainingProgress(EveryNSteps):
         if writes_row(trainer, step):
             latest = trainer.callback_metrics
             text = "  ".join(
-                f"{label} {float(latest[name]):.{digits}f}{unit}"
+                f"{label} {float(latest[name]):,.{digits}f}{unit}".strip()
                 for name, label, digits, unit in SHOWN
                 if name in latest
             )
-        self._countdown.advance(step, text)
+            log.debug("step %d  %s", step, text)
+        self._countdown.show(step, text)
         seconds = self._countdown.seconds_left() if step == self._judged_at else None
         if seconds is not None and seconds > TOO_LONG and module.device.type == "cpu":
             log.warning(
@@ -68,3 +86,15 @@ class TrainingProgress(EveryNSteps):
         if self._countdown is not None:
             self._countdown.__exit__()
             self._countdown = None
+
+
+def _pauses(trainer: Any, module: LightningModule) -> list[Pause]:
+    """What is done between the steps of a training."""
+    found = []
+    batches = sum(trainer.num_val_batches)
+    if batches and trainer.check_val_every_n_epoch is None:
+        every = max(1, int(trainer.val_check_batch) // trainer.accumulate_grad_batches)
+        guess = 0.0 if math.isinf(batches) else batches / (STEP * trainer.accumulate_grad_batches)
+        found.append(Pause("validation", every, guess))
+    counting = (callback for callback in trainer.callbacks if isinstance(callback, EveryNSteps))
+    return [*found, *filter(None, (callback.pause(trainer, module) for callback in counting))]

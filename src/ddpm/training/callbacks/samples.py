@@ -9,9 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime import writing
 from ddpm.runtime.arithmetic import STEP
+from ddpm.runtime.progress import Pause
 from ddpm.sampling.batches import announced_sampling, images_at_once
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import png, sheet
+from ddpm.training.callbacks.colours import log_colours
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import (
     end_if_asked,
@@ -88,6 +90,16 @@ class SampleGrids(EveryNSteps):
             for left in _directory(trainer).glob(".step_*.part.png"):  # of a start that was killed
                 left.unlink(missing_ok=True)
 
+    def pause(self, trainer: Trainer, module: Any) -> Pause | None:
+        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", 0) or module.images_per_step
+        if not batch_size:
+            return Pause("grid", self.every_n_steps)
+        image = self.n / (STEP * batch_size)  # in steps, for each pass through the network
+        nfe, last = Drawing(module, sampler=self.sampler).nfe, Drawing(module).nfe
+        if self.final == "auto" and not in_proportion(last, self.n, trainer.max_steps, batch_size):
+            last = nfe
+        return Pause("grid", self.every_n_steps, nfe * image, last * image if self.final else None)
+
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if not (self.final and step == trainer.max_steps):
             self._draw(trainer, module, self.sampler)
@@ -139,6 +151,7 @@ class SampleGrids(EveryNSteps):
         self._drawn = trainer.global_step, sampler
         if not trainer.is_global_zero:
             return
+        log_colours(trainer, module.data, drawn)
         picture = sheet(module, drawn)
         writing.write(_directory(trainer) / f"step_{trainer.global_step:08d}.png", png(picture))
         for logger in trainer.loggers:

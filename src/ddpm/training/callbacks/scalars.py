@@ -9,10 +9,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from ddpm.runtime.arithmetic import STEP, matmul_peak
-from ddpm.runtime.memory import GIB, peak_memory
+from ddpm.runtime.memory import GIB, peak_memory, peak_of_process
 from ddpm.training import replicas
 from ddpm.training.callbacks.data_wait import DataWait
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
+from ddpm.training.loggers import raise_alert
 from ddpm.training.metrics import RunningMean, log_scalars, reduce
 from ddpm.training.spikes import LossSpikes
 
@@ -95,7 +96,9 @@ class TrainingRows(EveryNSteps):
         if ratio := self._spikes.ratio(row["train/loss"]):
             row["diagnostics/loss_spike"] = ratio
             if trainer.is_global_zero:
-                log.warning("step %d: the loss is %.1f times that of the rows before", step, ratio)
+                what = f"step {step}: the loss is {ratio:.1f} times that of the rows before"
+                log.warning("%s", what)
+                raise_alert(trainer, "the loss has jumped", what)
         steps_per_second = (step - self._last_step) / elapsed
         row["perf/steps_per_second"] = steps_per_second
         images_per_second = steps_per_second * module.images_per_step
@@ -103,14 +106,15 @@ class TrainingRows(EveryNSteps):
         row["perf/images_per_second"] = images_per_second
         row["perf/flops_per_second"] = flops
         row["perf/mfu"] = flops / self._peak
-        row["perf/peak_memory_gib"] = self._peak_memory(trainer, module)
+        row["perf/peak_memory_gib"] = _of_most(trainer, module, peak_memory(module.device) / GIB)
+        if module.device.type != "cpu":  # where the two are one
+            row["perf/host_memory_gib"] = _of_most(trainer, module, peak_of_process() / GIB)
         self._last_step, self._last_time = step, now
         log_scalars(trainer, row)
         if trainer.progress_bar_callback is not None:  # one of Lightning's
             module.log("train/loss", row["train/loss"], logger=False, prog_bar=True, sync_dist=True)
 
-    @staticmethod
-    def _peak_memory(trainer: Trainer, module: LightningModule) -> float:
-        """Of the rank that holds most."""
-        most = torch.tensor(peak_memory(module.device) / GIB, device=module.device)
-        return float(trainer.strategy.reduce(most, reduce_op="max"))
+
+def _of_most(trainer: Trainer, module: LightningModule, value: float) -> float:
+    """The value of the rank that has the largest."""
+    return float(trainer.strategy.reduce(torch.tensor(value, device=module.device), reduce_op="max"))

@@ -76,7 +76,9 @@ class WandbLogger(LightningsWandbLogger):
         save_dir: the run's files land in its `wandb/`.
         config: plain containers, shown beside the run.
         save_code: upload the program's main file.
-        log_model: upload what Lightning's ModelCheckpoint saves: False, True at the end, "all" as it goes.
+        log_model: keep checkpoints as versions of the artifact `model-RUN_ID`: False; True, the last one at
+            the end; "all", each as it is written. So it is with those of Lightning's ModelCheckpoint.
+            Offline a copy of each waits in W&B's own directory (WANDB_DATA_DIR) for `wandb sync`.
         prefix: of every metric's name.
         init_timeout: seconds that the server has to answer before the run goes offline.
         finish_timeout: seconds that the server has at the end of the run; what it has not taken by then stays
@@ -119,7 +121,7 @@ class WandbLogger(LightningsWandbLogger):
             name=name,
             id=id,
             save_dir=save_dir or os.environ.get("WANDB_DIR") or ".",
-            log_model=log_model if self.mode != "offline" else False,
+            log_model=log_model,
             prefix=prefix,
             entity=entity,
             group=group,
@@ -144,6 +146,8 @@ class WandbLogger(LightningsWandbLogger):
         """Rows that W&B could not take."""
         self.first_step: int | None = None
         """Of the rows that were logged at a step, the first."""
+        self._last_checkpoint: tuple[Path, int] | None = None
+        """To be kept at the end."""
         self._offline_dirs: list[Path] = []
         self._beginnings = 0
 
@@ -284,10 +288,33 @@ class WandbLogger(LightningsWandbLogger):
         self._is_spoilt = False
 
     @rank_zero_only
+    def log_checkpoint(self, path: Path, step: int) -> None:
+        """Keep a checkpoint that is written, one whole file, as `log_model` says.
+
+        Args:
+            path: of the file, which may go as soon as this returns.
+            step: completed optimizer steps.
+        """
+        if self._log_model == "all":
+            self._keep(path, step)
+        elif self._log_model:
+            self._last_checkpoint = path, step
+
+    def _keep(self, path: Path, step: int) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model", metadata={"step": step})
+        artifact.add_file(str(path), name="model.ckpt")  # as Lightning's logger calls it
+        self.experiment.log_artifact(artifact, aliases=["latest", f"step_{step}"])
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Hand over what waits, while the record of the run can still say where."""
         if self._waiting:
             self._log(self._waiting)
+        if self._last_checkpoint is not None:
+            (path, step), self._last_checkpoint = self._last_checkpoint, None
+            self._keep(path, step)
         super().finalize(status)
 
     @rank_zero_only

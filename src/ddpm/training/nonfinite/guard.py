@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from ddpm.training.ending import TrainingError
+from ddpm.training.loggers import raise_alert
 from ddpm.training.nonfinite.diagnosis import Found, Seen, Step, found_by_all
 from ddpm.training.nonfinite.report import REPORTS
 
@@ -219,6 +220,7 @@ class Guard:
                 )
             if module.trainer.is_global_zero:
                 log.warning("%s. The step is left out, %d so far", what, self.skipped)
+                raise_alert(module.trainer, "a step is left out", what)
             return
         if self.policy == "rollback":
             if self.rollbacks < MOST_ROLLBACKS:

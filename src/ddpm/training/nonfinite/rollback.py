@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 
 from ddpm.training.checkpoints import LAST, CheckpointError, at_step, find, load, numbered, parts, write
 from ddpm.training.checkpoints.whole_files import link
+from ddpm.training.loggers import raise_alert
 from ddpm.training.nonfinite.guard import MOST_ROLLBACKS, NonFiniteError, Rollback
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ def fit(
                     "%s. Going back to %s (%d of %d), with other random numbers and %g of the learning rate",
                     asked, going_on_from, module.guard.rollbacks, MOST_ROLLBACKS, module.guard.rate_factor,
                 )  # fmt: skip
+                raise_alert(
+                    trainer, "the run goes back to a checkpoint", f"{asked}. It goes on from step {step}"
+                )
             trainer.strategy.barrier()
 
 
