@@ -10,14 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm import bounded
-from ddpm.app import figures
-from ddpm.app.run_configuration import OWN
 from ddpm.app.sweeps import record, show
 from ddpm.app.sweeps.table import table
 from ddpm.doctor.environment import has_wandb_key, wandb_server
 from ddpm.errors import UsageError
-from ddpm.report import differences, wandb_report
+from ddpm.report import wandb_report
 from ddpm.report import workspace as specification
 from ddpm.report.wandb_report import Told
 from ddpm.runtime.writing import write_whole
@@ -30,9 +27,6 @@ TARGET = re.compile(r"[^\s/:]+/[^\s/:]+")
 """ENTITY/PROJECT, as W&B takes it."""
 
 SECONDS_TO_ANSWER = 10.0
-
-MOST_OF_A_GROUP = 3
-"""Keys that stand for an option in parallel coordinates."""
 
 
 def workspace(target: str, report: str | None = None, dry_run: Path | None = None) -> int:
@@ -114,34 +108,9 @@ def told_of(report: str) -> Told:
 
 
 def _keys(jobs: Sequence[record.Job]) -> tuple[str, ...]:
-    """Keys of the configuration in which jobs differ, by what was typed: a key that has a value by itself,
-    the first few values that an option brought along otherwise.
-    """
+    """What was typed in which jobs differ, as W&B has it: options and keys by their names."""
     typed = dict.fromkeys(key for own in record.differing(jobs).values() for key in own)
-    configs = [config for job in jobs if (config := _config(job.directory))]
-    found: list[str] = []
-    for key in (key.replace("/", ".") for key in typed):
-        within = dict.fromkeys(
-            name for config in configs for name in config if name == key or name.startswith(f"{key}.")
-        )
-        differing = [
-            name for name in within if len({differences.shown(config.get(name)) for config in configs}) > 1
-        ]
-        found += [name for name in differing if _is_axis(configs, name)][:MOST_OF_A_GROUP]
-    return tuple(dict.fromkeys(found))
-
-
-def _is_axis(configs: Sequence[dict[str, Any]], name: str) -> bool:
-    """Whether parallel coordinates can show a key: its values are texts or numbers."""
-    values = [config[name] for config in configs if name in config]
-    return all(isinstance(value, str | bool) or figures.finite(value) is not None for value in values)
-
-
-def _config(directory: Path) -> dict[str, Any]:
-    try:
-        return differences.flat(bounded.yaml_values(directory / OWN))
-    except UsageError:
-        return {}
+    return tuple(key.replace("/", ".") for key in typed)
 
 
 def _check_reachable() -> None:

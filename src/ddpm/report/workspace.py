@@ -95,18 +95,18 @@ SUMMARY = {
 """Keys of which the last value is a panel of its own, by section."""
 
 SWEPT = (
-    "schedule._target_",
-    "objective._target_",
-    "variance._target_",
-    "weighting._target_",
+    "schedule",
+    "objective",
+    "variance",
+    "weighting",
+    "model",
     "optimizer.lr",
     "data.batch_size",
     "ema.decay",
-    "model.channels",
     "seed",
 )
-"""Keys of the configuration that sweeps go through, and what parallel coordinates show where no sweep is
-named."""
+"""Keys of the configuration, as W&B has it, that sweeps go through, and what parallel coordinates show where
+no sweep is named."""
 
 RESULT = "val/loss"
 """By which runs are compared where nothing else is said."""
@@ -198,14 +198,17 @@ def coordinates(
 ) -> "wr.ParallelCoordinatesPlot":
     """Parallel coordinates: an axis for each key of the configuration, and one for what came out."""
     import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces.reports.v2 import internal
 
-    columns = [
-        *(
-            wr.ParallelCoordinatesPlotColumn(
-                metric=wr.Config(key), display_name=key, log=key in LOGARITHMIC or None
-            )
-            for key in keys
-        ),
+    class Flat(wr.ParallelCoordinatesPlotColumn):
+        """Of a key with dots that is one key, as a run's configuration is logged; W&B's own are nested."""
+
+        def _to_model(self) -> internal.Column:
+            accessor = f"config:{self.display_name}.value"
+            return internal.Column(accessor=accessor, display_name=self.display_name, log=self.log)
+
+    columns: list[wr.ParallelCoordinatesPlotColumn] = [
+        *(Flat(metric=wr.Config(key), display_name=key, log=key in LOGARITHMIC or None) for key in keys),
         wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(result), display_name=result),
     ]
     return wr.ParallelCoordinatesPlot(columns=columns, layout=layout or wr.Layout())
