@@ -86,8 +86,9 @@ def test_all_that_a_run_logs_has_a_panel(smoke_run: Path, written: Any):
     found = written()
     rows = [record["item"] for record in wandb_records(smoke_run, "history")]
     logged = {key for row in rows for key in row if "/" in key and key != "trainer/global_step"}
-    pictures = {key.removesuffix("._type") for key in logged if key.endswith("._type")}
-    scalars = {key for key in logged if key.partition(".")[0] not in pictures}
+    kinds = {key.removesuffix("._type"): row[key] for row in rows for key in row if key.endswith("._type")}
+    pictures = {key for key, kind in kinds.items() if kind.startswith("images")}
+    scalars = {key for key in logged if key.partition(".")[0] not in kinds}
     assert "train/loss" in scalars
     assert "samples/grid" in pictures
     lines = panels(found, LINE)
