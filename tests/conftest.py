@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -151,6 +152,16 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+def module_of_site(name: str) -> ModuleType:
+    """One of the files in docs/site/, which are no package."""
+    place = str(ROOT / "docs" / "site")
+    sys.path.insert(0, place)
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(place)
+
+
 def files_on(page: Path) -> dict[str, str]:
     """The files that a page shows whole: code blocks that begin with a comment with a path."""
     found = {}
@@ -204,7 +215,8 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
 
     def make(cwd: Path) -> None:
-        outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", cwd=cwd)
+        words = ("callbacks=default", "callbacks.denoising.num_steps=5", "callbacks.denoising.frames=3")
+        outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", *words, cwd=cwd)
         assert outcome.returncode == 0, outcome.said
 
     return only_run(made_once(tmp_path_factory, "smoke", make))

@@ -119,7 +119,7 @@ def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
 
 
 DEFAULT_CALLBACKS = [
-    "checkpoints", "samples", "progress", "data_images", "forward", "schedule", "loss_by_timestep",
+    "checkpoints", "samples", "diagnostics", "progress", "data_images", "forward", "schedule", "loss_by_timestep",
     "denoising", "nearest",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What pages show whole, written out and run: a package, scripts, a notebook."""
+"""What pages show whole, written out and run: a package, scripts, notebooks."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, files_on, run_program
+from conftest import ROOT, files_on, module_of_site, run_program
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -117,18 +117,58 @@ def test_a_script_looks_at_a_run(smoke_run: Path, tmp_path: Path):
             assert picture.size[0] > 8
 
 
+def as_notebook(page: str) -> nbformat.NotebookNode:
+    """A page of docs/notebooks/, as its reader turns it into a notebook."""
+    made = nbformat.from_dict(module_of_site("notebooks").notebook(page))
+    nbformat.validate(made)
+    return made
+
+
+def test_a_page_is_a_notebook_of_its_text_and_its_blocks():
+    page = "# Title\n\ntext `code`\n\n```python\na = 1\n```\n```bash\nls\n```\n\n```python\nb = 2\n```\n"
+    cells = as_notebook(page).cells
+    assert [cell.cell_type for cell in cells] == ["markdown", "code", "markdown", "code"]
+    assert [cell.source for cell in cells[1::2]] == ["a = 1", "b = 2"]
+    assert cells[2].source == "```bash\nls\n```", "what is no Python is text"
+
+
+SHORTER = {
+    "STEPS = 3000": "STEPS = 100",
+    "N = 64": "N = 8",
+    "T // 4": "T // 20",
+    "(5, 10, 20, 40)": "(5, 10)",
+}
+"""What pages take time by, and less of it: what they assert holds as well."""
+
+SHOWN = {"first_steps": 5, "equations": 1, "samplers": 1}
+"""Pictures of each page that is a notebook."""
+
+
+def test_every_notebook_is_run_and_stands_on_the_site():
+    pages = {page.stem for page in (DOCS / "notebooks").glob("*.md")}
+    assert pages == SHOWN.keys()
+    nav = (ROOT / "mkdocs.yml").read_text()
+    assert all(f"      - notebooks/{name}.md\n" in nav for name in pages)
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_the_notebook_runs(smoke_run: Path, tmp_path: Path):
-    notebook = nbformat.read(DOCS / "notebook.ipynb", as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(not cell.outputs for cell in code), "is kept without outputs"
-    code[0].source = f"RUN_DIR = {str(smoke_run)!r}"
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_notebook_runs(name: str, smoke_run: Path, tmp_path: Path):
+    text = (DOCS / "notebooks" / f"{name}.md").read_text(encoding="utf-8")
+    for long, short in {'"logs/train/RUN"': repr(str(smoke_run)), **SHORTER}.items():
+        text = text.replace(long, short)
+    assert text.count(str(smoke_run)) == (name != "equations")
+    notebook = as_notebook(text)
     client = NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [output.get("data", {}) for cell in code for output in cell.outputs]
-    assert "<img alt='step_00000020.png'" in next(data["text/html"] for data in shown if "text/html" in data)
-    assert any("torch.Size([16, 1, 8, 8])" in data.get("text/plain", "") for data in shown)
-    assert sum("image/png" in data for data in shown) == 2
+    assert sum("image/png" in data for data in shown) == SHOWN[name]
+    if name == "first_steps":
+        assert "<img alt='step_00000020.png'" in next(
+            data["text/html"] for data in shown if "text/html" in data
+        )
+        assert any("torch.Size([16, 1, 8, 8])" in data.get("text/plain", "") for data in shown)

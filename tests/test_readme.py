@@ -21,7 +21,7 @@ PAGES = [
     *sorted((DOCS / "tutorial").glob("*.md")),
 ]
 COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
-FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|figure|export|import) )")
+FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|figure|export|import|workspace) )")
 
 
 def commands(kind: re.Pattern[str], pages: Sequence[Path] = PAGES) -> list[str]:

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, module_of_site
 
 DOCS = ROOT / "docs"
 THEORY = sorted((DOCS / "theory").glob("*.md"))
@@ -22,16 +21,6 @@ CITES = re.compile(r"Ho et al\. 2020, (?:eq\.|algorithms?)")
 PROGRAM = re.compile(
     r"(?:^|[`\s/])(?:train|sample|evaluate)\.py\b|\bddpm (?:train|sample|evaluate|inspect)\b"
 )
-
-
-def module_of_site(name: str) -> ModuleType:
-    """One of the files in docs/site/, which are no package."""
-    place = str(DOCS / "site")
-    sys.path.insert(0, place)
-    try:
-        return import_module(name)
-    finally:
-        sys.path.remove(place)
 
 
 source = module_of_site("source")

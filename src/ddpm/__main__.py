@@ -64,10 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "prune":
             action.add_argument("limit", nargs="?", metavar="LIMIT", help="GB, as 20, or a size, as 500MB")
     export = commands.add_parser(
-        "export", help="write a run as a directory that diffusers' DDPMPipeline loads"
+        "export", help="write a run as a directory that diffusers' DDPMPipeline loads, with its model card"
     )
     export.add_argument("run", type=Path, metavar="RUN_DIR")
     export.add_argument("out", type=Path, metavar="OUT_DIR")
+    export.add_argument("--push-to-hub", metavar="OWNER/NAME", help="send it to the Hugging Face hub")
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -87,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--open", action="store_true", help="show it in a browser")
     demo.add_argument("--lang", choices=["en", "zh"], help="of the page; the system's by default")
     demo.add_argument("--allow-targets", nargs="+", default=[], metavar="PACKAGE", help="of your own")
+    workspace = commands.add_parser(
+        "workspace", help="make a W&B workspace of a project, or a report of a sweep"
+    )
+    workspace.add_argument("target", metavar="ENTITY/PROJECT")
+    workspace.add_argument(
+        "--report", metavar="SWEEP_DIR_OR_GROUP", help="of a sweep, instead of a workspace"
+    )
+    workspace.add_argument("--dry-run", type=Path, metavar="FILE", help="write what would be sent, as JSON")
     return parser
 
 
@@ -122,12 +131,17 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.doctor import doctor as examine
 
         return examine(arguments.config_dir, arguments.allow_targets)
-    from ddpm.interop.diffusers import export_run, import_pipeline
+    if arguments.command == "workspace":
+        from ddpm.app.workspace import workspace
 
+        return workspace(arguments.target, arguments.report, arguments.dry_run)
     if arguments.command == "export":
-        print(export_run(arguments.run, arguments.out))
-    else:
-        print(import_pipeline(arguments.pipeline, arguments.run))
+        from ddpm.app.export import export
+
+        return export(arguments.run, arguments.out, arguments.push_to_hub)
+    from ddpm.interop.diffusers import import_pipeline
+
+    print(import_pipeline(arguments.pipeline, arguments.run))
     return 0
 
 

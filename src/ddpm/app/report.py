@@ -29,15 +29,6 @@ from ddpm.runtime.writing import write_whole
 
 PAGE = "report.html"
 
-DEEP = ("*", "*/*", "*/*/*")
-"""Where in a run's directory evaluations are looked for."""
-
-NOT_IN = {"checkpoints", "wandb", "samples", "figures", "pieces", COMPARED}
-"""Folders of a run that hold none, or those of other runs too."""
-
-MOST_EVALUATIONS = 100
-"""Of a run."""
-
 KINDS = ("run.json of a run", "sweep.json of a sweep", f"{MEASURED} of an evaluation")
 
 
@@ -217,14 +208,8 @@ def _configuration(directory: Path, notes: list[str]) -> dict[str, Any]:
 
 def _measurements(directory: Path) -> Iterator[Measurement]:
     """What was measured there, and in directories in it."""
-    files = [directory / MEASURED]
-    for pattern in DEEP:
-        found = sorted(directory.glob(f"{pattern}/{MEASURED}"))
-        files += [one for one in found if not NOT_IN & set(one.relative_to(directory).parts)]
-    root = directory.resolve()
-    for file in files[:MOST_EVALUATIONS]:
-        if file.is_file() and file.resolve().is_relative_to(root):
-            yield from _measured(file.parent, str(file.relative_to(directory)))
+    for file in figures.files_in(directory):
+        yield from _measured(file.parent, str(file.relative_to(directory)))
 
 
 def _measured(directory: Path, source: str) -> Iterator[Measurement]:

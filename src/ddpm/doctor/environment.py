@@ -184,13 +184,25 @@ def imports(importing: subprocess.Popen[str]) -> Iterator[Line]:
         yield Line(name, compared, "", "", not problem, problem)
 
 
+def wandb_server() -> str:
+    """Where W&B's runs would be sent."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def has_wandb_key() -> bool:
+    """Whether there is a key of W&B's server; no more of it is read."""
+    host = urlsplit(wandb_server()).hostname or ""
+    file = os.environ.get("NETRC", str(Path.home() / ".netrc"))
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    with suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc(file).authenticators(host) is not None
+    return False
+
+
 def weights_and_biases() -> Line:
     """Whether runs could be sent; asks no network, and reads no more of a key than that there is one."""
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    file = os.environ.get("NETRC", str(Path.home() / ".netrc"))
-    key = bool(os.environ.get("WANDB_API_KEY"))
-    with suppress(OSError, netrc.NetrcParseError):
-        key = key or netrc.netrc(file).authenticators(host) is not None
+    key = has_wandb_key()
     online = "logger.wandb.mode=online"
     way = f"{online} sends them" if key else f"wandb login, then {online}, sends them"
     stated = os.environ.get("WANDB_MODE")

@@ -89,6 +89,25 @@ WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 def export_run(run: str | Path, out_dir: str | Path) -> Path:
     """Write a run as a directory that `diffusers.DDPMPipeline.from_pretrained` loads.
 
+    Args:
+        run: run directory or checkpoint file.
+        out_dir: a directory that is empty or does not exist yet.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        ValueError: where there is no run, and as `export_checkpoint`.
+    """
+    _, checkpoint = checkpoints.find(Path(run))
+    return export_checkpoint(checkpoint, out_dir)
+
+
+def export_checkpoint(
+    checkpoint: Mapping[str, Any], out_dir: str | Path, beside: Mapping[str, bytes] | None = None
+) -> Path:
+    """Write what a checkpoint holds as a directory that `diffusers.DDPMPipeline.from_pretrained` loads.
+
     It holds the averaged weights and the chain's betas, so the pipeline's images are those of our ancestral
     sampler on every step of the schedule. A pipeline takes 1000 steps unless it is called with another
     `num_inference_steps`.
@@ -101,19 +120,19 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     `import_pipeline`.
 
     Args:
-        run: run directory or checkpoint file.
+        checkpoint: as `ddpm.training.checkpoints.find` reads it.
         out_dir: a directory that is empty or does not exist yet.
+        beside: contents of further files by name.
 
     Returns:
         `out_dir`.
 
     Raises:
-        ValueError: where there is no run, the directory is in use, or diffusers cannot express the network,
-            the objective or the variance.
+        ValueError: where the directory is in use, or diffusers cannot express the network, the objective or
+            the variance.
     """
     from safetensors.torch import save_file
 
-    _, checkpoint = checkpoints.find(Path(run))
     config, data = checkpoint["config"], checkpoint["data"]
     network = _network(config["model"], checkpoints.averaged_weights(checkpoint))
     scheduler = _scheduler_config(config)
@@ -130,6 +149,8 @@ def export_run(run: str | Path, out_dir: str | Path) -> Path:
     _write_json(out_dir / "scheduler" / "scheduler_config.json", {**scheduler, **origin})
     save_file(weights, out_dir / "unet" / WEIGHTS[0], metadata={"format": "pt"})
     _write_json(out_dir / "model_index.json", {"_class_name": "DDPMPipeline", **origin, **parts})
+    for name, contents in (beside or {}).items():
+        (out_dir / name).write_bytes(contents)
     sums.write(out_dir)
     if network.num_classes is not None:
         logger.warning(
@@ -263,7 +284,7 @@ def _scheduler_config(config: Mapping[str, Any]) -> dict[str, Any]:
         )
         if names[group] is None:
             raise ValueError(f"{group} {target.rpartition('.')[2]}: diffusers' DDPMScheduler has none such")
-    betas = _schedule(config["schedule"]).betas.tolist()
+    betas = schedule_of(config["schedule"]).betas.tolist()
     return {
         "_class_name": "DDPMScheduler",
         **SCHEDULER_DEFAULTS,
@@ -277,8 +298,12 @@ def _scheduler_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schedule(config: Mapping[str, Any]) -> NoiseSchedule:
-    """A schedule of this project; a checkpoint can name no other."""
+def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
+    """A schedule of this project, as a checkpoint's configuration has it.
+
+    Raises:
+        ValueError: where it is somebody else's.
+    """
     module, _, name = config["_target_"].rpartition(".")
     function = getattr(schedules, name, None)
     if function is None or module != schedules.__name__ or function.__module__ != module:
@@ -324,13 +349,13 @@ def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, l
         if kind not in SCHEDULES:
             raise ValueError(f"beta_schedule={kind}: is none of {', '.join(SCHEDULES)}")
         config = _named_schedule(kind, steps, given["beta_start"], given["beta_end"])
-        return config, _schedule(config).betas.tolist()
+        return config, schedule_of(config).betas.tolist()
     if len(betas) != steps:
         raise ValueError(f"trained_betas: are {len(betas)}, and num_train_timesteps={steps}")
     listed = NoiseSchedule(torch.tensor(betas, dtype=torch.float64)).betas
     for kind in SCHEDULES if betas[-1] < 1 else ():
         config = _named_schedule(kind, steps, betas[0], betas[-1])
-        if torch.allclose(_schedule(config).betas, listed, rtol=1e-5, atol=1e-7):
+        if torch.allclose(schedule_of(config).betas, listed, rtol=1e-5, atol=1e-7):
             return config, betas
     return None, betas
 

@@ -94,7 +94,7 @@ def test_figures_are_read_from_what_a_job_has_written(tmp_path: Path):
     }
     found = figures_of(measured)
     assert list(found) == ["fid", "precision", "recall", "nll"]
-    assert found["fid"] == Figure(4.0, (3.0, 5.0), "fid", 20, 0.25)
+    assert found["fid"] == Figure(4.0, (3.0, 5.0), "fid", 20, 0.25, "fid2k_train_inception_ema_ddim20")
     assert found["precision"].interval == (0.4, 0.6)
     assert found["recall"].interval is None
     assert found["nll"].interval == pytest.approx((3 - 0.98, 3 + 0.98))

@@ -2,16 +2,26 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddpm import bounded
 from ddpm.app.measuring.measurements import MEASURED
+from ddpm.app.run_directory import COMPARED
 from ddpm.errors import UsageError
 
 MOST_BYTES = 1 << 24
+
+DEEP = ("*", "*/*", "*/*/*")
+"""Where in a run's directory evaluations are looked for."""
+
+NOT_IN = {"checkpoints", "wandb", "samples", "figures", "pieces", COMPARED}
+"""Folders of a run that hold none, or those of other runs too."""
+
+MOST_EVALUATIONS = 100
+"""Of a run."""
 
 OWN_NAME = re.compile(r"([a-z_]+?)\d+k?_.+")
 """The name of a value of samples, fid50k_train_inception_ema_ddim50: what is measured, and of how many."""
@@ -32,6 +42,7 @@ class Figure:
         measure: what was measured: fid, precision.
         nfe: network evaluations of an image that was drawn; None where none was.
         seconds_per_image: that drawing one took a device; None where that is not known.
+        name: the full one, fid50k_train_inception_ema_ddim50.
     """
 
     value: float
@@ -39,6 +50,7 @@ class Figure:
     measure: str = ""
     nfe: int | None = None
     seconds_per_image: float | None = None
+    name: str = ""
 
     @property
     def higher_is_better(self) -> bool:
@@ -52,6 +64,18 @@ class Figure:
         if self.measure == "nearest":
             return abs(math.log(self.value)) if self.value > 0 else math.inf
         return -self.value if self.higher_is_better else self.value
+
+
+def files_in(directory: Path) -> Iterator[Path]:
+    """The metrics.json of a directory, and those of directories in it; none that lies outside of it."""
+    files = [directory / MEASURED]
+    for pattern in DEEP:
+        found = sorted(directory.glob(f"{pattern}/{MEASURED}"))
+        files += [one for one in found if not NOT_IN & set(one.relative_to(directory).parts)]
+    root = directory.resolve()
+    for file in files[:MOST_EVALUATIONS]:
+        if file.is_file() and file.resolve().is_relative_to(root):
+            yield file
 
 
 def left_in(directory: Path) -> dict[str, Figure]:
@@ -74,7 +98,7 @@ def figures_of(measured: Mapping[str, Any]) -> dict[str, Figure]:
         if not isinstance(values, Mapping):
             continue
         own = {
-            match[1]: value
+            match[1]: (key, value)
             for key, value in values.items()
             if isinstance(key, str)
             and (match := OWN_NAME.fullmatch(key))
@@ -82,8 +106,8 @@ def figures_of(measured: Mapping[str, Any]) -> dict[str, Figure]:
             and isinstance(values.get("of"), Mapping)
         }
         if finite(values.get(BITS)) is not None:
-            own[BITS] = values[BITS]
-        for measure, value in own.items():
+            own[BITS] = (BITS, values[BITS])
+        for measure, (name, value) in own.items():
             about = values.get("of") or {}
             nfe = about.get("nfe")
             found[measure if len(own) > 1 else metric] = Figure(
@@ -92,6 +116,7 @@ def figures_of(measured: Mapping[str, Any]) -> dict[str, Figure]:
                 measure,
                 nfe if isinstance(nfe, int) else None,
                 finite(about.get("seconds_per_image")),
+                name,
             )
     return found
 

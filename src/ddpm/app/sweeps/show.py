@@ -25,7 +25,7 @@ def at_the_end(directory: Path, cwd: Path) -> str:
     where = readable(directory, cwd)
     early = f", {pruned} of them ended early" if pruned else ""
     lines = ["", f"{done} of {sweep.total} jobs finished{early}", _table(sweep, cwd), ""]
-    lines += [*_of_search(sweep, cwd), *_of_quality(sweep, cwd)]
+    lines += [*of_search(sweep, cwd), *_of_quality(sweep, cwd)]
     lines.append(f"  everything    {shlex.quote(where)}")
     failed = sum(job.status in ("failed", "killed") and job.has_ended for job in sweep.jobs)
     if done + (failed if sweep.search is not None else 0) < sweep.total:  # a failed trial stays one
@@ -47,7 +47,7 @@ def look(directory: Path) -> int:
     if not lock.is_held(directory.absolute()):
         sweep = _kept(sweep)
     print(_table(sweep, Path.cwd()))
-    if sought := [*_of_search(sweep, Path.cwd()), *_of_quality(sweep, Path.cwd())]:
+    if sought := [*of_search(sweep, Path.cwd()), *_of_quality(sweep, Path.cwd())]:
         print("", *sought, sep="\n")
     return 0
 
@@ -56,7 +56,7 @@ def _table(sweep: record.Sweep, cwd: Path) -> str:
     return table(sweep.ranked, cwd, best_first=False, monitor=sweep.monitor)
 
 
-def _of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
+def of_search(sweep: record.Sweep, cwd: Path) -> list[str]:
     """The best trial of a search, what mattered, and a picture of both, where trials are complete by now."""
     if sweep.search is None:
         return []
