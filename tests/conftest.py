@@ -46,6 +46,9 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return min(available_cores(), MOST_WORKERS)
 
 
+PICTURES = ("callbacks=default", "callbacks.denoising.num_steps=5", "callbacks.denoising.frames=3")
+"""What shows all that training shows by default, in a short run."""
+
 WHOLE_PROGRAMS = {"smoke_run", "two_devices"}
 """Fixtures that are runs of the whole program."""
 
@@ -215,8 +218,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
 
     def make(cwd: Path) -> None:
-        words = ("callbacks=default", "callbacks.denoising.num_steps=5", "callbacks.denoising.frames=3")
-        outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", *words, cwd=cwd)
+        outcome = run_program("train.py", "experiment=smoke", "trainer.devices=1", *PICTURES, cwd=cwd)
         assert outcome.returncode == 0, outcome.said
 
     return only_run(made_once(tmp_path_factory, "smoke", make))

@@ -119,8 +119,8 @@ def test_loggers_are_a_mapping(overrides: list[str], names: list[str]):
 
 
 DEFAULT_CALLBACKS = [
-    "checkpoints", "samples", "diagnostics", "progress", "data_images", "forward", "schedule", "loss_by_timestep",
-    "denoising", "nearest",
+    "checkpoints", "samples", "diagnostics", "progress", "data_images", "forward", "schedule",
+    "loss_by_timestep", "denoising", "nearest",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_program, wandb_records
+from conftest import PICTURES, ROOT, run_program, wandb_records
 from PIL import Image
 
 from ddpm import __version__
@@ -52,7 +52,7 @@ def only_run(cwd: Path) -> Path:
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("two")
-    outcome = run_program("train.py", "experiment=smoke", "trainer.devices=2", cwd=cwd)
+    outcome = run_program("train.py", "experiment=smoke", "trainer.devices=2", *PICTURES, cwd=cwd)
     assert outcome.returncode == 0, outcome.said
     return only_run(cwd)
 
