@@ -82,7 +82,7 @@ def test_each_run_is_measured_as_by_itself_and_they_are_compared(
         "compare.png", "compared", "evaluate.log", "metrics.json", "request.json", "values.png",
     ]  # fmt: skip
     assert sorted(path.name for path in (here / "both/compared/a").iterdir()) == [
-        "metrics.json", "nearest.png", "paired.npz",
+        "metrics.json", "nearest.png", "nll.png", "paired.npz",
     ]  # fmt: skip
     assert np.asarray(Image.open(here / "both/compare.png")).shape[1] > 8 * 64
     capsys.readouterr()

@@ -47,7 +47,7 @@ def test_the_rows_of_the_paper():
     assert len(set(targets)) == 6
     assert targets[-1] == ("Epsilon", "FixedLarge", "Simple")
     assert [job["seed"] for job in found] == [0] * 6 + [1] * 6
-    last, alone = dict(found[5]), composed("train", "experiment=smoke")
+    last, alone = dict(found[5]), composed("train", "experiment=smoke", "callbacks=default")
     callbacks = last.pop("callbacks")
     quality = callbacks.pop("quality")
     assert (quality["every_n_steps"], quality["n"]) == (alone["trainer"]["max_steps"], 2000)

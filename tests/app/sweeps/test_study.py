@@ -183,7 +183,7 @@ def test_a_file_that_is_no_study_is_refused(content: str, directory: Path):
     sweep = record.read(directory)
     if "nonsense" in content:
         return  # nothing to tell of
-    (said,) = show._of_search(sweep, directory)
+    (said,) = show.of_search(sweep, directory)
     assert "cannot be told" in said
 
 
