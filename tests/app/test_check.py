@@ -114,7 +114,7 @@ FAST = {
     "logger=none logger.wandb.entity=team": r"logger\.wandb: is off; logger=wandb turns it on",
     "logger.tensorboard.name=x": r"logger\.tensorboard: is off; logger=tensorboard turns it on",
     "logger=csv logger.wandb.mode=online": r"logger\.wandb: is off",
-    "callbacks=none callbacks.samples.n=3": r"callbacks\.samples: is off; callbacks=default turns it on",
+    "callbacks=none callbacks.samples.n=3": r"callbacks\.samples: is off; callbacks=plain turns it on",
     # words with dashes, as a W&B agent gives them
     "--experiment=smoke": r"--experiment=smoke: keys are typed without dashes: experiment=smoke.*args_no",
     "--optimizer.lr=1e-3": r"keys are typed without dashes: optimizer\.lr=1e-3",
