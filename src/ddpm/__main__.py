@@ -68,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("run", type=Path, metavar="RUN_DIR")
     export.add_argument("out", type=Path, metavar="OUT_DIR")
-    export.add_argument("--push-to-hub", metavar="OWNER/NAME", help="send it to the Hugging Face hub")
+    export.add_argument(
+        "--push-to-hub",
+        metavar="OWNER/NAME",
+        help="send it to the Hugging Face hub; a new repository is public",
+    )
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")

@@ -84,11 +84,13 @@ def _is_elsewhere(ckpt: Path, directory: Path) -> bool:
 
 def _while_training(record: Mapping[str, Any]) -> Iterator[Value]:
     """What training itself has measured at its end of images that were held out or drawn."""
-    metrics, step = record.get("metrics"), record.get("step")
+    metrics = record.get("metrics")
     for name, value in (metrics if isinstance(metrics, Mapping) else {}).items():
         number = figures.finite(value)
-        if number is not None and name.startswith(("val/", "samples/")):
-            yield Value(name, "", number, step=step if isinstance(step, int) else None)
+        if number is None or name.startswith(figures.COLOURS):
+            continue
+        if name.startswith(("val/", "samples/")):  # of a step that may be an earlier one
+            yield Value(name, "", number)
 
 
 def _picture(directory: Path, step: int) -> bytes | None:

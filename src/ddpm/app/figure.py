@@ -89,7 +89,8 @@ def _target(arguments: argparse.Namespace) -> Path:
     figure, out = arguments.figure, arguments.out
     if out is None:
         one = len(arguments.runs) == 1
-        folder = _directory(arguments.runs[0]) / "figures" if one else Path.cwd()
+        # beside the pictures of training, some of which have the same names
+        folder = _directory(arguments.runs[0]) / "figures" / "drawn" if one else Path.cwd()
         out = folder / f"{figure}.png"
     out = Path(os.path.expanduser(out)).absolute()
     known = (*files.STILL, *(files.MOVING if figure in figure_arguments.MOVING else ()))

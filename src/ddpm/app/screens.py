@@ -12,7 +12,7 @@ from ddpm.app import next_commands
 from ddpm.app.continuing import Resume
 from ddpm.app.inspect import understood
 from ddpm.app.left_run import is_complete, logged_offline
-from ddpm.app.measuring.figures import HIGHER_IS_BETTER
+from ddpm.app.measuring.figures import HIGHER_IS_BETTER, OWN_NAME
 from ddpm.app.next_commands import readable
 from ddpm.app.run_directory import Place
 from ddpm.data.module import ImageDataModule
@@ -96,7 +96,7 @@ def last_screen(
     """
     directory = place.directory
     shown = shlex.quote(readable(directory, place.cwd))
-    table = metrics_table(directory, list(record.get("measured") or ()))
+    table = metrics_table(directory, record.get("measured") or {})
     after = duration(record["wall_seconds"])
     lines = [
         "",
@@ -130,12 +130,12 @@ def last_screen(
     return "\n".join(lines)
 
 
-def metrics_table(directory: Path, measured: Sequence[str] = ()) -> list[str]:
+def metrics_table(directory: Path, measured: Mapping[str, str]) -> list[str]:
     """Lines of a table: how losses and what else was measured began, what was best when, how they ended.
 
     Args:
         directory: of the run, whose metrics.csv is read; one that cannot be read gives no lines.
-        measured: names of measures of samples, as they are in that file.
+        measured: measures of samples: their names in that file, and their full ones.
     """
     try:
         found = curves(directory, most_points=2)
@@ -145,11 +145,14 @@ def metrics_table(directory: Path, measured: Sequence[str] = ()) -> list[str]:
     for name, curve in found.items():
         if name != "train/loss" and not name.startswith("val/") and name not in measured:
             continue
-        more_is_better = name.rpartition("/")[2] in HIGHER_IS_BETTER
-        best = curve.highest if more_is_better else curve.lowest
+        match = OWN_NAME.fullmatch(measured.get(name, "").rpartition("/")[2])
+        measure = "" if match is None else match[1]
+        best = curve.highest if measure in HIGHER_IS_BETTER else curve.lowest
         if best is not None and curve.last is not None:
             first = "" if curve.values[0] is None else f"{curve.values[0]:.4f}"
-            rows.append((name, first, f"{best[1]:.4f}", f"{best[0]:,}", f"{curve.last[1]:.4f}"))
+            # of nearest neighbours neither end is best
+            shown = ("", "") if measure == "nearest" else (f"{best[1]:.4f}", f"{best[0]:,}")
+            rows.append((name, first, *shown, f"{curve.last[1]:.4f}"))
     if not rows:
         return []
     rows.insert(0, ("", "first", "best", "at step", "last"))

@@ -357,8 +357,7 @@ def _begin(
         logger.log_hyperparams(configuration)
         log_columns(logger, configuration, ("train/loss", "val/loss"))
         log_summary(logger, facts)
-        if resume is None:
-            log_card(logger, card)
+        log_card(logger, card)
     if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
         for logger in loggers:
             log_picture(logger, "data/contact_sheet", sheet, step=0)

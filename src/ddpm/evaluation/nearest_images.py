@@ -12,7 +12,7 @@ from ddpm.evaluation import neighbours_figure
 from ddpm.sampling.figures.style import styled
 from ddpm.training.callbacks.interruption import leader_alone
 from ddpm.training.callbacks.samples import KEPT, SampleGrids
-from ddpm.training.callbacks.shown import DPI, WIDTH, show_figure
+from ddpm.training.callbacks.shown import DPI, WIDTH, show_figure, spared
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class NearestImages(Callback):
         self.among = among
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with leader_alone(trainer) as alone:
+        with leader_alone(trainer) as alone, spared("samples/nearest"):
             if alone:
                 self._draw(trainer)
 

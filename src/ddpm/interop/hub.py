@@ -1,5 +1,6 @@
 """Exported directories sent to the Hugging Face hub, by its own library."""
 
+import shlex
 from pathlib import Path
 
 from ddpm.errors import UsageError
@@ -17,6 +18,8 @@ def check_name(repository: str) -> None:
     from huggingface_hub.utils import validate_repo_id
 
     try:
+        if "/" not in repository:
+            raise HFValidationError("no owner")  # the card says how to load it, by its whole name
         validate_repo_id(repository)
     except HFValidationError as error:
         raise UsageError(f"{FLAG} {repository}: is no name of a repository of the hub, OWNER/NAME") from error
@@ -27,7 +30,7 @@ def push(directory: Path, repository: str) -> str:
 
     Args:
         directory: whose files are sent.
-        repository: OWNER/NAME, or NAME for the owner of the token.
+        repository: OWNER/NAME.
 
     Returns:
         its address.
@@ -37,7 +40,7 @@ def push(directory: Path, repository: str) -> str:
     """
     import huggingface_hub
 
-    later = f"{directory} holds all files; send them by: hf upload {repository} {directory}"
+    later = f"{directory} holds all files; send them by: hf upload {repository} {shlex.quote(str(directory))}"
     if huggingface_hub.get_token() is None:
         raise UsageError(
             f"{FLAG} {repository}: there is no token of the hub; hf auth login asks for one. {later}"

@@ -199,12 +199,19 @@ def _what(model: Model) -> str:
     )
 
 
+def without_path(value: Any) -> Any:
+    """A value of a configuration; of a path on somebody's machine its last part."""
+    if isinstance(value, str) and re.match(r"(/|~|[A-Za-z]:[/\\])", value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value
+
+
 def _data_name(model: Model) -> str:
     """Of a data set: its own, that of its file or folder, or that of its option. No path is told whole."""
     data = model.config.get("data")
     data = data if isinstance(data, Mapping) else {}
     if data.get("name"):
-        return str(data["name"])
+        return str(without_path(str(data["name"])))
     if data.get("path"):
         return re.split(r"[/\\]", str(data["path"]).rstrip("/\\"))[-1]
     choices = model.record.get("choices")
@@ -270,7 +277,9 @@ def _built(node: Mapping[str, Any]) -> str:
     """What a part of the configuration builds: linear(num_timesteps=1000, beta_end=0.02)."""
     name = str(node["_target_"]).rpartition(".")[2]
     arguments = {
-        key: value for key, value in node.items() if not str(key).startswith("_") and value is not None
+        key: without_path(value)
+        for key, value in node.items()
+        if not str(key).startswith("_") and value is not None
     }
     inside = ", ".join(f"{text(key)}={text(value)}" for key, value in arguments.items())
     return f"{text(name)}({inside})" if inside else text(name)

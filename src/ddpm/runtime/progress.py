@@ -157,7 +157,8 @@ class Countdown:
         steps: float = self.total - self.done
         for pause in self.pauses:
             # a pause after the step that was done last may be going on
-            steps += pause.cost * pause.times(self._measured, self.total) + (pause.at_end or 0.0)
+            until = self.total if pause.at_end is None else self.total - 1  # the last one is another
+            steps += pause.cost * max(0, pause.times(self._measured, until)) + (pause.at_end or 0.0)
         return each * steps
 
     def _seconds_a_step(self) -> float | None:
@@ -174,6 +175,13 @@ class Countdown:
         steps = ((pause, pause.next(self.done, self.total)) for pause in self.pauses)
         named = [f"{pause.name} {step:,}" for pause, step in steps if step is not None]
         return f"next {', '.join(named)}" if named else ""
+
+    def begin_here(self, done: int) -> None:
+        """`done` steps are done, and what there was before says nothing of the speed."""
+        self.done = self._measured = done
+        self._measured_at, self._paused = time.monotonic(), 0.0
+        self._marks.clear()
+        self._marks.append((self._measured_at, done))
 
     def advance(self, done: int, text: str | None = None) -> None:
         """`done` steps are done, and so are the pauses after them; `text` replaces what is said beside

@@ -32,6 +32,10 @@ HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "is", "own_lab
 """Measures, of all that evaluate.py knows; the others are distances and bits."""
 
 
+COLOURS = ("samples/mean_", "samples/deviation_")
+"""How names begin of what training logs of its grids that is no measure of how good they are."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A value that was measured.

@@ -359,7 +359,11 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
 def beside_the_loss(jobs: Sequence[Job]) -> list[str]:
     """What jobs have measured at their end of images that were held out or drawn, beside the loss."""
     measured = dict.fromkeys(name for job in jobs for name in job.metrics)
-    return [name for name in measured if name.startswith(("val/", "samples/")) and name != MEASURED]
+    return [
+        name
+        for name in measured
+        if name.startswith(("val/", "samples/")) and not name.startswith(figures.COLOURS) and name != MEASURED
+    ]
 
 
 def figures_of(jobs: Sequence[Job]) -> list[str]:

@@ -287,7 +287,7 @@ class Page:
                     sections.append(shown.way(view, captions[item.run], language, passing=True))
                     results = self._results(sections, (), language)
                 yield Shown(shown.progress(item, language), results)
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # the page stays usable, whatever it was
             yield _told(error, language)
 
     def _captions(self, run: Run, what: Asked) -> tuple[str, ...]:

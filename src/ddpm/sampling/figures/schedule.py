@@ -38,7 +38,8 @@ class Process(NamedTuple):
 
 
 def weights(schedule: NoiseSchedule, parametrization: Parametrization, weighting: Weighting) -> np.ndarray:
-    """How the loss weighs the squared error of eps at each t: float64 [T], NaN where it says nothing of x_0.
+    """How the loss weighs the squared error of eps at each t: float64 [T], NaN where it says nothing of x_0,
+    and throughout where an objective or weighting of one's own cannot be asked.
 
     What the gradient of the loss makes of a small error of the network, whatever the network predicts, in
     terms of the eps that follows from it: L_simple of a network that predicts eps weighs every t with 1.
@@ -49,6 +50,13 @@ def weights(schedule: NoiseSchedule, parametrization: Parametrization, weighting
         parametrization: what the network predicts.
         weighting: the loss.
     """
+    try:
+        return _weights(schedule, parametrization, weighting)
+    except Exception:  # of one's own, which may ask for more than images of a pixel, or lack the error of x_0
+        return np.full(schedule.num_timesteps, np.nan)
+
+
+def _weights(schedule: NoiseSchedule, parametrization: Parametrization, weighting: Weighting) -> np.ndarray:
     num_timesteps = schedule.num_timesteps
     if parametrization.variance.outputs:
         parametrization = parametrization._replace(variance=FixedLarge())

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,21 +12,25 @@ from torch import Tensor
 from ddpm.sampling.captions import legible
 from ddpm.training.batches import images_of
 from ddpm.training.callbacks.interruption import leader_alone
-from ddpm.training.callbacks.shown import can_be_shown
+from ddpm.training.callbacks.shown import FOLDER, can_be_shown, spared
 
 log = logging.getLogger(__name__)
 
 
 class AtStart(Callback, ABC):
     """Draws from the leader's first batch, which is there anyway: nothing is read for it, and no random
-    number of the training is drawn. A run that goes on from a checkpoint has its picture.
+    number of the training is drawn. A run that goes on from a checkpoint in its directory has its picture.
     """
+
+    name: ClassVar[str]
+    """Of the file in `figures/`, without its ending."""
 
     needs_images: ClassVar[bool] = True
     """Whether nothing is drawn of images that are neither grey nor of three colours."""
 
     def __init__(self) -> None:
-        self._is_drawn = False
+        self._is_drawn = False  # by this start or an earlier one
+        self._is_looked_for = False  # in this start
 
     @abstractmethod
     def draw(self, trainer: Trainer, module: Any, x_0: Tensor, names: list[str]) -> None:
@@ -47,12 +52,15 @@ class AtStart(Callback, ABC):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self._is_drawn:
+        if self._is_looked_for:
             return
-        self._is_drawn = True
+        self._is_looked_for = True
         with leader_alone(trainer) as alone, torch.no_grad():
-            if alone:
-                self._draw(trainer, pl_module, batch)
+            there = Path(trainer.default_root_dir, FOLDER, f"{self.name}.png")
+            if alone and not (self._is_drawn and there.is_file()):
+                with spared(type(self).__name__):
+                    self._draw(trainer, pl_module, batch)
+        self._is_drawn = True
 
     def _draw(self, trainer: Trainer, module: Any, batch: Any) -> None:
         if self.needs_images and not can_be_shown(module.image_shape):
@@ -69,4 +77,5 @@ def _names(module: Any, labels: Tensor | None, n: int) -> list[str]:
     if module.classes is None or labels is None:
         return [""] * n
     classes = legible(module.classes)
-    return ["" if label < 0 else classes[label] for label in labels.tolist()]
+    known = range(len(classes))  # the step refuses others
+    return [classes[label] if label in known else "" for label in labels.tolist()]

@@ -1,7 +1,7 @@
 """A grid of images that a run is trained on."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -24,6 +24,8 @@ class DataImages(AtStart):
     Raises:
         ValueError: where it is below 1.
     """
+
+    name: ClassVar[str] = "images"
 
     def __init__(self, n: int = 64):
         super().__init__()

@@ -12,7 +12,7 @@ from ddpm.sampling.figures import denoising
 from ddpm.sampling.figures.style import styled
 from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.interruption import end_if_asked
-from ddpm.training.callbacks.shown import DPI, WIDTH, can_be_shown, show_figure, show_film
+from ddpm.training.callbacks.shown import DPI, WIDTH, can_be_shown, show_figure, show_film, spared
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Denoising(Callback):
             return
         rows = min(ROWS, n)
         names = _names(module, rows)
-        with styled(texts=names):
+        with spared("samples/denoising"), styled(texts=names):
             caption = f"step {trainer.global_step:,}: {manner(module, drawing, 'ema')}"
             figure = denoising.draw(_of(kept, shown, rows), images[:rows], names, width=WIDTH, dpi=DPI)
             show_figure(trainer, "samples/denoising", figure, caption)

@@ -94,7 +94,8 @@ class Diagnostics(EveryNSteps):
         measured = {"parameter": torch._foreach_norm(own)}
         if copy is not None:
             measured["update"] = torch._foreach_norm(torch._foreach_sub(copy, own))
-        if average := list(module.ema.state_dict().get("parameters", {}).values()):
+        average = list(module.ema.state_dict().get("parameters", {}).values())
+        if [one.shape for one in average] == [one.shape for one in of]:  # one of one's own may lack some
             measured["ema"] = torch._foreach_norm(torch._foreach_sub(parts(average), own))
         found = read_norms(measured, gradients, of)
         by_parameter = dict(zip(present, found.pop("gradient"), strict=True))

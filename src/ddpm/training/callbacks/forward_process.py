@@ -1,6 +1,6 @@
 """The forward process on images that a run is trained on."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -22,6 +22,8 @@ class ForwardProcess(AtStart):
     Raises:
         ValueError: where a number is below 1.
     """
+
+    name: ClassVar[str] = "forward"
 
     def __init__(self, n: int = 4, steps: int = 8, seed: int = 0):
         super().__init__()

@@ -7,11 +7,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from ddpm.runtime.progress import Pause
 from ddpm.sampling.figures import heat_map
 from ddpm.sampling.figures.style import styled
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import leader_alone
-from ddpm.training.callbacks.shown import WIDTH, show_figure
+from ddpm.training.callbacks.shown import WIDTH, show_figure, spared
 from ddpm.training.metrics import over_ranks
 
 COLUMNS = 96
@@ -73,6 +74,8 @@ class LossByTimestep(EveryNSteps):
             self._waiting.clear()
             self._sums, self._width = torch.zeros(2, COLUMNS, self.bins), 1
         self._sums = self._sums.to(module.device)
+        if trainer.global_step:  # of steps that were made without this callback there are no sums
+            self._with_room(trainer.global_step - 1)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         module: Any = pl_module
@@ -100,6 +103,9 @@ class LossByTimestep(EveryNSteps):
         values = torch.stack([torch.where(counted, losses, 0), counted.to(losses)])
         self._sums[:, self._column].index_add_(1, bins, values)
 
+    def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
+        return None
+
     def on_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         self._draw(trainer)
 
@@ -113,7 +119,7 @@ class LossByTimestep(EveryNSteps):
         self._drawn_at = trainer.global_step
         self._add()
         total = over_ranks(self._sums)
-        with leader_alone(trainer) as alone:
+        with leader_alone(trainer) as alone, spared("diagnostics/loss_by_timestep"):
             if alone:
                 self._show(trainer, total.cpu().double().numpy())
 

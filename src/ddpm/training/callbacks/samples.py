@@ -17,7 +17,7 @@ from ddpm.training.callbacks.colours import log_colours
 from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import end_if_asked
-from ddpm.training.callbacks.shown import can_be_shown, show
+from ddpm.training.callbacks.shown import can_be_shown, show, spared
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +172,9 @@ class SampleGrids(EveryNSteps):
             return
         if weights == "ema":
             log_colours(trainer, module.data, images)
-        caption = f"step {step:,}: {manner(module, drawing, weights)}"
-        show(trainer, KEYS[weights], sheet(module, images), _file(weights, step), caption)
+        with spared(KEYS[weights]):
+            caption = f"step {step:,}: {manner(module, drawing, weights)}"
+            show(trainer, KEYS[weights], sheet(module, images), _file(weights, step), caption)
 
 
 def _file(weights: Weights, step: int) -> str:

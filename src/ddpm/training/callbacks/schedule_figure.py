@@ -16,6 +16,8 @@ class ScheduleFigure(AtStart):
     `figures/over_t.png`.
     """
 
+    name: ClassVar[str] = "over_t"
+
     needs_images: ClassVar[bool] = False
 
     def draw(self, trainer: Trainer, module: Any, x_0: Tensor, names: list[str]) -> None:

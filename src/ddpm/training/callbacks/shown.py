@@ -1,5 +1,8 @@
 """What a callback shows of a run: a file in the run's directory, and a picture in every logger."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +18,10 @@ from ddpm.training.loggers import log_animation, log_picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
+
 FOLDER = "figures"
-"""In the run's directory, where `ddpm figure` draws too."""
+"""In the run's directory."""
 
 WIDTH = 7.0
 """Inches of a figure, in which its letters have their size."""
@@ -28,6 +33,22 @@ DPI = 110.0
 def can_be_shown(image_shape: tuple[int, int, int]) -> bool:
     """Whether images (channels, height, width) are grey or have colours; of others there are no pictures."""
     return image_shape[0] in (1, 3)
+
+
+@contextmanager
+def spared(what: str) -> Iterator[None]:
+    """Go on behind the context where drawing a picture fails inside: training is not ended by it.
+
+    Nothing in it may wait for other ranks.
+
+    Args:
+        what: is drawn, as loggers call it.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = (str(error).strip() or "nothing more is said").splitlines()[0]
+        log.warning("%s: is not drawn (%s: %s); training goes on", what, type(error).__name__, said)
 
 
 def show(trainer: Trainer, key: str, picture: np.ndarray, file: Path | str, caption: str) -> None:
@@ -54,6 +75,7 @@ def show_figure(trainer: Trainer, key: str, figure: "Figure", caption: str) -> N
 def show_film(trainer: Trainer, key: str, film: Film, caption: str) -> None:
     """The same of a film, as a GIF."""
     path = Path(trainer.default_root_dir) / FOLDER / f"{key.rpartition('/')[2]}.gif"
-    if writing.write(path, gif(film)):  # loggers take it from there
+    writing.write(path, gif(film))
+    if path.is_file():  # loggers take it from there
         for logger in trainer.loggers:
             log_animation(logger, key, path, step=trainer.global_step, caption=caption)
