@@ -18,8 +18,8 @@ class Bests(Callback):
     callback watches (`monitor`), the lowest, or the highest where its `mode` is "max".
 
     Values are looked at after each validation, after each step for which a callback has come that measures
-    now and then, and at the end; those that are not finite are left out. They are in the checkpoints, so that a run that
-    goes on knows those before.
+    now and then, and at the end; those that are not finite are left out. They are in the checkpoints, so
+    that a run that goes on knows those before.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,8 @@ class Bests(Callback):
         _tell(trainer, self.found)  # loggers that begin anew know nothing of it
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if any(
-            isinstance(one, EveryNSteps)
-            and one.every_n_steps > 1
-            and trainer.global_step % one.every_n_steps == 0
-            for one in trainer.callbacks
-        ):
+        often = (one.every_n_steps for one in trainer.callbacks if isinstance(one, EveryNSteps))
+        if any(n > 1 and trainer.global_step % n == 0 for n in often):
             self._look(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
