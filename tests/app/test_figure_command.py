@@ -35,8 +35,8 @@ def test_a_figure_lies_in_the_runs_own_folder_and_its_path_is_printed(
     run = copied(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert figure(monkeypatch, "denoising", "run", "--n", "2", "--steps", "3", *FEW) == 0
-    assert capsys.readouterr().out == "run/figures/denoising.png\n"
-    with Image.open(run / "figures" / "denoising.png") as picture:
+    assert capsys.readouterr().out == "run/figures/drawn/denoising.png\n"
+    with Image.open(run / "figures" / "drawn" / "denoising.png") as picture:
         assert picture.size[0] == pytest.approx(6.5 * 40, abs=12)
 
 

@@ -202,16 +202,25 @@ def test_a_screen_is_pasted_into_a_shell(
 
 def test_a_table_says_how_values_began_what_was_best_and_how_they_ended(tmp_path: Path):
     (tmp_path / "metrics.csv").write_text(
-        "step,train/loss,val/loss,perf/mfu,samples/fid,samples/pr/precision\n100,0.9,,0.5,,\n"
-        "200,0.5,0.6,0.5,30.0,0.25\n300,0.25,0.5,0.5,20.0,0.75\n400,0.75,0.55,0.5,25.0,0.5\n"
+        "step,train/loss,val/loss,perf/mfu,samples/fid,samples/pr/precision,samples/inception_score,"
+        "samples/nearest,samples/mean_0\n100,0.9,,0.5,,,,,\n200,0.5,0.6,0.5,30.0,0.25,1.5,1.5,0.1\n"
+        "300,0.25,0.5,0.5,20.0,0.75,7.5,0.5,0.1\n400,0.75,0.55,0.5,25.0,0.5,7.0,0.9,0.1\n"
     )
-    assert screens.metrics_table(tmp_path, ["samples/fid", "samples/pr/precision"]) == [
-        "                        first     best  at step     last",
-        "train/loss             0.9000   0.2500      300   0.7500",
-        "val/loss               0.6000   0.5000      300   0.5500",
-        "samples/fid           30.0000  20.0000      300  25.0000",
-        "samples/pr/precision   0.2500   0.7500      300   0.5000",
+    measured = {
+        "samples/fid": "samples/fid5k_train_inception_ema_ddim50",
+        "samples/pr/precision": "samples/pr/precision5k_train_inception_ema_ddim50",
+        "samples/inception_score": "samples/is5k_inception_ema_ddim50",
+        "samples/nearest": "samples/nearest5k_train_pixels_ema_ddim50",
+    }
+    assert screens.metrics_table(tmp_path, measured) == [
+        "                           first     best  at step     last",
+        "train/loss                0.9000   0.2500      300   0.7500",
+        "val/loss                  0.6000   0.5000      300   0.5500",
+        "samples/fid              30.0000  20.0000      300  25.0000",
+        "samples/pr/precision      0.2500   0.7500      300   0.5000",
+        "samples/inception_score   1.5000   7.5000      300   7.0000",
+        "samples/nearest           1.5000                     0.9000",
     ]
-    assert screens.metrics_table(tmp_path / "none") == []
+    assert screens.metrics_table(tmp_path / "none", {}) == []
     (tmp_path / "metrics.csv").write_bytes(b"\xff\0")
-    assert screens.metrics_table(tmp_path) == []
+    assert screens.metrics_table(tmp_path, {}) == []

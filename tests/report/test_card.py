@@ -161,3 +161,17 @@ def test_limits_are_told_where_there_are_some():
     assert "700 of 800 steps" in limits
     assert "cannot choose a class" in limits
     assert "ClassifierFree(scale=1.5)" in limits
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("/home/somebody/faces", "faces"),
+        ("~/faces/", "faces"),
+        ("C:\\Users\\somebody\\faces.zip", "faces.zip"),
+        ("huggan/flowers", "huggan/flowers"),
+        (0.5, 0.5),
+    ],
+)
+def test_where_somebody_keeps_files_is_not_told(value: Any, told: Any):
+    assert card.without_path(value) == told

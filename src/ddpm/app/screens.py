@@ -96,16 +96,13 @@ def last_screen(
     """
     directory = place.directory
     shown = shlex.quote(readable(directory, place.cwd))
-    table = metrics_table(directory, record.get("measured") or {})
-    after = duration(record["wall_seconds"])
-    lines = [
-        "",
-        f"{record['status']} at step {record['step']} after {after}",
-        *(f"  {line}" for line in table),
-        f"  everything    {shown}",
-    ]
+    table = [f"  {line}" for line in metrics_table(directory, record.get("measured") or {})]
+    ended = [f"{record['status']} at step {record['step']} after {duration(record['wall_seconds'])}"]
     if record.get("why") and (record["status"] != "finished" or record["step"] != max_steps):
-        lines.insert(2, f"  because       {record['why']}")
+        ended.append(f"  because       {record['why']}")
+    # why a run did not finish is near the last line, where people look
+    lines = ["", *(ended + table if record["status"] == "finished" else table + ended)]
+    lines.append(f"  everything    {shown}")
     if grids := sorted((directory / "samples").glob("step_*.png")):
         lines.append(f"  samples       {shlex.quote(readable(grids[-1], place.cwd))}")
     has_checkpoint = (directory / "checkpoints" / checkpoints.LAST).exists()

@@ -93,3 +93,14 @@ def test_of_the_sums_of_all_ranks_the_first_alone_goes_on(monkeypatch: pytest.Mo
         one.load_state_dict(state)
         assert one._sums is not None
         assert torch.equal(one._sums, state["sums"] * share)
+
+
+def test_a_run_that_was_begun_without_it_has_a_map_from_there_on(monkeypatch: pytest.MonkeyPatch):
+    callback = LossByTimestep(10_000)
+    fed(callback, range(10_000, 10_000), T=50)
+    means, steps, _ = drawn(callback, 10_000, monkeypatch)
+    assert len(steps) == means.shape[0] + 1 <= COLUMNS + 1
+    assert np.isnan(means).all()
+    seen = fed(callback, range(10_000, 10_002), T=50)
+    means, _, _ = drawn(callback, 10_002, monkeypatch)
+    assert np.nanmean(means[-1]) == pytest.approx(float(torch.cat([one[2] for one in seen]).mean()), abs=0.3)

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -153,17 +153,30 @@ def test_images_that_are_no_pictures_are_left_out_in_a_line_each(
 
 
 class Counts(AtStart):
+    name: ClassVar[str] = "counted"
+
     def __init__(self) -> None:
         super().__init__()
         self.drawn = 0
 
-    def draw(self, *arguments: Any) -> None:
+    def draw(self, trainer: Any, *arguments: Any) -> None:
         self.drawn += 1
+        file = Path(trainer.default_root_dir, "figures", "counted.png")
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
 
 
-def test_a_run_that_goes_on_has_its_pictures_of_the_start():
-    first, second, fresh = Counts(), Counts(), Counts()
-    trainer: Any = SimpleNamespace(is_global_zero=True, callbacks=[], strategy=SimpleNamespace(barrier=int))
+class Breaks(Counts):
+    def draw(self, trainer: Any, *arguments: Any) -> None:
+        raise RuntimeError("no font")
+
+
+def test_a_run_that_goes_on_has_its_pictures_of_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    first, second, fresh, elsewhere = Counts(), Counts(), Counts(), Counts()
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True, callbacks=[], strategy=SimpleNamespace(barrier=int),
+        default_root_dir=str(tmp_path),
+    )  # fmt: skip
     module: Any = make_module()
     batch = Batch(torch.zeros(2, 1, 8, 8), None, 0, 0)
     for batch_idx in (0, 1):
@@ -173,6 +186,13 @@ def test_a_run_that_goes_on_has_its_pictures_of_the_start():
     fresh.load_state_dict({})
     fresh.on_train_batch_start(trainer, module, batch, 0)
     assert (first.drawn, second.drawn, fresh.drawn) == (1, 0, 1)
+    (tmp_path / "elsewhere").mkdir()
+    trainer.default_root_dir = str(tmp_path / "elsewhere")
+    elsewhere.load_state_dict(first.state_dict())
+    elsewhere.on_train_batch_start(trainer, module, batch, 0)
+    assert elsewhere.drawn == 1
+    Breaks().on_train_batch_start(trainer, module, batch, 0)
+    assert "Breaks: is not drawn (RuntimeError: no font); training goes on" in caplog.text
 
 
 def test_large_images_are_fewer(tmp_path: Path):

@@ -24,7 +24,10 @@ class Simulated:
         every = {"validation": 500, "grid": 1000, "checkpoint": 1000}
         return [
             Pause(
-                name, every[name], self.costs[name] if known else 0.0, self.last if name == "grid" else None
+                name,
+                every[name],
+                self.costs[name] if known else 0.0,
+                self.last if self.last and name == "grid" else None,
             )
             for name in every
         ]
@@ -38,6 +41,8 @@ class Simulated:
             left.append(countdown.seconds_left())
             at.append(self.now)
             for pause in countdown.pauses:
+                if pause.at_end is not None and step == countdown.total:
+                    continue  # the last one is another
                 if pause.every_n_steps is not None and step % pause.every_n_steps == 0:
                     self.now += self.costs[pause.name] * self.each(step)
             countdown.measure(step)
