@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from ddpm.data.skipped import printable
-from ddpm.report.card import Model, Value, card
+from ddpm.report.card import Model, Value, card, without_path
 
 CONFIG: dict[str, Any] = {
     "schedule": {"_target_": "ddpm.diffusion.schedules.cosine", "num_timesteps": 50, "s": 0.008},
@@ -174,4 +174,4 @@ def test_limits_are_told_where_there_are_some():
     ],
 )
 def test_where_somebody_keeps_files_is_not_told(value: Any, told: Any):
-    assert card.without_path(value) == told
+    assert without_path(value) == told

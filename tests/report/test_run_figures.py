@@ -400,3 +400,13 @@ def test_an_encoder_gets_the_last_frame_as_long_as_it_is_shown():
     film = forward.film(linear(30), images(1), steps=3, seed=0, **SIZE)
     frames = list(files._lasting(film, lambda done: None))
     assert len(frames) == round((files.FIRST + files.MILLISECONDS + files.LAST) / files.MILLISECONDS)
+
+
+def test_an_objective_that_says_nothing_of_its_error_has_no_weights():
+    class Own(Epsilon):
+        def x_0_error(self, *_: object) -> torch.Tensor:
+            raise NotImplementedError
+
+    found = schedule.weights(linear(100), Parametrization(Own(), FixedLarge()), Simple())
+    assert found.shape == (100,)
+    assert np.isnan(found).all()
