@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,22 @@ def test_two_devices_go_back_together(strategy: str, tmp_path: Path):
     assert find(directory)[1]["nonfinite"]["returns"] == [[13, 10]]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("what", ["loss", "gradient", "weight"])
-@pytest.mark.parametrize("policy", ["stop", "skip"])
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+SLOW = {
+    ("ddp", "stop", "weight"),
+    ("ddp", "skip", "loss"),
+    ("fsdp", "stop", "loss"),
+    ("fsdp", "skip", "gradient"),
+}
+"""Each strategy, each policy and each place among them; the other forms are long."""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "policy", "what"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case in SLOW else pytest.mark.long)
+        for case in product(("ddp", "fsdp"), ("stop", "skip"), ("loss", "gradient", "weight"))
+    ],
+)
 def test_what_one_of_two_devices_sees_is_known_to_both(what: str, policy: str, strategy: str, tmp_path: Path):
     directory = tmp_path / "run"
     outcome, record = run(
