@@ -134,7 +134,7 @@ def patch_time(monkeypatch: pytest.MonkeyPatch, module: ModuleType, **functions:
     monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(module.time), **functions}))
 
 
-def next_line(process: "subprocess.Popen[str]", seconds: float = 60.0) -> str:
+def next_line(process: "subprocess.Popen[str]", seconds: float = 300.0) -> str:
     """The next line that a process prints, which is killed where none comes in time; it reads in a thread, as
     what the process has forked may keep its output open.
     """
@@ -179,7 +179,7 @@ def wandb_records(directory: Path, kind: str) -> list[dict[str, Any]]:
     (file,) = directory.glob("wandb/offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     printed = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
     ).stdout
     records = (json.loads(line) for line in printed.splitlines())
     return [record[kind] for record in records if record["type"] == kind]

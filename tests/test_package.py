@@ -29,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(source: Path, directory: Path, kinds: tuple[str, ...] = ("sdist", "wheel")) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(directory)]
     command += [word for kind in kinds for word in ("-t", kind)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
 
 
 def wheel_in(directory: Path) -> Path:
@@ -39,7 +39,9 @@ def wheel_in(directory: Path) -> Path:
 
 def tracked(*places: str) -> set[str]:
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *places]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())
+    return set(
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.split()
+    )
 
 
 def test_the_wheel_holds_sources_configuration_and_types(built: Path):
@@ -74,17 +76,17 @@ PROGRAMS = "Scripts" if os.name == "nt" else "bin"
 
 
 def install(wheel: Path, environment: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=300)
     python = str(environment / PROGRAMS / "python")
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(
-        subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        subprocess.run(asked, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
     )
     # a path alone: .pth files that lie there, which may say where a checkout is, are not read
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
     command += ["--no-index", "--ignore-installed", str(wheel)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
 
 
 def run(program: Path, *arguments: str, cwd: Path) -> Outcome:

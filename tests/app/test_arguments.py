@@ -244,12 +244,12 @@ def test_how_the_program_was_started_is_found_again(tmp_path: Path):
     code = "from ddpm.app import invocation; print(invocation.program())"
     (tmp_path / "tried.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "tried.py", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "tried.py", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == str([str(tmp_path / "tried.py")])
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-m", "package", "train"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "package", "train"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == str(["-m", "package"]), done.stderr

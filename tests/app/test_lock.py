@@ -50,7 +50,7 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=300)
 
     def hears(self, line: object) -> None:
         assert self.process.stdin is not None
@@ -129,7 +129,7 @@ def test_a_dead_holder_is_succeeded_at_once_and_named(tmp_path: Path, other: Pro
     other.hears(tmp_path)
     assert other.says() == "has it"
     other.process.kill()
-    other.process.wait(timeout=60)
+    other.process.wait(timeout=300)
     held = take(tmp_path)
     assert held.succeeded is not None
     assert held.succeeded.pid == other.process.pid
@@ -156,7 +156,7 @@ def test_what_a_process_forked_does_not_hold_it_on(tmp_path: Path):
         with pytest.raises(HeldError):
             take(tmp_path)
         parent.kill()
-        parent.wait(timeout=60)
+        parent.wait(timeout=300)
         os.kill(child, 0)  # it lives
         take(tmp_path).release()
     finally:
@@ -273,7 +273,7 @@ def test_a_file_that_is_no_lock_is_waited_out_too(tmp_path: Path):
 def test_a_holder_gives_signs_of_life_and_notices_its_loss(tmp_path: Path):
     held = take(tmp_path)
     os.utime(tmp_path / NAME, (1, 1))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (tmp_path / NAME).stat().st_mtime == 1:
         assert time.monotonic() < deadline
         time.sleep(0.02)

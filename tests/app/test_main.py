@@ -14,7 +14,7 @@ from ddpm import __main__
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     process = [sys.executable, "-m", "ddpm", *arguments]
-    return subprocess.run(process, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(process, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.e2e

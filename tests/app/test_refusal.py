@@ -77,7 +77,7 @@ def test_both_end_where_the_leader_is_refused(job: dict[str, str], cause: str, t
         )
         for rank in range(2)
     ]  # fmt: skip
-    said = [process.communicate(timeout=120)[0] for process in ranks]
+    said = [process.communicate(timeout=300)[0] for process in ranks]
     if held is not None:
         held.release()
     assert [process.returncode for process in ranks] == [2, 1], said

@@ -136,7 +136,7 @@ def wandb_run(directory: Path) -> tuple[set[str], list[int]]:
     """The ids of an offline W&B run, and the steps of its rows, read by W&B's own tool."""
     (file,) = directory.glob("run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
     assert done.stderr == ""
     records = [json.loads(line) for line in done.stdout.splitlines()]
     ids = {one["run"]["run_id"] for one in records if one["type"] == "run"}

@@ -29,7 +29,7 @@ def test_it_tells_the_beginning_and_the_end(tmp_path: Path):
 def test_it_tells_whether_the_code_is_that_of_the_commit():
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=60
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=300
         ).stdout.strip()
 
     assert git_commit() == {

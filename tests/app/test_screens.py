@@ -194,7 +194,7 @@ def test_a_screen_is_pasted_into_a_shell(
     shell = f"{line} n=1 sampler=ddim sampler.num_steps=2 out='out 图'"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["sh", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        ["sh", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out 图" / "samples.npz").exists()

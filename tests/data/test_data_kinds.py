@@ -400,7 +400,7 @@ def test_inspect_in_a_process_of_its_own(name: str, tmp_path: Path):
     path = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     command = [sys.executable, "-m", "ddpm", "inspect", f"data={option}", f"data.path={path}"]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert outcome.returncode == 2
     assert re.search(message, outcome.stderr)
     assert "Traceback" not in outcome.stderr
@@ -414,6 +414,6 @@ def test_looking_imports_nothing_heavy():
         "sys.exit(' '.join({'numpy', 'torch', 'PIL', 'pyarrow', 'datasets'} & set(sys.modules)) or 0)"
     )
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert process.returncode == 0, process.stderr

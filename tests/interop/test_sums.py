@@ -26,7 +26,7 @@ def test_every_file_is_listed_as_sha256sum_reads_it(exported: Path):
         cwd=exported,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert outcome.returncode == 0, outcome.stderr
     listed = {line.split("  ")[1] for line in (exported / "SHA256SUMS").read_text().splitlines()}

@@ -41,6 +41,6 @@ def test_one_that_is_stopped_lives_and_is_killed_all_the_same():
 def test_processes_of_one_machine_agree_on_where_they_are():
     code = "from ddpm.runtime import processes; print(processes.place())"
     said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     assert said.strip() == processes.place()

@@ -129,6 +129,8 @@ def test_a_real_limit_of_the_system(tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
 
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True, timeout=300
+    )
     assert done.stdout.splitlines() == ["['small']", "[] 10000"]
     assert done.stderr.count("cannot be written (File too large)") == 1

@@ -189,7 +189,7 @@ def test_jobs_of_a_dead_search_are_waited_for(tmp_path: Path):
 
 def test_a_job_whose_sweep_died_while_it_was_starting_ends(monkeypatch: pytest.MonkeyPatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait(timeout=60)
+    gone.wait(timeout=300)
     monkeypatch.setenv(SWEEP, str(gone.pid))
     monkeypatch.setenv("LOCAL_RANK", "1")
     end_with_sweep()  # a rank has another parent
@@ -299,7 +299,7 @@ def test_the_launcher_asks_for_a_job_when_a_place_is_free(tmp_path: Path, monkey
 
 def _processes_in(directory: Path) -> list[str]:
     """Command lines of processes whose jobs write in a directory."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, timeout=300).stdout
     return [line for line in listed.splitlines() if str(directory) in line]
 
 
@@ -358,7 +358,7 @@ def test_one_of_ten_trials_is_killed_and_goes_on(tmp_path: Path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert looked.returncode == 0, looked.stderr
     assert f"best trial    {best['number']}:" in looked.stdout

@@ -230,7 +230,7 @@ def losses(run: Path) -> list[str]:
 
 
 def _until(is_so: Any) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -257,7 +257,7 @@ def test_a_job_that_failed_is_run_again(tmp_path: Path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert looked.returncode == 0, looked.stderr
     assert [line.split()[0] for line in looked.stdout.splitlines()] == ["job", "1", "0"]

@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path):
                 print([path.name for path in Cache().directory.iterdir()])
         """
     pytest.importorskip("resource")
-    said, errors = program(code, cache_dir=tmp_path / "cache").communicate(timeout=60)
+    said, errors = program(code, cache_dir=tmp_path / "cache").communicate(timeout=300)
     message, left, then = said.splitlines() or errors
     assert message.startswith(f"data.cache_dir={tmp_path / 'cache'}: prepared data could not be written")
     assert "make room" in message
@@ -292,7 +292,7 @@ def test_two_runs_at_once_build_it_once(tmp_path: Path):
         print((entry.path / "file").read_text())
         """
     processes = [program(code, cache_dir=tmp_path) for _ in range(3)]
-    said = [process.communicate(timeout=60) for process in processes]
+    said = [process.communicate(timeout=300) for process in processes]
     assert all(process.returncode == 0 for process in processes), said
     assert sorted("".join(out for out, _ in said).split()) == ["building", "words", "words", "words"]
     assert files(tmp_path) == ["x-" + "ab" * 8]
@@ -309,7 +309,7 @@ def test_a_killed_build_is_never_used_and_the_next_one_waits_for_nobody(tmp_path
     process = program(code, cache_dir=tmp_path)
     assert next_line(process) == "ready\n"
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert len(files(tmp_path)) == 1
     start = time.monotonic()
     entry = Cache(tmp_path).get("x", "ab" * 32, build())
@@ -337,7 +337,7 @@ def test_clearing_spares_what_is_being_built_and_what_is_not_ours(tmp_path: Path
     process = program(code, cache_dir=tmp_path)
     assert next_line(process) == "ready\n"
     freed = Cache(tmp_path).clear()
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=300)
     assert files(tmp_path) == ["letters", "x-" + "cd" * 8, "y-0123456789abcdef"]
     assert freed == 8
 
@@ -456,7 +456,7 @@ def test_an_entry_that_is_used_stays_whoever_uses_it(own_cache: Path, caplog: py
     process = program(code, key_of("theirs"), cache_dir=own_cache)
     assert next_line(process) == "ready\n"
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     for entry in Cache().entries():
         os.utime(entry.path / "about.json", (0, 0))
     kept("unused")
@@ -472,9 +472,9 @@ def test_an_entry_that_is_used_stays_whoever_uses_it(own_cache: Path, caplog: py
         "theirs": True,
         "new": False,
     }
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=300)
     mine.release()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while Cache().spare() < 3000:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -649,7 +649,7 @@ def test_many_processes_prepare_use_and_prune_at_once(tmp_path: Path):
             entry.release()
         """
     processes = [program(code, cache_dir=tmp_path) for _ in range(4)]
-    said = [process.communicate(timeout=120) for process in processes]
+    said = [process.communicate(timeout=300) for process in processes]
     assert all(process.returncode == 0 for process in processes), said
     Cache(tmp_path).clear()
     assert files(tmp_path) == []

@@ -85,7 +85,7 @@ def test_they_end_before_the_first_step(other: str, tmp_path: Path):
         )
         for rank, own in enumerate([[], [other]])
     ]  # fmt: skip
-    said = [process.communicate(timeout=120)[0] for process in ranks]
+    said = [process.communicate(timeout=300)[0] for process in ranks]
     key = other.partition("=")[0]
     assert [process.returncode for process in ranks] == [2, 2], said
     assert f"runs something else: {key} is" in said[0]

@@ -64,7 +64,7 @@ def test_what_wandb_wrote_is_whole_and_what_is_mended_is_read(smoke_run: Path, t
 
     def inspected() -> str:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(torn)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
         return done.stdout + done.stderr
 
     torn = Path(shutil.copy(file, tmp_path))

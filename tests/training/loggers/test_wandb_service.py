@@ -139,5 +139,5 @@ wandb_service._process().send_signal(signal.SIGSTOP)
 @pytest.mark.slow
 def test_a_process_that_stands_still_keeps_no_program_from_its_end(tmp_path: Path):
     """Its own hooks at the end wait for it."""
-    done = subprocess.run([sys.executable, "-c", STOPPED, str(tmp_path)], env=dict(os.environ), timeout=120)
+    done = subprocess.run([sys.executable, "-c", STOPPED, str(tmp_path)], env=dict(os.environ), timeout=300)
     assert done.returncode == 0
