@@ -307,7 +307,9 @@ def test_a_sweep_leaves_two_runs_of_one_group(smoke_run: Path, tmp_path: Path):
     assert not np.allclose(losses(jobs[1]), losses(jobs[0]))
     runs = []
     for job in jobs:
-        assert {path.name for path in job.iterdir()} == {path.name for path in smoke_run.iterdir()}
+        assert {path.name for path in job.iterdir()} | {"figures"} == {
+            path.name for path in smoke_run.iterdir()
+        }
         assert json.loads((job / "run.json").read_text())["status"] == "finished"
         runs += wandb_records(job, "run")
         value = json.loads((job / "run.json").read_text())["objective"]
