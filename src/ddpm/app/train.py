@@ -357,7 +357,8 @@ def _begin(
         logger.log_hyperparams(configuration)
         log_columns(logger, configuration, ("train/loss", "val/loss"))
         log_summary(logger, facts)
-        log_card(logger, card)
+        if resume is None or not isinstance(logger, WandbLogger):  # W&B's run goes on, others begin anew
+            log_card(logger, card)
     if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
         for logger in loggers:
             log_picture(logger, "data/contact_sheet", sheet, step=0)
