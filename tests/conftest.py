@@ -124,6 +124,17 @@ def run_here(
     return exit_.value.code
 
 
+def run_command(monkeypatch: pytest.MonkeyPatch, *words: Path | str) -> int:
+    """Be `ddpm COMMAND ...` in this process; its exit code."""
+    from ddpm import __main__
+
+    monkeypatch.setattr(sys, "argv", ["ddpm", *map(str, words)])
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
 def accepted(config: dict[str, Any], place: Any) -> Any:
     """Stands for a program's job where a configuration must be refused before."""
     pytest.fail("the configuration was accepted")

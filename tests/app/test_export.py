@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from conftest import run_command
 from PIL import Image
 
-from ddpm import __main__
 from ddpm.interop import sums
 from ddpm.interop.diffusers import import_pipeline
 
@@ -24,11 +23,7 @@ RECORD = """{"status": "finished", "step": 0, "parameters": 1234, "choices": {"d
 
 
 def export(monkeypatch: pytest.MonkeyPatch, *words: Path | str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ddpm", "export", *map(str, words)])
-    with pytest.raises(SystemExit) as exit_:
-        __main__.main()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code
+    return run_command(monkeypatch, "export", *words)
 
 
 @pytest.fixture

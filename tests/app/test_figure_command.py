@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_command
 from PIL import Image
-
-from ddpm import __main__
 
 RUN = Path(__file__).parents[1] / "fixtures" / "run_0_1"
 FEW = ("--sampler", "ddim", "--num-steps", "3", "--dpi", "40")
@@ -17,11 +16,7 @@ FEW = ("--sampler", "ddim", "--num-steps", "3", "--dpi", "40")
 
 def figure(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """The exit code of a command."""
-    monkeypatch.setattr(sys, "argv", ["ddpm", "figure", *words])
-    with pytest.raises(SystemExit) as exit_:
-        __main__.main()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code
+    return run_command(monkeypatch, "figure", *words)
 
 
 def copied(tmp_path: Path, name: str = "run") -> Path:

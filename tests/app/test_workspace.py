@@ -2,26 +2,20 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb_workspaces.workspaces as ws
-from conftest import wandb_records
+from conftest import run_command, wandb_records
 
-from ddpm import __main__
 from ddpm.app import workspace as command
 from ddpm.app.sweeps.record import Job, Sweep
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: Path | str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ddpm", "workspace", *map(str, words)])
-    with pytest.raises(SystemExit) as exit_:
-        __main__.main()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code
+    return run_command(monkeypatch, "workspace", *words)
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import first_everyday, run_here
+from conftest import first_everyday, run_command, run_here
 from PIL import Image
 
 import ddpm
-from ddpm import __main__
 from ddpm.app import demo, pictures_given
 from ddpm.app.asked_rows import asked_rows
 from ddpm.app.reverse_process import sampler_and_guidance
@@ -471,11 +470,7 @@ def test_every_text_of_the_page_is_in_every_language_and_used():
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """The exit code of `ddpm demo`."""
-    monkeypatch.setattr(sys, "argv", ["ddpm", "demo", *words])
-    with pytest.raises(SystemExit) as exit_:
-        __main__.main()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code
+    return run_command(monkeypatch, "demo", *words)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def _is_no_farewell(record: logging.LogRecord) -> bool:
 
 def _check_gradio() -> None:
     try:
-        import gradio  # noqa: F401
+        import gradio  # noqa: F401 - whether it can be
     except ImportError as error:
         raise UsageError(f"demo: gradio cannot be imported ({error}); pip install 'ddpm[demo]'") from error
 
@@ -209,7 +209,7 @@ def _until_told(application: "FastAPI", listening: socket.socket, *, opens: bool
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
-    class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
+    class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]  # untyped without the extra
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             terminal.say(address)

@@ -59,7 +59,7 @@ def choices(runs: Sequence[Run]) -> Choices:
         raise UsageError(
             f"the runs draw images of {what} (channels, height, width), which share no noise; open each alone"
         )
-    T = min(run.module.schedule.num_timesteps for run in runs)  # noqa: N806
+    T = min(run.module.schedule.num_timesteps for run in runs)  # noqa: N806 - the paper's name
     samplers = {}
     for name in options("sampler"):
         steps = min(_steps_of(name) or T, T)

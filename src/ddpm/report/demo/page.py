@@ -127,7 +127,7 @@ class _Builder:
             lines = []
             for one in self.page.opened:
                 channels, height, width = one.run.module.image_shape
-                T = one.run.module.schedule.num_timesteps  # noqa: N806
+                T = one.run.module.schedule.num_timesteps  # noqa: N806 - the paper's name
                 values = {"height": height, "width": width, "channels": channels, "T": T}
                 lines.append(
                     say("run_facts", language, {"name": one.name, "step": f"{one.run.step:,}"} | values)

@@ -38,7 +38,7 @@ class TrainingProgress(EveryNSteps):
     def __init__(self) -> None:
         super().__init__(every_n_steps=1)
         self._countdown: Countdown | None = None
-        self._begun_at = 0
+        self._begins_at: int | None = None  # the first step of this start, until it is over
         self._judged_at = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +47,7 @@ class TrainingProgress(EveryNSteps):
             self._countdown = Countdown(
                 "training", trainer.max_steps, trainer.global_step, pauses
             ).__enter__()
-        self._begun_at = trainer.global_step
+        self._begins_at = trainer.global_step + 1
         self._judged_at = trainer.global_step + JUDGED_AT
 
     def on_train_batch_start(
@@ -56,7 +56,8 @@ class TrainingProgress(EveryNSteps):
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if self._countdown is None:
             return
-        if trainer.global_step == self._begun_at + 1:  # pictures, compiling: the first step takes longer
+        if trainer.global_step == self._begins_at:  # pictures, compiling: the first step takes longer
+            self._begins_at = None  # once: the batches of an accumulated step begin at one step
             self._countdown.begin_here(trainer.global_step)
         else:  # what belongs to the step before is over by now
             self._countdown.measure(trainer.global_step)
