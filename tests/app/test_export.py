@@ -175,9 +175,10 @@ def test_what_is_not_sent_stays(
     sums.check(out, [out / "README.md", out / "unet" / "diffusion_pytorch_model.safetensors"])
 
 
+@pytest.mark.parametrize("name", ["me/my digits", "digits"])
 def test_a_name_that_no_repository_can_have_is_told_before_anything_is_written(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    assert export(monkeypatch, run, tmp_path / "out", "--push-to-hub", "me/my digits") == 2
-    assert "--push-to-hub me/my digits: is no name of a repository" in capsys.readouterr().err
+    assert export(monkeypatch, run, tmp_path / "out", "--push-to-hub", name) == 2
+    assert f"--push-to-hub {name}: is no name of a repository" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

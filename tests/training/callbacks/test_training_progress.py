@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from models import make_module, make_trainer
@@ -53,3 +54,15 @@ def test_what_comes_between_the_steps_is_known_beforehand(tmp_path: Path, monkey
     assert guesses["grid"] == pytest.approx((6 * 16 / 3 / 8, 50 * 16 / 3 / 8))
     assert all(pause.is_seen for pause in countdown.pauses)
     assert countdown._measured == 8, "what came after the last step was still under way"
+
+
+def test_the_first_step_says_nothing_of_the_speed_once(monkeypatch: pytest.MonkeyPatch):
+    """Two batches a step: the second step begins twice, and its speed counts from its first batch on."""
+    begun: list[int] = []
+    monkeypatch.setattr(progress.Countdown, "begin_here", lambda self, done: begun.append(done))
+    callback = progress.TrainingProgress()
+    callback._countdown, callback._begins_at = progress.Countdown("training", 9).__enter__(), 1
+    for step in (0, 0, 1, 1, 2, 2):
+        callback.on_train_batch_start(SimpleNamespace(global_step=step), None, None, 0)  # type: ignore[arg-type]
+    callback._stop()
+    assert begun == [1]
