@@ -27,7 +27,7 @@ def test_every_block_says_what_it_is():
             assert all(NEEDS.match(block) for block in blocks_of(page, "yaml")), page.name
 
 
-LONG = {"search", "comparing"}
+LONG = {"search", "comparing", "run_directory"}
 """Pages whose commands take minutes."""
 
 

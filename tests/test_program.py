@@ -128,7 +128,7 @@ def test_one_and_two_devices_draw_the_same_curve(smoke_run: Path, two_devices: P
     assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_one_strategy_goes_on_by_another(smoke_run: Path, tmp_path: Path):
     first = ("experiment=smoke", "trainer.devices=2", "trainer.accelerator=cpu", "strategy=ddp")
     outcome = run_program("train.py", *first, "trainer.max_steps=11", "hydra.run.dir=first", cwd=tmp_path)
@@ -145,9 +145,9 @@ def test_a_run_of_one_strategy_goes_on_by_another(smoke_run: Path, tmp_path: Pat
         pytest.param(
             ["callbacks.broken._target_=sabotage.NoAveraging"], id="gradients", marks=pytest.mark.slow
         ),
-        pytest.param(["callbacks.broken._target_=sabotage.SameShard"], id="shards", marks=pytest.mark.slow),
+        pytest.param(["callbacks.broken._target_=sabotage.SameShard"], id="shards", marks=pytest.mark.long),
         pytest.param(
-            ["callbacks.broken._target_=sabotage.NoiseOfRankZero"], id="noise", marks=pytest.mark.slow
+            ["callbacks.broken._target_=sabotage.NoiseOfRankZero"], id="noise", marks=pytest.mark.long
         ),
     ],
 )
@@ -220,7 +220,7 @@ def test_importance_weights_are_those_of_the_global_batch_on_every_device(tmp_pa
     assert bool((one["counts"] >= 10).all()), "no timestep was drawn by importance"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_devices_as_typed(tmp_path: Path):
     outcome = run_program(
         "train.py", "schedule=cosine", "trainer.devices=4", "experiment=smoke", cwd=tmp_path

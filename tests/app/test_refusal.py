@@ -57,9 +57,10 @@ def test_where_nobody_would_wait_nobody_is_waited_for(
     refusal.tell_ranks()
 
 
-@pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.parametrize("cause", ["held", "name"])
+@pytest.mark.parametrize(
+    "cause", [pytest.param("held", marks=pytest.mark.slow), pytest.param("name", marks=pytest.mark.long)]
+)
 def test_both_end_where_the_leader_is_refused(job: dict[str, str], cause: str, tmp_path: Path):
     """By another writer, or by what only the first use of a logger can tell."""
     words = ["experiment=smoke", "trainer.devices=2", "hydra.run.dir=run"]

@@ -230,13 +230,20 @@ CASES: dict[str, dict[str, Any]] = {
 
 EVERYDAY = {("accumulated, importance", 0), ("plateau, last grid", 5)}
 
+SLOW = {(name, offset) for offset in range(len(MOMENTS)) for name in [list(CASES)[offset % len(CASES)]]}
+"""Each moment in one of the cases."""
+
+
+def when(case: tuple[str, int]) -> Any:
+    """The marks of a case."""
+    if case in EVERYDAY:
+        return ()
+    return pytest.mark.slow if case in SLOW else pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("name", "offset"),
-    [
-        pytest.param(*each, marks=() if each in EVERYDAY else pytest.mark.slow)
-        for each in itertools.product(CASES, range(len(MOMENTS)))
-    ],
+    [pytest.param(*each, marks=when(each)) for each in itertools.product(CASES, range(len(MOMENTS)))],
 )
 def test_a_run_that_is_killed_at_every_step(tmp_path: Path, name: str, offset: int):
     case = CASES[name]

@@ -16,7 +16,7 @@ from conftest import ROOT, made_once, run_program
 
 from ddpm.training.checkpoints import LAST, at_step, find, load, parts
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 BASE = (
     "experiment=smoke", "trainer.accelerator=cpu", "logger=none", "callbacks.samples=null",
@@ -59,7 +59,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "whole_sharding", make) / "run"
 
 
-@pytest.mark.parametrize("first", RING)
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(way, marks=pytest.mark.slow if way in ("one", "fsdp2") else pytest.mark.long)
+        for way in RING
+    ],
+)
 def test_one_way_goes_on_from_another(first: str, whole: Path, tmp_path: Path):
     train(tmp_path / "half", *BASE, *WAYS[first], "trainer.max_steps=11")
     train(tmp_path / "run", f"ckpt={tmp_path / 'half'}", *WAYS[RING[first]], "trainer.max_steps=20")
@@ -67,6 +73,7 @@ def test_one_way_goes_on_from_another(first: str, whole: Path, tmp_path: Path):
         np.testing.assert_allclose(rows(tmp_path / "run", name), rows(whole, name), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fsdp2", "parts2"])
 def test_a_sharded_run_goes_on_bit_for_bit_and_from_the_one_before_a_damaged_checkpoint(
     way: str, tmp_path: Path
@@ -113,6 +120,7 @@ def assert_equal(one: Any, other: Any) -> None:
         assert one == other
 
 
+@pytest.mark.slow
 def test_all_devices_draw_the_grid_that_one_draws(tmp_path: Path):
     words = [word for word in BASE if "samples" not in word]
     for way in ("one", "fsdp2"):
@@ -121,7 +129,14 @@ def test_all_devices_draw_the_grid_that_one_draws(tmp_path: Path):
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(1, marks=pytest.mark.long),
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(3, marks=pytest.mark.long),
+    ],
+)
 def test_parts_of_networks_learn_what_the_whole_learns(number: int, tmp_path: Path):
     command = [sys.executable, str(ROOT / "tests" / "sharded.py"), str(tmp_path / "store")]
     processes = [
@@ -132,6 +147,7 @@ def test_parts_of_networks_learn_what_the_whole_learns(number: int, tmp_path: Pa
     assert [process.returncode for process in processes] == [0] * number, said
 
 
+@pytest.mark.slow
 def test_networks_that_begin_differently_and_unequal_validations_are_one_run(tmp_path: Path):
     """In a script of a person's own."""
     script = [sys.executable, str(ROOT / "tests" / "extensions" / "own_sharded.py")]
@@ -157,6 +173,7 @@ def test_networks_that_begin_differently_and_unequal_validations_are_one_run(tmp
     ],
     ids=["grid", "validation"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_signal_to_one_device_ends_all_wherever_they_are(words: tuple[str, ...], tmp_path: Path):
     command = ("experiment=smoke", "trainer.accelerator=cpu", "logger=none", *WAYS["fsdp2"])
     run = tmp_path / "run"

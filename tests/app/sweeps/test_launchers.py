@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Outcome, run_program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 SHORT = (
     "experiment=smoke", "trainer.devices=1", "trainer.max_steps=2", "trainer.val_check_interval=2",
@@ -39,7 +39,13 @@ def check_complete(directory: Path, smoke_run: Path | None = None) -> None:
         assert ours == theirs
 
 
-@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param("basic", marks=pytest.mark.long),
+        pytest.param("submitit_local", marks=pytest.mark.slow),
+    ],
+)
 def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     launcher: str, smoke_run: Path, tmp_path: Path
 ):
@@ -56,6 +62,7 @@ def test_another_launcher_runs_jobs_and_tells_of_one_that_failed(
     assert [row[1:3] for row in rows] == [["0", "finished"], ["2", "failed"]]
 
 
+@pytest.mark.slow
 def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     """Each job waits for the other to have begun."""
@@ -69,6 +76,7 @@ def test_jobs_of_joblib_run_at_once(smoke_run: Path, tmp_path: Path):
     check_complete(jobs[1])
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_in_training_leaves_the_others_alone(smoke_run: Path, tmp_path: Path):
     """By our own launcher: the traceback at once, the others go on, and 1 at the end."""
     outcome, jobs = swept(

@@ -208,7 +208,7 @@ def test_the_local_executor_starts_a_job_again_that_it_has_signalled(
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_ctrl_c_prints_ends_a_job_which_the_same_command_queues_anew(smoke_run: Path, tmp_path: Path):
     pytest.importorskip("submitit")
     words = (*WORDS, "hydra.launcher.cluster=local")
