@@ -53,6 +53,20 @@ def test_it_is_that_of_torch_fidelity_and_torchmetrics():
     assert theirs.compute()[0].item() == pytest.approx(TORCH_FIDELITY, rel=1e-4)
 
 
+def test_random_subsets_are_as_those_of_torchmetrics():
+    """Theirs are others at each call, so that means and spreads agree as far as random subsets do."""
+    one, two = samples(), reference()
+    ours, values = kid_of_subsets(one, two, subsets=300, size=60)
+    torch.manual_seed(0)
+    theirs = KernelInceptionDistance(Given(), subsets=300, subset_size=60)
+    theirs.update(one, real=False)
+    theirs.update(two, real=True)
+    mean, spread = (value.item() for value in theirs.compute())
+    error = (values.var().item() / 300 + spread**2 / 300) ** 0.5
+    assert ours.value == pytest.approx(mean, abs=4 * error)
+    assert values.std().item() == pytest.approx(spread, rel=0.2)
+
+
 def test_blocks_and_order_do_not_matter(monkeypatch: pytest.MonkeyPatch):
     one, two = samples(), reference()
     whole = kid(one, two)
