@@ -185,8 +185,7 @@ def test_the_wheels_weights_are_those_of_fid():
 @needs_the_wheel
 def test_the_examples_that_torchmetrics_documents_come_out():
     """Of FID and MIFID with 64 features, and of KID. Their seeds are not published: FID of four seeds was
-    12.66
-    to 12.69, MIFID 2,939 to 2,965.
+    12.66 to 12.69, MIFID 2,939 to 2,965.
     """
     extractor = Inception()
     extractor.take(inception_weights.read(None), "cpu")
