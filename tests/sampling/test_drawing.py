@@ -74,6 +74,14 @@ def test_images_share_the_x_t_of_image_0_and_have_noise_of_their_own_below(sampl
     torch.testing.assert_close(images[2:], Drawing(module, sampler=sampler, shared_t=t)([2]))
 
 
+def test_churn_is_an_images_own_in_any_batch():
+    drawing = Drawing(awake(), sampler=Heun(6, churn=5.0), seed=3)
+    whole = drawing(range(5))
+    split = torch.cat([drawing([4]), drawing(range(3)), drawing([3])])[[1, 2, 3, 4, 0]]
+    torch.testing.assert_close(split, whole)
+    assert (whole - Drawing(awake(), sampler=Heun(6), seed=3)(range(5))).abs().max() > 0.01
+
+
 def test_images_that_share_x_t_may_start_from_a_picture():
     module, start = awake(), FromImage(torch.zeros(1, 8, 8), 60)
     plain = Drawing(module, sampler=Ancestral(), start=start)

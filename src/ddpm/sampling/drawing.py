@@ -88,7 +88,7 @@ class Drawing:
 
     @property
     def timesteps(self) -> list[int]:
-        """That are visited, in this order."""
+        """At which the network is used, the highest first."""
         chain = self.sampler.chain(self.model.schedule, self.start.t)
         steps: list[int] = chain.timesteps.tolist()
         return steps[::-1]

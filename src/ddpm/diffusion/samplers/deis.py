@@ -11,6 +11,8 @@ from ddpm.diffusion.samplers.flow import euler
 from ddpm.diffusion.samplers.sampler import Predict, Sampler
 from ddpm.diffusion.samplers.spacing import Shape
 
+_POINTS, _SHARES = np.polynomial.legendre.leggauss(16)  # of an integral from -1 to 1
+
 
 class DEIS(Sampler):
     """Adams-Bashforth on the probability-flow ODE (Zhang and Chen 2023, arXiv 2204.13902, rho-AB with
@@ -65,11 +67,10 @@ def adams_bashforth(above: Sequence[float], below: float) -> list[float]:
 
     The integral is that of Gauss and Legendre, exact to rounding for steps of up to 20 in log sigma.
     """
-    points, shares = np.polynomial.legendre.leggauss(16)
     begin = above[0]
-    logs = begin + (below - begin) * (points + 1) / 2
+    logs = begin + (below - begin) * (_POINTS + 1) / 2
     # dsigma = sigma dlog sigma, relative to the whole
-    shares = shares * np.exp(logs - begin) * (below - begin) / 2 / np.expm1(below - begin)
+    shares = _SHARES * np.exp(logs - begin) * (below - begin) / 2 / np.expm1(below - begin)
     weights = []
     for j, node in enumerate(above):
         others = [other for k, other in enumerate(above) if k != j]
