@@ -196,7 +196,7 @@ ERRORS = {
     ),
     "the largest stride in place of the smallest": Error(
         strided, [("range(max(num_timesteps - 1, 1), 0, -1)", "range(1, num_timesteps)")], "spacing",
-        {"spacing"}, {"spacing: sampler.spacing=ddim10"},
+        {"spacing"}, {"spacing: sampler.spacing=ddim5"},
     ),
     "the inversion asks about where it comes from": Error(
         DDIMInversion.__call__, [("predict(ratio * x_t + stride * eps, i)", "predict(x_t, i)")], "sampling",

@@ -60,6 +60,12 @@ def _quadratic(sigmas: Sequence[float]) -> list[int]:
     return _apart([round(Fraction(last * k**2, (NUM_STEPS - 1) ** 2)) for k in range(NUM_STEPS)], last)
 
 
+def _strided(sigmas: Sequence[float]) -> list[int]:
+    """5 steps by the smallest whole stride, which is no other's for that number."""
+    every = range(len(sigmas))
+    return next(list(every[::stride]) for stride in every[1:] if len(every[::stride]) == 5)
+
+
 SPACINGS: Mapping[str, tuple[Any, Callable[[Sequence[float]], list[int]]]] = {
     "uniform": ("uniform", lambda sigmas: _evenly(NUM_STEPS, len(sigmas) - 1)),
     "leading": ("leading", lambda sigmas: list(range(len(sigmas)))[:: len(sigmas) // NUM_STEPS][:NUM_STEPS]),
@@ -70,7 +76,7 @@ SPACINGS: Mapping[str, tuple[Any, Callable[[Sequence[float]], list[int]]]] = {
     "quadratic": ("quadratic", _quadratic),
     "log_snr": ("log_snr", lambda sigmas: _near([math.log(sigma) for sigma in sigmas])),
     "karras": ("karras", lambda sigmas: _near([sigma ** (1 / RHO) for sigma in sigmas])),
-    "ddim10": ("ddim10", lambda sigmas: [t for t in range(len(sigmas)) if t % (len(sigmas) // 10) == 0]),
+    "ddim5": ("ddim5", _strided),
     "sections": (list(SECTIONS), _in_sections),
 }
 """What is typed, and (sigmas of the chain's steps, noise relative to signal) -> the steps that it means."""
