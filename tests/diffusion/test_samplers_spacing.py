@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps, q_sample
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, Prediction, predict_eps, q_sample
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import (
     DDIM,
@@ -296,6 +296,24 @@ def test_settings_that_a_schedule_has_no_room_for_are_refused(
     if start is None:
         with pytest.raises(ValueError, match=message):
             sampler.nfe(linear(100))
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "log_snr", "karras", "ddim100", [20, 20, 20]])
+@pytest.mark.parametrize("start", [None, 600])
+def test_what_is_encoded_is_decoded_by_the_same_steps(spacing: str | list[int], start: int | None):
+    """Of data N(0, 0.5^2), whose best x_0 is known."""
+    schedule = linear(1000)
+
+    def denoiser(chain: NoiseSchedule, x_t: Tensor, t: Tensor) -> Prediction:
+        alpha_bar = chain.alphas_cumprod[t].view(-1, 1, 1, 1)
+        x_0 = 0.25 * alpha_bar.sqrt() / (1 - 0.75 * alpha_bar) * x_t
+        return Prediction(x_0, predict_eps(chain, x_t, t, x_0), torch.zeros(1))
+
+    image = 0.5 * start_noise()
+    x_t = DDIMInversion(60, spacing=spacing)(denoiser, schedule, image, start=start)
+    assert float(x_t.std()) > 0.9 * float(image.std()), "is noised"
+    decoded = DDIM(60, spacing=spacing)(denoiser, schedule, x_t, noise=noise_at, start=start)
+    torch.testing.assert_close(decoded, image, atol=0.02, rtol=0)
 
 
 class KnowsTheImage:
