@@ -23,7 +23,9 @@ def run() -> ddpm.Run:
     return ddpm.load(RUN, device="cpu")
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm_solver", "dpm_solver_sde", "heun"])
+@pytest.mark.parametrize(
+    "sampler", ["ancestral", "ddim", "deis", "dpm_solver", "dpm_solver_sde", "heun", "heun_churn"]
+)
 def test_every_sampler_is_named(sampler: str, run: ddpm.Run):
     seen: list[int] = []
     images = run.sample(2, sampler=sampler, num_steps=2, on_step=lambda t, x_t, x_0: seen.append(t))

@@ -84,7 +84,7 @@ def draw_samplers() -> Figure:
             abs(float(s(denoise, schedule, x_t, noise=lambda t, like: torch.zeros_like(like)) - exact))
             for s in samplers
         ]
-        axis.loglog([s.nfe(1000) for s in samplers], errors, marker="o", label=make.__name__)
+        axis.loglog([s.nfe(schedule) for s in samplers], errors, marker="o", label=make.__name__)
     axis.set(xlabel="uses of the network", ylabel="error of x_0")
     axis.legend(frameon=False)
     return figure

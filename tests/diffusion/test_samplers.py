@@ -164,7 +164,7 @@ def test_a_sampler_says_how_often_it_asks_the_network(sampler: Sampler, nfe: int
 
     denoiser = Denoiser(counting, Parametrization(Epsilon(), FixedLarge()))
     sampler(denoiser, linear(100), start_noise(), noise=noise_at)
-    assert len(asked) == sampler.nfe(100) == nfe
+    assert len(asked) == sampler.nfe(linear(100)) == nfe
     assert asked == sorted(asked, reverse=True)
     assert asked[0] == 99
     assert asked[-1] == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, Parametrization
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import DDIM, Sampler, Trajectory, evenly_spread, random_steps
@@ -54,7 +54,7 @@ def test_the_documented_example_is_ddim_without_noise(settings: dict):
     )
     torch.testing.assert_close(found, expected)
     assert list(paths[0].x_t) == list(paths[1].x_t)
-    assert own.nfe(100) == ddim.nfe(100) == len(paths[0].x_t)
+    assert own.nfe(SCHEDULE) == ddim.nfe(SCHEDULE) == len(paths[0].x_t)
     assert found.is_inference()
     check_request(schedule=SCHEDULE, sampler=own, guidance=NoGuidance(), start_t=70)
 
@@ -65,8 +65,8 @@ class Twice(Sampler):
     def __init__(self, share: float = 0.5):
         self.share = share
 
-    def nfe(self, num_timesteps: int, start: int | None = None) -> int:
-        return 2 * super().nfe(num_timesteps, start)
+    def nfe(self, schedule: NoiseSchedule, start: int | None = None) -> int:
+        return 2 * super().nfe(schedule, start)
 
     def reverse(self, predict, chain, x_t, noise):
         for i in reversed(range(chain.num_timesteps)):
@@ -81,7 +81,7 @@ def test_one_that_does_not_call_the_constructor_visits_every_step():
     sampler = Twice(0.3)
     sampler(denoiser(), SCHEDULE, x_t(), noise=noise_at, start=30, on_step=lambda t, *_: asked.append(t))
     assert asked == [t for t in reversed(range(31)) for _ in range(2)]
-    assert sampler.nfe(100, 30) == len(asked)
+    assert sampler.nfe(SCHEDULE, 30) == len(asked)
 
 
 def test_noise_is_keyed_by_the_timestep_of_the_original_chain():

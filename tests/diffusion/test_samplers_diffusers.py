@@ -13,6 +13,7 @@ from diffusers import (
     DDIMInverseScheduler,
     DDIMScheduler,
     DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     HeunDiscreteScheduler,
 )
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ddpm.diffusion import Denoiser, Parametrization
 from ddpm.diffusion.objectives import X0, Epsilon, V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Trajectory
+from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Trajectory
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Variance
 
@@ -183,6 +184,28 @@ def test_dpm_solver(kind: Kind, stochastic: bool, end: str, count: int):
         x_t = scheduler.step(output(kind, x_t, t), t, x_t, variance_noise=noise).prev_sample
     assert list(path.x_t) == (steps if end == "zero" else [*steps, 0])
     assert_same(ours if end == "zero" else path.x_t[0], x_t)
+
+
+@every_kind
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_deis(kind: Kind, order: int):
+    """Their steps end at t = 0, from where ours goes on to x_0. (Below 15 they lower the order of the last
+    two, ours does not.)
+    """
+    scheduler = DEISMultistepScheduler(trained_betas=BETAS, prediction_type=kind, solver_order=order)
+    scheduler.set_timesteps(27)
+    steps = scheduler.timesteps.tolist()
+    scheduler.sigmas = torch.tensor([SIGMAS[t] for t in [*steps, 0]], dtype=torch.float64)
+    path = Trajectory()
+    solver = DEIS(28, order=order)
+    ours = solver(denoiser(kind), SCHEDULE, start_noise(), noise=noise_at, on_step=path)
+    assert list(path.x_t) == [*steps, 0]
+    x_t = start_noise()
+    for t in steps:
+        torch.testing.assert_close(path.x_t[t], x_t, atol=1e-8, rtol=0)
+        x_t = scheduler.step(output(kind, x_t, t), t, x_t).prev_sample
+    torch.testing.assert_close(path.x_t[0], x_t, atol=1e-8, rtol=0)
+    assert torch.equal(ours, path.x_0[0])
 
 
 @every_kind

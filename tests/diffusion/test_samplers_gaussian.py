@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm.diffusion import NoiseSchedule, q_sample
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
+from ddpm.diffusion import NoiseSchedule, Prediction, q_sample
+from ddpm.diffusion.process import betas_between
+from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.doctor.affine import Moved, moved, visited
 from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
@@ -130,6 +131,32 @@ class Affine:
             lambda_before, x_0_before = lambda_s, x_0
         return self.x_0(x, 0) if to_x_0 else x
 
+    def deis(self, order: int, to_x_0: bool) -> Tensor:
+        """Zhang and Chen 2023: the integral over sigma of eps's polynomial in log sigma through its last
+        values, found from the integrals of 1, log sigma and its square.
+        """
+        sigmas = [math.sqrt((1 - a) / a) for a in self.alpha_bars]
+        x = self.start / math.sqrt(self.alpha_bars[-1])
+        nodes: list[float] = []
+        known: list[Tensor] = []
+        for i in reversed(range(1, len(self.steps))):
+            x_0 = self.x_0(math.sqrt(self.alpha_bars[i]) * x, i)
+            nodes = [math.log(sigmas[i]), *nodes][:order]
+            known = [(x - x_0) / sigmas[i], *known][:order]
+
+            def integral(k: int, sigma: float) -> float:
+                u = math.log(sigma)
+                return sigma * (1.0, u - 1, u**2 - 2 * u + 2)[k]
+
+            powers = torch.tensor(
+                [[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64
+            )
+            wanted = [integral(k, sigmas[i - 1]) - integral(k, sigmas[i]) for k in range(len(nodes))]
+            weights = torch.linalg.solve(powers, torch.tensor(wanted, dtype=torch.float64))
+            x = x + sum(weight * eps for weight, eps in zip(weights, known, strict=True))
+        x_t = math.sqrt(self.alpha_bars[0]) * x
+        return self.x_0(x_t, 0) if to_x_0 else x_t
+
     def heun(self, to_x_0: bool) -> Tensor:
         """Karras et al. 2022, algorithm 1, in x = x_t / sqrt(alpha-bar), without churn."""
         sigmas = [math.sqrt((1 - a) / a) for a in self.alpha_bars]
@@ -160,6 +187,8 @@ CASES: dict[str, tuple[Callable[..., Sampler], Callable[[Affine, bool], Tensor]]
         lambda **k: DPMSolver(stochastic=True, **k),
         lambda exact, to_x_0: exact.dpm_solver(True, to_x_0),
     ),
+    "deis": (DEIS, lambda exact, to_x_0: exact.deis(3, to_x_0)),
+    "deis, order 2": (lambda **k: DEIS(order=2, **k), lambda exact, to_x_0: exact.deis(2, to_x_0)),
     "heun": (Heun, lambda exact, to_x_0: exact.heun(to_x_0)),
 }
 """A sampler, and its formulas up to x_0 or to x_t of the last step visited, where solvers can be compared."""
@@ -198,6 +227,7 @@ def test_a_start_below_the_top_begins_there(case: str):
         (DDIM(None), 0.02),
         (DPMSolver(100), 0.005),
         (DPMSolver(100, stochastic=True), 0.02),
+        (DEIS(50), 0.005),
         (Heun(50), 0.005),
     ],
 )
@@ -231,6 +261,28 @@ def test_order_of_accuracy(make: Callable[..., Sampler], order: int):
     ]
     assert errors == sorted(errors, reverse=True)
     assert abs(slopes[-1] - order) < 0.15, slopes
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_deis_is_of_its_order_once_it_knows_so_many_values(order: int):
+    """Its first two steps know fewer, and are made short here."""
+    sigmas = torch.logspace(-1.3, 0.3, 3001, dtype=torch.float64)
+    schedule = NoiseSchedule(betas_between(1 / (1 + torch.cat([torch.zeros(1), sigmas]) ** 2)))
+
+    def denoiser(chain: NoiseSchedule, x_t: Tensor, t: Tensor) -> Prediction:
+        """Of data N(0, 0.3^2)."""
+        alpha_bar = float(chain.alphas_cumprod[t[0]])
+        x_0 = 0.09 * math.sqrt(alpha_bar) / (1 - 0.91 * alpha_bar) * x_t
+        return Prediction(x_0, (x_t - math.sqrt(alpha_bar) * x_0) / math.sqrt(1 - alpha_bar), x_t)
+
+    errors = []
+    for stride in (50, 24):
+        path, x_t = Trajectory(), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        sampler = DEIS(order=order, timesteps=[*range(0, 3000, stride), 2998, 2999, 3000])
+        sampler(denoiser, schedule, x_t, noise=no_noise, on_step=path)
+        deviations = [float(1 - 0.91 * schedule.alphas_cumprod[t]) ** 0.5 for t in (0, -1)]
+        errors.append(abs(float(path.x_t[0]) - deviations[0] / deviations[1]))
+    assert math.log(errors[0] / errors[1]) / math.log(50 / 24) == pytest.approx(order, abs=0.1)
 
 
 def images(n: int) -> Tensor:

@@ -1,17 +1,21 @@
 """Which steps are visited, what is refused, and what every sampler has in common."""
 
 from collections.abc import Callable
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps, q_sample
+from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, Prediction, predict_eps, q_sample
 from ddpm.diffusion.objectives import Epsilon
 from ddpm.diffusion.samplers import (
     DDIM,
+    DEIS,
     Ancestral,
     DDIMInversion,
     DPMSolver,
@@ -20,12 +24,12 @@ from ddpm.diffusion.samplers import (
     Spacing,
     Trajectory,
 )
-from ddpm.diffusion.samplers.spacing import quadratically_spaced
-from ddpm.diffusion.schedules import linear
+from ddpm.diffusion.samplers.spacing import Shape, quadratically_spaced
+from ddpm.diffusion.schedules import cosine, jsd, linear
 from ddpm.diffusion.variances import FixedSmall
 
 SHAPE = (2, 3, 4, 4)
-EVERY: list[Callable[..., Sampler]] = [Ancestral, DDIM, DPMSolver, Heun]
+EVERY: list[Callable[..., Sampler]] = [Ancestral, DDIM, DEIS, DPMSolver, Heun]
 every_sampler = pytest.mark.parametrize("make", EVERY)
 
 
@@ -54,16 +58,127 @@ def visits(sampler: Sampler, schedule: NoiseSchedule, start: int | None = None) 
     return asked
 
 
-@given(st.data())
-def test_any_number_of_steps_rises_from_0_to_the_start(data: st.DataObject):
-    start = data.draw(st.integers(0, 300))
-    num_steps = data.draw(st.integers(1, start + 1))
-    for spacing in ("uniform", "quadratic"):
-        steps = Spacing(num_steps, spacing).steps(301, start).tolist()
+def highest(spacing: str, num_steps: int, num_timesteps: int) -> int:
+    """Where a chain of so many steps ends."""
+    return (num_steps - 1) * (num_timesteps // num_steps) if spacing == "leading" else num_timesteps - 1
+
+
+@pytest.mark.parametrize("spacing", get_args(Shape))
+@pytest.mark.parametrize("make", [linear, cosine, jsd])
+def test_every_number_of_steps_rises_to_where_it_should_end(make: Callable, spacing: str):
+    for num_timesteps in (100,) if make is linear else (1, 2, 5, 36):
+        schedule = make(num_timesteps)
+        for num_steps in range(1, num_timesteps + 1):
+            steps = Spacing(num_steps, spacing).steps(schedule).tolist()
+            assert len(steps) == num_steps
+            assert steps == sorted(set(steps)), "rising, and each once"
+            assert steps[-1] == highest(spacing, num_steps, num_timesteps)
+            if num_steps > 1:
+                assert steps[0] == (round(num_timesteps / num_steps) - 1 if spacing == "trailing" else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing", get_args(Shape))
+@pytest.mark.parametrize("make", [linear, cosine])
+def test_every_number_of_steps_of_a_long_chain(make: Callable, spacing: str):
+    schedule = make(1000)
+    for num_steps in range(1, 1001):
+        steps = Spacing(num_steps, spacing).steps(schedule)
         assert len(steps) == num_steps
-        assert steps == sorted(set(steps))
-        assert steps[-1] == start
-        assert num_steps == 1 or steps[0] == 0
+        assert bool((steps.diff() > 0).all())
+        assert 0 <= int(steps[0]) <= int(steps[-1]) == highest(spacing, num_steps, 1000)
+
+
+@given(st.data())
+def test_any_number_of_steps_rises_to_a_start(data: st.DataObject):
+    schedule = cosine(41)
+    start = data.draw(st.integers(0, 40))
+    num_steps = data.draw(st.integers(1, start + 1))
+    spacing = data.draw(st.sampled_from(get_args(Shape)))
+    steps = Spacing(num_steps, spacing).steps(schedule, start).tolist()
+    assert steps == sorted(set(steps))
+    assert steps[-1] == start
+    if spacing == "leading":  # a list for the whole chain
+        assert steps[:-1] == [t for t in Spacing(num_steps, spacing).steps(schedule).tolist() if t < start]
+    else:
+        assert len(steps) == num_steps
+        assert num_steps == 1 or spacing == "trailing" or steps[0] == 0
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_leading_and_trailing_are_those_of_diffusers(spacing: str):
+    schedule, theirs = linear(1000), DDIMScheduler(timestep_spacing=spacing)
+    for num_steps in range(1, 1001):
+        theirs.set_timesteps(num_steps)
+        # their trailing ones go one beyond 0 where rounding has it so
+        expected = theirs.timesteps[:num_steps].flip(0).tolist()
+        assert Spacing(num_steps, spacing).steps(schedule).tolist() == expected
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+@pytest.mark.parametrize("rho", [7.0, 3.0])
+def test_log_snr_and_karras_are_the_nearest_steps_to_even_levels(make: Callable, rho: float):
+    schedule = make(1000)
+    sigmas = np.sqrt(1 / schedule.alphas_cumprod.numpy() - 1)
+    for spacing, levels in (("log_snr", -2 * np.log(sigmas)), ("karras", sigmas ** (1 / rho))):
+        ideal = np.linspace(levels[0], levels[-1], 8)
+        nearest = [int(np.abs(levels - level).argmin()) for level in ideal]
+        expected: list[int] = []
+        for k, t in enumerate(nearest):  # apart, and with room for those above
+            expected.append(min(max(t, expected[-1] + 1 if k else 0), 999 - (7 - k)))
+        assert Spacing(8, spacing, rho=rho).steps(schedule).tolist() == expected
+    if make is cosine:  # at its end one step of sigma is nearly all
+        return
+    theirs = EulerDiscreteScheduler()._convert_to_karras(sigmas[::-1], 8)[::-1] ** (1 / 7)
+    found = sigmas[Spacing(8, "karras").steps(schedule).numpy()] ** (1 / 7)
+    assert np.abs(found - theirs).max() < np.diff(sigmas ** (1 / 7)).max() / 2 + 1e-6
+
+
+def space_timesteps(num_timesteps: int, counts: str | list[int]) -> list[int] | None:
+    """The rule of Nichol and Dhariwal's code, in other words; None where it has no steps to give."""
+    if isinstance(counts, str):
+        wanted = int(counts.removeprefix("ddim"))
+        strides = [range(0, num_timesteps, stride) for stride in range(1, num_timesteps)]
+        return next((list(steps) for steps in strides if len(steps) == wanted), None)
+    taken: set[int] = set()
+    begin = 0
+    for section, count in enumerate(counts):
+        size = num_timesteps // len(counts) + (section < num_timesteps % len(counts))
+        if size < count:
+            return None
+        place, stride = 0.0, (1 if count <= 1 else (size - 1) / (count - 1))
+        for _ in range(count):
+            taken.add(begin + round(place))
+            place += stride
+        begin += size
+    return sorted(taken)
+
+
+@pytest.mark.parametrize("num_timesteps", [7, 100, 1000])
+def test_ddim_n_is_the_stride_of_the_original_code(num_timesteps: int):
+    schedule = cosine(num_timesteps)
+    for count in range(2, 101) if num_timesteps < 1000 else (2, 3, 50, 51, 100, 333, 500, 501, 1000):
+        if count > num_timesteps:
+            break
+        expected = space_timesteps(num_timesteps, f"ddim{count}")
+        if expected is None:
+            with pytest.raises(ValueError, match=rf"spacing=ddim{count}: no whole stride .* use .*=ddim\d"):
+                Spacing(spacing=f"ddim{count}").steps(schedule)
+        else:
+            assert Spacing(spacing=f"ddim{count}").steps(schedule).tolist() == expected
+    if num_timesteps == 1000:
+        assert Spacing(spacing="ddim50").steps(schedule).tolist() == list(range(0, 1000, 20))
+
+
+@given(st.integers(1, 300), st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any))
+def test_sections_are_those_of_the_original_code(num_timesteps: int, counts: list[int]):
+    expected = space_timesteps(num_timesteps, counts)
+    schedule = NoiseSchedule(torch.full((num_timesteps,), 0.01))
+    if expected is None:
+        with pytest.raises(ValueError, match=r"sampler\.spacing=\[.*\]: .* use fewer sections"):
+            Spacing(spacing=counts).steps(schedule)
+    else:
+        assert Spacing(spacing=counts).steps(schedule).tolist() == expected
 
 
 def test_quadratic_steps_are_denser_near_the_image():
@@ -80,6 +195,14 @@ def test_quadratic_steps_are_denser_near_the_image():
         ({"num_steps": 4}, 30, [30, 20, 10, 0]),
         ({"num_steps": None}, 3, [3, 2, 1, 0]),
         ({"num_steps": 4, "spacing": "quadratic"}, None, [99, 44, 11, 0]),
+        ({"num_steps": 4, "spacing": "leading"}, None, [75, 50, 25, 0]),
+        ({"num_steps": 4, "spacing": "leading"}, 30, [30, 25, 0]),
+        ({"num_steps": 4, "spacing": "trailing"}, None, [99, 74, 49, 24]),
+        ({"num_steps": 4, "spacing": "trailing"}, 30, [30, 22, 15, 7]),
+        ({"num_steps": 9, "spacing": "ddim4"}, None, [75, 50, 25, 0]),
+        ({"spacing": "ddim4"}, 60, [60, 50, 25, 0]),
+        ({"spacing": [1, 3, 1]}, None, [67, 66, 50, 34, 0]),
+        ({"spacing": [1, 3, 1]}, 40, [40, 34, 0]),
         ({"timesteps": [5, 50, 98]}, None, [98, 50, 5]),
         ({"num_steps": 7, "timesteps": [5, 50, 98]}, None, [98, 50, 5]),
         ({"timesteps": [5, 50, 98]}, 99, [99, 98, 50, 5]),
@@ -106,17 +229,18 @@ def test_the_steps_visited(
         {"num_steps": None},
         {"num_steps": 1},
         {"num_steps": 7},
-        {"num_steps": 7, "spacing": "quadratic"},
+        {"num_steps": 7, "spacing": "log_snr"},
+        {"spacing": "ddim20"},
         {"timesteps": [5, 50, 98]},
     ],
 )
 def test_nfe_is_the_number_of_network_calls(make: Callable[..., Sampler], settings: dict):
     sampler = make(**settings)
-    assert len(visits(sampler, linear(100))) == sampler.nfe(100)
+    assert len(visits(sampler, linear(100))) == sampler.nfe(linear(100))
     inversion, asked = DDIMInversion(**settings), []
     denoiser = Denoiser(network, Parametrization(Epsilon(), FixedSmall()))
     inversion(denoiser, linear(100), start_noise(), on_step=lambda t, x_t, x_0: asked.append(t))
-    assert len(asked) == inversion.nfe(100)
+    assert len(asked) == inversion.nfe(linear(100))
 
 
 @pytest.mark.parametrize("make", [*EVERY, DDIMInversion])
@@ -126,7 +250,13 @@ def test_nfe_is_the_number_of_network_calls(make: Callable[..., Sampler], settin
         ({"num_steps": 0}, r"sampler\.num_steps=0: .* from 1 to T"),
         ({"num_steps": "many"}, r"sampler\.num_steps=many"),
         ({"num_steps": 2.5}, r"sampler\.num_steps=2.5"),
-        ({"spacing": "cubic"}, r"sampler\.spacing=cubic: must be uniform or quadratic"),
+        ({"spacing": "cubic"}, r"sampler\.spacing=cubic: must be uniform, leading, .* ddimN .*\[10,10,10\]"),
+        ({"spacing": "ddim"}, r"sampler\.spacing=ddim: must be"),
+        ({"spacing": "ddim0"}, r"sampler\.spacing=ddim0: must be"),
+        ({"spacing": [10, -1]}, r"sampler\.spacing=\[10, -1\]: must be"),
+        ({"spacing": [0]}, r"sampler\.spacing=\[0\]: must be"),
+        ({"spacing": 50}, r"sampler\.spacing=50: must be"),
+        ({"rho": 0.0}, r"sampler\.rho=0.0: must be above 0"),
         ({"timesteps": []}, r"sampler\.timesteps=\[\]"),
         ({"timesteps": [0, 5, 5]}, r"sampler\.timesteps=\[0, 5, 5\]: .* rise within 0 to T - 1"),
         ({"timesteps": [9, 5]}, r"sampler\.timesteps=\[9, 5\]: .* rise within 0 to T - 1"),
@@ -148,6 +278,9 @@ def test_settings_that_never_make_sense_are_refused_by_the_constructor(
         ({"num_steps": 12}, 10, r"sampler\.num_steps=12: .* 1 to 11 steps"),
         ({"num_steps": 5}, 100, r"start=100: t is 0 to 99"),
         ({"num_steps": 5}, -1, r"start=-1: t is 0 to 99"),
+        ({"num_steps": 101, "spacing": "leading"}, None, r"sampler\.num_steps=101: .* 1 to 100 steps"),
+        ({"spacing": "ddim51"}, None, r"ddim51: .* use sampler.spacing=ddim50 or sampler.spacing=ddim100"),
+        ({"spacing": [60, 1]}, None, r"sampler\.spacing=\[60, 1\]: .* section 1 only 50"),
         ({"timesteps": [0, 50]}, 100, r"start=100: t is 0 to 99"),
         ({"timesteps": [0, 100]}, None, r"sampler\.timesteps=\[0, 100\]: must rise within 0 to 99"),
         ({"timesteps": [-1, 50]}, None, r"sampler\.timesteps=\[-1, 50\]: must rise within 0 to 99"),
@@ -162,7 +295,25 @@ def test_settings_that_a_schedule_has_no_room_for_are_refused(
     assert "\n" not in str(caught.value)
     if start is None:
         with pytest.raises(ValueError, match=message):
-            sampler.nfe(100)
+            sampler.nfe(linear(100))
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "log_snr", "karras", "ddim100", [20, 20, 20]])
+@pytest.mark.parametrize("start", [None, 600])
+def test_what_is_encoded_is_decoded_by_the_same_steps(spacing: str | list[int], start: int | None):
+    """Of data N(0, 0.5^2), whose best x_0 is known."""
+    schedule = linear(1000)
+
+    def denoiser(chain: NoiseSchedule, x_t: Tensor, t: Tensor) -> Prediction:
+        alpha_bar = chain.alphas_cumprod[t].view(-1, 1, 1, 1)
+        x_0 = 0.25 * alpha_bar.sqrt() / (1 - 0.75 * alpha_bar) * x_t
+        return Prediction(x_0, predict_eps(chain, x_t, t, x_0), torch.zeros(1))
+
+    image = 0.5 * start_noise()
+    x_t = DDIMInversion(60, spacing=spacing)(denoiser, schedule, image, start=start)
+    assert float(x_t.std()) > 0.9 * float(image.std()), "is noised"
+    decoded = DDIM(60, spacing=spacing)(denoiser, schedule, x_t, noise=noise_at, start=start)
+    torch.testing.assert_close(decoded, image, atol=0.02, rtol=0)
 
 
 class KnowsTheImage:
@@ -182,7 +333,12 @@ def ends_at_zero_snr() -> NoiseSchedule:
 
 @pytest.mark.parametrize(
     ("sampler", "name"),
-    [(DPMSolver(), "DPMSolver"), (DPMSolver(stochastic=True), "DPMSolver"), (Heun(), "Heun")],
+    [
+        (DPMSolver(), "DPMSolver"),
+        (DPMSolver(stochastic=True), "DPMSolver"),
+        (Heun(), "Heun"),
+        (DEIS(), "DEIS"),
+    ],
 )
 def test_a_solver_in_log_snr_refuses_a_schedule_that_ends_at_zero_snr(sampler: Sampler, name: str):
     denoiser = Denoiser(network, Parametrization(KnowsTheImage(), FixedSmall()))

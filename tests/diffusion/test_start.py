@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ddpm.diffusion import Denoiser, Known, Parametrization, q_sample
 from ddpm.diffusion.objectives import V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun, Sampler
+from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DPMSolver, Heun, Sampler
 from ddpm.diffusion.samplers.trajectory import Trajectory
 from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.start import Between, FromImage, FromNoise
@@ -85,7 +85,17 @@ MASK = torch.tensor([[[1, 0, 0, 1, 0]] * 3], dtype=torch.bool)
 
 
 @pytest.mark.parametrize(
-    "sampler", [Ancestral(), Ancestral(10), DDIM(10), DDIM(10, 1.0), DPMSolver(10), Heun(10)]
+    "sampler",
+    [
+        Ancestral(),
+        Ancestral(10),
+        DDIM(10),
+        DDIM(10, 1.0),
+        DPMSolver(10),
+        Heun(10),
+        Heun(10, churn=5.0),
+        DEIS(10),
+    ],
 )
 def test_known_pixels_end_as_they_are_and_the_others_are_drawn(sampler: Sampler):
     x_t = draw(range(4))

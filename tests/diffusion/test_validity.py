@@ -96,6 +96,9 @@ REQUEST = {
         {"num_classes": 10},
         {"mask_size": (8, 8)},
         {"sampler": Ancestral(timesteps=[0, 50, 99])},
+        {"sampler": Ancestral(10, spacing="leading")},
+        {"sampler": DDIM(spacing="ddim50")},
+        {"sampler": DDIM(spacing=[10, 1])},
         {"sampler": Ancestral(timesteps=[0, 10, 50]), "start_t": 50},
     ],
 )
@@ -116,6 +119,7 @@ def test_a_request_that_can_be_met_is_accepted(parts: dict):
         ),
         ({"labels": [-2], "num_classes": 10}, r"no class -2"),
         ({"sampler": Ancestral(timesteps=[0, 50])}, r"sampler\.timesteps ends at 50, .* t = 99"),
+        ({"sampler": DDIM(spacing="leading", timesteps=[0, 50])}, r"sampler\.timesteps ends at 50"),
         ({"guidance": ClassifierFree(2.0)}, r"guidance: there is no class"),
         ({"mask_size": (8, 9)}, r"mask: is 8x9 .* 8x8"),
         (

@@ -16,7 +16,8 @@ import pytest
 from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean, weighting
 from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.objectives import PosteriorMean, V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler
+from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Spacing
+from ddpm.diffusion.samplers.spacing import strided
 from ddpm.diffusion.timesteps import LossSecondMoment, Uniform
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
 from ddpm.diffusion.weighting import Hybrid, MinSNR
@@ -178,8 +179,24 @@ ERRORS = {
         {"order: sampler=dpm_solver", "order: sampler=dpm_solver_sde"},
     ),
     "Heun's second slope at the upper step": Error(
-        Heun.reverse, [("slope, i - 1)", "slope, i)")], "sampling", {"known x_0", "order"},
-        {"known x_0: sampler=heun", "order: sampler=heun"},
+        Heun.reverse, [("slope, below)", "slope, above)")], "sampling", {"known x_0", "order"},
+        {f"{check}: sampler={name}" for check in ("known x_0", "order") for name in ("heun", "heun_churn")},
+    ),
+    "churn's variance taken for its deviation": Error(
+        Heun.reverse, [("math.sqrt(variance)", "variance")], "sampling", {"known x_0"},
+        {"known x_0: sampler=heun_churn"},
+    ),
+    "no higher order in DEIS": Error(
+        DEIS.reverse, [("known[: self.order - 1]", "known[:0]")], "sampling", {"known x_0", "order"},
+        {"order: sampler=deis"},
+    ),
+    "steps even in sigma for its root": Error(
+        Spacing.steps, [(" / self.rho).exp()", ").exp()")], "spacing", {"spacing"},
+        {"spacing: sampler.spacing=karras"},
+    ),
+    "the largest stride in place of the smallest": Error(
+        strided, [("range(max(num_timesteps - 1, 1), 0, -1)", "range(1, num_timesteps)")], "spacing",
+        {"spacing"}, {"spacing: sampler.spacing=ddim5"},
     ),
     "the inversion asks about where it comes from": Error(
         DDIMInversion.__call__, [("predict(ratio * x_t + stride * eps, i)", "predict(x_t, i)")], "sampling",

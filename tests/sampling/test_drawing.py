@@ -74,6 +74,46 @@ def test_images_share_the_x_t_of_image_0_and_have_noise_of_their_own_below(sampl
     torch.testing.assert_close(images[2:], Drawing(module, sampler=sampler, shared_t=t)([2]))
 
 
+@pytest.mark.parametrize(
+    ("spacing", "first"),
+    [
+        ("leading", 80),
+        ("trailing", 99),
+        ("log_snr", 99),
+        ("karras", 99),
+        ("ddim10", 90),
+        ([3, 1], 50),
+    ],
+)
+def test_any_spacing_starts_from_noise_or_from_a_picture(spacing: Any, first: int):
+    module = awake()
+    for sampler in (DDIM(6, spacing=spacing), Heun(6, spacing=spacing, churn=2.0)):
+        for start, top in ((None, first), (FromImage(torch.zeros(1, 8, 8), 37), 37)):
+            drawing, seen = Drawing(module, sampler=sampler, start=start), []
+            images = drawing(range(2), on_step=lambda t, x_t, x_0, seen=seen: seen.append((t, x_t)))
+            assert drawing.timesteps[0] == seen[0][0] == top
+            assert {t for t, _ in seen} == set(drawing.timesteps)
+            assert len(seen) == drawing.steps == drawing.nfe
+            if start is None:
+                assert torch.equal(seen[0][1], first_noise(module))
+            assert images.isfinite().all()
+
+
+def first_noise(module: Any) -> torch.Tensor:
+    """What images 0 and 1 begin with, wherever that is."""
+    seen: list[torch.Tensor] = []
+    Drawing(module, sampler=DDIM(1))(range(2), on_step=lambda t, x_t, x_0: seen.append(x_t))
+    return seen[0]
+
+
+def test_churn_is_an_images_own_in_any_batch():
+    drawing = Drawing(awake(), sampler=Heun(6, churn=5.0), seed=3)
+    whole = drawing(range(5))
+    split = torch.cat([drawing([4]), drawing(range(3)), drawing([3])])[[1, 2, 3, 4, 0]]
+    torch.testing.assert_close(split, whole)
+    assert (whole - Drawing(awake(), sampler=Heun(6), seed=3)(range(5))).abs().max() > 0.01
+
+
 def test_images_that_share_x_t_may_start_from_a_picture():
     module, start = awake(), FromImage(torch.zeros(1, 8, 8), 60)
     plain = Drawing(module, sampler=Ancestral(), start=start)

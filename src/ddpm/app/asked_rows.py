@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm.app.pictures_given import Given
-from ddpm.diffusion.samplers import evenly_spread
+from ddpm.diffusion.samplers import evenly_spread, random_steps
 from ddpm.diffusion.start import Between, FromImage, FromNoise, Start
 from ddpm.errors import UsageError
 from ddpm.sampling.captions import legible
@@ -85,7 +85,8 @@ def asked_rows(config: Mapping[str, Any], model: Model, given: Given, **settings
     rows = []
     for t in _listed(config["shared_t"]):
         asked = drawing(start=start, shared_t=t)  # which is checked as it was typed
-        nearest = _nearest(t, asked.timesteps)
+        # where noise is drawn, and the ways part
+        nearest = _nearest(t, random_steps(asked.sampler, model.schedule, start.t))
         rows.append(Row(drawing(start=start, shared_t=nearest), nearest, (nearest,), "x_t"))
     _refuse_twice("shared_t", rows)
     return Asked(rows, "shared.png")

@@ -99,7 +99,8 @@ def check_request(
             f"schedule.num_timesteps={schedule.num_timesteps}"
         )
     chain = sampler.chain(schedule, start_t)
-    if int(chain.timesteps[-1]) != (schedule.num_timesteps - 1 if start_t is None else start_t):
+    begins = schedule.num_timesteps - 1 if start_t is None else start_t
+    if int(chain.timesteps[-1]) != begins and not sampler.spacing.may_end_early:
         raise ValueError(
             f"sampler.timesteps ends at {int(chain.timesteps[-1])}, and noise is x_t at "
             f"t = {schedule.num_timesteps - 1}; end the list there, or start from an image"

@@ -11,6 +11,7 @@ from ddpm.doctor import (
     precision_checks,
     process_checks,
     sampler_checks,
+    spacing_checks,
 )
 from ddpm.doctor.case import Case, guarded
 from ddpm.doctor.combinations import Catalogue, Cover, cover, validity
@@ -34,6 +35,7 @@ ROOMS: dict[str, Callable[[Examined], Iterator[Case]]] = {
     "denoiser": lambda found: denoiser_checks.cases(found.catalogue),
     "training": lambda found: loss_checks.cases(found.catalogue, found.cover.combinations),
     "precision": lambda found: precision_checks.cases(found.cover.combinations),
+    "spacing": lambda found: spacing_checks.cases(found.catalogue),
     "sampling": lambda found: sampler_checks.cases(found.catalogue, found.cover.combinations),
     "bound": lambda found: bound_checks.cases(found.catalogue, found.cover.combinations),
     "mixture": lambda found: mixture_checks.cases(found.catalogue),

@@ -1,14 +1,16 @@
 """Reverse processes on Gaussian data: their exact moments, and their orders of accuracy."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import cycle
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
+from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
 from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
@@ -25,10 +27,11 @@ from ddpm.doctor.reference import (
     exact,
     log_variance,
 )
+from ddpm.doctor.spacing_checks import SPACINGS
 
-ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2}
-"""Order of accuracy in the number of steps. These samplers also keep q(x_t | x_0) exactly where x_0 is known.
-Someone else's has to be of first order.
+ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2, DEIS: 2}
+"""Order of accuracy in the number of steps; that of a multistep method is held down by its first two steps.
+These samplers also keep q(x_t | x_0) exactly where x_0 is known. Someone else's has to be of first order.
 """
 
 LONG = torch.linspace(1e-4, 0.06, 298, dtype=torch.float64)
@@ -57,17 +60,20 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
                 compared = "x_0 encoded and decoded; x_t with the ODE; both with the reference denoiser"
                 measured = partial(_part, errors, part)
                 yield Case("inversion", str(option), compared, f"{option} {text}", measured, allowed)
+    spacings = {str(option): cycle(SPACINGS) for option in catalogue["sampler"]}
     for parts in combinations:
         option = parts["sampler"]
         groups = ("sampler", "schedule", "objective", "variance", "guidance")
-        for num_steps in (None, 13):
+        name = next(spacings[str(option)])  # so that each sampler meets each
+        for few in ({}, {"num_steps": 13, "spacing": SPACINGS[name][0]}):
+            settings = {key: value for key, value in few.items() if key in option.takes}
             text = " ".join(str(parts[group]) for group in groups)
-            text += f" sampler.num_steps={num_steps}" if num_steps else ""
+            text += "".join(f" sampler.{key}={value}" for key, value in settings.items())
             for check, compared, measure in (
                 ("reverse process", "the affine map with that of a reference denoiser", combined_error),
                 ("clipped process", "every x_t, where x_0 overshoots", clipped_error),
             ):
-                yield Case(check, str(option), compared, text, partial(measure, parts, num_steps), EXACT)
+                yield Case(check, str(option), compared, text, partial(measure, parts, settings), EXACT)
         if "eta" in option.takes:
             text = " ".join(map(str, parts.values()))
             yield Case("inversion", str(option), "", text, partial(encoded_error, parts), EXACT)
@@ -222,17 +228,22 @@ def slope(errors: Sequence[float]) -> float:
     return math.log(errors[-2] / errors[-1]) / math.log((NUM_STEPS[-1] - 1) / (NUM_STEPS[-2] - 1))
 
 
+@cache
+def _long(steps: tuple[int, ...]) -> Exact:
+    """Of the long chain, for data of two dimensions; a table is made once."""
+    two = slice(0, 2)
+    return Exact(Gaussian(DATA[None].mean[two], DATA[None].covariance[two, two]), LONG.tolist(), steps)
+
+
 def order_error(option: Option) -> float:
     """How far the order falls short, measured at t = 0: of the path, for a deterministic sampler, against the
     probability-flow ODE; otherwise of the moments, against the data's.
     """
     schedule = NoiseSchedule(LONG)
-    two = slice(0, 2)
-    data = Gaussian(DATA[None].mean[two], DATA[None].covariance[two, two])
     errors = []
     for num_steps in NUM_STEPS:
-        sampler = option.small(num_steps=num_steps)
-        chain = Exact(data, LONG.tolist(), visited(sampler, schedule))
+        sampler = option.small(num_steps=num_steps, spacing="uniform")
+        chain = _long(visited(sampler, schedule))
         denoiser = ReferenceDenoiser(chain, log_variance=_small(chain))
         found = moved(sampler, denoiser, schedule, (2, 1, 1))[chain.steps[0]]
         begin, end = (chain.noising.marginal(chain.steps[i]) for i in (-1, 0))
@@ -278,6 +289,7 @@ def _denoisers(
     label = 1 if guidance.needs_unconditional else None
     labels = None if label is None else torch.full((batch,), label)
     chain = _chain(sampler, schedule)
+    of_class = chain if label is None else _chain(sampler, schedule, label)
     if clip:
         network, x_0 = overshooting(objective, schedule, variance)
 
@@ -288,8 +300,7 @@ def _denoisers(
 
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
             def best(labels: Tensor | None) -> Tensor:
-                of_class = _chain(sampler, schedule, None if labels is None else label)
-                return as_images(of_class.best_x_0(i, x_t))
+                return as_images((chain if labels is None else of_class).best_x_0(i, x_t))
 
             condition = labels if labels is None else labels[: len(x_t)]
             return guidance(best, as_images(x_t), torch.tensor(chain.steps)[i], condition).flatten(1)
@@ -301,17 +312,17 @@ def _denoisers(
     return ours, ReferenceDenoiser(chain, predicted, spread)
 
 
-def combined_error(parts: Combination, num_steps: int | None) -> float:
+def combined_error(parts: Combination, settings: Mapping[str, Any]) -> float:
     """The sampler with the project's denoiser goes where it goes with the reference denoiser."""
-    schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
+    schedule, sampler = parts["schedule"].small(), parts["sampler"].small(**settings)
     batch = 1 + SIZE + 2 * SIZE * len(visited(sampler, schedule))
     ours, reference = _denoisers(parts, sampler, schedule, batch, clip=False)
     return map_distance(moved(sampler, ours, schedule), moved(sampler, reference, schedule))
 
 
-def clipped_error(parts: Combination, num_steps: int | None) -> float:
+def clipped_error(parts: Combination, settings: Mapping[str, Any]) -> float:
     """An x_0 beyond [-1, 1] is brought back before any step is made of it."""
-    schedule, sampler = parts["schedule"].small(), parts["sampler"].small(num_steps=num_steps)
+    schedule, sampler = parts["schedule"].small(), parts["sampler"].small(**settings)
     x_t = as_images(drawn(10, 3, SIZE))
     paths = []
     for denoiser in _denoisers(parts, sampler, schedule, len(x_t), clip=True):

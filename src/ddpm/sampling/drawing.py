@@ -88,7 +88,7 @@ class Drawing:
 
     @property
     def timesteps(self) -> list[int]:
-        """That are visited, in this order."""
+        """At which the network is used, the highest first."""
         chain = self.sampler.chain(self.model.schedule, self.start.t)
         steps: list[int] = chain.timesteps.tolist()
         return steps[::-1]
@@ -101,7 +101,7 @@ class Drawing:
     @property
     def steps(self) -> int:
         """How often `on_step` is called for a batch: guidance evaluates the network twice a step."""
-        return self.sampler.nfe(self.model.schedule.num_timesteps, self.start.t)
+        return self.sampler.nfe(self.model.schedule, self.start.t)
 
     @torch.inference_mode()
     def __call__(

@@ -3,6 +3,7 @@
 from ddpm.diffusion.samplers.ancestral import Ancestral
 from ddpm.diffusion.samplers.ddim import DDIM
 from ddpm.diffusion.samplers.ddim_inversion import DDIMInversion
+from ddpm.diffusion.samplers.deis import DEIS
 from ddpm.diffusion.samplers.dpm_solver import DPMSolver
 from ddpm.diffusion.samplers.heun import Heun
 from ddpm.diffusion.samplers.randomness import random_steps
@@ -12,6 +13,7 @@ from ddpm.diffusion.samplers.trajectory import Trajectory, evenly_spread
 
 __all__ = [
     "DDIM",
+    "DEIS",
     "Ancestral",
     "DDIMInversion",
     "DPMSolver",

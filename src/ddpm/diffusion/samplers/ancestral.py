@@ -14,7 +14,7 @@ class Ancestral(Sampler):
     variances (Nichol and Dhariwal 2021, section 4).
 
     Args:
-        num_steps, spacing, timesteps: as in `Sampler`.
+        num_steps, spacing, timesteps, rho: as in `Sampler`.
     """
 
     def reverse(self, predict: Predict, chain: NoiseSchedule, x_t: Tensor, noise: Noise) -> Tensor:

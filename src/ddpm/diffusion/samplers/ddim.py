@@ -14,7 +14,7 @@ class DDIM(Sampler):
     """Song et al. 2021, eq. 12.
 
     Args:
-        num_steps, spacing, timesteps: as in `Sampler`.
+        num_steps, spacing, timesteps, rho: as in `Sampler`.
         eta: 0 is deterministic; 1 has the variance of the posterior (eq. 16), which makes it the ancestral
             sampler with the small fixed variance.
 
@@ -27,10 +27,11 @@ class DDIM(Sampler):
         num_steps: int | None = 50,
         eta: float = 0.0,
         *,
-        spacing: Shape = "uniform",
+        spacing: Shape | str | Sequence[int] = "uniform",
         timesteps: Sequence[int] | None = None,
+        rho: float = 7.0,
     ):
-        super().__init__(num_steps, spacing=spacing, timesteps=timesteps)
+        super().__init__(num_steps, spacing=spacing, timesteps=timesteps, rho=rho)
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta={eta} must lie between 0 (deterministic) and 1 (ancestral)")
         self.eta = eta

@@ -24,8 +24,8 @@ class DDIMInversion:
     No `Sampler`, since it begins with an image.
 
     Args:
-        num_steps, spacing, timesteps: which steps of the schedule are visited, see `Spacing`; `num_steps`
-            None visits every one.
+        num_steps, spacing, timesteps, rho: which steps of the schedule are visited, see `Spacing`;
+            `num_steps` None visits every one.
 
     Raises:
         ValueError: where these make no sense.
@@ -35,14 +35,15 @@ class DDIMInversion:
         self,
         num_steps: int | None = 50,
         *,
-        spacing: Shape = "uniform",
+        spacing: Shape | str | Sequence[int] = "uniform",
         timesteps: Sequence[int] | None = None,
+        rho: float = 7.0,
     ):
-        self.spacing = Spacing(num_steps, spacing, timesteps)
+        self.spacing = Spacing(num_steps, spacing, timesteps, rho)
 
-    def nfe(self, num_timesteps: int, start: int | None = None) -> int:
-        """Uses of the network by one call that goes up to `start`, of `num_timesteps` steps."""
-        return len(self.spacing.steps(num_timesteps, start))
+    def nfe(self, schedule: NoiseSchedule, start: int | None = None) -> int:
+        """Uses of the network by one call that goes up to `start` on this schedule."""
+        return len(self.spacing.steps(schedule, start))
 
     @torch.inference_mode()
     def __call__(

@@ -19,7 +19,7 @@ class DPMSolver(Sampler):
     are of first order, and the latter returns the prediction.
 
     Args:
-        num_steps, spacing, timesteps: as in `Sampler`.
+        num_steps, spacing, timesteps, rho: as in `Sampler`.
         stochastic: solve the SDE in place of the ODE.
 
     Raises:
@@ -33,10 +33,11 @@ class DPMSolver(Sampler):
         num_steps: int | None = 20,
         *,
         stochastic: bool = False,
-        spacing: Shape = "uniform",
+        spacing: Shape | str | Sequence[int] = "uniform",
         timesteps: Sequence[int] | None = None,
+        rho: float = 7.0,
     ):
-        super().__init__(num_steps, spacing=spacing, timesteps=timesteps)
+        super().__init__(num_steps, spacing=spacing, timesteps=timesteps, rho=rho)
         self.stochastic = stochastic
 
     def reverse(self, predict: Predict, chain: NoiseSchedule, x_t: Tensor, noise: Noise) -> Tensor:

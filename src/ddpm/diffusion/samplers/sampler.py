@@ -42,7 +42,7 @@ class Sampler(ABC):
     go into the constructor, and none changes during a call.
 
     Args:
-        num_steps, spacing, timesteps: which steps of the schedule are visited, see `Spacing`; by default
+        num_steps, spacing, timesteps, rho: which steps of the schedule are visited, see `Spacing`; by default
             every one.
 
     Attributes:
@@ -60,10 +60,11 @@ class Sampler(ABC):
         self,
         num_steps: int | None = None,
         *,
-        spacing: Shape = "uniform",
+        spacing: Shape | str | Sequence[int] = "uniform",
         timesteps: Sequence[int] | None = None,
+        rho: float = 7.0,
     ):
-        self.spacing = Spacing(num_steps, spacing, timesteps)
+        self.spacing = Spacing(num_steps, spacing, timesteps, rho)
 
     @abstractmethod
     def reverse(self, predict: Predict, chain: NoiseSchedule, x_t: Tensor, noise: Noise) -> Tensor:
@@ -95,13 +96,13 @@ class Sampler(ABC):
             )
         return chain
 
-    def nfe(self, num_timesteps: int, start: int | None = None) -> int:
-        """Uses of the network by one call from `start` on a chain of `num_timesteps` steps.
+    def nfe(self, schedule: NoiseSchedule, start: int | None = None) -> int:
+        """Uses of the network by one call from `start` on this schedule.
 
         Raises:
-            ValueError: where `start` is outside the chain, or it has too few steps.
+            ValueError: where `start` is outside the schedule, or it has too few steps.
         """
-        return len(self.spacing.steps(num_timesteps, start))
+        return len(self.spacing.steps(schedule, start))
 
     @torch.inference_mode()
     def __call__(
@@ -121,7 +122,8 @@ class Sampler(ABC):
             schedule: the chain that the network was trained on.
             x_t: [B, C, H, W]; unit Gaussian noise to sample from scratch. It is not changed.
             noise: where the process is random; its index is the timestep.
-            start: the timestep of x_t; by default T - 1, or the end of the sampler's own list of timesteps.
+            start: the timestep of x_t; by default the last that is visited: T - 1, but for lists and spacings
+                that end below.
             on_step: sees every step, for progress, paths and animations.
 
         Returns:
