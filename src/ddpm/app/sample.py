@@ -14,6 +14,7 @@ from ddpm.app.asked_rows import asked_rows, grid_of
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.images_drawn import files_of, first_images, images_are_there, write_images
+from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.reverse_process import sampler_and_guidance
 from ddpm.app.run_directory import Place
@@ -50,7 +51,9 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     """What is to be drawn; None where all of it is there."""
-    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
+    run = load(
+        config["ckpt"], loading_device(trainer), config["allow_targets"], sigma_rel=config["sigma_rel"]
+    )
     module = run.module
     if module.device.type == "cpu":
         keep_freed_memory()
@@ -101,7 +104,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             return None
 
     def begin() -> None:
-        log.info("sampling from %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
+        log.info("sampling from %s, step %d, %s", run.checkpoint, run.step, named_weights(run, config))
         log.info("%d images at once, computed in %s on %s", size, computing, _devices(trainer))
         request.write(directory)
         if computing.compile:

@@ -78,6 +78,7 @@ def draw(
         name=name_of(drawing),
         about={
             "weights": drawing.weights,
+            **({} if run.module.sigma_rel is None else {"sigma_rel": run.module.sigma_rel}),
             "steps": drawing.steps,
             "seed": drawing.seed,
             "nfe": drawing.nfe,

@@ -10,6 +10,7 @@ from ddpm.app.devices import loading_device
 from ddpm.app.measuring import measurements_file
 from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
+from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work
@@ -27,7 +28,9 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     Raises:
         UsageError: where there is no such run, or the settings make no sense.
     """
-    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
+    run = load(
+        config["ckpt"], loading_device(trainer), config["allow_targets"], sigma_rel=config["sigma_rel"]
+    )
     if run.module.device.type == "cpu":
         keep_freed_memory()
     metrics = metrics_of(config)
@@ -45,7 +48,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     measurement.prepare(comparison, trainer)
 
     def begin() -> None:
-        log.info("measuring %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
+        log.info("measuring %s, step %d, %s", run.checkpoint, run.step, named_weights(run, config))
         request.write(directory)
 
     def share(sharing: Sharing) -> None:

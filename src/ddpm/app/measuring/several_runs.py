@@ -19,6 +19,7 @@ from ddpm.app.measuring.measurement import Measurement, announce, data_of, metri
 from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
 from ddpm.app.measuring.run_names import names_of
+from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.run_directory import COMPARED, Place
 from ddpm.app.shared_work import PIECES, Work
@@ -68,7 +69,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
 
     def begin() -> None:
         for name, run in runs.items():
-            log.info("%s: %s, step %d, %s weights", name, run.checkpoint, run.step, config["weights"])
+            log.info("%s: %s, step %d, %s", name, run.checkpoint, run.step, named_weights(run, config))
         _warn_of_other_data(runs, data.fingerprint)
         _warn_of_other_settings(measurements)
         request.write(directory)
@@ -118,7 +119,9 @@ def _loaded(config: Mapping[str, Any]) -> dict[str, Run]:
     Raises:
         UsageError: where one is not there, or two are the same.
     """
-    runs = [load(path, "cpu", config["allow_targets"]) for path in config["ckpt"]]
+    runs = [
+        load(path, "cpu", config["allow_targets"], sigma_rel=config["sigma_rel"]) for path in config["ckpt"]
+    ]
     prints = [fingerprint(run.checkpoint) for run in runs]
     for index, one in enumerate(prints):
         if (before := prints.index(one)) < index:

@@ -26,8 +26,9 @@ def classes_of(model: Model, data: DataSet, n: int) -> np.ndarray | None:
 
 
 def name_of(drawing: Drawing) -> str:
-    """ema_ancestral1000; ema_ddim50_guided1.5."""
-    return f"{drawing.weights}_{sampler_of(drawing)}"
+    """ema_ancestral1000; ema_ddim50_guided1.5; ema0.05_ddim50 of an average that was made after training."""
+    length = "" if drawing.model.sigma_rel is None else f"{drawing.model.sigma_rel:g}"
+    return f"{drawing.weights}{length}_{sampler_of(drawing)}"
 
 
 def sampler_of(drawing: Drawing) -> str:
