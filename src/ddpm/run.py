@@ -4,6 +4,7 @@ import base64
 import difflib
 import html
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import grid, sheet, to_uint8
 from ddpm.training import checkpoints
 from ddpm.training.building import rebuild
+from ddpm.training.guides import with_guide
 from ddpm.training.module import DDPM
 from ddpm.training.posthoc import with_average
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -195,9 +199,9 @@ class Run:
             return part
         if part is None and not taken:
             return None
-        return targets.build(
-            group, {**self._node(group, part), **{name: settings.pop(name) for name in taken}}
-        )
+        node = {**self._node(group, part), **{name: settings.pop(name) for name in taken}}
+        made = targets.build(group, node)
+        return with_guide(made, self.module) if group == "guidance" else made
 
     @property
     def directory(self) -> Path:
@@ -282,6 +286,10 @@ def load(
         module = rebuild(checkpoint, allow_targets)
     except (UsageError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"ckpt={file}: cannot be rebuilt: {error}") from error
+    try:
+        module.guidance = with_guide(module.guidance, module, allow_targets)
+    except UsageError as error:  # of another guidance nothing is lost
+        log.warning("the guide of this run cannot be used: %s", error)
     device = device or default_device()
     try:
         module.to(device).eval()

@@ -10,9 +10,11 @@ from conftest import composed, run_command, run_here, run_program
 
 import ddpm
 from ddpm.app.build import build_data, describe
+from ddpm.app.continuing import Resume
 from ddpm.training import snapshots
 from ddpm.training.building import build_module
 from ddpm.training.checkpoints import at_step, load, write
+from ddpm.training.loggers import MetricsCSV
 from ddpm.training.power_ema import PowerEMA
 
 SHORT = ("experiment=smoke", "sampler=ddim", "sampler.num_steps=2", "schedule.num_timesteps=50", "ema=power")
@@ -64,7 +66,7 @@ def test_the_command_writes_what_sigma_rel_draws_with(
 
 
 def test_a_measurement_says_the_length(power_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    words = ("metrics=[kid]", "metrics.kid.subset_size=8", "extractor=pixels", "n=16")
+    words = ("metrics=[kid]", "extractor=pixels", "n=16")
     out = f"hydra.run.dir={tmp_path / 'out'}"
     assert run_here(monkeypatch, "evaluate", f"ckpt={power_run}", "sigma_rel=0.2", *words, out) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -108,22 +110,25 @@ def test_a_run_without_snapshots_is_told(
     assert not out.exists()
 
 
+def test_a_run_that_goes_on_in_a_new_directory_has_the_snapshots_so_far(power_run: Path, tmp_path: Path):
+    csv = MetricsCSV(tmp_path / "metrics.csv")
+    file = power_run / "checkpoints" / at_step(24)
+    Resume(file, 9, wandb_id=None, lr_schedule={}).take_over_history(csv)
+    assert list(snapshots.kept(tmp_path)) == [2, 4, 6, 8]
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_two_processes_keep_the_averages_of_their_checkpoints(tmp_path: Path):
-    """A run goes on in a new directory, which has the snapshots of both."""
     words = ("callbacks=plain", "logger=none", "trainer=ddp_sim", "trainer.devices=2", *SHORT)
     words = (*words, "callbacks.samples=null", "ema.snapshot_every_n_steps=4")
-    often = ("callbacks.checkpoints.every_n_steps=8", "trainer.max_steps=8", "hydra.run.dir=first")
-    first = run_program("train.py", *words, *often, cwd=tmp_path)
-    assert first.returncode == 0, first.said
-    more = run_program("train.py", "ckpt=first", "trainer.max_steps=12", "hydra.run.dir=more", cwd=tmp_path)
-    assert more.returncode == 0, more.said
-    assert list(snapshots.kept(tmp_path / "first")) == [4, 8]
-    kept = snapshots.kept(tmp_path / "more")
-    assert list(kept) == [4, 8, 12]
-    average = load(tmp_path / "more" / "checkpoints" / "last.ckpt")["ema"]
-    found = snapshots.read(kept[12])
-    assert found.num_updates == average["num_updates"] == 12
+    often = ("callbacks.checkpoints.every_n_steps=8", "trainer.max_steps=8", "hydra.run.dir=run")
+    ended = run_program("train.py", *words, *often, cwd=tmp_path)
+    assert ended.returncode == 0, ended.said
+    kept = snapshots.kept(tmp_path / "run")
+    assert list(kept) == [4, 8]
+    average = load(tmp_path / "run" / "checkpoints" / "last.ckpt")["ema"]
+    found = snapshots.read(kept[8])
+    assert found.num_updates == average["num_updates"] == 8
     for length, parameters in ((0.1, average["parameters"]), (0.05, average["others"]["0.05"])):
         assert all(torch.equal(found.averages[length][name], parameters[name]) for name in parameters)

@@ -255,6 +255,9 @@ def _named_runs(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for path in paths if isinstance(paths, list) else [paths]:
             if path is not None:
                 yield key, path
+    guide = (config.get("guidance") or {}).get("ckpt")
+    if isinstance(guide, str) and guide:
+        yield "guidance.ckpt", guide
 
 
 def _jobs_of_sweep(directory: Path) -> list[str]:

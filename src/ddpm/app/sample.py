@@ -33,6 +33,7 @@ from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import grid, png, to_uint8
 from ddpm.training.checkpoints.archive import fingerprint
+from ddpm.training.guides import contents_of_guide, guide_of
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     except UsageError as error:  # about the precision
         raise UsageError(f"trainer.{error}") from error
     module.compute_as(computing)
-    request = Request(config, {"ckpt": fingerprint(run.checkpoint), **given.contents})
+    request = Request(
+        config, {"ckpt": fingerprint(run.checkpoint), **contents_of_guide(guidance), **given.contents}
+    )
     if place.request is not None:
         place.request.refuse_another(directory, config, request.contents)
         if images_are_there(directory, config["format"], files):
@@ -105,6 +108,8 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
 
     def begin() -> None:
         log.info("sampling from %s, step %d, %s", run.checkpoint, run.step, named_weights(run, config))
+        if (guide := guide_of(guidance)) is not None:
+            log.info("guided by %s, step %d", guide.file, guide.step)
         log.info("%d images at once, computed in %s on %s", size, computing, _devices(trainer))
         request.write(directory)
         if computing.compile:

@@ -18,6 +18,7 @@ from ddpm.run import load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
 from ddpm.training.checkpoints.archive import fingerprint
+from ddpm.training.guides import contents_of_guide
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     measurement = Measurement(run, config, metrics, data)
     directory = place.directory
     contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
-    contents |= contents_of_reference(config)
+    contents |= contents_of_reference(config) | contents_of_guide(run.module.guidance)
     request = Request(config, contents)
     if measurements_file.is_there(place, request, leader=trainer.is_global_zero):
         return None

@@ -30,6 +30,7 @@ from ddpm.run import Run, load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
 from ddpm.training.checkpoints.archive import fingerprint
+from ddpm.training.guides import contents_of_guide
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         with _named(name), _on(run, device):
             measurements[name] = Measurement(run, config, metrics, data)
     contents = {f"ckpt[{name}]": fingerprint(run.checkpoint) for name, run in runs.items()}
+    for run in runs.values():
+        contents |= contents_of_guide(run.module.guidance)
     contents |= {"data": data.fingerprint, **contents_of_reference(config)}
     request = Request(config, contents)
     directory = place.directory
