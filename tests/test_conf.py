@@ -33,6 +33,7 @@ GIVEN = {
         for option in ("arrays", "folder", "npz", "archive", "stream")
     },
     ("data", "hub"): ["data.name=any/name"],
+    ("guidance", "autoguidance"): ["guidance.ckpt=somewhere"],
     ("schedule", "from_file"): [f"schedule.path={ROOT / 'tests/diffusion/betas.csv'}"],
 }
 """What options that cannot do without a person's word are given here."""

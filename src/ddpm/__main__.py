@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OWNER/NAME",
         help="send it to the Hugging Face hub; a new repository is public",
     )
+    ema = commands.add_parser(
+        "ema",
+        help="average the weights of a run of ema=power over any length: ema RUN_DIR sigma_rel=0.05",
+    )
+    ema.add_argument("run", type=Path, metavar="RUN_DIR")
+    ema.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="sigma_rel=LENGTH, and step=N")
     import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
     import_.add_argument("pipeline", type=Path, metavar="DIR")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -139,6 +145,11 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.workspace import workspace
 
         return workspace(arguments.target, arguments.report, arguments.dry_run)
+    if arguments.command == "ema":
+        from ddpm.app.average import average
+
+        print(average(arguments.run, arguments.settings))
+        return 0
     if arguments.command == "export":
         from ddpm.app.export import export
 

@@ -4,6 +4,7 @@ import base64
 import difflib
 import html
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import grid, sheet, to_uint8
 from ddpm.training import checkpoints
 from ddpm.training.building import rebuild
+from ddpm.training.guides import with_guide
 from ddpm.training.module import DDPM
+from ddpm.training.posthoc import with_average
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,15 +199,14 @@ class Run:
             return part
         if part is None and not taken:
             return None
-        return targets.build(
-            group, {**self._node(group, part), **{name: settings.pop(name) for name in taken}}
-        )
+        node = {**self._node(group, part), **{name: settings.pop(name) for name in taken}}
+        made = targets.build(group, node)
+        return with_guide(made, self.module) if group == "guidance" else made
 
     @property
     def directory(self) -> Path:
         """The run directory, or the folder of the checkpoint file."""
-        file = self.checkpoint
-        return file.parents[1] if file.parent.name == "checkpoints" else file.parent
+        return directory_of(self.checkpoint)
 
     def _facts(self) -> dict[str, str]:
         data = self.module.data or {}
@@ -254,7 +258,11 @@ def _check_count(name: str, value: Any, least: int = 1) -> None:
 
 
 def load(
-    path: str | Path, device: str | torch.device | None = None, allow_targets: Sequence[str] = ()
+    path: str | Path,
+    device: str | torch.device | None = None,
+    allow_targets: Sequence[str] = (),
+    *,
+    sigma_rel: float | None = None,
 ) -> Run:
     """Load a run from its directory or from a checkpoint file: `ddpm.load(RUN_DIR).sample(16, seed=0)`.
 
@@ -265,21 +273,34 @@ def load(
         path: run directory or checkpoint file.
         device: where the network goes; by default the first GPU, or the CPU.
         allow_targets: packages of your own that the run was built from.
+        sigma_rel: length of the average of its weights, made of the snapshots of a training with `ema=power`,
+            see `ddpm.training.posthoc`; None for the one that training used.
 
     Raises:
-        UsageError: where there is no checkpoint that can be read.
+        UsageError: where there is no checkpoint that can be read, or no such average.
     """
     file, checkpoint = found(path)
+    if sigma_rel is not None:
+        checkpoint = with_average(checkpoint, directory_of(file), sigma_rel)
     try:
         module = rebuild(checkpoint, allow_targets)
     except (UsageError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"ckpt={file}: cannot be rebuilt: {error}") from error
+    try:
+        module.guidance = with_guide(module.guidance, module, allow_targets)
+    except UsageError as error:  # of another guidance nothing is lost
+        log.warning("the guide of this run cannot be used: %s", error)
     device = device or default_device()
     try:
         module.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from error
     return Run(module, checkpoint["config"], checkpoint["global_step"], file)
+
+
+def directory_of(file: Path) -> Path:
+    """The run directory that a checkpoint lies in, or its folder."""
+    return file.parents[1] if file.parent.name == "checkpoints" else file.parent
 
 
 def found(path: str | Path, key: str = "ckpt", *, whole: bool = True) -> tuple[Path, dict[str, Any]]:

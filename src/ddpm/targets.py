@@ -19,7 +19,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "data": ("ddpm.data.sources",),
     "optimizer": ("torch.optim",),
     "lr_schedule": ("ddpm.training.lr_schedules", "torch.optim"),
-    "ema": ("ddpm.training.ema",),
+    "ema": ("ddpm.training.ema", "ddpm.training.power_ema"),
     "trainer": ("lightning.pytorch.Trainer", "lightning.pytorch.profilers", "datetime.timedelta"),
     "strategy": ("ddpm.training.sharding", "lightning.pytorch.strategies", "datetime.timedelta"),
     "logger": ("ddpm.training.loggers", "lightning.pytorch.loggers"),

@@ -14,7 +14,7 @@ import old_bound
 import pytest
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean, weighting
-from ddpm.diffusion.guidance import ClassifierFree
+from ddpm.diffusion.guidance import Autoguidance, Beyond
 from ddpm.diffusion.objectives import PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Spacing
 from ddpm.diffusion.samplers.spacing import strided
@@ -109,12 +109,21 @@ ERRORS = {
         {"variance: variance=learned_range"},
     ),
     "guidance's w taken for its scale": Error(
-        ClassifierFree.__call__, [("away + self.scale", "towards + self.scale")], "denoiser", {"guidance"},
-        {"guidance: guidance=classifier_free"},
+        Beyond._guided, [("guided = away +", "guided = towards +")], "denoiser", {"guidance"},
+        {"guidance: guidance=classifier_free", "guidance: guidance=autoguidance"},
     ),
     "guidance ends one step early": Error(
-        ClassifierFree.__call__, [("t <= highest", "t < highest")], "denoiser", {"guidance"},
-        {"guidance: guidance=classifier_free"},
+        Beyond._guided, [("t <= highest", "t < highest")], "denoiser", {"guidance"},
+        {"guidance: guidance=classifier_free", "guidance: guidance=autoguidance"},
+    ),
+    "the guide takes the network's place": Error(
+        Autoguidance.__call__, [("own, guide = output_for(labels), self.guide",
+                                 "guide, own = output_for, self.guide(x_t, t)")], "denoiser", {"guidance"},
+        {"guidance: guidance=autoguidance"},
+    ),
+    "the scale grows with the noise": Error(
+        Beyond.scale_at, [("](t.double()", "](num_timesteps - 1 - t.double()")], "denoiser", {"guidance"},
+        {"guidance: guidance=classifier_free", "guidance: guidance=autoguidance"},
     ),
     "the class is not told": Error(
         Denoiser.__call__, [("() if labels is None else (labels,)", "()")], "denoiser", {"guidance"},

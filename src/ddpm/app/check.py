@@ -217,6 +217,11 @@ def check_paths(config: Mapping[str, Any]) -> None:
         )
     if "samples" in config:
         run_or_samples.check(config)
+    if config.get("sigma_rel") is not None and config["weights"] == "raw":
+        raise UsageError(
+            f"weights and sigma_rel: raw weights are not averaged; leave out weights=raw, or "
+            f"sigma_rel={config['sigma_rel']}"
+        )
     for key, run in _named_runs(config):
         if not absolute(run).exists():
             if key == "ckpt" and "samples" not in config and is_listed(run) and "," in run:
@@ -250,6 +255,9 @@ def _named_runs(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for path in paths if isinstance(paths, list) else [paths]:
             if path is not None:
                 yield key, path
+    guide = (config.get("guidance") or {}).get("ckpt")
+    if isinstance(guide, str) and guide:
+        yield "guidance.ckpt", guide
 
 
 def _jobs_of_sweep(directory: Path) -> list[str]:

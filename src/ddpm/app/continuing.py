@@ -24,6 +24,7 @@ from ddpm.diffusion.validity import check_weights
 from ddpm.errors import UsageError
 from ddpm.run import found
 from ddpm.targets import build
+from ddpm.training import snapshots
 from ddpm.training.callbacks.samples import FOLDER, NAMES
 from ddpm.training.checkpoints import LAST, averaged_weights, numbered
 from ddpm.training.loggers import MetricsCSV, WandbLogger
@@ -93,6 +94,8 @@ class Resume:
                     csv.path, f"{self.step:,}", (self.run or self.path.parent) / "metrics.csv",
                 )  # fmt: skip
         drop_grids(directory, after=self.step)
+        if self.run is not None and directory != self.run:
+            snapshots.take_over(directory, self.run, up_to=self.step)
         if directory == self.run:
             for step, later in numbered(self.path.parent).items():
                 if step > self.step:

@@ -68,6 +68,8 @@ def _read(group: str, name: str, betas: Path, allowed: Sequence[str]) -> Option:
     node = compose(None, [f"+{group}={name}"])[group]
     if OmegaConf.is_missing(node, "path"):
         node.path = str(betas)
+    if OmegaConf.is_missing(node, "ckpt"):
+        node.ckpt = "guide"  # which the checks make
     settings: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     target = targets.check_name(group, settings.get("_target_"), allowed)
     targets.check_names(group, settings, allowed)

@@ -36,14 +36,18 @@ def export(run: Path, out: Path, repository: str | None = None) -> int:
     name = (repository or out.expanduser().absolute().name).rpartition("/")[2]
     directory = file.parents[1] if file.parent.name == "checkpoints" else file.parent
     picture = _picture(directory, checkpoint["global_step"])
+    length = (checkpoint.get("average") or {}).get("sigma_rel")
+    config = checkpoint["config"]
+    if length is not None:  # of the run the card says what these weights are
+        config = {**config, "ema": {"_target_": "ddpm.training.power_ema.PowerEMA", "sigma_rel": length}}
     model = Model(
         name,
         checkpoint["global_step"],
-        checkpoint["config"],
+        config,
         checkpoint["data"],
         schedule_of(checkpoint["config"]["schedule"]).num_timesteps,
         record := _record(directory),
-        [*_measured(directory), *_while_training(record)],
+        [*_measured(directory, length), *_while_training(record)],
         picture is not None,
         repository,
     )
@@ -63,12 +67,16 @@ def _record(directory: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _measured(directory: Path) -> Iterator[Value]:
-    """What evaluate.py has left in a run's directory, each with the weights that it is of."""
+def _measured(directory: Path, sigma_rel: float | None) -> Iterator[Value]:
+    """What evaluate.py has left in a run's directory, each with the weights that it is of; of averages that
+    were made after training those of this length alone, None for the run's own.
+    """
     for file in figures.files_in(directory):
         try:
             found = bounded.json_values(file, figures.MOST_BYTES)
         except UsageError:
+            continue
+        if found.get("sigma_rel") != sigma_rel:
             continue
         step, ckpt, weights = found.get("step"), found.get("ckpt"), str(found.get("weights") or "")
         if not isinstance(ckpt, str) or not isinstance(step, int) or _is_elsewhere(Path(ckpt), directory):

@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 24
 WRITTEN = ("checkpoints", "metrics.csv", "samples", OWN)
 """What a run writes, and another program may have put there."""
 
-FOLDERS = ("checkpoints", "samples", "figures", "nonfinite", "wandb", "perf")
+FOLDERS = ("checkpoints", "averages", "samples", "figures", "nonfinite", "wandb", "perf")
 FILES = (RECORD, OWN, "metrics.csv", "train.log", ".lock")
 """What a run has in its directory."""
 

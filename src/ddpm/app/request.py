@@ -17,7 +17,8 @@ MOST_BYTES = 1 << 22
 LAYOUT = 1
 
 FREE = (
-    "ckpt", "samples", "out", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "strategy",
+    "ckpt", "guidance.ckpt", "samples", "out", "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
+    "strategy",
     "timeout", "batch_size", "channels_last", "compile", "allow_targets", "data.path", "data.cache_dir",
     "data.cache_limit", "data.num_workers", "data.device_share",
     "data.micro_batch",
@@ -26,7 +27,7 @@ FREE = (
 size or device rounds otherwise, below a level of grey.
 """
 
-PLACES = ("ckpt", "samples", "data.path")
+PLACES = ("ckpt", "guidance.ckpt", "samples", "data.path")
 """Those of them that say what is read, which is compared by its contents once it has been read."""
 
 NAMED = 6

@@ -14,6 +14,7 @@ from ddpm.app.asked_rows import asked_rows, grid_of
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
 from ddpm.app.images_drawn import files_of, first_images, images_are_there, write_images
+from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.reverse_process import sampler_and_guidance
 from ddpm.app.run_directory import Place
@@ -32,6 +33,7 @@ from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import grid, png, to_uint8
 from ddpm.training.checkpoints.archive import fingerprint
+from ddpm.training.guides import contents_of_guide, guide_of
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ def prepare(config: dict[str, Any], place: Place) -> Job:
 
 def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     """What is to be drawn; None where all of it is there."""
-    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
+    run = load(
+        config["ckpt"], loading_device(trainer), config["allow_targets"], sigma_rel=config["sigma_rel"]
+    )
     module = run.module
     if module.device.type == "cpu":
         keep_freed_memory()
@@ -92,7 +96,9 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     except UsageError as error:  # about the precision
         raise UsageError(f"trainer.{error}") from error
     module.compute_as(computing)
-    request = Request(config, {"ckpt": fingerprint(run.checkpoint), **given.contents})
+    request = Request(
+        config, {"ckpt": fingerprint(run.checkpoint), **contents_of_guide(guidance), **given.contents}
+    )
     if place.request is not None:
         place.request.refuse_another(directory, config, request.contents)
         if images_are_there(directory, config["format"], files):
@@ -101,7 +107,9 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
             return None
 
     def begin() -> None:
-        log.info("sampling from %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
+        log.info("sampling from %s, step %d, %s", run.checkpoint, run.step, named_weights(run, config))
+        if (guide := guide_of(guidance)) is not None:
+            log.info("guided by %s, step %d", guide.file, guide.step)
         log.info("%d images at once, computed in %s on %s", size, computing, _devices(trainer))
         request.write(directory)
         if computing.compile:

@@ -123,6 +123,7 @@ class SampleSettings:
     n: int
     seed: int
     weights: str
+    sigma_rel: float | None
     format: str
     labels: list[Any] | None
     start: str | None
@@ -150,6 +151,7 @@ class EvaluateSettings:
     n: int | None
     seed: int
     weights: str
+    sigma_rel: float | None
     reference: str
     save_reference: str | None
     batch_size: int | None
@@ -329,6 +331,9 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "n": _at_least(1),
     "batch_size": _at_least(1),
     "weights": _one_of("ema", "raw"),
+    "sigma_rel": lambda value: (
+        None if value is None or 0 < value <= 0.2886 else "must be above 0 and at most 0.2886"
+    ),
     "start_t": _some_steps,
     "shared_t": _some_steps,
     "progressive": _at_least(2),

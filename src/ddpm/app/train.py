@@ -18,6 +18,7 @@ from ddpm.app.check import SHARDED
 from ddpm.app.command_line import Job
 from ddpm.app.continuing import Resume, logged_before
 from ddpm.app.devices import check_processes
+from ddpm.app.grammar import absolute
 from ddpm.app.groups import SWITCHES
 from ddpm.app.left_run import logged_offline
 from ddpm.app.preflight import preflight
@@ -38,6 +39,7 @@ from ddpm.training.building import build_module
 from ddpm.training.callbacks.same_run import SameRun
 from ddpm.training.checkpoints.layout import first_not_finite
 from ddpm.training.ending import Ending, Interrupted, Pruned, TrainingError, ending
+from ddpm.training.guides import with_guide
 from ddpm.training.loggers import (
     MetricsCSV,
     WandbLogger,
@@ -86,7 +88,10 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     description = describe(data)
     if resume is not None:
         config = {**config, "lr_schedule": dict(resume.lr_schedule)}
+    if guide := config["guidance"].get("ckpt"):
+        config = {**config, "guidance": {**config["guidance"], "ckpt": str(absolute(guide))}}
     module = build_module(config, description)
+    module.guidance = with_guide(module.guidance, module, config["allow_targets"])
     _check_finite(module)
     if resume is None:
         _check_length(module, config["trainer"]["max_steps"])

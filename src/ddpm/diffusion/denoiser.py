@@ -70,7 +70,7 @@ class Denoiser:
             condition = () if labels is None else (labels,)
             return self.network(x_t, timestep, *condition).to(x_t.dtype)
 
-        output = self.guidance(output_for, x_t, timestep, self.labels)
+        output = self.guidance(output_for, x_t, timestep, self.labels, schedule.original.num_timesteps)
         x_0 = self.parametrization.x_0(schedule, x_t, t, output)
         if self.clip:
             x_0 = x_0.clamp(-1, 1)

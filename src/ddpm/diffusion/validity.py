@@ -130,6 +130,46 @@ def check_request(
         )
 
 
+def check_guide(
+    *,
+    schedule: NoiseSchedule,
+    objective: Objective,
+    image_shape: tuple[int, ...],
+    classes: Sequence[str] | None,
+    their_schedule: NoiseSchedule,
+    their_objective: Objective,
+    their_image_shape: tuple[int, ...],
+    their_classes: Sequence[str] | None,
+) -> None:
+    """Refuse a guide whose output means something else.
+
+    Args:
+        schedule, objective, image_shape, classes: of the network that is guided.
+        their_schedule, their_objective, their_image_shape, their_classes: of the guide.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    differing = []
+    if schedule.num_timesteps != their_schedule.num_timesteps:
+        differing.append(f"a schedule of {schedule.num_timesteps} steps, not {their_schedule.num_timesteps}")
+    elif not torch.equal(schedule.betas, their_schedule.betas):
+        differing.append("a schedule of other betas")
+    if type(objective) is not type(their_objective) or vars(objective) != vars(their_objective):
+        differing.append(f"the objective {_name(objective)}, not {_name(their_objective)}")
+    if tuple(image_shape) != tuple(their_image_shape):
+        differing.append(
+            f"images of {list(image_shape)} (channels, height, width), not {list(their_image_shape)}"
+        )
+    if list(classes or ()) != list(their_classes or ()):
+        mine, theirs = (
+            f"{len(names)} classes" if names else "no classes" for names in (classes, their_classes)
+        )
+        differing.append(f"{mine}, not {theirs}" if mine != theirs else "classes of other names or order")
+    if differing:
+        raise ValueError(f"the guide is of another kind than the run: {'; '.join(differing)}")
+
+
 def check_weights(
     *, variance: Variance, num_classes: int | None, their_variance: Variance, their_num_classes: int | None
 ) -> None:

@@ -1,5 +1,6 @@
 """What a network's output is taken to mean: objectives, variances, clipping and guidance."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
@@ -47,7 +48,9 @@ def cases(catalogue: Catalogue) -> Iterator[Case]:
         compared, measured = "x_0 with the class, without, and beyond", partial(guided_error, option, other)
         yield Case("guidance", str(option), compared, f"{option} {other}", measured, EXACT)
     for option in catalogue["guidance"]:
-        for setting, error_of in (("interval", interval_error), ("rescale", rescale_error)):
+        for setting, error_of in (
+            ("interval", interval_error), ("rescale", rescale_error), ("shape", shape_error),
+        ):  # fmt: skip
             if setting in option.takes:
                 measured, subject = partial(error_of, option), f"{option} guidance.{setting}"
                 yield Case("guidance", str(option), "", subject, measured, EXACT)
@@ -153,18 +156,23 @@ def guided(option: Option, objective: Objective, label: int | None, **settings: 
     schedule = NoiseSchedule(BETAS)
     chain = exact(label, tuple(BETAS.tolist()))
     i, _, _, x_t = noised(chain)
+    network, guidance = GaussianNetwork(objective, schedule, FixedSmall()), option.small(**settings)
+    if guidance.needs_guide:  # one that knows of no class
+        guidance.guide = lambda x_t, t, labels=None: network(x_t, t)
     denoiser = Denoiser(
-        GaussianNetwork(objective, schedule, FixedSmall()),
+        network,
         Parametrization(objective, FixedSmall()),
         clip=False,
         labels=None if label is None else torch.full((len(i),), label),
-        guidance=option.small(**settings),
+        guidance=guidance,
     )
     return denoiser(schedule, as_images(x_t), i).x_0.flatten(1), chain.best_x_0(i, x_t)
 
 
 def guided_error(option: Option, other: Option) -> float:
-    """Guided images lie on the line through those with the class and without it: scale says where."""
+    """Guided images lie on the line through those with the class and without it: scale says where. A guide
+    that knows of no class leads there too.
+    """
     objective = other.small()
     _, without = guided(option, objective, None)
     found, expected = guided(option, objective, None)
@@ -175,7 +183,7 @@ def guided_error(option: Option, other: Option) -> float:
             errors.append(distance(found, without + scale * (conditional - without)))
     found, conditional = guided(option, objective, 1)
     built = option.small()
-    if not built.needs_unconditional:
+    if not (built.needs_unconditional or built.needs_guide):
         errors.append(distance(found, conditional))
     elif "scale" in option.takes:
         errors.append(distance(found, without + built.scale * (conditional - without)))
@@ -191,7 +199,21 @@ def _raw(option: Option, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     def network(labels: Tensor | None) -> Tensor:
         return without if labels is None else conditional
 
-    return guidance(network, x_t, t, labels), conditional, without
+    if guidance.needs_guide:
+        guidance.guide = lambda *_: without
+    return guidance(network, x_t, t, labels, 40), conditional, without
+
+
+def shape_error(option: Option) -> float:
+    """A scale that varies over t: none beyond 1 at the noisiest, falling with t, and as much in all."""
+    u = torch.arange(40, dtype=torch.float64) / 39
+    errors = []
+    for shape, factor in (("linear", 2 - 2 * u), ("cosine", 2 * torch.cos(math.pi * u / 2) ** 2)):
+        found, conditional, without = _raw(option, shape=shape, scale=3.0)
+        weight = (1 + 2 * factor).view(-1, 1, 1, 1)
+        expected = without + weight * (conditional - without)
+        errors.append(distance(found[:, :2], expected[:, :2]))
+    return max(errors)
 
 
 def interval_error(option: Option) -> float:

@@ -286,6 +286,7 @@ def _denoisers(
 ) -> tuple[Denoiser, ReferenceDenoiser]:
     """The project's denoiser of a combination, and what it should say."""
     objective, variance, guidance = (parts[g].small() for g in ("objective", "variance", "guidance"))
+    theirs = parts["guidance"].small()  # the same, of what the reference network says
     label = 1 if guidance.needs_unconditional else None
     labels = None if label is None else torch.full((batch,), label)
     chain = _chain(sampler, schedule)
@@ -293,17 +294,25 @@ def _denoisers(
     if clip:
         network, x_0 = overshooting(objective, schedule, variance)
 
+        if guidance.needs_guide:
+            guidance.guide = network
+
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
             return x_0.clamp(-1, 1).expand_as(x_t)
     else:
-        network = GaussianNetwork(objective, schedule, variance)
+        network = known = GaussianNetwork(objective, schedule, variance)
+        if guidance.needs_guide:  # one that has learned other data
+            guidance.guide = lambda x_t, t: known(x_t, t, torch.zeros_like(t))
 
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
             def best(labels: Tensor | None) -> Tensor:
                 return as_images((chain if labels is None else of_class).best_x_0(i, x_t))
 
+            if guidance.needs_guide:
+                theirs.guide = lambda *_: as_images(_chain(sampler, schedule, 0).best_x_0(i, x_t))
             condition = labels if labels is None else labels[: len(x_t)]
-            return guidance(best, as_images(x_t), torch.tensor(chain.steps)[i], condition).flatten(1)
+            t = torch.tensor(chain.steps)[i]
+            return theirs(best, as_images(x_t), t, condition, schedule.num_timesteps).flatten(1)
 
     ours = Denoiser(
         network, Parametrization(objective, variance), clip=clip, labels=labels, guidance=guidance

@@ -366,6 +366,6 @@ def _limits(model: Model) -> list[str]:
     if model.classes is not None:
         said.append("A `DDPMPipeline` cannot choose a class, so its two parts are used in a loop, as above.")
     guidance = model.config.get("guidance") or {}
-    if str(guidance.get("_target_", "")).endswith(".ClassifierFree"):
+    if str(guidance.get("_target_", "")).endswith((".ClassifierFree", ".Autoguidance")):
         said.append(f"The run's own samples are guided, {_built(guidance)}; these files are without that.")
     return ["## Limits", "\n".join(f"- {line}" for line in said)] if said else []

@@ -95,8 +95,9 @@ class Drawing:
 
     @property
     def nfe(self) -> int:
-        """How often the network is evaluated for a batch, from x_t to x_0."""
-        return self.steps * (2 if self.guidance.needs_unconditional else 1)
+        """How often the network, or a guide, is evaluated for a batch, from x_t to x_0."""
+        twice = self.guidance.needs_unconditional or self.guidance.needs_guide
+        return self.steps * (2 if twice else 1)
 
     @property
     def steps(self) -> int:

@@ -23,6 +23,8 @@ class Model(Protocol):
     guidance: Guidance
     image_shape: tuple[int, int, int]
     classes: list[str] | None
+    sigma_rel: float | None
+    """Of the average that `ema` weights are, where they are one that was made after training."""
 
     @property
     def device(self) -> torch.device: ...

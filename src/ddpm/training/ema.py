@@ -1,5 +1,6 @@
 """Averages of a network's parameters: the weights that samples are drawn with."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -52,24 +53,16 @@ MakeAverage = Callable[[nn.Module], Average]
 """An average that waits for its network, such as a partial of a class here."""
 
 
-class EMA:
+class RunningAverage(ABC):
     """average <- decay * average + (1 - decay) * parameter, after every optimizer step.
 
-    Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is forgotten within a few steps.
     Only parameters are averaged, never buffers.
 
     Args:
         network: whose parameters are followed.
-        decay: in [0, 1); the paper's runs use 0.9999.
-
-    Raises:
-        ValueError: where the decay is out of range.
     """
 
-    def __init__(self, network: nn.Module, decay: float = 0.9999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"ema.decay={decay} must be at least 0 and below 1")
-        self.decay = decay
+    def __init__(self, network: nn.Module):
         self.num_updates = 0
         self._is_in = False  # whether the average and the network's own parameters have changed places
         self._network = network
@@ -77,11 +70,14 @@ class EMA:
         self._parameters: list[Tensor] = [parameter for _, parameter in network.named_parameters()]
         self._average = [parameter.detach().clone() for parameter in self._parameters]
 
+    @abstractmethod
+    def next_decay(self) -> float:
+        """Of the update after `num_updates` ones, in [0, 1)."""
+
     @torch.no_grad()
     def update(self) -> None:
         self._follow_device()
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(parts(self._average), parts(self._parameters), 1 - decay)
+        torch._foreach_lerp_(parts(self._average), parts(self._parameters), 1 - self.next_decay())
         self.num_updates += 1
 
     @torch.no_grad()
@@ -130,7 +126,7 @@ class EMA:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave; the decay stays the one of the constructor."""
+        """Take up what `state_dict` gave; the settings stay those of the constructor."""
         self.num_updates = state["num_updates"]
         for name, average in zip(self._names, self._average, strict=True):
             copy_into(average, state["parameters"][name])
@@ -146,6 +142,29 @@ class EMA:
     def _follow_device(self) -> None:
         if self._average and self._average[0].device != self._parameters[0].device:
             self.follow()
+
+
+class EMA(RunningAverage):
+    """An exponential moving average.
+
+    Update n uses min(decay, (1 + n) / (10 + n)), so that the random start is forgotten within a few steps.
+
+    Args:
+        network: whose parameters are followed.
+        decay: in [0, 1); the paper's runs use 0.9999.
+
+    Raises:
+        ValueError: where the decay is out of range.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.9999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"ema.decay={decay} must be at least 0 and below 1")
+        super().__init__(network)
+        self.decay = decay
+
+    def next_decay(self) -> float:
+        return min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
 
 
 class NoAverage:

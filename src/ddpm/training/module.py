@@ -37,6 +37,8 @@ from ddpm.training.batches import TrainerBatches
 from ddpm.training.callbacks.completed_steps import CompletedSteps
 from ddpm.training.callbacks.continuation import Continuation, make_up_step
 from ddpm.training.callbacks.scalars import TrainingRows
+from ddpm.training.callbacks.snapshots import Snapshots
+from ddpm.training.checkpoints.layout import tensors_in
 from ddpm.training.ema import EMA, MakeAverage
 from ddpm.training.gradients import clip, norms, scale_of
 from ddpm.training.loggers import WandbLogger
@@ -52,6 +54,7 @@ from ddpm.training.optimizers import (
     make_optimizer,
     settings_of,
 )
+from ddpm.training.power_ema import PowerEMA
 from ddpm.training.sharding import FullySharded, begin_alike, shard, without_inference_mode
 from ddpm.training.shards import are_shards
 
@@ -151,6 +154,8 @@ class DDPM(LightningModule):
             label_drop=label_drop,
         )
         self.ema = ema(network)
+        self.sigma_rel: float | None = None
+        """Of a network that is an average which was made after training, see `ddpm.training.posthoc`."""
         self.train_loss, self.gradient_norm = RunningMean(), RunningMean()
         self._measured: dict[int, RunningMean] = {}  # loss on held-out images, by DataLoader
         self.gradient_norms: tuple[list[int], Tensor] | None = None
@@ -240,12 +245,15 @@ class DDPM(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The rows of training, the steps that every logger counts, and going on after the last step, where
-        the trainer has not been given them: one of a person's own script.
+        the trainer has not been given them: one of a person's own script; and the snapshots of averages.
         """
         trainer: Any = self.trainer  # its callbacks have no type
         given = {type(callback) for callback in trainer.callbacks}
         ours = (CompletedSteps, Continuation, TrainingRows)
-        return [callback() for callback in ours if callback not in given]
+        made: list[Callback] = [callback() for callback in ours if callback not in given]
+        if isinstance(self.ema, PowerEMA) and Snapshots not in given:
+            made.append(Snapshots(self.ema.snapshot_every_n_steps))
+        return made
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that would round the tables of the noise schedule, or draw other noise."""
@@ -274,8 +282,8 @@ class DDPM(LightningModule):
         if self._compiled:
             raise ValueError(NOT_COMPILED)
         _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
-        average = self.ema.state_dict().get("parameters", {})
-        beginning = (*self.network.parameters(), *self.network.buffers(), *average.values())
+        averages = (tensor for _, tensor in tensors_in(self.ema.state_dict(), "ema"))
+        beginning = (*self.network.parameters(), *self.network.buffers(), *averages)
         begin_alike(beginning, strategy.shards)
         shard(self.network, strategy.shards, str(self.trainer.precision))
         self._parameters_of_network = list(self.network.parameters())
@@ -679,6 +687,7 @@ class DDPM(LightningModule):
         self._continues = checkpoint.get("training", {}) if fitting else None
         average = {"num_updates": 0, "parameters": checkpoints.averaged_weights(checkpoint)}
         self.ema.load_state_dict(checkpoint.get("ema") or average)
+        self.sigma_rel = checkpoint.get("average", {}).get("sigma_rel")
         self.timesteps.load_state_dict(checkpoint.get("timesteps", {}))
         self.guard.load_state_dict(checkpoint.get("nonfinite", {}))
         theirs, ours = checkpoint.get("config") or {}, self.config or {}

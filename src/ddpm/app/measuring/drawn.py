@@ -15,6 +15,7 @@ from ddpm.run import Run
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import to_uint8
+from ddpm.training.guides import guide_of
 
 IMAGES = "images"
 """Of `Sharing`, that drawing them is."""
@@ -78,11 +79,13 @@ def draw(
         name=name_of(drawing),
         about={
             "weights": drawing.weights,
+            **({} if run.module.sigma_rel is None else {"sigma_rel": run.module.sigma_rel}),
             "steps": drawing.steps,
             "seed": drawing.seed,
             "nfe": drawing.nfe,
             "seconds_per_image": seconds_per_image(timed),
             "devices": sharing.world_size,
+            **({} if (guide := guide_of(drawing.guidance)) is None else {"guide": guide.about}),
             **settings,
         },
         asked=asked,

@@ -17,7 +17,7 @@ MOST_BYTES = 1 << 24
 DEEP = ("*", "*/*", "*/*/*")
 """Where in a run's directory evaluations are looked for."""
 
-NOT_IN = {"checkpoints", "wandb", "samples", "figures", "pieces", COMPARED}
+NOT_IN = {"checkpoints", "averages", "wandb", "samples", "figures", "pieces", COMPARED}
 """Folders of a run that hold none, or those of other runs too."""
 
 MOST_EVALUATIONS = 100

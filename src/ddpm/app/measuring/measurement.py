@@ -170,6 +170,7 @@ class Measurement:
             "ckpt": str(run.checkpoint),
             "step": run.step,
             "weights": config["weights"],
+            **({} if run.module.sigma_rel is None else {"sigma_rel": run.module.sigma_rel}),
             "seed": config["seed"],
             "data": describe(self.data),
             "settings": {

@@ -10,6 +10,7 @@ from ddpm.app.devices import loading_device
 from ddpm.app.measuring import measurements_file
 from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
+from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work
@@ -17,6 +18,7 @@ from ddpm.run import load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
 from ddpm.training.checkpoints.archive import fingerprint
+from ddpm.training.guides import contents_of_guide
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,9 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     Raises:
         UsageError: where there is no such run, or the settings make no sense.
     """
-    run = load(config["ckpt"], loading_device(trainer), config["allow_targets"])
+    run = load(
+        config["ckpt"], loading_device(trainer), config["allow_targets"], sigma_rel=config["sigma_rel"]
+    )
     if run.module.device.type == "cpu":
         keep_freed_memory()
     metrics = metrics_of(config)
@@ -35,7 +39,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     measurement = Measurement(run, config, metrics, data)
     directory = place.directory
     contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
-    contents |= contents_of_reference(config)
+    contents |= contents_of_reference(config) | contents_of_guide(run.module.guidance)
     request = Request(config, contents)
     if measurements_file.is_there(place, request, leader=trainer.is_global_zero):
         return None
@@ -45,7 +49,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     measurement.prepare(comparison, trainer)
 
     def begin() -> None:
-        log.info("measuring %s, step %d, %s weights", run.checkpoint, run.step, config["weights"])
+        log.info("measuring %s, step %d, %s", run.checkpoint, run.step, named_weights(run, config))
         request.write(directory)
 
     def share(sharing: Sharing) -> None:

@@ -11,6 +11,7 @@ OF_A_RUN: dict[str, Any] = {
     "guidance": {},
     "variance": {},
     "weights": "ema",
+    "sigma_rel": None,
     "batch_size": None,
     "channels_last": None,
     "compile": None,

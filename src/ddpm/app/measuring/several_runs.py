@@ -19,6 +19,7 @@ from ddpm.app.measuring.measurement import Measurement, announce, data_of, metri
 from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
 from ddpm.app.measuring.run_names import names_of
+from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.run_directory import COMPARED, Place
 from ddpm.app.shared_work import PIECES, Work
@@ -29,6 +30,7 @@ from ddpm.run import Run, load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
 from ddpm.training.checkpoints.archive import fingerprint
+from ddpm.training.guides import contents_of_guide
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         with _named(name), _on(run, device):
             measurements[name] = Measurement(run, config, metrics, data)
     contents = {f"ckpt[{name}]": fingerprint(run.checkpoint) for name, run in runs.items()}
+    for run in runs.values():
+        contents |= contents_of_guide(run.module.guidance)
     contents |= {"data": data.fingerprint, **contents_of_reference(config)}
     request = Request(config, contents)
     directory = place.directory
@@ -68,7 +72,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
 
     def begin() -> None:
         for name, run in runs.items():
-            log.info("%s: %s, step %d, %s weights", name, run.checkpoint, run.step, config["weights"])
+            log.info("%s: %s, step %d, %s", name, run.checkpoint, run.step, named_weights(run, config))
         _warn_of_other_data(runs, data.fingerprint)
         _warn_of_other_settings(measurements)
         request.write(directory)
@@ -118,7 +122,9 @@ def _loaded(config: Mapping[str, Any]) -> dict[str, Run]:
     Raises:
         UsageError: where one is not there, or two are the same.
     """
-    runs = [load(path, "cpu", config["allow_targets"]) for path in config["ckpt"]]
+    runs = [
+        load(path, "cpu", config["allow_targets"], sigma_rel=config["sigma_rel"]) for path in config["ckpt"]
+    ]
     prints = [fingerprint(run.checkpoint) for run in runs]
     for index, one in enumerate(prints):
         if (before := prints.index(one)) < index:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ddpm.data.images import DataSet, ImageSet
-from ddpm.diffusion.guidance import ClassifierFree
+from ddpm.diffusion.guidance import Autoguidance, ClassifierFree
 from ddpm.random import permutation
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Model
@@ -26,8 +26,9 @@ def classes_of(model: Model, data: DataSet, n: int) -> np.ndarray | None:
 
 
 def name_of(drawing: Drawing) -> str:
-    """ema_ancestral1000; ema_ddim50_guided1.5."""
-    return f"{drawing.weights}_{sampler_of(drawing)}"
+    """ema_ancestral1000; ema_ddim50_guided1.5; ema0.05_ddim50 of an average that was made after training."""
+    length = "" if drawing.model.sigma_rel is None else f"{drawing.model.sigma_rel:g}"
+    return f"{drawing.weights}{length}_{sampler_of(drawing)}"
 
 
 def sampler_of(drawing: Drawing) -> str:
@@ -37,7 +38,11 @@ def sampler_of(drawing: Drawing) -> str:
     kind = type(drawing.sampler)
     sampler = kind.__module__.rpartition(".")[2] if kind.__module__.startswith("ddpm.") else kind.__name__
     guidance = drawing.guidance
-    guided = f"_guided{guidance.scale:g}" if isinstance(guidance, ClassifierFree) else ""
+    guided = ""
+    if isinstance(guidance, ClassifierFree | Autoguidance):
+        way = "guided" if isinstance(guidance, ClassifierFree) else "autoguided"
+        shape = "" if guidance.shape == "constant" else guidance.shape
+        guided = f"_{way}{guidance.scale:g}{shape}"
     eta = getattr(drawing.sampler, "eta", 0)
     noise = f"_eta{eta:g}" if eta else ""
     return f"{sampler}{drawing.steps}{noise}{guided}"

@@ -16,6 +16,7 @@ from ddpm.training.callbacks.interruption import (
     received_anywhere,
     together,
 )
+from ddpm.training.guides import guide_of
 
 
 def drawing_ranks(trainer: Trainer, module: Any) -> AbstractContextManager[bool]:
@@ -71,4 +72,6 @@ def manner(module: Any, drawing: Drawing, weights: str) -> str:
     average = getattr(module, "ema", None)
     is_raw = weights == "raw" or average is None or not average.state_dict()
     named = "raw weights" if is_raw else "averaged weights"
-    return f"{named}, {type(drawing.sampler).__name__}, {drawing.steps:,} steps"
+    guide = guide_of(drawing.guidance)
+    guided = "" if guide is None else f", guided by {guide.file} of step {guide.step:,}"
+    return f"{named}, {type(drawing.sampler).__name__}, {drawing.steps:,} steps{guided}"

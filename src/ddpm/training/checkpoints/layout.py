@@ -47,6 +47,7 @@ def check(content: Any) -> dict[str, Any]:
         ("data", isinstance(content.get("data"), Mapping | None), "a mapping"),
         ("ema", _is_average(content.get("ema", {})), "an average of tensors"),
         ("global_step", _is_count(content.get("global_step", 0)), "a number of steps"),
+        ("average", isinstance(content.get("average", {}), Mapping), "a mapping"),
         ("optimizer_states", isinstance(content.get("optimizer_states", []), list), "a list"),
         ("wandb_id", isinstance(content.get("wandb_id"), str | None), "text"),
     ):
