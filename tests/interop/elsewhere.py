@@ -344,7 +344,7 @@ def ho_variables(ch: int, mult: Sequence[int], blocks: int, attention: Sequence[
 
     def make(name: str, *shape: int) -> None:
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
-        found[f"model/{name}/W"] = 0.5 * drawn / math.prod(shape[:-1]) ** 0.5
+        found[f"model/{name}/W"] = 0.3 * drawn / math.prod(shape[:-1]) ** 0.5
         found[f"model/{name}/b"] = 0.1 * torch.randn(shape[-1], generator=generator, dtype=torch.float64)
 
     def norm(name: str, width: int) -> None:
@@ -416,12 +416,8 @@ def ho_network(
         return x @ get(f"{name}/W") + get(f"{name}/b")
 
     def norm(x: Tensor, name: str) -> Tensor:
-        b, h, w, c = x.shape
-        grouped = x.reshape(b, h, w, 32, c // 32)
-        mean = grouped.mean(dim=(1, 2, 4), keepdim=True)
-        variance = grouped.var(dim=(1, 2, 4), keepdim=True, unbiased=False)
-        normal = ((grouped - mean) / (variance + 1e-6).sqrt()).reshape(x.shape)
-        return normal * get(f"{name}/gamma") + get(f"{name}/beta")
+        gamma, beta = get(f"{name}/gamma"), get(f"{name}/beta")
+        return F.group_norm(x.permute(0, 3, 1, 2), 32, gamma, beta, eps=1e-6).permute(0, 2, 3, 1)
 
     def block(x: Tensor, name: str) -> Tensor:
         h = same(F.silu(norm(x, f"{name}/norm1")), f"{name}/conv1")
@@ -489,7 +485,7 @@ def tensorflow_checkpoint(variables: Mapping[str, np.ndarray]) -> tuple[bytes, b
         return out + b"".join(word.to_bytes(4, "little") for word in words)
 
     types = {"float32": 1, "int64": 9}
-    data, entries = b"", [(b"", field(1, 1) + field(3, field(1, 1)))]
+    data, entries = bytearray(), [(b"", field(1, 1) + field(3, field(1, 1)))]
     for name in sorted(variables):
         array = variables[name]
         dims = b"".join(field(2, field(1, size)) for size in array.shape)
@@ -509,4 +505,4 @@ def tensorflow_checkpoint(variables: Mapping[str, np.ndarray]) -> tuple[bytes, b
         places.append(varint(len(table)) + varint(len(part)))
         table += part + bytes(5)
     footer = b"".join(places).ljust(40, b"\0")
-    return table + footer + (0xDB4775248B80FB57).to_bytes(8, "little"), data
+    return table + footer + (0xDB4775248B80FB57).to_bytes(8, "little"), bytes(data)
