@@ -8,7 +8,17 @@ from torch import Tensor
 
 from ddpm.diffusion import schedules
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
-from ddpm.interop.foreign import Foreign, cosines_first, network_of, numbered, process, shape, target
+from ddpm.interop.foreign import (
+    MOST_DEEP,
+    Foreign,
+    check_count,
+    cosines_first,
+    network_of,
+    numbered,
+    process,
+    shape,
+    target,
+)
 from ddpm.interop.renaming import parameter_names, renamed
 from ddpm.interop.told import Told
 from ddpm.networks.dit import DiT, positions
@@ -50,6 +60,7 @@ def dit(weights: Mapping[str, Tensor], told: Told) -> Foreign:
     if rest or out_channels not in (channels, 2 * channels):
         raise ValueError(f"its network takes {channels} channels and gives {out_channels}")
     depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    check_count("blocks", depth, MOST_DEEP)
     rows = shape(weights, TABLE, 2)[0]
     classes = told("num_classes", rows - 1)
     if classes not in (rows - 1, rows):

@@ -15,8 +15,10 @@ from ddpm.diffusion.weighting import Hybrid, Simple
 GIVEN = ("in_channels", "out_channels", "num_classes")
 """Arguments of a network that the data say, and no configuration."""
 
-MOST_LEVELS = 12
-"""Of a U-Net."""
+MOST_LEVELS, MOST_BLOCKS, MOST_DEEP = 12, 64, 512
+"""Levels of a U-Net, blocks of a level and blocks of a transformer: a network is outlined before its weights
+are looked at, and they may be a stranger's.
+"""
 
 
 class Foreign(NamedTuple):
@@ -97,14 +99,22 @@ def shape(weights: Mapping[str, Tensor], name: str, dims: int) -> tuple[int, ...
     return tuple(weights[name].shape)
 
 
+def check_count(what: str, number: int, most: int) -> None:
+    """Refuse more parts than a network has, and none.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if not 0 < number <= most:
+        raise ValueError(f"it has {number} {what}, and from 1 to {most} can be")
+
+
 def multiples(widths: list[int], channels: int) -> list[int]:
     """Of features by level, which must be whole multiples of the first convolution's.
 
     Raises:
-        ValueError: where they are not, or there are too many levels.
+        ValueError: where they are not.
     """
-    if len(widths) > MOST_LEVELS:
-        raise ValueError(f"it has {len(widths)} levels, and at most {MOST_LEVELS} can be")
     if any(width % channels for width in widths):
         raise ValueError(
             f"its levels have {', '.join(map(str, widths))} features, which must be whole multiples of the "

@@ -6,7 +6,17 @@ from torch import Tensor
 
 from ddpm.diffusion.objectives import X0, Epsilon, Objective
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Variance
-from ddpm.interop.foreign import Foreign, linear, multiples, network_of, process, shape
+from ddpm.interop.foreign import (
+    MOST_BLOCKS,
+    MOST_LEVELS,
+    Foreign,
+    check_count,
+    linear,
+    multiples,
+    network_of,
+    process,
+    shape,
+)
 from ddpm.interop.renaming import layers, parameter_names, renamed
 from ddpm.interop.told import Told
 from ddpm.networks.blocks import Stage
@@ -57,6 +67,8 @@ def ho(weights: Mapping[str, Tensor], told: Told) -> Foreign:
     """
     levels = len({name.split(".")[0] for name in weights if name.startswith("down_")})
     blocks = sum(name.startswith("down_0.block_") and name.endswith(".conv1.weight") for name in weights)
+    check_count("levels", levels, MOST_LEVELS)
+    check_count("blocks a level", blocks, MOST_BLOCKS)
     channels, in_channels, *_ = shape(weights, "conv_in.weight", 4)
     widths = [shape(weights, f"down_{i}.block_0.conv2.weight", 4)[0] for i in range(levels)]
     small = levels <= 4

@@ -10,7 +10,10 @@ from ddpm.diffusion import schedules
 from ddpm.diffusion.objectives import X0, Epsilon
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
 from ddpm.interop.foreign import (
+    MOST_BLOCKS,
+    MOST_LEVELS,
     Foreign,
+    check_count,
     cosines_first,
     multiples,
     network_of,
@@ -136,9 +139,7 @@ def _heads(told: Told, *, guided: bool, size: int) -> dict[str, Any]:
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of our U-Net that names and shapes say."""
-    if "output_blocks.0.1.transformer_blocks.0.norm1.weight" in weights or any(
-        "transformer_blocks" in name for name in weights
-    ):
+    if any("transformer_blocks" in name for name in weights):
         raise ValueError("it attends to a text or to tokens (transformer_blocks), and no network here does")
     count = len({name.split(".")[1] for name in weights if name.startswith("input_blocks.")})
     upsamples = {
@@ -147,9 +148,11 @@ def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         if re.fullmatch(r"output_blocks\.\d+\.[12]\.(conv|in_layers\.2)\.weight", name)
     }
     levels = len(upsamples) + 1
-    if count % levels or count // levels < 2:
+    if count % levels:
         raise ValueError(f"{count} input_blocks are no whole number of levels of {levels}")
     each = count // levels  # residual blocks of a level and what halves it
+    check_count("levels", levels, MOST_LEVELS)
+    check_count("blocks a level", each - 1, MOST_BLOCKS)
     channels = shape(weights, "time_embed.0.weight", 2)[1]
     first, in_channels, *_ = shape(weights, "input_blocks.0.0.weight", 4)
     if first != channels:

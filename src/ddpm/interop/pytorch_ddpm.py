@@ -7,7 +7,17 @@ from torch import Tensor
 
 from ddpm.diffusion.objectives import X0, Epsilon, Objective
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Variance
-from ddpm.interop.foreign import Foreign, linear, multiples, network_of, process, shape
+from ddpm.interop.foreign import (
+    MOST_BLOCKS,
+    MOST_LEVELS,
+    Foreign,
+    check_count,
+    linear,
+    multiples,
+    network_of,
+    process,
+    shape,
+)
 from ddpm.interop.renaming import layers, parameter_names, renamed
 from ddpm.interop.told import Told
 from ddpm.networks.blocks import Stage
@@ -44,8 +54,10 @@ def pytorch_ddpm(weights: Mapping[str, Tensor], told: Told) -> Foreign:
     halving = sum(name.startswith("downblocks.") and name.endswith(".main.weight") for name in weights)
     levels = halving + 1
     blocks, rest = divmod(len(down) - halving, levels)
-    if rest or not blocks:
+    if rest:
         raise ValueError(f"{len(down)} downblocks are no whole number of blocks on {levels} levels")
+    check_count("levels", levels, MOST_LEVELS)
+    check_count("blocks a level", blocks, MOST_BLOCKS)
     begins = [f"downblocks.{level * (blocks + 1)}" for level in range(levels)]
     widths = [shape(weights, f"{name}.block2.3.weight", 4)[0] for name in begins]
     in_channels = shape(weights, "head.weight", 4)[1]

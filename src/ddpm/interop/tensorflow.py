@@ -16,8 +16,11 @@ from torch import Tensor
 
 from ddpm import bounded
 
-MOST_INDEX = 1 << 26
+MOST_INDEX = 1 << 22
 """Bytes of an index: some hundred for each variable."""
+
+MOST_ENTRIES, MOST_NAME = 50_000, 1000
+"""Variables, and letters of the name of one, which may repeat that before it at no cost."""
 
 MAGIC = 0xDB4775248B80FB57
 DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
@@ -72,9 +75,12 @@ def _entries(table: bytes) -> tuple[int, dict[str, Entry]]:
     at = len(table) - 48
     _, at = _handle(table, at)  # of what is said about blocks
     blocks, _ = _handle(table, at)
-    shards, found = 1, {}
+    shards, count = 1, 0
+    found: dict[str, Entry] = {}
     for _, handle in _block(table, *blocks):
         for key, value in _block(table, *_handle(handle, 0)[0]):
+            if (count := count + 1) > MOST_ENTRIES:
+                raise OverflowError("more variables than a network has")
             numbers, messages = _fields(value)
             if not key:
                 shards = numbers.get(1, 1)
@@ -98,6 +104,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         own, at = _varint(block, at)
         length, at = _varint(block, at)
         key = key[:shared] + block[at : at + own]
+        if len(key) > MOST_NAME:
+            raise OverflowError("a name that is longer than any")
         at += own
         yield key, block[at : at + length]
         at += length

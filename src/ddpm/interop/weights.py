@@ -120,7 +120,7 @@ def _of_torch(file: Path) -> Any:
     except checkpoints.RefusedFileError as error:
         raise ValueError(
             f"{file}: cannot be read without running what may be code of it ({error}); if you trust it, "
-            "write its weights alone into a new file, as docs/converting.md says, and import that"
+            "write its weights alone into a new file, as docs/guide.md says, and import that"
         ) from error
 
 
@@ -152,8 +152,10 @@ def _arrays(file: Path) -> dict[str, Tensor]:
             raise ValueError("it unpacks to much more than weights do")
         with np.load(file, allow_pickle=False) as arrays:
             return dict(_floating(arrays))
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(f"{file}: cannot be read ({str(error).splitlines()[0][:120]})") from error
+    except (ValueError, OSError, MemoryError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise ValueError(
+            f"{file}: cannot be read ({(str(error) or type(error).__name__).splitlines()[0][:120]})"
+        ) from error
 
 
 def _floating(arrays: Any) -> Iterator[tuple[str, Tensor]]:
