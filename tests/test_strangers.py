@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, accepted, composed, first_everyday, run_here
+from conftest import ROOT, accepted, composed, first_everyday, run_command, run_here
 from safetensors.torch import save_file
 
 from ddpm import __main__
@@ -563,6 +563,51 @@ def test_a_hostile_pipeline_is_not_imported(
         return exit_.value.code
 
     refused(victim, capsys, go)
+
+
+def table(blocks: int, entries: bytes) -> bytes:
+    """An index of TensorFlow all of whose blocks are the same one."""
+    first = entries + struct.pack("<II", 0, 1)
+    handle = b"\0" + bytes([len(first)])
+    index = (b"\0\0" + bytes([len(handle)]) + handle) * blocks + struct.pack("<II", 0, 1)
+    varint = bytes([len(index) & 127 | 128, len(index) >> 7 & 127 | 128, len(index) >> 14])
+    body = first + bytes(5) + index + bytes(5)
+    footer = (b"\0\0" + bytes([len(first) + 5]) + varint).ljust(40, b"\0")
+    return body + footer + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+def with_blocks(number: int) -> dict[str, torch.Tensor]:
+    one = torch.zeros(1, 1)
+    names = {f"blocks.{i}.x": one for i in range(number)}
+    return {
+        **names,
+        "x_embedder.proj.weight": torch.zeros(4, 1, 1, 1),
+        "t_embedder.mlp.0.weight": one,
+        "final_layer.linear.weight": one,
+        "pos_embed": torch.zeros(1, 1, 4),
+        "y_embedder.embedding_table.weight": one,
+        "blocks.0.mlp.fc1.weight": one,
+    }
+
+
+WEIGHTS_OF_OTHERS: dict[str, tuple[str, Callable[[Victim], bytes]]] = {
+    "code": ("a.pt", pickled),
+    "code in an archive": ("a.pt", lambda v: saved({"model": {}, "args": Path("a")})),
+    "a tensor that says to be large": ("a.pt", lambda v: saved({"x": torch.zeros(1).expand(10**9)})),
+    "many blocks": ("a.pt", lambda v: saved(with_blocks(20_000))),
+    "a header of 100 MB": ("a.safetensors", lambda v: struct.pack("<Q", 99_000_000) + b"{}" + b" " * 1000),
+    "an index that repeats": ("a.index", lambda v: table(100_000, b"\0\1\0x" * 20)),
+    "an index of long names": ("a.index", lambda v: table(1, b"\0\1\0x" + b"\xff\xff\xff\1\1\0x" * 10)),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTS_OF_OTHERS)
+def test_hostile_weights_of_others_are_not_imported(
+    case: str, victim: Victim, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    name, make = WEIGHTS_OF_OTHERS[case]
+    (victim.home / name).write_bytes(make(victim))
+    refused(victim, capsys, lambda: run_command(monkeypatch, "import", name, "imported"))
 
 
 def npy(shape: str, content: bytes = b"", dtype: str = "|u1") -> bytes:

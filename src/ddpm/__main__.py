@@ -1,4 +1,4 @@
-"""ddpm COMMAND: train, sample and measure; look at data and runs, draw figures, exchange runs with diffusers.
+"""ddpm COMMAND: train, sample and measure; look at data and runs, draw figures, exchange models.
 
 `ddpm` and `python -m ddpm` are the same program. Where Hydra composes (train, sample, evaluate, inspect)
 arguments are KEY=VALUE; elsewhere they are flags.
@@ -79,9 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     ema.add_argument("run", type=Path, metavar="RUN_DIR")
     ema.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="sigma_rel=LENGTH, and step=N")
-    import_ = commands.add_parser("import", help="turn a DDPMPipeline directory into a run directory")
-    import_.add_argument("pipeline", type=Path, metavar="DIR")
+    import_ = commands.add_parser("import", help="turn a model of another codebase into a run directory")
+    import_.add_argument("source", type=Path, metavar="FILE_OR_DIR", help="weights, or a pipeline")
     import_.add_argument("run", type=Path, metavar="RUN_DIR")
+    import_.add_argument(
+        "told",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="kind=KIND where it is not found by the names of the weights; and what they do not say, in that "
+        "codebase's names, as diffusion_steps=4000",
+    )
     sweep = commands.add_parser("sweep", help="what came out of a sweep's jobs, the best first")
     sweep.add_argument("directory", type=Path, metavar="SWEEP_DIR")
     figure = commands.add_parser("figure", help="draw a figure of a run or several: figure schedule RUN_DIR")
@@ -154,9 +161,10 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.export import export
 
         return export(arguments.run, arguments.out, arguments.push_to_hub)
-    from ddpm.interop.diffusers import import_pipeline
+    from ddpm.interop.checkpoints_of_others import import_model
 
-    print(import_pipeline(arguments.pipeline, arguments.run))
+    print(import_model(arguments.source, arguments.run, arguments.told))
+    print(arguments.run.expanduser().absolute())
     return 0
 
 

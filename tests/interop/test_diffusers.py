@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import first_everyday
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from hydra import compose, initialize_config_dir
 from published import PUBLISHED, awake, narrow
@@ -366,6 +366,8 @@ BETAS = [0.0123456, 0.3, 0.02, 0.4]
         ({"beta_schedule": "squaredcos_cap_v2"}, "cosine"),
         ({"beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": True}, "cosine"),
         ({"rescale_betas_zero_snr": True}, "linear"),
+        ({"beta_schedule": "sigmoid", "beta_end": 0.03}, "from_file"),
+        ({"beta_schedule": "laplace", "num_train_timesteps": 200}, "from_file"),
         ({"trained_betas": BETAS, "num_train_timesteps": 4}, "from_file"),
         ({"trained_betas": BETAS, "num_train_timesteps": 4, "rescale_betas_zero_snr": True}, "from_file"),
         ({"trained_betas": [*BETAS, 1.0], "num_train_timesteps": 5}, "from_file"),
@@ -390,7 +392,7 @@ def test_their_betas_are_our_betas(
         ({"variance_type": "learned"}, "variance_type=learned"),
         ({"variance_type": "fixed_large_log"}, "variance_type=fixed_large_log"),
         ({"prediction_type": "flow"}, "prediction_type=flow"),
-        ({"beta_schedule": "sigmoid"}, "beta_schedule=sigmoid"),
+        ({"beta_schedule": "sine"}, "beta_schedule=sine"),
         ({"trained_betas": [0.1, 0.5, 0.2]}, "trained_betas: are 3, and num_train_timesteps=1000"),
         ({"trained_betas": [0.1, 1.5], "num_train_timesteps": 2}, "beta is 1.5 at t = 1"),
         ({"trained_betas": [0.1, 1.0], "num_train_timesteps": 2}, "prediction_type=epsilon"),
@@ -436,12 +438,37 @@ def test_what_is_no_pipeline_is_refused(pipeline_dir: Path, tmp_path: Path) -> N
     (pipeline_dir / "diffusion_pytorch_model.bin").unlink()
     with pytest.raises(ValueError, match=r"holds no diffusion_pytorch_model\.safetensors"):
         import_pipeline(pipeline_dir, tmp_path / "run")
-    edit(pipeline_dir / "model_index.json", scheduler=["diffusers", DDIMScheduler.__name__])
-    with pytest.raises(ValueError, match="its scheduler is a DDIMScheduler"):
+    edit(pipeline_dir / "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
+    with pytest.raises(ValueError, match="its scheduler is a PNDMScheduler"):
         import_pipeline(pipeline_dir, tmp_path / "run")
-    edit(pipeline_dir / "model_index.json", _class_name="DDIMPipeline")
-    with pytest.raises(ValueError, match="is a DDIMPipeline"):
+    edit(pipeline_dir / "model_index.json", _class_name="LDMPipeline")
+    with pytest.raises(ValueError, match="is a LDMPipeline, only a DDPMPipeline or DDIMPipeline"):
         import_pipeline(pipeline_dir, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "scheduler", "settings", "sampler", "clips"),
+    [
+        ("DDIMPipeline", "DDIMScheduler", {}, "ddim.DDIM", True),
+        ("DDIMPipeline", "DDPMScheduler", {}, "ddim.DDIM", True),
+        ("DDPMPipeline", "DDIMScheduler", {"clip_sample": False}, "ddim.DDIM", False),
+        ("DDPMPipeline", "DPMSolverMultistepScheduler", {}, "dpm_solver.DPMSolver", False),
+        ("DDPMPipeline", "DEISMultistepScheduler", {}, "dpm_solver.DPMSolver", False),
+    ],
+)
+def test_a_scheduler_of_few_steps_becomes_the_nearest_sampler(
+    pipeline: str, scheduler: str, settings: dict[str, Any], sampler: str, clips: bool,
+    pipeline_dir: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    parts = {"_class_name": pipeline, "scheduler": ["diffusers", scheduler]}
+    edit(pipeline_dir / "model_index.json", **parts)
+    file = pipeline_dir / "scheduler_config.json"
+    file.write_text(json.dumps({"_class_name": scheduler, **settings}))
+    run = load(import_pipeline(pipeline_dir, tmp_path / "run"))
+    assert run.config["sampler"]["_target_"] == f"ddpm.diffusion.samplers.{sampler}"
+    assert run.config["clip_x_0"] is clips
+    assert isinstance(run.module.variance, FixedSmall)
+    assert "override sampler: null" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize(

@@ -322,10 +322,12 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
             "width",
             "depth",
             "heads",
+            "decoder_heads",
         )
     },
     "model.mlp_ratio": lambda value: None if value > 0 else "must be above 0",
     "model.norm_eps": _at_least(0),
+    "model.timestep_scale": lambda value: None if value > 0 else "must be above 0",
     "timeout": lambda value: None if value > 0 else "must be above 0 seconds",
     "seed": lambda value: None if 0 <= value < 2**63 else "must be at least 0 and below 2**63",
     "n": _at_least(1),

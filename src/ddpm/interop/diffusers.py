@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from ddpm import bounded
 from ddpm.diffusion import NoiseSchedule, schedules
-from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, V
-from ddpm.diffusion.samplers import Ancestral
-from ddpm.diffusion.timesteps import Uniform
+from ddpm.diffusion.process import betas_between
+from ddpm.diffusion.samplers import DDIM, DPMSolver
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
-from ddpm.diffusion.weighting import Hybrid, Simple
-from ddpm.interop import sums
+from ddpm.interop import run_directory, sums
+from ddpm.interop.foreign import Foreign, network_of, process, target
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_settings, unet_to_diffusers
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
-from ddpm.training.ema import EMA
-from ddpm.training.lr_schedules import warmup
 from ddpm.training.outline import outlined
 
 logger = logging.getLogger(__name__)
@@ -52,6 +48,23 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 }
 """`beta_schedule` of a scheduler, and the schedule that it is."""
 
+
+def _sigmoid(steps: int, first: float, last: float) -> Tensor:
+    """Betas that rise like a sigmoid from -6 to 6."""
+    return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float64)) * (last - first) + first
+
+
+def _laplace(steps: int, *_: float) -> Tensor:
+    """Betas with which the square of alpha-bar is a sigmoid of half of Laplace's quantiles."""
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    sign = torch.where(u > 0.5, -1.0, 1.0)
+    log_snr = -0.5 * sign * torch.log(1 - 2 * (0.5 - u).abs() + 1e-6)
+    return betas_between(torch.sigmoid(log_snr).sqrt()).clamp(max=0.999)
+
+
+TABLES: dict[str, Callable[..., Tensor]] = {"sigmoid": _sigmoid, "laplace": _laplace}
+"""`beta_schedule` of a scheduler that no schedule of ours is: its betas from their number and ends."""
+
 SCHEDULER_DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.0001,
@@ -70,6 +83,16 @@ SCHEDULER_DEFAULTS: dict[str, Any] = {
     "rescale_betas_zero_snr": False,
 }
 """What a `DDPMScheduler` configuration means where it leaves a key out."""
+
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")
+
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "DDPMScheduler": {},
+    "DDIMScheduler": {},
+    "DPMSolverMultistepScheduler": {"clip_sample": False},
+    "DEISMultistepScheduler": {"clip_sample": False},
+}
+"""Schedulers that are known, and what their configurations mean otherwise where they leave a key out."""
 
 MOST_STEPS = 1_000_000
 """Of a chain."""
@@ -142,16 +165,16 @@ def export_checkpoint(
         unet["id2label"] = dict(enumerate(data["classes"] or []))
 
     out_dir = Path(os.path.expanduser(out_dir))
-    _claim(out_dir)
     origin = {"_diffusers_version": WRITTEN_FOR}
     parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
-    _write_json(out_dir / "unet" / "config.json", {**unet, **origin})
-    _write_json(out_dir / "scheduler" / "scheduler_config.json", {**scheduler, **origin})
-    save_file(weights, out_dir / "unet" / WEIGHTS[0], metadata={"format": "pt"})
-    _write_json(out_dir / "model_index.json", {"_class_name": "DDPMPipeline", **origin, **parts})
-    for name, contents in (beside or {}).items():
-        (out_dir / name).write_bytes(contents)
-    sums.write(out_dir)
+    with run_directory.claimed(out_dir, sum(weight.nbytes for weight in weights.values())):
+        _write_json(out_dir / "unet" / "config.json", {**unet, **origin})
+        _write_json(out_dir / "scheduler" / "scheduler_config.json", {**scheduler, **origin})
+        save_file(weights, out_dir / "unet" / WEIGHTS[0], metadata={"format": "pt"})
+        _write_json(out_dir / "model_index.json", {"_class_name": "DDPMPipeline", **origin, **parts})
+        for name, contents in (beside or {}).items():
+            (out_dir / name).write_bytes(contents)
+        sums.write(out_dir)
     if network.num_classes is not None:
         logger.warning(
             "a DDPMPipeline cannot choose a class, so this one cannot be called: use its scheduler, and its "
@@ -162,12 +185,12 @@ def export_checkpoint(
 
 
 def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
-    """Make a run directory from a directory of `diffusers.DDPMPipeline`.
+    """Make a run directory from a directory of `diffusers.DDPMPipeline` or `DDIMPipeline`.
 
     Its checkpoint is at step 0 and knows no data but the shape and the classes of the images; averaged and
     raw weights are the same. Its config.yaml is the program's default training recipe around what the
     pipeline says. Betas that none of our schedules has are listed in a betas.txt, which then has to stay
-    where it is.
+    where it is. A scheduler that is no DDPMScheduler gives the sampler that is nearest to it here.
 
     It may be a stranger's: nothing of it is run, sizes are looked at before memory is taken, and every weight
     must be finite. Where a SHA256SUMS lies in it, the files must be those that it lists.
@@ -178,78 +201,91 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
         run_dir: a directory that is empty or does not exist yet.
 
     Returns:
-        `run_dir`.
+        `run_dir`, absolute.
 
     Raises:
         ValueError: where there is no pipeline, the directory is in use, or we cannot express its network, its
             schedule, its prediction type or its variance; where a file is damaged or larger than what it is.
     """
-    pipeline_dir, run_dir = (Path(os.path.expanduser(path)).absolute() for path in (pipeline_dir, run_dir))
+    pipeline_dir = Path(os.path.expanduser(pipeline_dir)).absolute()
     try:
-        settings, network, image_shape, classes, betas = _read(pipeline_dir)
+        model, weights = _read(pipeline_dir)
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{pipeline_dir}: is no pipeline that can be read ({said})") from error
-
-    _claim(run_dir)
-    if settings["schedule"] is None:
-        file = run_dir / "betas.txt"
-        file.write_text("".join(f"{beta!r}\n" for beta in betas), encoding="utf-8")
-        settings["schedule"] = _target(schedules.from_file, path=str(file))
-    if settings.pop("zero_terminal_snr"):
-        settings["schedule"]["zero_terminal_snr"] = True
-    settings["model"] = _model_config(network)
-    settings["conditional"] = classes is not None
-    _write_checkpoint(run_dir, network, image_shape, classes, settings)
-    _write_config(
-        run_dir, {**settings, "data": {"image_size": list(image_shape[1:]), "channels": image_shape[0]}}
-    )
-    return run_dir
+    return run_directory.write(Path(run_dir), model, model.ours(weights))
 
 
-def _read(
-    pipeline_dir: Path,
-) -> tuple[dict[str, Any], UNet, tuple[int, int, int], list[str] | None, list[float]]:
-    """What a pipeline is: settings of a run, network, shape of the images, classes and betas."""
-    _check_index(pipeline_dir)
+def _read(pipeline_dir: Path) -> tuple[Foreign, dict[str, Tensor]]:
+    """What a pipeline is, and its weights."""
+    kind, sampler = _index(pipeline_dir)
     folders = {name: _folder(pipeline_dir, name) for name in ("unet", "scheduler")}
     configs = {name: folders[name] / f"{file}.json" for name, file in CONFIGS.items()}
     weights_file = _weights_file(folders["unet"])
     sums.check(pipeline_dir, [pipeline_dir / "model_index.json", *configs.values(), weights_file])
     unet = {**DEFAULTS, **_read_json(configs["unet"])}
     names = unet.pop("id2label", None)
-    scheduler = {**SCHEDULER_DEFAULTS, **_read_json(configs["scheduler"])}
-    settings, betas = _scheduler_settings(scheduler)
+    scheduler = {**SCHEDULER_DEFAULTS, **LEFT_OUT[kind], **_read_json(configs["scheduler"])}
+    scheduler["variance_type"] = scheduler["variance_type"] or "fixed_small"  # of one that draws no noise
+    config, betas = _scheduler_settings(scheduler)
+    if sampler is not None:
+        config["sampler"] = _sampler(sampler, scheduler)
     image_shape = _image_shape(unet)
     if unet["out_channels"] != image_shape[0] * (1 + VARIANCES[scheduler["variance_type"]].outputs):
         raise ValueError(
             f"out_channels={unet['out_channels']}: does not fit in_channels={image_shape[0]} and "
             f"variance_type={scheduler['variance_type']}"
         )
-    with torch.device("meta"):
-        numbers = sum(parameter.numel() for parameter in UNet(**unet_settings(unet)).parameters())
-    weights = _read_weights(weights_file, numbers)
+    outline, _ = network_of(UNet, **unet_settings(unet))
+    weights = _read_weights(weights_file, sum(parameter.numel() for parameter in outline.parameters()))
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
             raise ValueError(f"{weights_file}: {name} holds numbers that are not finite")
     network = unet_from_diffusers(unet, weights)
-    settings["zero_terminal_snr"] = bool(scheduler["rescale_betas_zero_snr"])
-    return settings, network, image_shape, _classes(network.num_classes, names), betas
+    config["model"] = _model_config(network)
+    config["zero_terminal_snr"] = bool(scheduler["rescale_betas_zero_snr"])
+    classes = _classes(network.num_classes, names)
+    listed = betas if config["schedule"] is None else None
+    model = Foreign(config, network, image_shape, classes, lambda _: network.state_dict(), listed)
+    return model, weights
 
 
-def _check_index(pipeline_dir: Path) -> None:
+def _index(pipeline_dir: Path) -> tuple[str, str | None]:
+    """The class of a pipeline's scheduler, and that of the one that it samples with, if it is no ancestral
+    one.
+
+    Raises:
+        ValueError: where a part of it is of a class that is not known here.
+    """
     index = _read_json(pipeline_dir / "model_index.json")
-    if index.get("_class_name") != "DDPMPipeline":
-        kind = index.get("_class_name")
-        raise ValueError(f"{pipeline_dir}: is a {kind}, only a DDPMPipeline can be imported")
-    for name, expected in (("unet", "UNet2DModel"), ("scheduler", "DDPMScheduler")):
-        if (given := (index.get(name) or [None, None])[1]) != expected:
-            raise ValueError(f"{pipeline_dir}: its {name} is a {given}, only a {expected} can be imported")
+    if (pipeline := index.get("_class_name")) not in PIPELINES:
+        raise ValueError(f"{pipeline_dir}: is a {pipeline}, only a {' or '.join(PIPELINES)} can be imported")
+    found = {name: (index.get(name) or [None, None])[1] for name in ("unet", "scheduler")}
+    for name, known in (("unet", ("UNet2DModel",)), ("scheduler", LEFT_OUT)):
+        if found[name] not in known:
+            raise ValueError(f"{pipeline_dir}: its {name} is a {found[name]}, only {', '.join(known)} can be")
+    scheduler = found["scheduler"]
+    if pipeline == "DDIMPipeline":  # whatever scheduler it comes with
+        return scheduler, "DDIMScheduler"
+    return scheduler, None if scheduler == "DDPMScheduler" else scheduler
+
+
+def _sampler(kind: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampler here that is nearest to a scheduler, with its own number of steps.
+
+    Raises:
+        ValueError: for a scheduler of flow matching.
+    """
+    if scheduler.get("use_flow_sigmas"):
+        raise ValueError("use_flow_sigmas=True: its noise levels are those of flow matching")
+    if kind == "DDIMScheduler":
+        return target(DDIM)
+    return target(DPMSolver, stochastic=str(scheduler.get("algorithm_type")).startswith("sde-"))
 
 
 def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
     """The network of a run, with these weights. Their shapes say what its program gave it."""
-    if model["_target_"] not in (_target(UNet)["_target_"], "ddpm.networks.UNet"):
+    if model["_target_"] not in (target(UNet)["_target_"], "ddpm.networks.UNet"):
         raise ValueError(f"model {model['_target_']}: a DDPMPipeline holds a UNet, and this is none")
     arguments = {name: model[name] for name in inspect.signature(UNet).parameters if name in model}
     arguments["in_channels"] = weights["conv_in.weight"].shape[1]
@@ -262,28 +298,18 @@ def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
 
 def _model_config(network: UNet) -> dict[str, Any]:
     """Every argument of the network but those that the program gives, plain containers."""
-    given = ("in_channels", "out_channels", "num_classes")
-    names = [name for name in inspect.signature(UNet).parameters if name not in given]
-    values = {name: getattr(network, name) for name in names}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    return _target(UNet, **plain)
-
-
-def _target(built: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
-    """The configuration that builds this."""
-    return {"_target_": f"{built.__module__}.{built.__qualname__}", **arguments}
+    names = inspect.signature(UNet).parameters
+    return network_of(UNet, **{name: getattr(network, name) for name in names})[1]
 
 
 def _scheduler_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The `DDPMScheduler` that draws as our ancestral sampler does."""
     names = {}
     for group, known in (("objective", OBJECTIVES), ("variance", VARIANCES)):
-        target = config[group]["_target_"]
-        names[group] = next(
-            (name for name, ours in known.items() if _target(ours)["_target_"] == target), None
-        )
+        named = config[group]["_target_"]
+        names[group] = next((name for name, ours in known.items() if target(ours)["_target_"] == named), None)
         if names[group] is None:
-            raise ValueError(f"{group} {target.rpartition('.')[2]}: diffusers' DDPMScheduler has none such")
+            raise ValueError(f"{group} {named.rpartition('.')[2]}: diffusers' DDPMScheduler has none such")
     betas = schedule_of(config["schedule"]).betas.tolist()
     return {
         "_class_name": "DDPMScheduler",
@@ -331,14 +357,7 @@ def _scheduler_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
             f"prediction_type={given['prediction_type']}: says nothing of x_0 where the schedule ends, "
             "at zero signal-to-noise ratio"
         )
-    settings = {
-        "schedule": schedule,
-        "objective": _target(objective),
-        "variance": _target(variance),
-        "weighting": _target(Hybrid if variance.outputs else Simple),
-        "clip_x_0": bool(given["clip_sample"]),
-    }
-    return settings, betas
+    return {**process(schedule, variance, objective), "clip_x_0": bool(given["clip_sample"])}, betas
 
 
 def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[float]]:
@@ -346,8 +365,10 @@ def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, l
     if type(steps) is not int or not 0 < steps <= MOST_STEPS:
         raise ValueError(f"num_train_timesteps={str(steps)[:20]}: must be from 1 to {MOST_STEPS:,}")
     if betas is None:
+        if kind in TABLES:
+            return None, TABLES[kind](steps, given["beta_start"], given["beta_end"]).tolist()
         if kind not in SCHEDULES:
-            raise ValueError(f"beta_schedule={kind}: is none of {', '.join(SCHEDULES)}")
+            raise ValueError(f"beta_schedule={kind}: is none of {', '.join([*SCHEDULES, *TABLES])}")
         config = _named_schedule(kind, steps, given["beta_start"], given["beta_end"])
         return config, schedule_of(config).betas.tolist()
     if len(betas) != steps:
@@ -362,9 +383,9 @@ def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, l
 
 def _named_schedule(kind: str, steps: int, first: float, last: float) -> dict[str, Any]:
     if kind == "squaredcos_cap_v2":
-        return _target(SCHEDULES[kind], num_timesteps=steps)
+        return target(SCHEDULES[kind], num_timesteps=steps)
     ends = {"beta_start": first * steps / 1000, "beta_end": last * steps / 1000}  # stated for 1000 steps
-    return _target(SCHEDULES[kind], num_timesteps=steps, **ends)
+    return target(SCHEDULES[kind], num_timesteps=steps, **ends)
 
 
 def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -383,60 +404,6 @@ def _classes(num_classes: int | None, names: Any) -> list[str] | None:
         return None
     numbers = [str(number) for number in range(num_classes)]
     return [str(names.get(n, n)) for n in numbers] if isinstance(names, Mapping) else numbers
-
-
-def _write_checkpoint(
-    run_dir: Path,
-    network: UNet,
-    image_shape: tuple[int, int, int],
-    classes: list[str] | None,
-    settings: Mapping[str, Any],
-) -> None:
-    weights = network.state_dict()
-    config = {**settings, **_unsaid()}
-    checkpoint = {
-        "state_dict": {f"network.{name}": weight for name, weight in weights.items()},
-        "ema": {"num_updates": 0, "parameters": weights},
-        "config": config,
-        "data": {
-            "image_shape": list(image_shape),
-            "classes": classes,
-            "num_train": 0,
-            "num_validation": 0,
-            "fingerprint": None,
-        },
-        "global_step": 0,
-        "wandb_id": None,
-    }
-    checkpoints.write(checkpoint, run_dir / "checkpoints" / checkpoints.LAST)
-
-
-def _unsaid() -> dict[str, Any]:
-    """The rest of what a run is loaded from, which no pipeline says: the paper's."""
-    return {
-        "timesteps": _target(Uniform),
-        "sampler": _target(Ancestral),
-        "guidance": _target(NoGuidance),
-        "optimizer": {"_target_": "torch.optim.Adam", "lr": 2e-4, "fused": True},
-        "lr_schedule": _target(warmup),
-        "ema": _target(EMA),
-        "seed": 0,
-    }
-
-
-def _write_config(run_dir: Path, settings: Mapping[str, Any]) -> None:
-    head = "# python train.py --config-dir HERE --config-name config init=HERE data.path=IMAGES  trains on\n"
-    groups = ("schedule", "objective", "variance", "weighting", "model")
-    replaced = [{f"override {group}": None} for group in groups]
-    defaults = ["train", *replaced, {"override data": "folder"}, {"override experiment": None}, "_self_"]
-    body = yaml.safe_dump({"defaults": defaults, **settings}, sort_keys=False)
-    (run_dir / "config.yaml").write_text(head + body, encoding="utf-8")
-
-
-def _claim(directory: Path) -> None:
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise ValueError(f"{directory}: exists already; name a new directory")
-    directory.mkdir(parents=True, exist_ok=True)
 
 
 def _folder(pipeline_dir: Path, name: str) -> Path:

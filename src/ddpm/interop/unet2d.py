@@ -1,13 +1,15 @@
 """Our U-Net and diffusers' `UNet2DModel` are the same function under other names: the configuration and the
 weights of one from those of the other. diffusers is not needed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm.interop.foreign import cosines_first
+from ddpm.interop.renaming import layers, parameter_names, renamed
 from ddpm.networks.blocks import ResidualBlock, Stage
 from ddpm.networks.unet import UNet
 
@@ -102,6 +104,15 @@ def unet_to_diffusers(
     Raises:
         ValueError: for a setting that `UNet2DModel` does not have.
     """
+    if network.timestep_scale != 1:
+        raise ValueError(
+            f"model.timestep_scale={network.timestep_scale}: in diffusers a network sees t as it is; no "
+            "other T than 1000 comes with it"
+        )
+    if network.decoder_heads not in (None, network.heads):
+        raise ValueError(
+            f"model.decoder_heads={network.decoder_heads}: in diffusers all levels have the same"
+        )
     if network.multipliers[0] != 1:
         raise ValueError(f"model.multipliers={list(network.multipliers)}: in diffusers the first must be 1")
     last = len(network.multipliers) - 1
@@ -134,7 +145,7 @@ def unet_to_diffusers(
     }
     ours = network.state_dict()
     weights: dict[str, Tensor] = {}
-    for name, theirs in _names(network):
+    for name, theirs in parameter_names(network, _modules(network)).items():
         parts = ours[name].chunk(len(theirs))
         weights.update((key, part.contiguous()) for key, part in zip(theirs, parts, strict=True))
     if CLASSES in weights:
@@ -164,23 +175,9 @@ def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]
     with torch.device("meta"):
         network = UNet(**settings)
     wrong = "the weights are not those of the configuration"
-    names = dict(_names(network))
-    lacking = [key for keys in names.values() for key in keys if key not in theirs]
-    if lacking:
-        raise ValueError(f"{wrong}: {lacking[0]} is missing")
-    if extra := theirs.keys() - {key for keys in names.values() for key in keys}:
-        raise ValueError(f"{wrong}: it has no {min(extra)}")
-    ours: dict[str, Tensor] = {}
-    wanted = network.state_dict()
-    for name, keys in names.items():
-        parts = [theirs[key] for key in keys]
-        shape = [sum(part.shape[0] for part in parts), *parts[0].shape[1:]] if parts[0].ndim else []
-        if shape != list(wanted[name].shape):  # before anything is copied
-            raise ValueError(f"{wrong}: {name} is {shape} instead of {list(wanted[name].shape)}")
-        ours[name] = torch.cat(parts).float()
+    ours = renamed(parameter_names(network, _modules(network)), theirs, network, wrong)
     if {**DEFAULTS, **config}["flip_sin_to_cos"]:
-        sines, cosines = reversed(ours["time.0.weight"].chunk(2, dim=1))  # columns in our order
-        ours["time.0.weight"] = torch.cat([sines, cosines], dim=1)
+        ours["time.0.weight"] = cosines_first(ours["time.0.weight"])
     network.load_state_dict(ours, assign=True)
     return network.requires_grad_()
 
@@ -301,55 +298,45 @@ def _attention_head_dim(network: UNet) -> int | None:
     return widths.pop() // network.heads
 
 
-def _names(network: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every parameter of ours with those of diffusers that it is made of, stacked."""
-    modules = [
-        ("time.0", ("time_embedding.linear_1",)),
-        ("time.2", ("time_embedding.linear_2",)),
-        ("conv_in", ("conv_in",)),
-        *_layers("encoder", network.encoder, "down_blocks", "downsamplers"),
-        *_stage("middle.0", "mid_block", 0),
-        *_stage("middle.1", "mid_block", 1),
-        *_layers("decoder", network.decoder, "up_blocks", "upsamplers"),
-        ("norm_out", ("conv_norm_out",)),
-        ("conv_out", ("conv_out",)),
-        ("classes", ("class_embedding",)),
-    ]
-    there = network.state_dict().keys()
-    for ours, theirs in modules:
-        for kind in ("weight", "bias"):
-            if f"{ours}.{kind}" in there:
-                yield f"{ours}.{kind}", tuple(f"{name}.{kind}" for name in theirs)
+def _modules(network: UNet) -> dict[str, tuple[str, ...]]:
+    """Every module of ours with those of diffusers that it is made of, stacked."""
+    found = {
+        "time.0": ("time_embedding.linear_1",),
+        "time.2": ("time_embedding.linear_2",),
+        "conv_in": ("conv_in",),
+        **_stage("middle.0", "mid_block", 0),
+        **_stage("middle.1", "mid_block", 1),
+        "norm_out": ("conv_norm_out",),
+        "conv_out": ("conv_out",),
+        "classes": ("class_embedding",),
+    }
+    for ours, theirs, of, samplers in (
+        ("encoder", "down_blocks", network.encoder, "downsamplers"),
+        ("decoder", "up_blocks", network.decoder, "upsamplers"),
+    ):
+        for i, level, index, layer in layers(of):
+            sampler = f"{theirs}.{level}.{samplers}.0"
+            if isinstance(layer, Stage):
+                found |= _stage(f"{ours}.{i}", f"{theirs}.{level}", index)
+            elif isinstance(layer, ResidualBlock):
+                found |= _residual_block(f"{ours}.{i}", sampler)
+            else:
+                found[f"{ours}.{i}.conv"] = (f"{sampler}.conv",)
+    return found
 
 
-def _layers(
-    ours: str, layers: torch.nn.ModuleList, theirs: str, samplers: str
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    level = index = 0
-    for i, layer in enumerate(layers):
-        if isinstance(layer, Stage):
-            yield from _stage(f"{ours}.{i}", f"{theirs}.{level}", index)
-            index += 1
-            continue
-        sampler = f"{theirs}.{level}.{samplers}.0"
-        if isinstance(layer, ResidualBlock):
-            yield from _residual_block(f"{ours}.{i}", sampler)
-        else:
-            yield f"{ours}.{i}.conv", (f"{sampler}.conv",)
-        level, index = level + 1, 0
-
-
-def _stage(ours: str, theirs: str, index: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield from _residual_block(f"{ours}.block", f"{theirs}.resnets.{index}")
+def _stage(ours: str, theirs: str, index: int) -> dict[str, tuple[str, ...]]:
     attention = f"{theirs}.attentions.{index}"
-    yield f"{ours}.attention.norm", (f"{attention}.group_norm",)
-    yield f"{ours}.attention.to_qkv", tuple(f"{attention}.{part}" for part in QKV)
-    yield f"{ours}.attention.to_out", (f"{attention}.to_out.0",)
+    return {
+        **_residual_block(f"{ours}.block", f"{theirs}.resnets.{index}"),
+        f"{ours}.attention.norm": (f"{attention}.group_norm",),
+        f"{ours}.attention.to_qkv": tuple(f"{attention}.{part}" for part in QKV),
+        f"{ours}.attention.to_out": (f"{attention}.to_out.0",),
+    }
 
 
-def _residual_block(ours: str, theirs: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for name, their_name in RESIDUAL_BLOCK.items():
-        yield f"{ours}.{name}", (f"{theirs}.{their_name}",)
+def _residual_block(ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
+    return {f"{ours}.{name}": (f"{theirs}.{their_name}",) for name, their_name in RESIDUAL_BLOCK.items()}
 
 
 def _modern(name: str) -> str:

@@ -31,6 +31,7 @@ class UNet(nn.Module):
         attention_levels: levels with self-attention after every residual block, in the encoder and in the
             decoder; 0 is full resolution. The middle of the network has it always.
         heads: attention heads, on every level.
+        decoder_heads: of the decoder where it has another number of them; None is `heads`.
         channels_per_head: features of an attention head, on every level; decides in place of `heads`.
         scale_shift: the time scales and shifts features instead of being added to them.
         residual_resampling: halve and double feature maps within residual blocks, by average and by
@@ -40,6 +41,8 @@ class UNet(nn.Module):
         norm_groups: groups of every group normalisation; must divide the features of every level.
         norm_eps: added to the variance of every group normalisation.
         freq_shift: of the timestep's sinusoids; 1 in the paper's code, 0 in its successors'.
+        timestep_scale: the sinusoids see t times this; 1000 / T makes chains of every length look like one of
+            1000 steps (`rescale_timesteps` in the code of Nichol and Dhariwal 2021).
         gradient_checkpointing: keep only what enters each layer for the backward pass, and compute the rest
             again: about a third more time, much less memory.
 
@@ -58,6 +61,7 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention_levels: Sequence[int] = (1,),
         heads: int = 1,
+        decoder_heads: int | None = None,
         channels_per_head: int | None = None,
         scale_shift: bool = False,
         residual_resampling: bool = False,
@@ -66,6 +70,7 @@ class UNet(nn.Module):
         norm_groups: int = 32,
         norm_eps: float = 1e-6,
         freq_shift: int = 1,
+        timestep_scale: float = 1.0,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
@@ -77,6 +82,7 @@ class UNet(nn.Module):
         self.blocks = blocks
         self.attention_levels = tuple(attention_levels)
         self.heads = heads
+        self.decoder_heads = decoder_heads
         self.channels_per_head = channels_per_head
         self.scale_shift = scale_shift
         self.residual_resampling = residual_resampling
@@ -85,6 +91,7 @@ class UNet(nn.Module):
         self.norm_groups = norm_groups
         self.norm_eps = norm_eps
         self.freq_shift = freq_shift
+        self.timestep_scale = timestep_scale
         self.gradient_checkpointing = gradient_checkpointing
 
         widths = [channels * multiplier for multiplier in multipliers]
@@ -102,12 +109,12 @@ class UNet(nn.Module):
                 dropout=dropout, norm_groups=norm_groups, norm_eps=norm_eps,
             )  # fmt: skip
 
-        def attention(width: int) -> SelfAttention:
-            count = heads if channels_per_head is None else width // channels_per_head
+        def attention(width: int, number: int) -> SelfAttention:
+            count = number if channels_per_head is None else width // channels_per_head
             return SelfAttention(width, heads=count, norm_groups=norm_groups, norm_eps=norm_eps)
 
-        def stage(width_in: int, width_out: int, *, attend: bool) -> Stage:
-            return Stage(residual(width_in, width_out), attention(width_out) if attend else None)
+        def stage(width_in: int, width_out: int, *, attend: bool, number: int = heads) -> Stage:
+            return Stage(residual(width_in, width_out), attention(width_out, number) if attend else None)
 
         def halve(width: int) -> nn.Module:
             if residual_resampling:
@@ -137,7 +144,9 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList()
         for level, level_width in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.decoder.append(stage(width + skips.pop(), level_width, attend=level in attention_levels))
+                attend = level in attention_levels
+                number = heads if decoder_heads is None else decoder_heads
+                self.decoder.append(stage(width + skips.pop(), level_width, attend=attend, number=number))
                 width = level_width
             if level > 0:
                 self.decoder.append(double(width))
@@ -161,10 +170,17 @@ class UNet(nn.Module):
             raise ValueError(
                 f"heads={self.heads} and channels_per_head={self.channels_per_head}: give one of them"
             )
+        if self.channels_per_head is not None and self.decoder_heads is not None:
+            raise ValueError(
+                f"decoder_heads={self.decoder_heads} and channels_per_head={self.channels_per_head}: give one"
+            )
         attending = [widths[level] for level in (*self.attention_levels, last)]
-        parts = "heads" if self.channels_per_head is None else "channels_per_head"
-        for name, divided in (("norm_groups", widths), (parts, attending)):
-            for width in divided:
+        divided = {"norm_groups": widths}
+        divided["heads" if self.channels_per_head is None else "channels_per_head"] = attending
+        if self.decoder_heads is not None:
+            divided["decoder_heads"] = attending[:-1]
+        for name, features in divided.items():
+            for width in features:
                 if width % getattr(self, name):
                     raise ValueError(
                         f"{name}={getattr(self, name)} does not divide the {width} features of a level"
@@ -201,7 +217,9 @@ class UNet(nn.Module):
 
     def _embedding(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The embedding of time and class that conditions every block, activated: [B, 4 * channels]."""
-        embedding = self.time(sinusoids(t, self.channels, freq_shift=self.freq_shift).to(dtype))
+        embedding = self.time(
+            sinusoids(t * self.timestep_scale, self.channels, freq_shift=self.freq_shift).to(dtype)
+        )
         if self.classes is not None:
             labels = no_labels(t) if labels is None else labels
             embedding = embedding + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
