@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, predict_eps, q_sample
-from ddpm.diffusion.objectives import Epsilon
+from ddpm.diffusion.objectives import Epsilon, Objective
 from ddpm.diffusion.samplers import (
     DDIM,
     Ancestral,
@@ -165,7 +165,7 @@ def test_settings_that_a_schedule_has_no_room_for_are_refused(
             sampler.nfe(100)
 
 
-class KnowsTheImage:
+class KnowsTheImage(Objective):
     """An objective whose x_0 is always the same, defined at zero SNR as well."""
 
     def target(self, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

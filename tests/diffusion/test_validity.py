@@ -6,6 +6,7 @@ from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
 from ddpm.diffusion.objectives import X0, Epsilon, PosteriorMean, V
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun
 from ddpm.diffusion.schedules import constant, cosine, jsd, linear
+from ddpm.diffusion.timesteps import Uniform
 from ddpm.diffusion.validity import check_combination, check_request, check_weights
 from ddpm.diffusion.variances import FixedLarge, Learned, LearnedRange
 from ddpm.diffusion.weighting import SNR, Hybrid, Simple, VariationalBound
@@ -15,6 +16,7 @@ GOOD = {
     "objective": Epsilon(),
     "variance": FixedLarge(),
     "weighting": Simple(),
+    "timesteps": Uniform(),
     "sampler": Ancestral(),
     "guidance": NoGuidance(),
     "num_classes": None,

@@ -156,17 +156,17 @@ def test_losses_of_all_ranks_lie_as_places_do(monkeypatch: pytest.MonkeyPatch):
     """Two ranks with two micro-batches of two places: micro-batch 0 of both comes before micro-batch 1."""
     module = make_module(num_timesteps=25, timesteps=LossSecondMoment())
     shown = []
-    monkeypatch.setattr(module.timesteps, "observe", lambda t, losses, n: shown.append((t, losses, n)))
+    monkeypatch.setattr(module.timesteps, "observe", lambda *seen: shown.append(seen))
     ranks = [
         torch.tensor([[[0, 1], [10, 11]], [[4, 5], [14, 15]]]),
         torch.tensor([[[2, 3], [12, 13]], [[6, 7], [16, 17]]]),
     ]
     module._seen = [torch.stack(both).float() for both in zip(*ranks, strict=True)]  # as they are gathered
     module._observe()
-    ((t, losses, num_timesteps),) = shown
+    ((t, losses, schedule),) = shown
     assert t.tolist() == list(range(8))
     assert losses.tolist() == list(range(10, 18))
-    assert num_timesteps == 25
+    assert schedule is module.schedule
     assert not module._seen
 
 
