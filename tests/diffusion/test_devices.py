@@ -69,6 +69,9 @@ def test_losses_and_their_gradients(objective: str, weighting: str):
             found = {}
             with mps() as gpu:
                 for device in (torch.device("cpu"), gpu.device):
+                    for name, parameter in list(getattr(loss, "_parameters", {}).items()):
+                        loss._parameters[name] = parameter.detach().to(device).requires_grad_()
+                    gpu.waits.clear()  # it is where it is trained before the first step
                     shown = [part.to(device) for part in (x_0, t, eps)]
                     said = output.detach().to(device).requires_grad_()
                     losses = loss.losses(parts, chain, Noised(*shown, q_sample(chain, *shown)), said)

@@ -205,8 +205,8 @@ class Uncertainty(nn.Module):
     def log_error(self, snr: Tensor) -> Tensor:
         """u at this signal-to-noise ratio. Both [B]."""
         root = snr**0.25
-        angles = torch.arange(len(self.coefficients), device=snr.device) * math.pi
-        cosines = torch.cos((root / (1 + root))[:, None] * angles.to(snr.dtype))
+        angles = math.pi * torch.arange(len(self.coefficients), dtype=snr.dtype, device=snr.device)
+        cosines = torch.cos((root / (1 + root))[:, None] * angles)
         return cosines @ self.coefficients.to(snr.dtype)
 
     def losses(

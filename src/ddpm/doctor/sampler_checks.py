@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
-from ddpm.diffusion.samplers import DDIM, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
+from ddpm.diffusion.samplers import (
+    DDIM,
+    Ancestral,
+    DDIMInversion,
+    DPMSolver,
+    FlowHeun,
+    Heun,
+    Sampler,
+    Trajectory,
+)
 from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
@@ -26,7 +35,7 @@ from ddpm.doctor.reference import (
     log_variance,
 )
 
-ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2}
+ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2, FlowHeun: 2}
 """Order of accuracy in the number of steps. These samplers also keep q(x_t | x_0) exactly where x_0 is known.
 Someone else's has to be of first order.
 """
@@ -285,11 +294,11 @@ def _denoisers(
             return x_0.clamp(-1, 1).expand_as(x_t)
     else:
         network = GaussianNetwork(objective, schedule, variance)
+        of_class = _chain(sampler, schedule, label)
 
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
             def best(labels: Tensor | None) -> Tensor:
-                of_class = _chain(sampler, schedule, None if labels is None else label)
-                return as_images(of_class.best_x_0(i, x_t))
+                return as_images((chain if labels is None else of_class).best_x_0(i, x_t))
 
             condition = labels if labels is None else labels[: len(x_t)]
             return guidance(best, as_images(x_t), torch.tensor(chain.steps)[i], condition).flatten(1)
