@@ -10,8 +10,17 @@ from mps import mps
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm.diffusion.schedules import jsd
-from ddpm.diffusion.timesteps import LossSecondMoment, Stratified, Uniform, floor_of_product
+from ddpm.diffusion import NoiseSchedule
+from ddpm.diffusion.schedules import cosine, edm, flow, jsd, linear
+from ddpm.diffusion.timesteps import (
+    LogitNormal,
+    LogNormal,
+    LossSecondMoment,
+    Stated,
+    Stratified,
+    Uniform,
+    floor_of_product,
+)
 
 chain = cache(jsd)
 """Of as many steps."""
@@ -213,7 +222,9 @@ def test_importance_on_a_device_is_uniform_before_it_has_seen_losses():
 def test_what_was_learned_moves_between_devices():
     timesteps = filled([1.0, 5.0, 2.0])
     with mps() as gpu:
-        timesteps.observe(torch.tensor([1], device=gpu.device), torch.tensor([9.0], device=gpu.device), chain(3))
+        timesteps.observe(
+            torch.tensor([1], device=gpu.device), torch.tensor([9.0], device=gpu.device), chain(3)
+        )
         state = {name: value.cpu() for name, value in timesteps.state_dict().items()}
     there = filled([1.0, 5.0, 2.0])
     there.observe(torch.tensor([1]), torch.tensor([9.0]), chain(3))
@@ -227,3 +238,57 @@ def test_a_loss_that_is_not_finite_says_nothing_of_its_step():
     before = timesteps.probabilities(5)
     timesteps.observe(torch.tensor([1, 3]), torch.tensor([math.nan, math.inf]), chain(5))
     torch.testing.assert_close(timesteps.probabilities(5), before)
+
+
+def test_the_logit_of_the_place_in_the_chain_is_gaussian():
+    """A step is drawn as often as the Gaussian falls between the logits of its two ends."""
+    timesteps, schedule = LogitNormal(0.5, 0.8), flow(10, shift=3.0)
+    p = timesteps.probabilities(schedule)
+    ends = [-math.inf, *(math.log(i / (10 - i)) for i in range(1, 10)), math.inf]
+    cdf = [0.5 + 0.5 * math.erf((end - 0.5) / 0.8 / 2**0.5) for end in ends]
+    assert p.tolist() == pytest.approx([b - a for a, b in zip(cdf[:-1], cdf[1:], strict=True)], abs=1e-12)
+    assert torch.equal(p, timesteps.probabilities(linear(100).respaced(range(10))))
+    check_drawn(timesteps, schedule)
+
+
+def test_the_logarithm_of_sigma_is_gaussian_on_any_schedule():
+    timesteps = LogNormal(-1.2, 1.2)
+    for schedule in (edm(1000), cosine(1000)):
+        timesteps.check(schedule)
+        p, log_sigma = timesteps.probabilities(schedule), -schedule.snr.log() / 2
+        assert float(p.sum()) == pytest.approx(1, abs=1e-12)
+        mean = float((p * log_sigma).sum())
+        assert mean == pytest.approx(-1.2, abs=2e-3)
+        assert float((p * (log_sigma - mean).square()).sum().sqrt()) == pytest.approx(1.2, abs=0.01)
+        check_drawn(timesteps, schedule)
+
+
+def check_drawn(timesteps: Stated, schedule: NoiseSchedule) -> None:
+    """Evenly spaced numbers are turned into steps with their probabilities, and weighed by them if asked."""
+    u, p = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000, timesteps.probabilities(schedule)
+    t = timesteps.draw(u, schedule)
+    often = torch.bincount(t, minlength=len(p)) / 200_000
+    torch.testing.assert_close(often, p.float(), atol=2e-5, rtol=0)
+    assert timesteps.reweights
+    assert timesteps.weight(t, schedule).unique().tolist() == [1.0]
+    unbiased = type(timesteps)(timesteps.mean, timesteps.std, unbiased=True)
+    assert not unbiased.reweights
+    seen = p > 1e-6
+    weight = unbiased.weight(torch.arange(len(p)), schedule).double()
+    torch.testing.assert_close(
+        (weight * p * len(p))[seen], torch.ones(int(seen.sum())).double(), atol=1e-5, rtol=0
+    )
+
+
+def test_a_step_without_probability_is_not_drawn_at_the_ends():
+    u = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    for timesteps in (LogitNormal(), LogNormal(0.0, 0.01)):
+        t = timesteps.draw(u, edm(40))
+        assert (timesteps.probabilities(edm(40))[t] > 0).all()
+        assert t[0] <= t[1] < 40
+
+
+@pytest.mark.parametrize("made", [LogitNormal, LogNormal])
+def test_a_deviation_of_nothing_is_refused(made: type[Stated]):
+    with pytest.raises(ValueError, match=r"timesteps.std=0.0 must be above 0"):
+        made(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""What stands between a network and the mathematics: its inputs, and x_0, eps and variance from its output."""
+"""What a network is given, and what its output means: x_0, eps and the variance of the reverse step."""
 
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ class Prediction(NamedTuple):
 
 
 class Parametrization(NamedTuple):
-    """What a network is given, and what its outputs mean: [B, C * (1 + variance.outputs), H, W] for (x_t [B, C, H, W],
-    t int64 [B]); nothing is clipped, so that gradients reach every output.
+    """Says what a network is given for (x_t [B, C, H, W], t int64 [B]), and reads its outputs
+    [B, C * (1 + variance.outputs), H, W]; nothing is clipped, so that gradients reach every output.
 
     Attributes:
         objective: what the first C channels mean.
@@ -34,8 +34,8 @@ class Parametrization(NamedTuple):
     variance: Variance
 
     def network_inputs(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """What a network is called with for (x_t, t), wherever it is: an image [B, C, H, W] and a number [B]
-        each, see `Objective.network_inputs`.
+        """What the network is called with, in training, sampling and the bound alike: an image [B, C, H, W]
+        and a number [B], see `Objective.network_inputs`.
         """
         return self.objective.network_inputs(schedule, x_t, t)
 

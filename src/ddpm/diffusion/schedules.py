@@ -229,8 +229,8 @@ def edm(
     """
     if not 0 < sigma_min < sigma_max < math.inf or not rho > 0:
         raise ValueError(
-            f"schedule.sigma_min={sigma_min}, schedule.sigma_max={sigma_max}, schedule.rho={rho}: all must be "
-            "above 0, and sigma_max above sigma_min"
+            f"schedule.sigma_min={sigma_min}, schedule.sigma_max={sigma_max}, schedule.rho={rho}: all must "
+            "be above 0, and sigma_max above sigma_min"
         )
     _check_length(num_timesteps)
     share = torch.linspace(1, 0, num_timesteps, dtype=torch.float64)  # of sigma_max first: one step has that

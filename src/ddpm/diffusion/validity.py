@@ -39,15 +39,15 @@ def check_combination(
     ends_at_zero_snr = float(schedule.snr[-1]) < torch.finfo(torch.float32).tiny
     if ends_at_zero_snr and not objective.defined_at_zero_snr:
         raise ValueError(
-            f"objective: {_name(objective)} has no meaning where the schedule ends at zero SNR; use objective=v, "
-            "objective=x_0 or objective=flow, or a schedule that ends above it, such as schedule=cosine with "
-            "schedule.zero_terminal_snr=false"
+            f"objective: {_name(objective)} has no meaning where the schedule ends at zero SNR; use "
+            "objective=v, objective=x_0 or objective=flow, or a schedule that ends above it, such as "
+            "schedule=cosine with schedule.zero_terminal_snr=false"
         )
     if ends_at_zero_snr and not weighting.trains_zero_snr:
         raise ValueError(
             f"weighting: {_name(weighting)} gives no weight to zero SNR, where the schedule ends and "
-            "sampling starts; use weighting=simple, or a schedule that ends above it, such as schedule=cosine "
-            "with schedule.zero_terminal_snr=false"
+            "sampling starts; use weighting=simple, or a schedule that ends above it, such as "
+            "schedule=cosine with schedule.zero_terminal_snr=false"
         )
     timesteps.check(schedule)
     if variance.outputs and not weighting.trains_variance:

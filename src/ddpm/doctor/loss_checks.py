@@ -237,7 +237,8 @@ def share_error(option: Option) -> float:
     u = torch.rand(count, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     together = timesteps.draw(u, schedule)
     halves = [
-        timesteps.draw(u[part.start : part.stop], schedule, part, count) for part in (range(25), range(25, 40))
+        timesteps.draw(u[part.start : part.stop], schedule, part, count)
+        for part in (range(25), range(25, 40))
     ]
     error = distance(torch.cat(halves).double(), together.double())
     if type(timesteps) is Stratified:
