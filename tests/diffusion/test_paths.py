@@ -1,7 +1,7 @@
 """Rectified flow and EDM on this project's chains, against each as it is stated in a frame of its own.
 
-The statements below know nothing of chains: rectified flow has x = (1 - u) x_0 + u eps and its ODE in u, EDM has
-x = x_0 + sigma eps, its preconditioning and its ODE in sigma.
+The statements below know nothing of chains: rectified flow has x = (1 - u) x_0 + u eps and its ODE in u, EDM
+has x = x_0 + sigma eps, its preconditioning and its ODE in sigma.
 """
 
 import math

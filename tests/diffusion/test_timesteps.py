@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -246,7 +247,7 @@ def test_the_logit_of_the_place_in_the_chain_is_gaussian():
     p = timesteps.probabilities(schedule)
     ends = [-math.inf, *(math.log(i / (10 - i)) for i in range(1, 10)), math.inf]
     cdf = [0.5 + 0.5 * math.erf((end - 0.5) / 0.8 / 2**0.5) for end in ends]
-    assert p.tolist() == pytest.approx([b - a for a, b in zip(cdf[:-1], cdf[1:], strict=True)], abs=1e-12)
+    assert p.tolist() == pytest.approx([b - a for a, b in pairwise(cdf)], abs=1e-12)
     assert torch.equal(p, timesteps.probabilities(linear(100).respaced(range(10))))
     check_drawn(timesteps, schedule)
 

@@ -170,7 +170,7 @@ def test_settings_out_of_range_are_refused(make: type, settings: dict):
 
 
 def test_uncertainty_learns_how_large_the_error_is_at_each_noise_level():
-    """Its least value is where exp(u) is the mean error, which makes every level count 1; it begins as simple."""
+    """It begins as simple, and is least where exp(u) is the mean error, which makes every level count 1."""
     schedule, t = cosine(50), torch.arange(50)
     x_0 = torch.zeros(50, 1, 2, 2, dtype=torch.float64)
     shown = Noised(x_0, t, torch.zeros_like(x_0), x_0)

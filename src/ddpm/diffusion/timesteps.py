@@ -24,6 +24,7 @@ class Timesteps(Protocol):
 
     def check(self, schedule: NoiseSchedule) -> None:
         """Refuse, with ValueError, a chain that the settings do not fit."""
+        return
 
     def draw(
         self, u: Tensor, schedule: NoiseSchedule, indices: range | None = None, batch_size: int | None = None
@@ -49,6 +50,7 @@ class Timesteps(Protocol):
 
     def observe(self, t: Tensor, losses: Tensor, schedule: NoiseSchedule) -> None:
         """Learn the losses [B] at `t` int64 [B] of a whole global batch, in the order of its indices."""
+        return
 
     def state_dict(self) -> dict[str, Any]:
         """All that was learned, in plain containers."""
@@ -56,6 +58,7 @@ class Timesteps(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
+        return
 
 
 class Uniform(Timesteps):
@@ -204,7 +207,9 @@ class Stated(Timesteps):
         return torch.searchsorted(reached, floor_of_product(u, reached[-1]), right=True)
 
     def weight(self, t: Tensor, schedule: NoiseSchedule) -> Tensor:
-        return self._on(t.device, schedule)[1][t] if self.unbiased else super().weight(t, schedule)
+        if not self.unbiased:
+            return torch.ones(t.shape, device=t.device)
+        return self._on(t.device, schedule)[1][t]
 
     def _on(self, device: torch.device, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
         """How much is reached by each step, in whole numbers, which every device adds up alike; and 1 /

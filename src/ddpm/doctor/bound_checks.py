@@ -31,10 +31,8 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
             if (case := (text, tuple(chain.timesteps.tolist()))) in examined:
                 continue  # of all that a sampler is, the bound has the steps that it visits
             examined.add(case)
-            subject, measured = (
-                f"{text} {parts['sampler']} {num_steps or ''}",
-                partial(terms_error, parts, num_steps),
-            )
+            subject = f"{text} {parts['sampler']} {num_steps or ''}"
+            measured = partial(terms_error, parts, num_steps)
             yield Case(
                 "bound", str(parts["variance"]), "every term with a KL divergence", subject, measured, CLOSE
             )

@@ -238,7 +238,7 @@ def share_error(option: Option) -> float:
     together = timesteps.draw(u, schedule)
     halves = [
         timesteps.draw(u[part.start : part.stop], schedule, part, count)
-        for part in (range(25), range(25, 40))
+        for part in (range(25), range(25, count))
     ]
     error = distance(torch.cat(halves).double(), together.double())
     if type(timesteps) is Stratified:

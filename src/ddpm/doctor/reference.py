@@ -1,8 +1,8 @@
 """What the parts of an experiment should say about Gaussian data, derived by conditioning joint Gaussians.
 
 The options that come with the project are held to what their names mean: `OBJECTIVES`, `INPUTS`, `VARIANCES`
-and `WEIGHTINGS` say it, each without the formula that the option itself is built on. An option of someone else's
-has no entry there; it is held to what has to be true of any.
+and `WEIGHTINGS` say it, each without the formula that the option itself is built on. An option of someone
+else's has no entry there; it is held to what has to be true of any.
 """
 
 import math
@@ -97,8 +97,8 @@ def _in_edm(objective: EDM, chain: Exact) -> tuple[Tensor, Tensor]:
 
 
 INPUTS: dict[type, Callable[..., tuple[Tensor, Tensor]]] = {Flow: _in_flow, EDM: _in_edm}
-"""(objective, chain in use) -> what x_t is multiplied by before a network sees it, and what the network is given
-for the step: [K] each. Objectives that have no entry here leave x_t as it is, and give the step.
+"""(objective, chain in use) -> what x_t is multiplied by before a network sees it, and what the network is
+given for the step: [K] each. Objectives that have no entry here leave x_t as it is, and give the step.
 """
 
 VARIANCES: dict[type, Callable[[Exact, Tensor], Tensor]] = {

@@ -280,8 +280,8 @@ class DDPM(LightningModule):
             raise ValueError(NOT_COMPILED)
         if self.parameters_beside_network:
             raise ValueError(
-                f"weighting: {type(self.weighting).__name__} has parameters of its own, and a sharded network "
-                "(strategy=fsdp) is all that is summed over devices; use strategy=ddp, or weighting=simple"
+                f"weighting: {type(self.weighting).__name__} has parameters of its own, and strategy=fsdp "
+                "shards the network's alone; use strategy=ddp, or weighting=simple"
             )
         _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
         average = self.ema.state_dict().get("parameters", {})
