@@ -86,6 +86,7 @@ def makes_sense(schedule: NoiseSchedule, parts: Parametrization, weighting: Weig
             schedule=schedule,
             **parts._asdict(),
             weighting=weighting,
+            timesteps=Uniform(),
             sampler=Ancestral(),
             guidance=NoGuidance(),
             num_classes=None,

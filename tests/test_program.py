@@ -19,6 +19,7 @@ from ddpm.app import dashboard
 from ddpm.data.batches import MicroBatches
 from ddpm.data.loading import read
 from ddpm.data.sources.digits import Digits
+from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.timesteps import Uniform
 from ddpm.random import Purpose, Stream
 from ddpm.sampling.contact_sheet import contact_sheet
@@ -189,7 +190,7 @@ def test_ranks_draw_different_things_that_together_are_one_devices():
         batch = read(images, batches[7])
         u = Stream(0, Purpose.TIMESTEP).uniform(batch.step, batch.indices)
         eps = Stream(0, Purpose.NOISE).normal(batch.step, batch.indices, (1, 8, 8))
-        return [batch.x_0, Uniform().draw(u, 1000), eps]
+        return [batch.x_0, Uniform().draw(u, linear()), eps]
 
     whole, first, second = drawn(0, 1), drawn(0, 2), drawn(1, 2)
     for one, a, b in zip(whole, first, second, strict=True):

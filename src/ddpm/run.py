@@ -169,6 +169,7 @@ class Run:
             objective=module.objective,
             variance=module.variance,
             weighting=module.weighting,
+            timesteps=module.timesteps,
             sampler=sampler,
             guidance=guidance,
             num_classes=module.num_classes,

@@ -69,6 +69,9 @@ def test_losses_and_their_gradients(objective: str, weighting: str):
             found = {}
             with mps() as gpu:
                 for device in (torch.device("cpu"), gpu.device):
+                    for name, parameter in list(getattr(loss, "_parameters", {}).items()):
+                        loss._parameters[name] = parameter.detach().to(device).requires_grad_()
+                    gpu.waits.clear()  # it is where it is trained before the first step
                     shown = [part.to(device) for part in (x_0, t, eps)]
                     said = output.detach().to(device).requires_grad_()
                     losses = loss.losses(parts, chain, Noised(*shown, q_sample(chain, *shown)), said)
@@ -158,17 +161,17 @@ def test_the_bound(count: int | None):
 @pytest.mark.parametrize("timesteps", options("timesteps"))
 def test_timesteps(timesteps: str):
     u = torch.rand(64, generator=torch.Generator().manual_seed(0))
-    on_cpu = option("timesteps", timesteps)
+    on_cpu, chain = option("timesteps", timesteps), cosine(5)
     on_gpu = copy.deepcopy(on_cpu)
     with mps() as gpu:
         for _ in range(20):
             for each, device in ((on_cpu, torch.device("cpu")), (on_gpu, gpu.device)):
-                t = each.draw(u[:16].to(device), 5, range(16), 16)
-                each.observe(t, (1.0 + t) / 7, 5)
-                weight = each.weight(t, 5)
+                t = each.draw(u[:16].to(device), chain, range(16), 16)
+                each.observe(t, (1.0 + t) / 7, chain)
+                weight = each.weight(t, chain)
         assert not gpu.waits
         assert weight.device == gpu.device
-        found = [each.draw(u.to(device), 5) for each, device in ((on_cpu, "cpu"), (on_gpu, gpu.device))]
+        found = [each.draw(u.to(device), chain) for each, device in ((on_cpu, "cpu"), (on_gpu, gpu.device))]
         assert torch.equal(found[0], found[1].cpu())
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization, Prediction, predict_eps, q_sample
-from ddpm.diffusion.objectives import Epsilon
+from ddpm.diffusion.objectives import Epsilon, Objective
 from ddpm.diffusion.samplers import (
     DDIM,
     DEIS,
@@ -316,7 +316,7 @@ def test_what_is_encoded_is_decoded_by_the_same_steps(spacing: str | list[int], 
     torch.testing.assert_close(decoded, image, atol=0.02, rtol=0)
 
 
-class KnowsTheImage:
+class KnowsTheImage(Objective):
     """An objective whose x_0 is always the same, defined at zero SNR as well."""
 
     def target(self, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from ddpm.diffusion import NoiseSchedule
 from ddpm.diffusion.schedules import (
     constant,
     cosine,
+    edm,
+    flow,
     from_file,
     jsd,
     laplace,
@@ -189,3 +191,45 @@ def test_a_file_without_betas_is_named(tmp_path: Path, content: str | None):
         path.write_text(content)
     with pytest.raises(ValueError, match=r"schedule.path=.*betas.txt: "):
         from_file(str(path))
+
+
+@pytest.mark.parametrize("make", [cosine, linear, laplace, edm, flow, jsd])
+def test_a_shift_divides_the_snr_by_its_square(make: Callable[..., NoiseSchedule]):
+    """Hoogeboom et al. 2023: log SNR + 2 log(reference / resolution)."""
+    plain, shifted = make(100).snr, make(100, shift=4.0).snr
+    torch.testing.assert_close(shifted, plain / 16, rtol=1e-8, atol=0)
+    at_its_end = make(100, shift=4.0, zero_terminal_snr=True)
+    assert float(at_its_end.snr[-1]) == 0
+    torch.testing.assert_close(at_its_end.snr[:1], shifted[:1], rtol=1e-8, atol=0)
+
+
+def test_flow_is_a_straight_line_that_a_shift_bends():
+    for shift in (1.0, 3.0):
+        schedule = flow(10, shift=shift)
+        for i in range(10):
+            u = (i + 1) / 10
+            u = shift * u / (1 + (shift - 1) * u)
+            expected = (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
+            assert float(schedule.alphas_cumprod[i]) == pytest.approx(expected, abs=1e-12)
+        assert float(schedule.betas[-1]) == 1
+
+
+def test_edm_visits_its_noise_levels():
+    schedule = edm(18)
+    for i in range(18):
+        sigma = (80 ** (1 / 7) + (17 - i) / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+        assert float(schedule.snr[i]) == pytest.approx(sigma**-2, rel=1e-9)
+    assert float(edm(1).snr[0]) == pytest.approx(80**-2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: cosine(10, shift=0.0), r"schedule\.shift=0.0 must be above 0"),
+        (lambda: edm(10, sigma_min=2.0, sigma_max=1.0), r"schedule\.sigma_min=2.0, .* sigma_max above"),
+        (lambda: edm(10, rho=0.0), r"schedule\.rho=0.0"),
+    ],
+)
+def test_settings_of_paths_out_of_range_are_refused(make: Callable[[], NoiseSchedule], words: str):
+    with pytest.raises(ValueError, match=words):
+        make()

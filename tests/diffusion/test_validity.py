@@ -3,18 +3,20 @@
 import pytest
 
 from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
-from ddpm.diffusion.objectives import X0, Epsilon, PosteriorMean, V
-from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun
-from ddpm.diffusion.schedules import constant, cosine, jsd, linear
+from ddpm.diffusion.objectives import EDM, X0, Epsilon, Flow, PosteriorMean, V
+from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, FlowHeun, Heun
+from ddpm.diffusion.schedules import constant, cosine, edm, flow, jsd, linear
+from ddpm.diffusion.timesteps import LogitNormal, LogNormal, Uniform
 from ddpm.diffusion.validity import check_combination, check_request, check_weights
 from ddpm.diffusion.variances import FixedLarge, Learned, LearnedRange
-from ddpm.diffusion.weighting import SNR, Hybrid, Simple, VariationalBound
+from ddpm.diffusion.weighting import SNR, Hybrid, Simple, Uncertainty, VariationalBound
 
 GOOD = {
     "schedule": linear(100),
     "objective": Epsilon(),
     "variance": FixedLarge(),
     "weighting": Simple(),
+    "timesteps": Uniform(),
     "sampler": Ancestral(),
     "guidance": NoGuidance(),
     "num_classes": None,
@@ -29,6 +31,10 @@ ZERO_SNR = {"schedule": linear(100, zero_terminal_snr=True), "objective": V()}
     [
         {},
         {"schedule": cosine(100), "sampler": Heun(10)},
+        {"schedule": flow(100), "objective": Flow(), "timesteps": LogitNormal(), "sampler": FlowHeun(10)},
+        {"schedule": edm(100), "objective": EDM(), "timesteps": LogNormal(), "weighting": Uncertainty()},
+        {"schedule": cosine(100), "objective": EDM(), "timesteps": LogNormal(), "sampler": Heun(10)},
+        {"objective": Flow(), "weighting": SNR()},
         ZERO_SNR,
         {**ZERO_SNR, "objective": X0(), "sampler": DDIM(10)},
         {**ZERO_SNR, "objective": PosteriorMean()},
@@ -46,6 +52,20 @@ def test_what_makes_sense_is_accepted(parts: dict):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
+        ({"schedule": flow(100)}, r"objective: Epsilon .* zero SNR; .* objective=flow, .* schedule=cosine"),
+        ({"schedule": flow(100), "objective": EDM()}, r"objective: EDM has no meaning .* zero SNR"),
+        (
+            {"schedule": flow(100), "objective": Flow(), "timesteps": LogNormal()},
+            r"timesteps: LogNormal never draws zero SNR.* use timesteps=logit_normal, .* schedule=edm",
+        ),
+        (
+            {"schedule": cosine(100), "timesteps": LogNormal(mean=9.0)},
+            r"timesteps.mean=9.0: ln\(sigma\) is -3\.\d+ to .* a mean within, schedule=edm",
+        ),
+        (
+            {"schedule": flow(100), "objective": Flow(), "sampler": Heun(10)},
+            r"sampler: Heun .* zero SNR: use sampler=ddim",
+        ),
         (
             {"schedule": linear(100, zero_terminal_snr=True)},
             r"objective: Epsilon .* zero SNR; use objective=v",

@@ -8,9 +8,19 @@ from torch import Tensor
 
 from ddpm.diffusion import Parametrization, q_posterior_mean, q_sample
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
-from ddpm.diffusion.schedules import linear
+from ddpm.diffusion.schedules import cosine, linear
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange, Variance
-from ddpm.diffusion.weighting import P2, SNR, Hybrid, MinSNR, Noised, Simple, VariationalBound, Weighting
+from ddpm.diffusion.weighting import (
+    P2,
+    SNR,
+    Hybrid,
+    MinSNR,
+    Noised,
+    Simple,
+    Uncertainty,
+    VariationalBound,
+    Weighting,
+)
 
 SCHEDULE = linear(100)
 T = torch.arange(100)
@@ -157,3 +167,33 @@ def test_only_losses_with_the_bound_train_a_variance():
 def test_settings_out_of_range_are_refused(make: type, settings: dict):
     with pytest.raises(ValueError, match=f"weighting.{next(iter(settings))}=".replace(".", r"\.")):
         make(**settings)
+
+
+def test_uncertainty_learns_how_large_the_error_is_at_each_noise_level():
+    """It begins as simple, and is least where exp(u) is the mean error, which makes every level count 1."""
+    schedule, t = cosine(50), torch.arange(50)
+    x_0 = torch.zeros(50, 1, 2, 2, dtype=torch.float64)
+    shown = Noised(x_0, t, torch.zeros_like(x_0), x_0)
+    error = torch.exp(-3 + 2 * torch.cos(torch.arange(50) / 15.0)).double()
+    output = error.sqrt().view(-1, 1, 1, 1).expand_as(x_0)
+    weighting = Uncertainty(12)
+    first = weighting.losses(reading(Epsilon()), schedule, shown, output)
+    torch.testing.assert_close(first, error)
+    optimizer = torch.optim.LBFGS(weighting.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = weighting.losses(reading(Epsilon()), schedule, shown, output).mean()
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        optimizer.step(step)
+    found = weighting.losses(reading(Epsilon()), schedule, shown, output).detach()
+    torch.testing.assert_close(found, 1 + error.log(), atol=0.02, rtol=0)
+    assert weighting.log_error(torch.tensor([0.0, 1e-30, 1e30])).isfinite().all()
+
+
+def test_an_uncertainty_without_a_function_is_refused():
+    with pytest.raises(ValueError, match=r"weighting\.num_cosines=0 must be at least 1"):
+        Uncertainty(0)

@@ -13,14 +13,33 @@ from typing import NamedTuple
 import old_bound
 import pytest
 
-from ddpm.diffusion import Denoiser, NoiseSchedule, decoder, likelihood, q_posterior_mean, weighting
+from ddpm.diffusion import (
+    Denoiser,
+    NoiseSchedule,
+    Parametrization,
+    decoder,
+    likelihood,
+    q_posterior_mean,
+    schedules,
+    weighting,
+)
 from ddpm.diffusion.guidance import Autoguidance, Beyond
-from ddpm.diffusion.objectives import PosteriorMean, V
-from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Spacing
+from ddpm.diffusion.objectives import EDM, Flow, PosteriorMean, V
+from ddpm.diffusion.samplers import (
+    DDIM,
+    DEIS,
+    Ancestral,
+    DDIMInversion,
+    DPMSolver,
+    FlowHeun,
+    Heun,
+    Sampler,
+    Spacing,
+)
 from ddpm.diffusion.samplers.spacing import strided
-from ddpm.diffusion.timesteps import LossSecondMoment, Uniform
+from ddpm.diffusion.timesteps import LogNormal, LossSecondMoment, Stated, Uniform
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
-from ddpm.diffusion.weighting import Hybrid, MinSNR
+from ddpm.diffusion.weighting import Hybrid, MinSNR, Uncertainty
 from ddpm.doctor import environment
 from ddpm.doctor.case import judged
 from ddpm.doctor.examination import ROOMS, Examined, examined
@@ -84,6 +103,32 @@ ERRORS = {
         V.target, [("signal * eps - noise * x_0", "noise * x_0 - signal * eps")], "denoiser", {"target"},
         {"target: objective=v"},
     ),
+    "sign of flow's velocity": Error(
+        Flow.target, [("eps - x_0", "x_0 - eps")], "denoiser", {"target"}, {"target: objective=flow"}
+    ),
+    "a flow network sees the chain's frame": Error(
+        Flow.network_inputs, [("return x_t / size", "return x_t")], "denoiser", {"inputs", "target"},
+        {"inputs: objective=flow"},
+    ),
+    "an EDM network is given sigma itself": Error(
+        EDM.network_inputs, [("log_sigma / 4", "log_sigma.exp() / 4")], "denoiser", {"inputs", "target"},
+        {"inputs: objective=edm"},
+    ),
+    "EDM's input has the unit variance of the chain's frame": Error(
+        EDM._deviation, [("(self.sigma_data * signal)", "signal")], "denoiser", {"inputs", "target"},
+        {"inputs: objective=edm", "target: objective=edm"},
+    ),
+    "EDM's image without its skip": Error(
+        EDM.x_0, [("self.sigma_data * signal * x_t / deviation", "0 * x_t")], "denoiser", {"x_0"},
+        {"x_0: objective=edm"},
+    ),
+    "what the network is given is no step": Error(
+        Parametrization.network_inputs,
+        [("return self.objective.network_inputs(schedule, x_t, t)", "return x_t, schedule.timestep(t)")],
+        "denoiser",
+        {"clipping"},
+        {"clipping: objective=flow", "clipping: objective=edm"},
+    ),
     "eps of the x_0 before clipping": Error(
         Denoiser.__call__,
         [("    x_0 = self.parametrization", "    before = x_0 = self.parametrization"),
@@ -129,6 +174,26 @@ ERRORS = {
         Denoiser.__call__, [("() if labels is None else (labels,)", "()")], "denoiser", {"guidance"},
         {"guidance"},
     ),
+    "the shift the other way": Error(
+        schedules._chain, [("shift**2 * (1", "shift**-2 * (1")], "forward process", {"shift", "noising"},
+        {"shift"},
+    ),
+    "uncertainty without its logarithm": Error(
+        Uncertainty.losses, [("* (-u).exp() + u", "* (-u).exp()")], "training", {"loss"},
+        {"loss: weighting=uncertainty"},
+    ),
+    "log-normal draws the clean end": Error(
+        LogNormal.probabilities, [(".diff()", ".diff().flip(0)")], "training", {"timesteps"},
+        {"timesteps: timesteps=log_normal"},
+    ),
+    "what is drawn as a weighting is weighed back": Error(
+        Stated.weight, [("if not self.unbiased", "if False")], "training", {"timesteps"},
+        {"timesteps: timesteps=log_normal", "timesteps: timesteps=logit_normal"},
+    ),
+    "flow's error converted wrongly": Error(
+        Flow.x_0_error, [("(1 + schedule", "(0 + schedule")], "training", {"loss"},
+        {f"loss: weighting={name}" for name in ("min_snr", "p2", "snr")},
+    ),
     "v's error converted wrongly": Error(
         V.x_0_error, [("(1 + schedule", "(0 + schedule")], "training", {"loss"},
         {f"loss: weighting={name}" for name in ("min_snr", "p2", "snr")},
@@ -142,13 +207,13 @@ ERRORS = {
     ),
     "no importance weight": Error(
         LossSecondMoment.weight,
-        [("(1 / (num_timesteps * self.probabilities(num_timesteps, t.device)[t]))", "torch.ones(t.shape)")],
+        [("(1 / (schedule.num_timesteps * p[t]))", "torch.ones(t.shape)")],
         "training",
         {"timesteps", "mean loss"},
         {"timesteps: timesteps=importance", "mean loss: timesteps=importance"},
     ),
     "the last step is never drawn": Error(
-        Uniform.draw, [("(u, num_timesteps)", "(u, num_timesteps - 1)")], "training",
+        Uniform.draw, [("(u, schedule.num_timesteps)", "(u, schedule.num_timesteps - 1)")], "training",
         {"timesteps"}, {"timesteps: timesteps=uniform", "timesteps: timesteps=stratified"},
     ),
     "clipped at the end only": Error(
@@ -206,6 +271,10 @@ ERRORS = {
     "the largest stride in place of the smallest": Error(
         strided, [("range(max(num_timesteps - 1, 1), 0, -1)", "range(1, num_timesteps)")], "spacing",
         {"spacing"}, {"spacing: sampler.spacing=ddim5"},
+    ),
+    "flow's second velocity at the upper step": Error(
+        FlowHeun.reverse, [("velocity), i - 1)", "velocity), i)")], "sampling", {"known x_0", "order"},
+        {"known x_0: sampler=flow_heun", "order: sampler=flow_heun"},
     ),
     "the inversion asks about where it comes from": Error(
         DDIMInversion.__call__, [("predict(ratio * x_t + stride * eps, i)", "predict(x_t, i)")], "sampling",

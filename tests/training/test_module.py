@@ -19,7 +19,7 @@ from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.timesteps import LossSecondMoment, Stratified
 from ddpm.diffusion.variances import LearnedRange
-from ddpm.diffusion.weighting import Hybrid
+from ddpm.diffusion.weighting import Hybrid, Uncertainty
 from ddpm.training.callbacks.checkpoints import Checkpoints
 from ddpm.training.callbacks.interruption import Interruption
 from ddpm.training.callbacks.samples import SampleGrids
@@ -152,21 +152,42 @@ def test_importance_sampling_learns_from_the_global_batch_in_the_order_of_its_pl
     torch.testing.assert_close(once.timesteps.seen, parts.timesteps.seen, atol=1e-3, rtol=1e-3)
 
 
+def test_a_weighting_that_learns_is_trained_kept_and_gone_on_with(tmp_path: Path):
+    """Its parameters are the optimizer's and the checkpoint's, but no average follows them."""
+
+    def trained(directory: Path, max_steps: int, ckpt: Path | None = None) -> tuple[DDPM, dict[str, Any]]:
+        module = make_module(num_timesteps=25, weighting=Uncertainty(4))
+        trainer = make_trainer(directory, max_steps, Checkpoints(every_n_steps=2))
+        trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=64, seed=0), ckpt_path=ckpt)
+        return module, find(directory)[1]
+
+    module, whole = trained(tmp_path / "whole", 4)
+    coefficients = whole["state_dict"]["weighting.coefficients"]
+    assert (coefficients != 0).all()
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert not [name for name in whole["ema"]["parameters"] if "coefficients" in name]
+    assert module.num_parameters == sum(p.numel() for p in module.network.parameters())
+    trained(tmp_path / "first", 2)
+    _, rest = trained(tmp_path / "rest", 4, tmp_path / "first/checkpoints/last.ckpt")
+    for part in ("state_dict", "optimizer_states", "ema"):
+        assert_equal(whole[part], rest[part])
+
+
 def test_losses_of_all_ranks_lie_as_places_do(monkeypatch: pytest.MonkeyPatch):
     """Two ranks with two micro-batches of two places: micro-batch 0 of both comes before micro-batch 1."""
     module = make_module(num_timesteps=25, timesteps=LossSecondMoment())
     shown = []
-    monkeypatch.setattr(module.timesteps, "observe", lambda t, losses, n: shown.append((t, losses, n)))
+    monkeypatch.setattr(module.timesteps, "observe", lambda *seen: shown.append(seen))
     ranks = [
         torch.tensor([[[0, 1], [10, 11]], [[4, 5], [14, 15]]]),
         torch.tensor([[[2, 3], [12, 13]], [[6, 7], [16, 17]]]),
     ]
     module._seen = [torch.stack(both).float() for both in zip(*ranks, strict=True)]  # as they are gathered
     module._observe()
-    ((t, losses, num_timesteps),) = shown
+    ((t, losses, schedule),) = shown
     assert t.tolist() == list(range(8))
     assert losses.tolist() == list(range(10, 18))
-    assert num_timesteps == 25
+    assert schedule is module.schedule
     assert not module._seen
 
 

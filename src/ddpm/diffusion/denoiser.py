@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.guidance import Guidance, NoGuidance
+from ddpm.diffusion.guidance import Guidance, Network, NoGuidance
 from ddpm.diffusion.parametrization import Parametrization, Prediction
 from ddpm.diffusion.process import NoiseSchedule, predict_eps
 
@@ -33,9 +33,10 @@ class Denoiser:
     """Calls a network and reads its output: guidance first, then clipping, then the known pixels.
 
     Args:
-        network: (x_t [B, C, H, W], t int64 [B]) -> [B, C * (1 + variance.outputs), H, W]; also called with
-            labels where there are some.
-        parametrization: what its output means.
+        network: -> [B, C * (1 + variance.outputs), H, W] for the parametrization's inputs, an image
+            [B, C, H, W] and a number [B] each: x_t and t but for objectives that say otherwise. Also called
+            with labels where there are some.
+        parametrization: what it is given, and what its output means.
         clip: keep the predicted x_0 within [-1, 1], the range of images, before anything is made of it.
         labels: int64 [B], the class that each image of the batch is conditioned on; None for none.
         guidance: how the class steers.
@@ -45,7 +46,7 @@ class Denoiser:
 
     def __init__(
         self,
-        network: Callable[..., Tensor],
+        network: Network,
         parametrization: Parametrization,
         *,
         clip: bool = True,
@@ -64,13 +65,14 @@ class Denoiser:
         """What the network predicts for x_t [B, C, H, W] at step `t` int64 [B] of `schedule`, the chain in
         use.
         """
-        timestep = schedule.timestep(t)
+        inputs = self.parametrization.network_inputs(schedule, x_t, t)
 
-        def output_for(labels: Tensor | None) -> Tensor:
+        def output_for(labels: Tensor | None, network: Network = self.network) -> Tensor:
             condition = () if labels is None else (labels,)
-            return self.network(x_t, timestep, *condition).to(x_t.dtype)
+            return network(*inputs, *condition).to(x_t.dtype)
 
-        output = self.guidance(output_for, x_t, timestep, self.labels, schedule.original.num_timesteps)
+        steps = schedule.original.num_timesteps
+        output = self.guidance(output_for, x_t, schedule.timestep(t), self.labels, steps)
         x_0 = self.parametrization.x_0(schedule, x_t, t, output)
         if self.clip:
             x_0 = x_0.clamp(-1, 1)

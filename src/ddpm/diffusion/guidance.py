@@ -7,11 +7,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Output = Callable[[Tensor | None], Tensor]
-"""labels int64 [B], or None without a condition -> the network's output for (x_t, t) with them."""
+Network = Callable[..., Tensor]
+"""An image [B, C, H, W] and a number [B] each, with labels int64 [B] where there are some -> output."""
 
-Guide = Callable[..., Tensor]
-"""Another network: (x_t [B, C, H, W], t int64 [B]), with labels int64 [B] where there are some -> output."""
+
+class Output(Protocol):
+    """What a network puts out for (x_t, t)."""
+
+    def __call__(self, labels: Tensor | None, network: Network = ...) -> Tensor:
+        """With labels int64 [B], or None without a condition; of the network that samples are drawn with, or
+        of another one.
+        """
+        ...
 
 
 class Guidance(Protocol):
@@ -206,7 +213,7 @@ class Autoguidance(Beyond):
     ):
         super().__init__(scale, interval=interval, rescale=rescale, shape=shape)
         self.ckpt = ckpt
-        self.guide: Guide | None = None
+        self.guide: Network | None = None
 
     @property
     def needs_guide(self) -> bool:
@@ -220,8 +227,7 @@ class Autoguidance(Beyond):
             return own
         if guide is None:
             raise ValueError(f"guidance.ckpt={self.ckpt}: the guide is not loaded")
-        condition = () if labels is None else (labels,)
-        return self._guided(own, lambda: guide(x_t, t, *condition).to(x_t.dtype), x_t, t, num_timesteps)
+        return self._guided(own, lambda: output_for(labels, guide), x_t, t, num_timesteps)
 
 
 def _spread(output: Tensor) -> Tensor:

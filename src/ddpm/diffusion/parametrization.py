@@ -1,4 +1,4 @@
-"""What a network's output means: x_0, eps and the variance of the reverse step."""
+"""What a network is given, and what its output means: x_0, eps and the variance of the reverse step."""
 
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ class Prediction(NamedTuple):
 
 
 class Parametrization(NamedTuple):
-    """Reads outputs [B, C * (1 + variance.outputs), H, W] for (x_t [B, C, H, W], t int64 [B]); nothing is
-    clipped, so that gradients reach every output.
+    """Says what a network is given for (x_t [B, C, H, W], t int64 [B]), and reads its outputs
+    [B, C * (1 + variance.outputs), H, W]; nothing is clipped, so that gradients reach every output.
 
     Attributes:
         objective: what the first C channels mean.
@@ -32,6 +32,12 @@ class Parametrization(NamedTuple):
 
     objective: Objective
     variance: Variance
+
+    def network_inputs(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is called with, in training, sampling and the bound alike: an image [B, C, H, W]
+        and a number [B], see `Objective.network_inputs`.
+        """
+        return self.objective.network_inputs(schedule, x_t, t)
 
     def x_0(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The x_0 that the output stands for: [B, C, H, W]."""

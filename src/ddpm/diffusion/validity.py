@@ -8,6 +8,7 @@ from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.process import NoiseSchedule
 from ddpm.diffusion.samplers import Sampler
+from ddpm.diffusion.timesteps import Timesteps
 from ddpm.diffusion.variances import Variance
 from ddpm.diffusion.weighting import Weighting
 
@@ -18,6 +19,7 @@ def check_combination(
     objective: Objective,
     variance: Variance,
     weighting: Weighting,
+    timesteps: Timesteps,
     sampler: Sampler,
     guidance: Guidance,
     num_classes: int | None,
@@ -26,7 +28,7 @@ def check_combination(
     """Refuse a combination without meaning.
 
     Args:
-        schedule, objective, variance, weighting, sampler, guidance: the parts.
+        schedule, objective, variance, weighting, timesteps, sampler, guidance: the parts.
         num_classes: that the network is conditioned on; None for an unconditional one.
         label_drop: how often training withholds the class, 0 to 1.
 
@@ -37,14 +39,17 @@ def check_combination(
     ends_at_zero_snr = float(schedule.snr[-1]) < torch.finfo(torch.float32).tiny
     if ends_at_zero_snr and not objective.defined_at_zero_snr:
         raise ValueError(
-            f"objective: {_name(objective)} says nothing about x_0 where the schedule ends at zero SNR; use "
-            "objective=v or objective=x_0, or a schedule with schedule.zero_terminal_snr=false"
+            f"objective: {_name(objective)} has no meaning where the schedule ends at zero SNR; use "
+            "objective=v, objective=x_0 or objective=flow, or a schedule that ends above it, such as "
+            "schedule=cosine with schedule.zero_terminal_snr=false"
         )
     if ends_at_zero_snr and not weighting.trains_zero_snr:
         raise ValueError(
             f"weighting: {_name(weighting)} gives no weight to zero SNR, where the schedule ends and "
-            "sampling starts; use weighting=simple, or a schedule with schedule.zero_terminal_snr=false"
+            "sampling starts; use weighting=simple, or a schedule that ends above it, such as "
+            "schedule=cosine with schedule.zero_terminal_snr=false"
         )
+    timesteps.check(schedule)
     if variance.outputs and not weighting.trains_variance:
         raise ValueError(
             f"weighting: {_name(weighting)} does not train the variance that {_name(variance)} learns; use "

@@ -1,10 +1,11 @@
 """The loss of training: how the network's error at each t counts."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm.diffusion.likelihood import bound_term
 from ddpm.diffusion.parametrization import Parametrization
@@ -23,6 +24,9 @@ class Noised(NamedTuple):
 class Weighting(Protocol):
     """A loss. `trains_variance` says whether it teaches the network a variance of the reverse step, and
     `trains_zero_snr` whether it teaches it anything where nothing of x_0 is left in x_t.
+
+    One with parameters of its own is an `nn.Module`: the optimizer of the network trains them with it,
+    checkpoints hold them, and no average follows them, as sampling does without.
     """
 
     trains_variance: bool
@@ -172,3 +176,42 @@ class Hybrid:
         mean_held = torch.cat([output[:, :channels].detach(), output[:, channels:]], dim=1)
         bound = VariationalBound().losses(parametrization, schedule, noised, mean_held)
         return squared_error(parametrization, schedule, noised, output) + self.bound_share * bound
+
+
+class Uncertainty(nn.Module):
+    """L_simple, divided at each noise level by how large it is there, which is learned (Karras et al. 2024,
+    "Analyzing and improving the training dynamics of diffusion models", eq. 14 and 15; Kendall et al. 2018).
+
+    The loss is error / exp(u) + u: least where exp(u) is the mean error at that noise level, so that every
+    level counts alike. It may be below 0. u is a sum of cosines of a coordinate of the noise level that runs
+    from 0 at zero SNR to 1 without noise, 1 / (1 + SNR^(-1/4)); it begins as 0, which is L_simple.
+
+    Args:
+        num_cosines: of the sum, at least 1; more can follow finer detail.
+
+    Raises:
+        ValueError: where there are none.
+    """
+
+    trains_variance = False
+    trains_zero_snr = True
+
+    def __init__(self, num_cosines: int = 16):
+        super().__init__()
+        if num_cosines < 1:
+            raise ValueError(f"weighting.num_cosines={num_cosines} must be at least 1")
+        self.coefficients = nn.Parameter(torch.zeros(num_cosines))
+
+    def log_error(self, snr: Tensor) -> Tensor:
+        """u at this signal-to-noise ratio. Both [B]."""
+        root = snr**0.25
+        angles = math.pi * torch.arange(len(self.coefficients), dtype=snr.dtype, device=snr.device)
+        cosines = torch.cos((root / (1 + root))[:, None] * angles)
+        return cosines @ self.coefficients.to(snr.dtype)
+
+    def losses(
+        self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
+    ) -> Tensor:
+        error = squared_error(parametrization, schedule, noised, output)
+        u = self.log_error(schedule.lookup("snr", noised.t, error))
+        return error * (-u).exp() + u

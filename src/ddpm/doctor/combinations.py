@@ -69,13 +69,13 @@ class Cover:
 
 def validity(catalogue: Catalogue) -> Callable[[Combination], bool]:
     """Asks the project's function for combinations without meaning, once for each."""
-    built = {str(option): option.small() for options in catalogue.values() for option in options}
-    known: dict[tuple[str, ...], bool] = {}
+    built = {option: option.small() for options in catalogue.values() for option in options}
+    known: dict[tuple[Option, ...], bool] = {}
 
     def makes_sense(combination: Combination) -> bool:
-        parts = {group: built[str(option)] for group, option in combination.items() if group != "timesteps"}
-        key = tuple(str(combination[group]) for group in parts)
+        key = tuple(combination.values())
         if key not in known:
+            parts = {group: built[option] for group, option in combination.items()}
             conditional = parts["guidance"].needs_unconditional
             try:
                 check_combination(

@@ -21,8 +21,10 @@ from ddpm.doctor.reference import (
     SIZE,
     VARIANCE_OUTPUT,
     GaussianNetwork,
+    Inputs,
     as_images,
     exact,
+    inputs_of,
     log_variance,
     output_for,
 )
@@ -35,6 +37,7 @@ def cases(catalogue: Catalogue) -> Iterator[Case]:
             continue
         for check, compared, measure in (
             ("target", "what the network learns with what the name means", target_error),
+            ("inputs", "what the network sees and is given with what the name means", inputs_error),
             ("x_0", "x_0 and its error from the output, original and shortened chain", x_0_error),
             ("clipping", "an x_0 that overshoots, and its eps", clipping_error),
         ):
@@ -106,6 +109,17 @@ def x_0_error(objective: Objective, schedule: NoiseSchedule) -> float:
     return max(errors)
 
 
+def inputs_error(objective: Objective, schedule: NoiseSchedule) -> float:
+    """Of what the network is called with, on the original chain and a shortened one."""
+    errors = []
+    for chain_in_use, chain in original_and_short(schedule):
+        i, _, _, x_t = noised(chain)
+        seen, given = objective.network_inputs(chain_in_use, as_images(x_t), i)
+        scale, expected = inputs_of(objective, chain_in_use, chain)
+        errors += [distance(seen.flatten(1), scale[:, None] * x_t), distance(given.double(), expected)]
+    return max(errors)
+
+
 def overshooting(
     objective: Objective, schedule: NoiseSchedule, variance: Variance
 ) -> tuple[Callable[..., Tensor], Tensor]:
@@ -113,8 +127,11 @@ def overshooting(
     x_0 = torch.tensor([1.7, -0.4, -2.5, 0.9], dtype=torch.float64)
     chain = exact(None, tuple(schedule.betas.tolist()))
 
-    def network(x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        said = output_for(objective, schedule, chain, t, x_t.flatten(1), x_0.expand(len(x_t), -1))
+    inputs = Inputs(objective, schedule)
+
+    def network(seen: Tensor, given: Tensor, labels: Tensor | None = None) -> Tensor:
+        x_t, t = inputs(seen, given)
+        said = output_for(objective, schedule, chain, t, x_t, x_0.expand(len(x_t), -1))
         parts = [as_images(said)]
         if variance.outputs:
             parts.append(as_images(VARIANCE_OUTPUT.expand(len(x_t), -1)))

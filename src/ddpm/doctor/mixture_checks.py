@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -37,6 +37,10 @@ class Mixture:
             Noising(Gaussian(mean.view(1), deviation.square().view(1, 1)), betas)
             for mean, deviation in zip(MEANS, DEVIATIONS, strict=True)
         ]
+        # for every sampler once
+        self._best = cache(lambda t: [part.given(CLEAN, t) for part in self.parts])
+        self.noising = cache(lambda t: (self.parts[0].signal(t), self.parts[0].noise(t)))
+        """t -> signal and noise of x_t, which are the same for every component."""
 
     def best_x_0(self, t: int, x_t: Tensor) -> Tensor:
         """E[x_0 | x_t], [N, 1]: each component's, weighed by how likely it is given x_t (Bayes)."""
@@ -46,7 +50,7 @@ class Mixture:
             for weight, law in zip(WEIGHTS, laws, strict=True)
         ]
         shares = torch.cat(log_shares, dim=1).softmax(1)
-        best = torch.cat([part.given(CLEAN, t).mean(x_t) for part in self.parts], dim=1)
+        best = torch.cat([best.mean(x_t) for best in self._best(t)], dim=1)
         return (shares * best).sum(1, keepdim=True)
 
 
@@ -56,18 +60,23 @@ def cases(catalogue: Catalogue) -> Iterator[Case]:
         yield Case("mixture", str(option), compared, str(option), partial(mixture_error, option), 0.03)
 
 
+@cache
+def _mixture() -> Mixture:
+    return Mixture(NOISE_LEVELS.tolist())
+
+
 def mixture_error(option: Option) -> float:
     """Of samples from evenly spaced quantiles of noise; noise on the way is drawn."""
     schedule = NoiseSchedule(NOISE_LEVELS)
-    mixture = Mixture(NOISE_LEVELS.tolist())
+    mixture = _mixture()
 
     objective = V()
 
     def network(x_t: Tensor, t: Tensor) -> Tensor:
         (step,) = set(t.tolist())
         x_0 = as_images(mixture.best_x_0(step, x_t.flatten(1)), (1, 1, 1))
-        any_part = mixture.parts[0]  # noise is added to all alike
-        eps = (x_t - any_part.signal(step) * x_0) / any_part.noise(step)
+        signal, noise = mixture.noising(step)
+        eps = (x_t - signal * x_0) / noise
         return objective.target(schedule, x_0, t, eps)
 
     quantiles = (torch.arange(SAMPLES, dtype=torch.float64) + 0.5) / SAMPLES

@@ -1,5 +1,6 @@
 """The forward process: every table of a schedule against single noising steps."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -7,7 +8,7 @@ import torch
 
 from ddpm.diffusion import NoiseSchedule, predict_eps, predict_x_0, q_posterior_mean, q_sample
 from ddpm.doctor.case import Case, distance
-from ddpm.doctor.combinations import Catalogue
+from ddpm.doctor.combinations import Catalogue, Option
 from ddpm.doctor.gaussian import CLEAN, Noising, standard
 
 SHORT = (0, 1, 4, 9, 10, 22, 31, 39)
@@ -32,6 +33,9 @@ def cases(catalogue: Catalogue) -> Iterator[Case]:
             for check, (compared, measure) in CHECKS.items():
                 measured = partial(_of_built, measure, build)
                 yield Case(check, str(option), compared, f"{option}{text}", measured, EXACT)
+        if "shift" in option.takes:
+            compared, measured = "the SNR over the square of the shift", partial(shift_error, option)
+            yield Case("shift", str(option), compared, str(option), measured, EXACT)
         for check in ("noising", "posterior"):
             measured = partial(_of_built, CHECKS[check][1], option.build)
             yield Case(check, str(option), "", f"{option} at its own length", measured, EXACT)
@@ -67,6 +71,16 @@ def noising_error(schedule: NoiseSchedule) -> float:
     x_0 = predict_x_0(schedule, x_t, t, -1.3 * one)
     # relative to how far x_0 can be seen in x_t at all
     return max(*found, distance((x_0 * signal)[left], (0.7 * signal)[left]))
+
+
+def shift_error(option: Option) -> float:
+    """Of the SNR of chains that are shifted, both ways; log SNR - 2 log(shift) (Hoogeboom et al. 2023)."""
+    plain = option.small().snr.log()
+    errors = []
+    for shift in (0.5, 3.0):
+        shifted = option.small(shift=shift).snr.log() + 2 * math.log(shift)
+        errors.append(distance(shifted[plain.isfinite()], plain[plain.isfinite()]))
+    return max(errors)
 
 
 def posterior_error(schedule: NoiseSchedule) -> float:

@@ -1,8 +1,8 @@
 """What the parts of an experiment should say about Gaussian data, derived by conditioning joint Gaussians.
 
-The options that come with the project are held to what their names mean: `OBJECTIVES`, `VARIANCES` and
-`WEIGHTINGS` say it, each without the formula that the option itself is built on. An option of someone else's
-has no entry there; it is held to what has to be true of any.
+The options that come with the project are held to what their names mean: `OBJECTIVES`, `INPUTS`, `VARIANCES`
+and `WEIGHTINGS` say it, each without the formula that the option itself is built on. An option of someone
+else's has no entry there; it is held to what has to be true of any.
 """
 
 import math
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import NoiseSchedule, Prediction
-from ddpm.diffusion.objectives import X0, Epsilon, Objective, PosteriorMean, V
+from ddpm.diffusion.objectives import EDM, X0, Epsilon, Flow, Objective, PosteriorMean, V
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange, Variance
-from ddpm.diffusion.weighting import P2, SNR, Hybrid, MinSNR, Simple, VariationalBound
+from ddpm.diffusion.weighting import P2, SNR, Hybrid, MinSNR, Simple, Uncertainty, VariationalBound
 from ddpm.doctor.gaussian import Exact, Gaussian, times
 
 SHAPE = (2, 1, 2)
@@ -60,19 +60,46 @@ def exact(label: int | None, betas: tuple[float, ...], steps: tuple[int, ...] | 
     return Exact(DATA[label], betas, steps)
 
 
-def _turned(chain: Exact, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
+def _turned(objective: Objective, chain: Exact, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
     """x_t a quarter turn further on the circle from x_0 to eps."""
     angle = torch.atan2(chain.noise, chain.signal)[i, None] + math.pi / 2
     return angle.cos() * x_0 + angle.sin() * chain.eps(i, x_t, x_0)
 
 
-OBJECTIVES: dict[type, Callable[[Exact, Tensor, Tensor, Tensor], Tensor]] = {
-    Epsilon: Exact.eps,
-    X0: lambda chain, i, x_t, x_0: x_0,
+def _preconditioned(objective: EDM, chain: Exact, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
+    """(x_0 - c_skip x) / c_out, in the frame where x = x_0 + sigma eps."""
+    sigma, sd = (chain.noise / chain.signal)[i, None], objective.sigma_data
+    c_skip = sd**2 / (sigma**2 + sd**2)
+    c_out = sigma * sd / (sigma**2 + sd**2).sqrt()
+    return (x_0 - c_skip * x_t / chain.signal[i, None]) / c_out
+
+
+OBJECTIVES: dict[type, Callable[..., Tensor]] = {
+    Epsilon: lambda objective, chain, i, x_t, x_0: chain.eps(i, x_t, x_0),
+    X0: lambda objective, chain, i, x_t, x_0: x_0,
     V: _turned,
-    PosteriorMean: Exact.mean_before,
+    PosteriorMean: lambda objective, chain, i, x_t, x_0: chain.mean_before(i, x_t, x_0),
+    Flow: lambda objective, chain, i, x_t, x_0: chain.eps(i, x_t, x_0) - x_0,
+    EDM: _preconditioned,
 }
-"""(original chain, i, x_t, x_0) -> what the output of the network is to be."""
+"""(objective, original chain, i, x_t, x_0) -> what the output of the network is to be."""
+
+
+def _in_flow(objective: Flow, chain: Exact) -> tuple[Tensor, Tensor]:
+    """In the frame where x = (1 - u) x_0 + u eps."""
+    scale = 1 / (chain.signal + chain.noise)
+    return scale, 1000 * scale * chain.noise
+
+
+def _in_edm(objective: EDM, chain: Exact) -> tuple[Tensor, Tensor]:
+    sigma = chain.noise / chain.signal
+    return 1 / (chain.signal * (sigma**2 + objective.sigma_data**2).sqrt()), sigma.log() / 4
+
+
+INPUTS: dict[type, Callable[..., tuple[Tensor, Tensor]]] = {Flow: _in_flow, EDM: _in_edm}
+"""(objective, chain in use) -> what x_t is multiplied by before a network sees it, and what the network is
+given for the step: [K] each. Objectives that have no entry here leave x_t as it is, and give the step.
+"""
 
 VARIANCES: dict[type, Callable[[Exact, Tensor], Tensor]] = {
     FixedSmall: lambda chain, output: chain.small.log()[:, None],
@@ -87,15 +114,38 @@ VARIANCES: dict[type, Callable[[Exact, Tensor], Tensor]] = {
 
 class Errors:
     """What a weighting can weigh, each [N]: squared errors of the network's output, and of the x_0 and the
-    eps that it stands for; and the bound's term times T, in bits, whose gradient reaches the mean or not.
+    eps that it stands for; the bound's term times T, in bits, whose gradient reaches the mean or not; and
+    the noise on one part of x_0.
     """
 
-    def __init__(self, output: Tensor, x_0: Tensor, eps: Tensor, bound: Tensor, bound_of_variance: Tensor):
+    def __init__(
+        self,
+        output: Tensor,
+        x_0: Tensor,
+        eps: Tensor,
+        bound: Tensor,
+        bound_of_variance: Tensor,
+        sigma: Tensor,
+    ):
+        self.sigma = sigma
         self.output = output
         self.x_0 = x_0
         self.eps = eps
         self.bound = bound
         self.bound_of_variance = bound_of_variance
+
+
+def _uncertain(weighting: Uncertainty, errors: Errors) -> Tensor:
+    """The negative logarithm of an exponential density of the error, whose mean is learned: a series of
+    Chebyshev's polynomials, by their recurrence.
+    """
+    here = torch.cos(math.pi / (1 + errors.sigma.sqrt()))
+    polynomials = [torch.ones_like(here), here]
+    for _ in weighting.coefficients[2:]:
+        polynomials.append(2 * here * polynomials[-1] - polynomials[-2])
+    pairs = zip(weighting.coefficients.detach().double(), polynomials, strict=True)
+    log_mean = torch.stack([factor * polynomial for factor, polynomial in pairs]).sum(0)
+    return errors.output / log_mean.exp() + log_mean
 
 
 WEIGHTINGS: dict[type, Callable[..., Tensor]] = {
@@ -105,6 +155,7 @@ WEIGHTINGS: dict[type, Callable[..., Tensor]] = {
     P2: lambda weighting, errors: errors.eps / (weighting.k + errors.eps / errors.x_0) ** weighting.gamma,
     VariationalBound: lambda weighting, errors: errors.bound,
     Hybrid: lambda weighting, errors: errors.output + weighting.bound_share * errors.bound_of_variance,
+    Uncertainty: _uncertain,
 }
 """(weighting, errors) -> the loss, [N]."""
 
@@ -115,7 +166,7 @@ def output_for(
     """The right output for x_t [N, D] at the steps `i` of the original chain, if x_0 were that."""
     meaning = OBJECTIVES.get(type(objective))
     if meaning is not None:
-        return meaning(chain, i, x_t, x_0)
+        return meaning(objective, chain, i, x_t, x_0)
     eps = as_images(chain.eps(i, x_t, x_0))
     return objective.target(schedule, as_images(x_0), i, eps).flatten(1)
 
@@ -134,6 +185,43 @@ def log_variance(variance: Variance, chain: Exact, schedule: NoiseSchedule) -> T
     return variance.log_variance(schedule, x_t, torch.arange(count), output).expand_as(x_t).flatten(1)
 
 
+def inputs_of(objective: Objective, schedule: NoiseSchedule, chain: Exact) -> tuple[Tensor, Tensor]:
+    """As `INPUTS`, on a chain that is `chain` and `schedule` alike; someone else's objective is asked."""
+    meaning = INPUTS.get(type(objective))
+    if meaning is not None:
+        return meaning(objective, chain)
+    count = len(chain.steps)
+    ones = torch.ones(count, *SHAPE, dtype=torch.float64)
+    if type(objective) in OBJECTIVES:
+        return ones.flatten(1)[:, 0], torch.tensor(chain.steps)
+    seen, given = objective.network_inputs(schedule, ones, torch.arange(count))
+    return seen.flatten(1)[:, 0], given
+
+
+class Inputs:
+    """What a network's inputs say: the inverse of `inputs_of`, on the original chain.
+
+    Args:
+        objective, schedule: of the network.
+    """
+
+    def __init__(self, objective: Objective, schedule: NoiseSchedule):
+        chain = exact(None, tuple(schedule.betas.tolist()))
+        self._scale, self._given = inputs_of(objective, schedule, chain)
+
+    def __call__(self, seen: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t as rows [N, D], and t int64 [N].
+
+        Raises:
+            ValueError: where what is given for a step belongs to none.
+        """
+        away = (given.double()[:, None] - self._given).abs() / self._given.abs().clamp(min=1)
+        nearest, t = away.min(1)
+        if float(nearest.max()) > 1e-7:
+            raise ValueError(f"a network is given {float(given[nearest.argmax()]):.6g}, which is no step")
+        return seen.flatten(1) / self._scale[t, None], t
+
+
 class GaussianNetwork:
     """The best network there is: its output is E[what the objective asks for | x_t], which is affine in x_t.
 
@@ -145,6 +233,7 @@ class GaussianNetwork:
 
     def __init__(self, objective: Objective, schedule: NoiseSchedule, variance: Variance):
         self.variance = variance
+        self._inputs = Inputs(objective, schedule)
         betas = tuple(schedule.betas.tolist())
         self._affine: dict[int | None, tuple[Tensor, Tensor]] = {}
         i = torch.arange(schedule.num_timesteps)
@@ -159,10 +248,11 @@ class GaussianNetwork:
             columns = [best(unit.expand(len(i), -1)) - offset for unit in units]
             self._affine[label] = torch.stack(columns, dim=2), offset
 
-    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def __call__(self, seen: Tensor, given: Tensor, labels: Tensor | None = None) -> Tensor:
         (label,) = {None} if labels is None else set(labels.tolist())
         gain, offset = self._affine[label]
-        output = as_images(times(gain[t], x_t.flatten(1)) + offset[t])
+        x_t, t = self._inputs(seen, given)
+        output = as_images(times(gain[t], x_t) + offset[t])
         if not self.variance.outputs:
             return output
         return torch.cat([output, as_images(VARIANCE_OUTPUT.expand(len(x_t), -1))], dim=1)

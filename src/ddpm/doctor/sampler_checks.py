@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
-from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
+from ddpm.diffusion.samplers import (
+    DDIM,
+    DEIS,
+    Ancestral,
+    DDIMInversion,
+    DPMSolver,
+    FlowHeun,
+    Heun,
+    Sampler,
+    Trajectory,
+)
 from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
@@ -29,7 +39,7 @@ from ddpm.doctor.reference import (
 )
 from ddpm.doctor.spacing_checks import SPACINGS
 
-ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2, DEIS: 2}
+ORDERS: dict[type, int] = {Ancestral: 1, DDIM: 1, DPMSolver: 2, Heun: 2, FlowHeun: 2, DEIS: 2}
 """Order of accuracy in the number of steps; that of a multistep method is held down by its first two steps.
 These samplers also keep q(x_t | x_0) exactly where x_0 is known. Someone else's has to be of first order.
 """
@@ -302,14 +312,17 @@ def _denoisers(
     else:
         network = known = GaussianNetwork(objective, schedule, variance)
         if guidance.needs_guide:  # one that has learned other data
-            guidance.guide = lambda x_t, t: known(x_t, t, torch.zeros_like(t))
+            guidance.guide = lambda x_t, t: known(x_t, t, torch.zeros(len(x_t), dtype=torch.int64))
 
         def predicted(i: Tensor, x_t: Tensor) -> Tensor:
-            def best(labels: Tensor | None) -> Tensor:
-                return as_images((chain if labels is None else of_class).best_x_0(i, x_t))
+            of_guide = _chain(sampler, schedule, 0)
+
+            def best(labels: Tensor | None, network: object = None) -> Tensor:
+                asked = of_guide if network is of_guide else chain if labels is None else of_class
+                return as_images(asked.best_x_0(i, x_t))
 
             if guidance.needs_guide:
-                theirs.guide = lambda *_: as_images(_chain(sampler, schedule, 0).best_x_0(i, x_t))
+                theirs.guide = of_guide
             condition = labels if labels is None else labels[: len(x_t)]
             t = torch.tensor(chain.steps)[i]
             return theirs(best, as_images(x_t), t, condition, schedule.num_timesteps).flatten(1)

@@ -102,10 +102,11 @@ def seconds_a_use(model: Model, n: int) -> float:
     """Of one evaluation of the network for n images."""
     x_t = torch.zeros(n, *model.image_shape, device=model.device)
     t = torch.zeros(n, dtype=torch.int64, device=model.device)
+    inputs = model.denoiser().parametrization.network_inputs(model.schedule, x_t, t)
     labels = () if model.num_classes is None else (t,)
     with model.evaluating("raw"):
-        model.network(x_t, t, *labels)  # the first call also allocates
+        model.network(*inputs, *labels)  # the first call also allocates
         begin = time.perf_counter()
         for _ in range(2):
-            model.network(x_t, t, *labels)[0, 0, 0, 0].item()
+            model.network(*inputs, *labels)[0, 0, 0, 0].item()
         return (time.perf_counter() - begin) / 2

@@ -148,6 +148,7 @@ class DDPM(LightningModule):
             objective=self.objective,
             variance=self.variance,
             weighting=self.weighting,
+            timesteps=self.timesteps,
             sampler=self.sampler,
             guidance=self.guidance,
             num_classes=self.num_classes,
@@ -172,6 +173,10 @@ class DDPM(LightningModule):
         self._seen: list[Any] = []  # (t, loss) [ranks, 2, B] of the micro-batches of this step
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
+        self.parameters_beside_network = [
+            parameter for name, parameter in self.named_parameters() if not name.startswith("network.")
+        ]
+        """What else is trained: those of a weighting which learns. Their gradients are not clipped."""
         self._weights: Weights | None = None  # that the network is evaluated with just now
         self._begins = False  # the first step of a start
         self._begins_lr_schedule = False
@@ -203,15 +208,16 @@ class DDPM(LightningModule):
             labels: int64 [B]; an unconditional network is not given them.
         """
         x_t = q_sample(self.schedule, x_0, t, eps)
-        output = self(x_t, t, labels).float()
+        inputs = self.parametrization.network_inputs(self.schedule, x_t, t)
+        output = self(*inputs, labels).float()
         return self.weighting.losses(self.parametrization, self.schedule, Noised(x_0, t, eps, x_t), output)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The network's output, [B, C, H, W] or twice as many channels where it has learned a variance.
 
         Args:
-            x_t: noised images.
-            t: timesteps.
+            x_t: noised images, as the objective has the network see them.
+            t: timesteps, or what the objective gives the network in their place.
             labels: int64 [B]; an unconditional network is not given them.
         """
         output: Tensor = self.network(x_t, t, *(() if self.classes is None else (labels,)))
@@ -223,15 +229,14 @@ class DDPM(LightningModule):
         self.images_per_step = part.images_per_step
         x_0, labels, step, _ = part.batch
         seed_dropout(self._draws_from, step, part.micro_batch, self.global_rank, self.device)
-        num_timesteps = self.schedule.num_timesteps
         u = self._stream(Purpose.TIMESTEP).uniform(step, part.batch.indices)
-        t = self.timesteps.draw(u, num_timesteps, part.stratum, part.strata)
+        t = self.timesteps.draw(u, self.schedule, part.stratum, part.strata)
         eps = self._stream(Purpose.NOISE).normal(step, part.batch.indices, self.image_shape)
         losses = self.losses(x_0, t, eps, labels)
         self.losses_seen = t, losses.detach()
         if self.timesteps.adapts:
             self._seen.append(self.all_gather(torch.stack([t.float(), losses.detach()])))
-        loss = (self.timesteps.weight(t, num_timesteps) * losses).mean()
+        loss = (self.timesteps.weight(t, self.schedule) * losses).mean()
         seen = Seen(part.batch, part.micro_batch, self._draws_from, t, losses.detach(), loss.detach())
         return self.guard.guarded(loss, seen)
 
@@ -281,6 +286,11 @@ class DDPM(LightningModule):
             )
         if self._compiled:
             raise ValueError(NOT_COMPILED)
+        if self.parameters_beside_network:
+            raise ValueError(
+                f"weighting: {type(self.weighting).__name__} has parameters of its own, and strategy=fsdp "
+                "shards the network's alone; use strategy=ddp, or weighting=simple"
+            )
         _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
         averages = (tensor for _, tensor in tensors_in(self.ema.state_dict(), "ema"))
         beginning = (*self.network.parameters(), *self.network.buffers(), *averages)
@@ -295,7 +305,8 @@ class DDPM(LightningModule):
         return are_shards(self._parameters_of_network)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.optimizer, self.network.parameters())
+        trained = [*self.network.parameters(), *self.parameters_beside_network]
+        optimizer = make_optimizer(self.optimizer, trained)
         if self.lr_schedule is None:
             self._fresh_groups = settings_of(optimizer)
             return optimizer
@@ -365,7 +376,7 @@ class DDPM(LightningModule):
             self.learning_rate = optimizer.param_groups[0]["lr"]
             super().optimizer_step(*args, **kwargs)
         self.guard.applied(optimizer)
-        for parameter in self._parameters_of_network:
+        for parameter in (*self._parameters_of_network, *self.parameters_beside_network):
             parameter.grad = None  # at once, so that the next forward pass has their memory
         self.ema.update()
         if self.timesteps.adapts:
@@ -389,7 +400,7 @@ class DDPM(LightningModule):
         everyone = [seen.view(-1, *seen.shape[-2:]).transpose(0, 1).flatten(1) for seen in self._seen]
         self._seen.clear()
         t, losses = torch.cat(everyone, dim=1)
-        self.timesteps.observe(t.long(), losses, self.schedule.num_timesteps)
+        self.timesteps.observe(t.long(), losses, self.schedule)
 
     def on_train_epoch_end(self) -> None:
         self.guard.settle(self)
@@ -458,7 +469,7 @@ class DDPM(LightningModule):
     def _measure(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Add the losses of a batch."""
         batch, u = self._batches.held_out(batch, batch_idx, self.trainer)
-        t = Uniform().draw(u, self.schedule.num_timesteps).to(self.device)  # u is float64: on the CPU
+        t = Uniform().draw(u, self.schedule).to(self.device)  # u is float64: on the CPU
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)

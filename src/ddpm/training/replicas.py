@@ -26,11 +26,13 @@ def plan(trainer: Any, images: int) -> None:
     zeros = torch.zeros(images, *module.image_shape, device=module.device)
     t = torch.zeros(images, dtype=torch.int64, device=module.device)
     conditions = () if module.classes is None else (t,)
+    inputs = module.parametrization.network_inputs(module.schedule, zeros, t)
     buffers = [(buffer, buffer.clone()) for buffer in module.network.buffers()]
     for _ in range(2 if model.static_graph else 1):
         with trainer.precision_plugin.forward_context():
-            output = model(zeros, t, *conditions)
-        (output.float().sum() * 0).backward()
+            output = model(*inputs, *conditions)
+        beside = sum(parameter.sum() for parameter in module.parameters_beside_network)
+        ((output.float().sum() + beside) * 0).backward()
     for parameter in module.parameters():
         parameter.grad = None
     for buffer, before in buffers:  # such as the running means of a batch normalisation

@@ -5,6 +5,7 @@ from ddpm.diffusion.samplers.ddim import DDIM
 from ddpm.diffusion.samplers.ddim_inversion import DDIMInversion
 from ddpm.diffusion.samplers.deis import DEIS
 from ddpm.diffusion.samplers.dpm_solver import DPMSolver
+from ddpm.diffusion.samplers.flow_heun import FlowHeun
 from ddpm.diffusion.samplers.heun import Heun
 from ddpm.diffusion.samplers.randomness import random_steps
 from ddpm.diffusion.samplers.sampler import OnStep, Predict, Sampler
@@ -17,6 +18,7 @@ __all__ = [
     "Ancestral",
     "DDIMInversion",
     "DPMSolver",
+    "FlowHeun",
     "Heun",
     "OnStep",
     "Predict",

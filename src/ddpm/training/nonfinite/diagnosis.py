@@ -257,7 +257,7 @@ def _first_gradient(module: Any, seen: Seen, scale: float) -> str | None:
 
     handles = [parameter.register_hook(partial(note, name)) for name, parameter in named]
     try:
-        loss = (module.timesteps.weight(seen.t, module.schedule.num_timesteps) * _losses(module, seen)).mean()
+        loss = (module.timesteps.weight(seen.t, module.schedule) * _losses(module, seen)).mean()
         # not `backward`, which would add to the gradients, and have other ranks reduce them
         torch.autograd.grad(loss * scale, [parameter for _, parameter in named], allow_unused=True)
     finally:
