@@ -213,12 +213,15 @@ def _raw(option: Option, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     x_t, t, labels = drawn(5, 40, 2, 1, 2), torch.arange(40), torch.zeros(40, dtype=torch.int64)
     guidance = option.small(**settings)
 
-    def network(labels: Tensor | None) -> Tensor:
-        return without if labels is None else conditional
+    def output_for(labels: Tensor | None, network: object = None) -> Tensor:
+        return without if labels is None or network is guide else conditional
+
+    def guide(*_: Tensor) -> Tensor:
+        return without
 
     if guidance.needs_guide:
-        guidance.guide = lambda *_: without
-    return guidance(network, x_t, t, labels, 40), conditional, without
+        guidance.guide = guide
+    return guidance(output_for, x_t, t, labels, 40), conditional, without
 
 
 def shape_error(option: Option) -> float:
