@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from models import make_module
 from PIL import Image
 from torch import nn
 
@@ -24,6 +25,7 @@ from ddpm.data.pixels.decoding import Decoded
 from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.folder import Folder
 from ddpm.diffusion import Known
+from ddpm.diffusion.samplers import Heun
 from ddpm.errors import UsageError
 from ddpm.networks import UNet
 from ddpm.sampling.captions import CAPTION
@@ -449,3 +451,12 @@ def test_a_missing_checkpoint_is_asked_for(monkeypatch: pytest.MonkeyPatch, caps
     with pytest.raises(SystemExit):
         command_line.run("sample")
     assert "ckpt is missing: give it as ckpt=VALUE" in capsys.readouterr().err
+
+
+def test_images_part_where_noise_is_drawn_and_not_where_churn_raises_it_to():
+    module, sampler = make_module(), Heun(6, churn=2.0)
+    config = {"n": 2, "shared_t": 65, "same_noise": False, **dict.fromkeys(("start_t", "end", "progressive"))}
+    (row,) = asked_rows(config, module, pictures_given.Given(), seed=0, sampler=sampler).rows
+    used = row.drawing.timesteps
+    assert min(used, key=lambda t: abs(t - 65)) == 64, "where sigma is raised to"
+    assert row.t == 59

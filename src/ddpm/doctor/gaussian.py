@@ -113,8 +113,9 @@ class Exact:
         self.noising = noising = Noising(data, betas)
         self.steps = list(range(len(betas))) if steps is None else list(steps)
         before = [CLEAN, *self.steps[:-1]]
-        self.signal = torch.tensor([noising.signal(t) for t in self.steps], dtype=torch.float64)
-        self.noise = torch.tensor([noising.noise(t) for t in self.steps], dtype=torch.float64)
+        noised = [noising.given(t, CLEAN) for t in self.steps]
+        self.signal = torch.stack([each.gains[0][0, 0] for each in noised])
+        self.noise = torch.stack([each.covariance[0, 0] for each in noised]).sqrt()
         best = [noising.given(CLEAN, t) for t in self.steps]
         self._best = torch.stack([each.gains[0] for each in best])
         self._best_offset = torch.stack([each.offset for each in best])

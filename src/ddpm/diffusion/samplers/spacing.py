@@ -107,6 +107,8 @@ class Spacing:
         higher = "schedule.num_timesteps" if start is None else "start_t"
         start = last if start is None else start
         num_steps = self._number(start + 1, higher)
+        if num_steps == 1:
+            return torch.tensor([start])
         if self.spacing == "uniform":
             return evenly_spaced(num_steps, start)
         if self.spacing == "trailing":
@@ -117,8 +119,8 @@ class Spacing:
         if self.spacing == "log_snr":
             return evenly_spaced_in(log_sigmas, num_steps)
         # relative to the highest, which keeps them finite for any rho
-        finite = log_sigmas[log_sigmas.isfinite()]
-        return evenly_spaced_in(((log_sigmas - finite[-1:].sum()) / self.rho).exp(), num_steps)
+        highest = log_sigmas[log_sigmas.isfinite()].max()
+        return evenly_spaced_in(((log_sigmas - highest) / self.rho).exp(), num_steps)
 
     def chain(self, schedule: NoiseSchedule, start: int | None = None) -> NoiseSchedule:
         """The shortened chain that visits these steps of `schedule`. Arguments and errors as in `steps`."""
@@ -223,11 +225,9 @@ def evenly_spaced_in(levels: Tensor, num_steps: int) -> Tensor:
     Args:
         levels: of the steps, float64 [S + 1], rising. The last may be infinite: the levels below are then
             spaced evenly, and it comes last.
-        num_steps: 1 to S + 1; 1 is S.
+        num_steps: 2 to S + 1.
     """
     start = len(levels) - 1
-    if num_steps == 1:
-        return torch.tensor([start])
     finite = levels[levels.isfinite()]
     at_the_end = [start] * (len(levels) - len(finite))
     ideal = torch.linspace(

@@ -9,7 +9,8 @@ class Trajectory:
     """An `on_step` that keeps what the sampler was at: `sampler(..., on_step=trajectory)`.
 
     Tensors stay on their device, so that recording waits for nothing. Of a solver that uses the network twice
-    at a timestep (Heun) the later use is kept, which belongs to the x_t that it went on from.
+    at a timestep (Heun) the later use is kept, which belongs to the x_t that it went on from; with churn it
+    goes on from the step that noise is raised to.
 
     Args:
         timesteps: keep these only, where the sampler visits them; by default every step.
