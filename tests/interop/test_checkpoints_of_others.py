@@ -229,6 +229,18 @@ def test_published_networks_have_their_number_of_parameters(case: str) -> None:
     assert "heads=1" not in str(told).split() or "LSUN" in case
 
 
+@pytest.mark.slow
+def test_a_network_of_full_size_gives_the_same_outputs(tmp_path: Path) -> None:
+    theirs = awake(OpenAIUNet(128, (1, 2, 2, 2), 3, (1, 2), out=6)).eval()
+    run = imported(theirs.state_dict(), tmp_path)
+    assert run.module.num_parameters == 52_546_438
+    assert run.module.image_shape == (3, 32, 32)
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([3000])
+    with torch.no_grad():
+        output, expected = run.module.network(x, t), theirs(x, t / 4)
+    assert (output - expected).norm() < 1e-6 * expected.norm()
+
+
 def test_a_whole_chain_of_a_learned_variance_is_that_of_its_own_equations(tmp_path: Path) -> None:
     """Ten steps of the cosine schedule as Nichol and Dhariwal 2021 state them, from the same noise."""
     theirs = awake(OpenAIUNet(out=6)).eval()

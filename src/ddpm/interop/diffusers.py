@@ -207,17 +207,25 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
         ValueError: where there is no pipeline, the directory is in use, or we cannot express its network, its
             schedule, its prediction type or its variance; where a file is damaged or larger than what it is.
     """
-    pipeline_dir = Path(os.path.expanduser(pipeline_dir)).absolute()
-    try:
-        model, weights = _read(pipeline_dir)
-    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise ValueError(f"{pipeline_dir}: is no pipeline that can be read ({said})") from error
+    model, weights = read_pipeline(pipeline_dir)
     return run_directory.write(Path(run_dir), model, model.ours(weights))
 
 
+def read_pipeline(pipeline_dir: str | Path) -> tuple[Foreign, dict[str, Tensor]]:
+    """What a pipeline is, and the weights of its network.
+
+    Raises:
+        ValueError: as `import_pipeline`.
+    """
+    pipeline_dir = Path(os.path.expanduser(pipeline_dir)).absolute()
+    try:
+        return _read(pipeline_dir)
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"{pipeline_dir}: is no pipeline that can be read ({said})") from error
+
+
 def _read(pipeline_dir: Path) -> tuple[Foreign, dict[str, Tensor]]:
-    """What a pipeline is, and its weights."""
     kind, sampler = _index(pipeline_dir)
     folders = {name: _folder(pipeline_dir, name) for name in ("unet", "scheduler")}
     configs = {name: folders[name] / f"{file}.json" for name, file in CONFIGS.items()}
