@@ -20,6 +20,7 @@ from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Varia
 from ddpm.interop import run_directory, sums
 from ddpm.interop.foreign import Foreign, network_of, process, target
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_settings, unet_to_diffusers
+from ddpm.interop.weights import MOST_HEADER, of_safetensors
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
 from ddpm.training.outline import outlined
@@ -99,9 +100,6 @@ MOST_STEPS = 1_000_000
 
 MOST_PIXELS = 8_192
 """Of a side of an image, as of pictures that are read."""
-
-MOST_HEADER = 1 << 22
-"""Bytes of a safetensors file that name its tensors: some hundred for each."""
 
 CONFIGS = {"unet": "config", "scheduler": "scheduler_config"}
 """The file that configures each part of a pipeline."""
@@ -444,20 +442,16 @@ def _read_weights(path: Path, numbers: int) -> dict[str, Tensor]:
         ValueError: where it is damaged, or larger than such a network in any precision.
     """
     most = 8 * (numbers + numbers // 8) + MOST_HEADER
-    head = bounded.beginning(path, 8)
+    bounded.beginning(path, 0)
     if path.stat().st_size > most:
         raise ValueError(f"{path}: is larger than the network that its configuration describes")
+    if path.suffix == ".safetensors":
+        return of_safetensors(path)
     try:
-        if path.suffix == ".bin":
-            found = checkpoints.guarded_load(path)
-            if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
-                raise ValueError("it holds more than tensors")
-            return found
-        from safetensors.torch import load_file
-
-        if int.from_bytes(head, "little") > MOST_HEADER:
-            raise ValueError("it says more of its tensors than can be")
-        return load_file(path)
+        found = checkpoints.guarded_load(path)
+        if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
+            raise ValueError("it holds more than tensors")
+        return found
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: cannot be read ({said})") from error
