@@ -137,6 +137,18 @@ def test_a_diffusion_transformer_gives_the_same_outputs(tmp_path: Path) -> None:
         output = run.module.network(x, t, torch.tensor([0, 9, -1]))
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
+    import_model(
+        tmp_path / "theirs.pt", tmp_path / "all", ["num_heads=4", "num_classes=11"]
+    )  # none is no class
+    network = load(tmp_path / "all", "cpu").module.network
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, t, labels), expected, rtol=1e-6, atol=1e-6)
+    assert not network.classes.weight[-1].any()
+    with pytest.raises(ValueError, match="num_classes=7: its table is of 10 classes and none, or of 11"):
+        import_model(tmp_path / "theirs.pt", tmp_path / "b", ["num_classes=7"])
+    torch.save({**theirs.state_dict(), "pos_embed": places + 0.01}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="pos_embed holds other numbers"):
+        import_model(tmp_path / "other.pt", tmp_path / "b", ["num_heads=4"])
 
 
 @pytest.mark.parametrize("form", ["npz", "index"])
@@ -154,7 +166,8 @@ def test_the_papers_tensorflow_network_gives_the_same_outputs(form: str, tmp_pat
             ("index", "data-00000-of-00001"), tensorflow_checkpoint(variables), strict=True
         ):
             (tmp_path / f"model.ckpt-7.{suffix}").write_bytes(content)
-        source = tmp_path / "model.ckpt-7"
+        source = tmp_path  # of which it is the newest
+        (tmp_path / "model.ckpt-6.index").touch()
     import_model(source, tmp_path / "run", ["image_size=8"])
 
     class Theirs(nn.Module):
@@ -227,6 +240,18 @@ def test_published_networks_have_their_number_of_parameters(case: str) -> None:
     ours = sum(weight.numel() for weight in model.network.state_dict().values())
     assert ours + (weights["pos_embed"].numel() if "pos_embed" in weights else 0) == count
     assert "heads=1" not in str(told).split() or "LSUN" in case
+
+
+@pytest.mark.slow
+def test_a_network_of_full_size_gives_the_same_outputs(tmp_path: Path) -> None:
+    theirs = awake(OpenAIUNet(128, (1, 2, 2, 2), 3, (1, 2), out=6)).eval()
+    run = imported(theirs.state_dict(), tmp_path)
+    assert run.module.num_parameters == 52_546_438
+    assert run.module.image_shape == (3, 32, 32)
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([3000])
+    with torch.no_grad():
+        output, expected = run.module.network(x, t), theirs(x, t / 4)
+    assert (output - expected).norm() < 1e-6 * expected.norm()
 
 
 def test_a_whole_chain_of_a_learned_variance_is_that_of_its_own_equations(tmp_path: Path) -> None:
@@ -333,6 +358,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], list[str], str]] = {
         [],
         "one that enlarges images",
     ),
+    "a first convolution of other width": (
+        lambda s: {**s, "input_blocks.0.0.weight": torch.ones(16, 3, 3, 3)},
+        [],
+        "first convolution has 16 features where its time embedding begins with 32",
+    ),
     "widths that are no multiples": (
         lambda s: {**s, "input_blocks.3.0.out_layers.3.weight": torch.ones(48, 48, 3, 3)},
         [],
@@ -407,23 +437,26 @@ def test_a_file_that_holds_code_is_refused_with_the_way_out(tmp_path: Path) -> N
         import_model(tmp_path / "large.npz", tmp_path / "run")
     with pytest.raises(ValueError, match=r"nowhere\.pt: cannot be read \(No such file"):
         import_model(tmp_path / "nowhere.pt", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"name one file of weights; there is large\.npz, theirs\.pt"):
+        import_model(tmp_path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_damaged_tensorflow_checkpoints_are_refused(tmp_path: Path) -> None:
+    """Named by what their files' names begin with."""
     values = {"model/conv_in/W": np.ones((3, 3, 3, 4), np.float32)}
     index, data = tensorflow_checkpoint(values)
     file = tmp_path / "a.index"
     for damaged in (b"", index[:-1], index[:60] + index[-48:], bytes(len(index) - 48) + index[-48:]):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"a\.index: "):
-            import_model(file, tmp_path / "run")
+            import_model(tmp_path / "a", tmp_path / "run")
     file.write_bytes(index)
     with pytest.raises(ValueError, match=r"a\.data-00000-of-00001: cannot be read"):
-        import_model(file, tmp_path / "run")
+        import_model(tmp_path / "a", tmp_path / "run")
     (tmp_path / "a.data-00000-of-00001").write_bytes(data[:-1])
     with pytest.raises(ValueError, match="is truncated, model/conv_in/W lies beyond its end"):
-        import_model(file, tmp_path / "run")
+        import_model(tmp_path / "a", tmp_path / "run")
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(

@@ -19,6 +19,7 @@ from ddpm.app.run_directory import register_resolver
 from ddpm.diffusion.objectives import X0, Epsilon, V
 from ddpm.diffusion.variances import FixedLarge, FixedSmall
 from ddpm.diffusion.weighting import Hybrid, Simple
+from ddpm.interop.checkpoints_of_others import import_model
 from ddpm.interop.diffusers import SCHEDULER_DEFAULTS, export_run, import_pipeline
 from ddpm.networks import UNet
 from ddpm.run import Run, load
@@ -464,7 +465,9 @@ def test_a_scheduler_of_few_steps_becomes_the_nearest_sampler(
     edit(pipeline_dir / "model_index.json", **parts)
     file = pipeline_dir / "scheduler_config.json"
     file.write_text(json.dumps({"_class_name": scheduler, **settings}))
-    run = load(import_pipeline(pipeline_dir, tmp_path / "run"))
+    said = import_model(pipeline_dir, tmp_path / "run")
+    assert f"variance=FixedSmall sampler={sampler.partition('.')[2]} clip_x_0={clips}" in said
+    run = load(tmp_path / "run")
     assert run.config["sampler"]["_target_"] == f"ddpm.diffusion.samplers.{sampler}"
     assert run.config["clip_x_0"] is clips
     assert isinstance(run.module.variance, FixedSmall)

@@ -126,6 +126,8 @@ def test_a_size_that_does_not_divide_is_refused(height: int, width: int, says: s
         ({"heads": 3, "attention_levels": ()}, "heads=3 does not divide the 32 features"),
         ({"channels_per_head": 12}, "channels_per_head=12 does not divide the 32 features"),
         ({"heads": 2, "channels_per_head": 8}, "give one of them"),
+        ({"decoder_heads": 2, "channels_per_head": 8}, "give one"),
+        ({"decoder_heads": 5}, "decoder_heads=5 does not divide"),
         ({"attention_levels": (2,)}, "no level 2, levels are 0 to 1; \\[\\] is none"),
         ({"channels": 15, "norm_groups": 5}, "channels=15 must be even"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ddpm.interop import dit, ho, openai, pytorch_ddpm, run_directory, weights
-from ddpm.interop.diffusers import import_pipeline
+from ddpm.interop.diffusers import read_pipeline
 from ddpm.interop.foreign import Foreign
 from ddpm.interop.told import Told
 
@@ -60,8 +60,14 @@ def import_model(source: str | Path, run_dir: str | Path, words: Sequence[str] =
     if kind == "diffusers" or (not kind and (source / "model_index.json").is_file()):
         if told:
             raise ValueError(f"{min(told)}: a pipeline of diffusers says everything itself")
-        import_pipeline(source, run_dir)
-        return f"{source}: kind=diffusers"
+        model, state = read_pipeline(source)
+        run_directory.write(Path(run_dir), model, model.ours(state))
+        parts = ("schedule", "objective", "variance", "sampler")
+        names = {
+            part: ((model.config.get(part) or {}).get("_target_") or "").rpartition(".")[2] for part in parts
+        }
+        said = " ".join(f"{part}={name}" for part, name in names.items() if name)
+        return f"{source}: kind=diffusers {said} clip_x_0={model.config['clip_x_0']}"
     run = Path(os.path.expanduser(run_dir)).absolute()
     if run.exists() and not (run.is_dir() and not any(run.iterdir())):
         raise ValueError(f"{run}: exists already; name a new directory")  # before gigabytes are read

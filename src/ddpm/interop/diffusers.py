@@ -20,6 +20,7 @@ from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Varia
 from ddpm.interop import run_directory, sums
 from ddpm.interop.foreign import Foreign, network_of, process, target
 from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_settings, unet_to_diffusers
+from ddpm.interop.weights import MOST_HEADER, of_safetensors
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
 from ddpm.training.outline import outlined
@@ -99,9 +100,6 @@ MOST_STEPS = 1_000_000
 
 MOST_PIXELS = 8_192
 """Of a side of an image, as of pictures that are read."""
-
-MOST_HEADER = 1 << 22
-"""Bytes of a safetensors file that name its tensors: some hundred for each."""
 
 CONFIGS = {"unet": "config", "scheduler": "scheduler_config"}
 """The file that configures each part of a pipeline."""
@@ -207,17 +205,25 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
         ValueError: where there is no pipeline, the directory is in use, or we cannot express its network, its
             schedule, its prediction type or its variance; where a file is damaged or larger than what it is.
     """
-    pipeline_dir = Path(os.path.expanduser(pipeline_dir)).absolute()
-    try:
-        model, weights = _read(pipeline_dir)
-    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise ValueError(f"{pipeline_dir}: is no pipeline that can be read ({said})") from error
+    model, weights = read_pipeline(pipeline_dir)
     return run_directory.write(Path(run_dir), model, model.ours(weights))
 
 
+def read_pipeline(pipeline_dir: str | Path) -> tuple[Foreign, dict[str, Tensor]]:
+    """What a pipeline is, and the weights of its network.
+
+    Raises:
+        ValueError: as `import_pipeline`.
+    """
+    pipeline_dir = Path(os.path.expanduser(pipeline_dir)).absolute()
+    try:
+        return _read(pipeline_dir)
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"{pipeline_dir}: is no pipeline that can be read ({said})") from error
+
+
 def _read(pipeline_dir: Path) -> tuple[Foreign, dict[str, Tensor]]:
-    """What a pipeline is, and its weights."""
     kind, sampler = _index(pipeline_dir)
     folders = {name: _folder(pipeline_dir, name) for name in ("unet", "scheduler")}
     configs = {name: folders[name] / f"{file}.json" for name, file in CONFIGS.items()}
@@ -436,20 +442,16 @@ def _read_weights(path: Path, numbers: int) -> dict[str, Tensor]:
         ValueError: where it is damaged, or larger than such a network in any precision.
     """
     most = 8 * (numbers + numbers // 8) + MOST_HEADER
-    head = bounded.beginning(path, 8)
+    bounded.beginning(path, 0)
     if path.stat().st_size > most:
         raise ValueError(f"{path}: is larger than the network that its configuration describes")
+    if path.suffix == ".safetensors":
+        return of_safetensors(path)
     try:
-        if path.suffix == ".bin":
-            found = checkpoints.guarded_load(path)
-            if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
-                raise ValueError("it holds more than tensors")
-            return found
-        from safetensors.torch import load_file
-
-        if int.from_bytes(head, "little") > MOST_HEADER:
-            raise ValueError("it says more of its tensors than can be")
-        return load_file(path)
+        found = checkpoints.guarded_load(path)
+        if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
+            raise ValueError("it holds more than tensors")
+        return found
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: cannot be read ({said})") from error
