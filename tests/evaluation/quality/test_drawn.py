@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpm.data.images import DataSet, ImageSet
-from ddpm.diffusion.guidance import ClassifierFree, NoGuidance
+from ddpm.diffusion.guidance import Autoguidance, ClassifierFree, NoGuidance
 from ddpm.diffusion.samplers import DDIM, Ancestral
 from ddpm.evaluation.quality.drawn import classes_of, name_of
 
@@ -69,10 +69,22 @@ class Own(DDIM):
     pass
 
 
+def named(
+    sampler: Any, steps: int, guidance: Any = None, weights: str = "ema", length: float | None = None
+) -> str:
+    drawing: Any = SimpleNamespace(
+        model=SimpleNamespace(sigma_rel=length),
+        weights=weights,
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance or NoGuidance(),
+    )
+    return name_of(drawing)
+
+
 def test_names_of_samples():
-    own = SimpleNamespace(weights="ema", sampler=Own(5), steps=5, guidance=NoGuidance())
-    assert name_of(own) == "ema_Own5"  # type: ignore[arg-type]
-    ancestral = SimpleNamespace(weights="ema", sampler=Ancestral(), steps=1000, guidance=NoGuidance())
-    guided = SimpleNamespace(weights="raw", sampler=DDIM(50), steps=50, guidance=ClassifierFree(1.5))
-    assert name_of(ancestral) == "ema_ancestral1000"  # type: ignore[arg-type]
-    assert name_of(guided) == "raw_ddim50_guided1.5"  # type: ignore[arg-type]
+    assert named(Own(5), 5) == "ema_Own5"
+    assert named(Ancestral(), 1000) == "ema_ancestral1000"
+    assert named(DDIM(50), 50, ClassifierFree(1.5), "raw") == "raw_ddim50_guided1.5"
+    assert named(DDIM(50), 50, ClassifierFree(2.0, shape="cosine")) == "ema_ddim50_guided2cosine"
+    assert named(DDIM(50), 50, Autoguidance("run", 1.5), length=0.05) == "ema0.05_ddim50_autoguided1.5"
