@@ -81,6 +81,7 @@ FAST = {
     "strategy=fsdp model.compile=true": r"model\.compile=true: strategy=fsdp does not compile",
     "strategy=fsdp model.channels_last=true": r"model\.channels_last=true: strategy=fsdp",
     "strategy=fsdp optimizer=adafactor": r"torch\.optim\.Adafactor: strategy=fsdp .*=adamw",
+    "strategy=fsdp weighting=uncertainty": r"weighting\.Uncertainty: strategy=fsdp .*=ddp",
     "strategy=fsdp strategy.nosuch=1": r"strategy\.nosuch",
     "checkpoint=sharded": "checkpoint=sharded: is for strategy=fsdp",
     "checkpoint=sharded strategy=fsdp logger.wandb.log_model=all": r"logger\.wandb\.log_model=all: .*=whole",

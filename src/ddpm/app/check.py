@@ -63,6 +63,10 @@ NOT_SHARDED: dict[tuple[str, str], tuple[tuple[Any, ...], str]] = {
         ("torch.optim.Adafactor", "torch.optim.Rprop"),
         "cannot use it, as it needs whole parameters; use another, such as optimizer=adamw, or strategy=ddp",
     ),
+    ("weighting", "_target_"): (
+        ("ddpm.diffusion.weighting.Uncertainty",),
+        "shards the network's parameters alone, and this has its own; use weighting=simple, or strategy=ddp",
+    ),
 }
 """Values that it cannot run with, and what to do."""
 

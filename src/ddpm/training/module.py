@@ -286,11 +286,6 @@ class DDPM(LightningModule):
             )
         if self._compiled:
             raise ValueError(NOT_COMPILED)
-        if self.parameters_beside_network:
-            raise ValueError(
-                f"weighting: {type(self.weighting).__name__} has parameters of its own, and strategy=fsdp "
-                "shards the network's alone; use strategy=ddp, or weighting=simple"
-            )
         _ = self.flops_per_image, self.activation_bytes  # counted while it is whole
         averages = (tensor for _, tensor in tensors_in(self.ema.state_dict(), "ema"))
         beginning = (*self.network.parameters(), *self.network.buffers(), *averages)
@@ -305,6 +300,11 @@ class DDPM(LightningModule):
         return are_shards(self._parameters_of_network)
 
     def configure_optimizers(self) -> Any:
+        if self.is_sharded and self.parameters_beside_network:
+            raise ValueError(
+                f"weighting: {type(self.weighting).__name__} has parameters of its own, and strategy=fsdp "
+                "shards the network's alone; use strategy=ddp, or weighting=simple"
+            )
         trained = [*self.network.parameters(), *self.parameters_beside_network]
         optimizer = make_optimizer(self.optimizer, trained)
         if self.lr_schedule is None:
