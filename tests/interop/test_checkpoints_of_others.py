@@ -325,8 +325,8 @@ def test_the_command_shows_what_was_told_and_what_was_assumed(
         f"{tmp_path}/ema_0.9999_000010.pt: kind=improved_diffusion image_size=8 num_heads=4"
     )
     assert "dropout=0.3" in line
-    assert "noise_schedule=cosine" in line
-    assert line.endswith(" parameters, averaged and raw)")
+    assert "noise_schedule=cosine rescale_timesteps=true" in line
+    assert line.endswith(" parameters, learned sigma, averaged and raw)")
     assert place == str(tmp_path / "a/run")
     state = torch.load(tmp_path / "a/run/checkpoints/last.ckpt", weights_only=True)
     weight = improved_state["out.2.weight"]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ddpm.diffusion.variances import LearnedRange
 from ddpm.interop import dit, ho, openai, pytorch_ddpm, run_directory, weights
 from ddpm.interop.diffusers import read_pipeline
-from ddpm.interop.foreign import Foreign
+from ddpm.interop.foreign import Foreign, target
 from ddpm.interop.told import Told
 
 KINDS: dict[str, Callable[[Mapping[str, Tensor], Told], Foreign]] = {
@@ -89,9 +90,11 @@ def import_model(source: str | Path, run_dir: str | Path, words: Sequence[str] =
         said = str(error)
         begins = (str(run), *(f"{name}=" for name in told), *(f"{name}:" for name in told))
         raise ValueError(said if said.startswith(begins) else f"{found.file}: as {kind}: {said}") from error
-    both = "" if raw is None else ", averaged and raw"
-    numbers = sum(weight.numel() for weight in averaged.values())
-    return f"{found.file}: kind={kind} {settings} ({numbers:,} parameters{both})"
+    facts = [f"{sum(weight.numel() for weight in averaged.values()):,} parameters"]
+    facts += ["learned sigma"] if model.config["variance"] == target(LearnedRange) else []
+    facts += [] if model.classes is None else [f"{len(model.classes)} classes"]
+    facts += [] if raw is None else ["averaged and raw"]
+    return f"{found.file}: kind={kind} {settings} ({', '.join(facts)})"
 
 
 def _word(word: str) -> tuple[str, str]:

@@ -35,7 +35,7 @@ class Told:
         value = default if name not in self._given else _read(name, self._given[name], default)
         if known and value not in known:
             raise ValueError(f"{name}={value}: is none of {', '.join(map(str, known))}")
-        self._taken[name] = str(value)
+        self._taken[name] = str(value).lower() if isinstance(value, bool) else str(value)
         return value
 
     def says(self, name: str) -> bool:
