@@ -21,7 +21,7 @@ PAGES = [
     *sorted((DOCS / "tutorial").glob("*.md")),
 ]
 COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
-FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|figure|export|import|workspace) )")
+FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|figure|ema|export|import|workspace) )")
 
 
 def commands(kind: re.Pattern[str], pages: Sequence[Path] = PAGES) -> list[str]:
@@ -45,8 +45,9 @@ EVERYDAY = commands(COMPOSED, [ROOT / "README.md"])
 def test_every_command_is_taken(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As far as composing and checking go: runs need time, and some of them a network or four devices."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "RUN_DIR").mkdir()
-    (tmp_path / "RUN_DIR" / "config.yaml").write_text(yaml.safe_dump(composed("train")))
+    for run in ("RUN_DIR", "GUIDE_DIR"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "config.yaml").write_text(yaml.safe_dump(composed("train")))
     shown = [files_on(DOCS / page) for page in ("extending.md", "tutorial/paper_table.md")]
     for path, text in [file for files in shown for file in files.items()]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
