@@ -454,7 +454,7 @@ def test_what_is_no_pipeline_is_refused(pipeline_dir: Path, tmp_path: Path) -> N
         ("DDIMPipeline", "DDPMScheduler", {}, "ddim.DDIM", True),
         ("DDPMPipeline", "DDIMScheduler", {"clip_sample": False}, "ddim.DDIM", False),
         ("DDPMPipeline", "DPMSolverMultistepScheduler", {}, "dpm_solver.DPMSolver", False),
-        ("DDPMPipeline", "DEISMultistepScheduler", {}, "dpm_solver.DPMSolver", False),
+        ("DDPMPipeline", "DEISMultistepScheduler", {"solver_order": 3}, "deis.DEIS", False),
     ],
 )
 def test_a_scheduler_of_few_steps_becomes_the_nearest_sampler(
@@ -472,6 +472,25 @@ def test_a_scheduler_of_few_steps_becomes_the_nearest_sampler(
     assert run.config["clip_x_0"] is clips
     assert isinstance(run.module.variance, FixedSmall)
     assert "override sampler: null" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stated", "spacing"),
+    [
+        ({"timestep_spacing": "trailing"}, "trailing"),
+        ({"timestep_spacing": "linspace"}, "uniform"),
+        ({"use_karras_sigmas": True}, "karras"),
+    ],
+)
+def test_the_spacing_that_a_scheduler_states_is_taken(
+    stated: dict[str, Any], spacing: str, pipeline_dir: Path, tmp_path: Path
+) -> None:
+    edit(pipeline_dir / "model_index.json", scheduler=["diffusers", "DEISMultistepScheduler"])
+    file = pipeline_dir / "scheduler_config.json"
+    file.write_text(json.dumps({"_class_name": "DEISMultistepScheduler", **stated}))
+    import_model(pipeline_dir, tmp_path / "run")
+    sampler = load(tmp_path / "run").config["sampler"]
+    assert (sampler["spacing"], sampler["order"]) == (spacing, 2)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ COUNTS = {
     "dit_b": 130_512_416,
     "dit_l": 458_102_816,
     "dit_xl": 675_129_632,
+    "jit_b": 130_690_560,
+    "jit_l": 458_340_096,
 }
 LEARNED_SIGMA = {"cifar10_improved", "adm64", "dit", "dit_s", "dit_b", "dit_l", "dit_xl"}
 CONDITIONAL = {"adm64", "dit", "dit_s", "dit_b", "dit_l", "dit_xl"}

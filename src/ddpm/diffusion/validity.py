@@ -35,6 +35,12 @@ def check_combination(
     Raises:
         ValueError: naming the two settings that do not go together, and the nearest that do.
     """
+    for key, part, base in (("objective", objective, Objective), ("timesteps", timesteps, Timesteps)):
+        if base not in type(part).__mro__:
+            raise ValueError(
+                f"{key}: {_name(part)} is no {base.__module__}.{base.__name__}; derive it from that class, "
+                "which says what others need to know of it"
+            )
     # what float32 cannot tell from 0 is 0: the losses divide by it
     ends_at_zero_snr = float(schedule.snr[-1]) < torch.finfo(torch.float32).tiny
     if ends_at_zero_snr and not objective.defined_at_zero_snr:

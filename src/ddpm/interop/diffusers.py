@@ -15,7 +15,7 @@ from ddpm import bounded
 from ddpm.diffusion import NoiseSchedule, schedules
 from ddpm.diffusion.objectives import X0, Epsilon, Objective, V
 from ddpm.diffusion.process import betas_between
-from ddpm.diffusion.samplers import DDIM, DPMSolver
+from ddpm.diffusion.samplers import DDIM, DEIS, DPMSolver
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
 from ddpm.interop import run_directory, sums
 from ddpm.interop.foreign import Foreign, network_of, process, target
@@ -277,16 +277,26 @@ def _index(pipeline_dir: Path) -> tuple[str, str | None]:
 
 
 def _sampler(kind: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampler here that is nearest to a scheduler, with its own number of steps.
+    """The sampler here that is nearest to a scheduler, with our number of steps and its spacing.
 
     Raises:
         ValueError: for a scheduler of flow matching.
     """
     if scheduler.get("use_flow_sigmas"):
         raise ValueError("use_flow_sigmas=True: its noise levels are those of flow matching")
+    spacing = SPACINGS.get(str(scheduler.get("timestep_spacing")), "uniform")
+    if scheduler.get("use_karras_sigmas"):
+        spacing = "karras"
     if kind == "DDIMScheduler":
-        return target(DDIM)
-    return target(DPMSolver, stochastic=str(scheduler.get("algorithm_type")).startswith("sde-"))
+        return target(DDIM, spacing=spacing)
+    if kind == "DEISMultistepScheduler":
+        return target(DEIS, spacing=spacing, order=min(int(scheduler.get("solver_order", 2)), 3))
+    stochastic = str(scheduler.get("algorithm_type")).startswith("sde-")
+    return target(DPMSolver, spacing=spacing, stochastic=stochastic)
+
+
+SPACINGS = {"linspace": "uniform", "leading": "leading", "trailing": "trailing"}
+"""Ours by theirs."""
 
 
 def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
