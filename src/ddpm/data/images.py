@@ -36,15 +36,10 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         shape = self.images.shape
-        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
-            last = (
-                " (x.transpose(0, 3, 1, 2) where the channels come last)"
-                if shape[-1:] in ((1,), (3,))
-                else ""
-            )
-            raise ValueError(
-                f"images must be uint8 [N, C, H, W] of 1 or 3 channels, not {self.images.dtype} {shape}{last}"
-            )
+        are_last = shape[-1:] in ((1,), (3,)) and shape[1:2] not in ((1,), (3,))
+        if self.images.dtype != np.uint8 or len(shape) != 4 or not shape[1] or are_last:
+            last = " (x.transpose(0, 3, 1, 2) where the channels come last)" if are_last else ""
+            raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {shape}{last}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
 

@@ -12,7 +12,7 @@ from ddpm.sampling.figures import denoising
 from ddpm.sampling.figures.style import styled
 from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.interruption import end_if_asked
-from ddpm.training.callbacks.shown import DPI, WIDTH, can_be_shown, show_figure, show_film, spared
+from ddpm.training.callbacks.shown import DPI, WIDTH, show_figure, show_film, spared
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +53,6 @@ class Denoising(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module: Any = pl_module
-        if not can_be_shown(module.image_shape):
-            if trainer.is_global_zero:
-                log.info("Denoising: images of %d channels are not shown", module.image_shape[0])
-            return
         with drawing_ranks(trainer, module) as draws:
             if draws:
                 self._draw(trainer, module)
