@@ -143,6 +143,8 @@ class SampleQuality(EveryNSteps):
         Raises:
             UsageError: naming what does not fit, and the way out.
         """
+        if module.draws_latents:
+            raise UsageError("compares pictures, and this run draws latents; leave it out")
         try:
             self._drawing(module)
         except ValueError as error:

@@ -22,6 +22,9 @@ CELL = 64
 BETWEEN_CHANNELS = 96
 """Grey of the line between channels that stand side by side."""
 
+SPREAD = 3.0
+"""The channels of latents are seen from minus this (black) to this (white): they deviate by about 1."""
+
 MOST_CAPTION = 180
 """Pixels that what stands before the rows of a table may take."""
 
@@ -30,7 +33,11 @@ MOST_COLUMNS = 16
 
 
 def to_uint8(x_0: Tensor) -> Tensor:
-    """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded."""
+    """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded. Bytes
+    stay as they are.
+    """
+    if x_0.dtype == torch.uint8:
+        return x_0
     return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -151,7 +158,7 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
 
     Args:
         module: that sampled them.
-        drawn: float [N, C, H, W] in [-1, 1], images 0 ... N-1.
+        drawn: float [N, C, H, W] in [-1, 1], or bytes as they are seen; images 0 ... N-1.
         labels: the classes that they took in turn; by default every class.
 
     Returns:

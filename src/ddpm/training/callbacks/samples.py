@@ -11,8 +11,9 @@ from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime.arithmetic import STEP
 from ddpm.runtime.progress import Pause
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import channels_said, sheet, to_uint8
+from ddpm.sampling.figures import sheet
 from ddpm.sampling.model import Weights
+from ddpm.sampling.seen import seen, seen_said
 from ddpm.training.callbacks.colours import log_colours
 from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
@@ -160,14 +161,14 @@ class SampleGrids(EveryNSteps):
         step = trainer.global_step
         self._drawn[weights] = step, sampler
         if weights == "ema":
-            self.last = step, to_uint8(images[:KEPT])
+            self.last = step, seen(module, images[:KEPT])
         if not trainer.is_global_zero:
             return
         if weights == "ema":
             log_colours(trainer, module.data, images)
         with spared(KEYS[weights]):
-            caption = f"step {step:,}: {manner(module, drawing, weights)}{channels_said(module.image_shape)}"
-            show(trainer, KEYS[weights], sheet(module, images), _file(weights, step), caption)
+            caption = f"step {step:,}: {manner(module, drawing, weights)}{seen_said(module)}"
+            show(trainer, KEYS[weights], sheet(module, seen(module, images)), _file(weights, step), caption)
 
 
 def _file(weights: Weights, step: int) -> str:
