@@ -178,8 +178,7 @@ class Autoencoder:
         factor, wanted = self.known.factor, self.known.image_channels
         if channels != wanted and (channels, wanted) != (1, 3):
             raise UsageError(
-                f"vae={self.known.directory}: takes images of {wanted} channels, and these have {channels}; "
-                f"set data.channels={wanted}"
+                f"vae={self.known.directory}: takes images of {wanted} channels, and these have {channels}"
             )
         if height % factor or width % factor:
             sizes = [max(1, round(side / factor)) * factor for side in (height, width)]
