@@ -110,7 +110,7 @@ def run_here(
 
     Args:
         monkeypatch: of the test.
-        program: train, sample, evaluate or inspect.
+        program: train, sample, evaluate, inspect or encode.
         words: as a shell hands them over.
         prepare: what builds the job; the program's own by default.
     """

@@ -30,7 +30,7 @@ OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"
 GIVEN = {
     **{
         ("data", option): ["data.path=somewhere"]
-        for option in ("arrays", "folder", "npz", "archive", "stream")
+        for option in ("arrays", "folder", "npz", "archive", "stream", "latents")
     },
     ("data", "hub"): ["data.name=any/name"],
     ("guidance", "autoguidance"): ["guidance.ckpt=somewhere"],

@@ -20,7 +20,9 @@ PAGES = [
     *sorted((DOCS / "howto").glob("*.md")),
     *sorted((DOCS / "tutorial").glob("*.md")),
 ]
-COMPOSED = re.compile(r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect))(?= |$)")
+COMPOSED = re.compile(
+    r"(?:(?:^| )(train|sample|evaluate)\.py|\bddpm (train|sample|evaluate|inspect|encode))(?= |$)"
+)
 FLAGGED = re.compile(r"^(?:python -m )?ddpm (?=(?:doctor|cache|sweep|figure|ema|export|import|workspace) )")
 
 

@@ -20,7 +20,10 @@ from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES
 CONF = ROOT / "conf"
 PAGE = ROOT / "docs" / "reference" / "keys.md"
 
-COMMANDS = {"train": "train.py", "sample": "sample.py", "evaluate": "evaluate.py", "inspect": "ddpm inspect"}
+COMMANDS = {
+    "train": "train.py", "sample": "sample.py", "evaluate": "evaluate.py", "inspect": "ddpm inspect",
+    "encode": "ddpm encode",
+}  # fmt: skip
 
 LINE = re.compile(r"( *)([\w/@.]+):(?: (?!#)(.*?))?(?: +# (.*))?$")
 """Of a yaml: indentation, key, value, comment."""

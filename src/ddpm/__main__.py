@@ -1,7 +1,7 @@
 """ddpm COMMAND: train, sample and measure; look at data and runs, draw figures, exchange models.
 
-`ddpm` and `python -m ddpm` are the same program. Where Hydra composes (train, sample, evaluate, inspect)
-arguments are KEY=VALUE; elsewhere they are flags.
+`ddpm` and `python -m ddpm` are the same program. Where Hydra composes (train, sample, evaluate, inspect,
+encode) arguments are KEY=VALUE; elsewhere they are flags.
 """
 
 import argparse
@@ -13,6 +13,7 @@ COMPOSED = {
     "sample": "draw from a trained run: sample ckpt=RUN_DIR n=64",
     "evaluate": "measure a trained run: evaluate ckpt=RUN_DIR",
     "inspect": "say what a data set is: inspect data=OPTION ...",
+    "encode": "prepare latents of a data set: encode data=OPTION vae=DIR out=FILE",
 }
 """Commands whose arguments are Hydra's; each takes --help."""
 

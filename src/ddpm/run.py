@@ -26,7 +26,8 @@ from ddpm.runtime.device import default_device
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.classes import number_of
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import grid, sheet, to_uint8
+from ddpm.sampling.figures import grid, sheet
+from ddpm.sampling.seen import seen
 from ddpm.training import checkpoints
 from ddpm.training.building import rebuild
 from ddpm.training.guides import with_guide
@@ -101,7 +102,7 @@ class Run:
     def grid(self, n: int = 16, **settings: Any) -> Image.Image:
         """Draw images and lay them out, with the names of their classes. Arguments as of `sample`."""
         labels = self.numbered(settings.get("labels"))
-        return Image.fromarray(sheet(self.module, self.sample(n, **settings), labels))
+        return Image.fromarray(sheet(self.module, seen(self.module, self.sample(n, **settings)), labels))
 
     def path(self, n: int = 4, *, columns: int = 8, **settings: Any) -> Image.Image:
         """How images come about: a row an image, x_t from noise on the left to the image on the right, and
@@ -122,7 +123,7 @@ class Run:
             captions += [f"t = {t}" for t in shown] + ["x_0"]
             cells += [trajectory.x_0[t][i].cpu() for t in shown] + [images[i]]
             captions += ["predicted"] * len(shown) + [""]
-        picture = grid(to_uint8(torch.stack(cells)), captions=captions, columns=len(shown) + 1)
+        picture = grid(seen(self.module, torch.stack(cells)), captions=captions, columns=len(shown) + 1)
         return Image.fromarray(picture)
 
     def trajectory(self, n: int = 4, *, points: int = 7, **settings: Any) -> tuple[Trajectory, Tensor]:

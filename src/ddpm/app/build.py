@@ -36,4 +36,5 @@ def describe(data: ImageDataModule) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "understood": list(data.data_set.understood),
         "facts": dict(data.facts),
+        **({} if data.data_set.latents is None else {"latents": dict(data.data_set.latents)}),
     }

@@ -25,6 +25,7 @@ from ddpm.migration import MOVED
 from ddpm.options import CONF
 
 EXISTING = {
+    "ddpm.data.sources.latents.Latents": existing,
     "ddpm.data.sources.arrays.Arrays": existing,
     "ddpm.data.sources.archive.Archive": existing_file,
     "ddpm.data.sources.folder.Folder": existing_folder,

@@ -67,8 +67,8 @@ def run(program: str, prepare: Prepare | None = None) -> NoReturn:
     """Be a program: read the command line, do what it says, exit.
 
     Args:
-        program: train, sample, evaluate or inspect; also the name of its configuration in `conf/`, and of the
-            module here whose `prepare` builds the job.
+        program: train, sample, evaluate, inspect or encode; also the name of its configuration in `conf/`,
+            and of the module here whose `prepare` builds the job.
         prepare: another that builds it.
     """
     streams.make_unfailing()

@@ -45,7 +45,7 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
 
     Args:
         arguments: the command line.
-        program: whose configuration: train, sample, evaluate or inspect.
+        program: whose configuration: train, sample, evaluate, inspect or encode.
         overrides: the job's own, of a sweep; by default those of the command line.
 
     Raises:

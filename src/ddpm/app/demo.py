@@ -137,6 +137,10 @@ def _listening(host: str, port: int) -> socket.socket:
 def _opened(paths: Sequence[Path], allow_targets: Sequence[str]) -> list[acting.Opened]:
     """The runs, with the names that tell them apart."""
     runs = [load(os.path.expanduser(path), allow_targets=allow_targets) for path in paths]
+    if latents := next((run for run in runs if run.module.draws_latents), None):
+        raise UsageError(
+            f"{latents.directory}: draws latents, and the page shows images; sample.py draws them"
+        )
     names = [run.directory.name or str(run.directory) for run in runs]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]

@@ -141,7 +141,7 @@ def _or(value: Any, default: Any) -> Any:
 
 
 def _forward(arguments: argparse.Namespace, out: Path) -> None:
-    run = _load(arguments)
+    run = _of_images(_load(arguments))
     data, seed = _data(run), _or(arguments.seed, 0)
     images = _held(data, "validation") or _held(data, "train")
     if images is None:
@@ -201,7 +201,7 @@ def _loss_by_t(arguments: argparse.Namespace, index: int) -> loss.ByT | None:
     """Of held-out images, where they are there and it does not take long, or was asked for."""
     asked = bool(arguments.by_t)
     try:
-        run = _load(arguments, index)
+        run = _of_images(_load(arguments, index))
         held_out = _held(_data(run), "validation")
         if held_out is None:
             raise UsageError("no images are held out")
@@ -228,7 +228,7 @@ def _loss_by_t(arguments: argparse.Namespace, index: int) -> loss.ByT | None:
 
 
 def _denoising(arguments: argparse.Namespace, out: Path) -> None:
-    run, moves = _load(arguments), _moves(out)
+    run, moves = _of_images(_load(arguments)), _moves(out)
     n = _or(arguments.n, 10 if moves else 3)
     points = _or(arguments.steps, FRAMES if moves else 8) - (0 if moves else 1)
     settings = _settings(arguments)
@@ -242,7 +242,7 @@ def _denoising(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _path(arguments: argparse.Namespace, out: Path) -> None:
-    run = _load(arguments)
+    run = _of_images(_load(arguments))
     data = _data(run)
     among = _held(data, "train") or _held(data, "validation")
     if among is None or len(among) < 3 or np.prod(run.module.image_shape) < 2:
@@ -263,7 +263,7 @@ def _path(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _neighbours(arguments: argparse.Namespace, out: Path) -> None:
-    run = _load(arguments)
+    run = _of_images(_load(arguments))
     data = _data(run)
     training, held_out = _held(data, "train"), _held(data, "validation")
     if training is None:
@@ -293,6 +293,16 @@ def _classes(run: Run, n: int, labels: Sequence[str] | None) -> list[str]:
 
 
 # Runs and their data
+
+
+def _of_images(run: Run) -> Run:
+    """Refuse, with UsageError, a run that draws latents."""
+    if run.module.draws_latents:
+        raise UsageError(
+            f"{run.directory}: draws latents, and this figure shows images; its samples are in the "
+            "run's samples/ and figures/, and sample.py draws more"
+        )
+    return run
 
 
 def _load(arguments: argparse.Namespace, index: int = 0) -> Run:

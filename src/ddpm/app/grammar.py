@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 from ddpm.errors import UsageError
 
 PATHS = (
-    "data.path", "ckpt", "guidance.ckpt", "samples", "init", "out", "start", "end", "mask", "hydra.run.dir",
-    "hydra.sweep.dir",
+    "data.path", "data.vae", "vae", "ckpt", "guidance.ckpt", "samples", "init", "out", "start", "end", "mask",
+    "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 """Keys whose value is a path, whatever it looks like."""
 

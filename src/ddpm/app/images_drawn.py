@@ -1,15 +1,18 @@
 """What sample.py leaves of the images that it drew: a file of arrays, a folder of pictures, or both."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from ddpm.errors import UsageError
 from ddpm.runtime.pieces import Parts, Pieces, write_npz
 from ddpm.runtime.progress import Countdown
 from ddpm.runtime.writing import whole
+from ddpm.sampling.figures import SPREAD, to_uint8
 from ddpm.sampling.image_files import names
 from ddpm.sampling.image_files import write_images as write_files
 
@@ -20,7 +23,7 @@ FORMATS = {"npz": (SAMPLES,), "png": (IMAGES,), "both": (SAMPLES, IMAGES)}
 
 
 def first_images(parts: Sequence[Pieces], most: int) -> Iterator[np.ndarray]:
-    """The first images, uint8 [N, H, W, C] at a time."""
+    """The first images, [N, H, W, C] at a time: uint8, or float32 of latents."""
     left = most
     for images in _images(parts):
         if left <= 0:
@@ -30,7 +33,7 @@ def first_images(parts: Sequence[Pieces], most: int) -> Iterator[np.ndarray]:
 
 
 def _images(parts: Sequence[Pieces]) -> Iterator[np.ndarray]:
-    """All images, row by row, uint8 [N, H, W, C] at a time."""
+    """All images, row by row, [N, H, W, C] at a time: uint8, or float32 of latents."""
     for pieces in parts:
         yield from (piece["images"] for piece in pieces)
 
@@ -70,6 +73,7 @@ def write_images(
     labels: Sequence[int] | None,
     files: Sequence[str],
     progressed: Callable[[], None],
+    latents: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what is not there yet of the format. It takes memory for a piece.
 
@@ -80,6 +84,7 @@ def write_images(
         labels: of all of them, where there are classes.
         files: their names.
         progressed: called after each file.
+        latents: what is known of latents that nothing decodes; None where these are images.
 
     Raises:
         ddpm.runtime.writing.WriteError: where the disk refuses it.
@@ -92,9 +97,41 @@ def write_images(
                 countdown.advance(done)
                 progressed()
 
-            write_files(directory / IMAGES, _images(parts), files, on_image)
-    if SAMPLES in formats:
+            write_files(directory / IMAGES, _bytes(parts), files, on_image)
+    if SAMPLES in formats and latents is not None:
+        _write_latents(directory / SAMPLES, parts, labels, latents)
+    elif SAMPLES in formats:
         _write_samples(directory / SAMPLES, parts, labels)
+
+
+def _bytes(parts: Sequence[Pieces]) -> Iterator[np.ndarray]:
+    """All images, row by row, uint8 [N, H, W, C] at a time; of latents what is seen of their channels."""
+    for images in _images(parts):
+        yield images if images.dtype == np.uint8 else to_uint8(torch.from_numpy(images / SPREAD)).numpy()
+
+
+def _write_latents(
+    path: Path, parts: Sequence[Pieces], labels: Sequence[int] | None, latents: Mapping[str, Any]
+) -> None:
+    """latents: float32 [N, C, H, W] before shift and scale, which stand beside them, and labels int64 [N], as
+    `data=latents` reads them. It takes memory for a piece.
+    """
+    scale, shift = np.float32(latents["scale"]), np.float32(latents["shift"])
+    height, width, channels = next(_images(parts)).shape[1:]
+    shape = (sum(pieces.n for pieces in parts), channels, height, width)
+    given = {"scale": np.array(latents["scale"]), "shift": np.array(latents["shift"])}
+    if labels is not None:
+        given["labels"] = np.array(labels, np.int64)
+    arrays: dict[str, Parts] = {
+        "latents": (
+            shape,
+            np.dtype(np.float32),
+            (np.moveaxis(x, -1, 1) / scale + shift for x in _images(parts)),
+        )
+    }
+    arrays |= {name: (one.shape, one.dtype, [one]) for name, one in given.items()}
+    with whole(path) as temporary:
+        write_npz(temporary, arrays)
 
 
 def _write_samples(path: Path, parts: Sequence[Pieces], labels: Sequence[int] | None) -> None:

@@ -21,6 +21,8 @@ NAMED = 20
 """Classes and modes that are named; the others are counted."""
 
 
+COLOURS = {1: "grey", 3: "colour"}
+
 UNDERSTOOD = ("images", "classes", "captions")
 """What sentences of `DataSet.understood` are about that are rows of their own."""
 
@@ -83,7 +85,7 @@ def understood(data: ImageDataModule) -> dict[str, str]:
         given = sum(caption is not None for caption in data_set.captions)
         rows["captions"] = f"{given:,}, {rows.get('captions', 'which nothing uses yet')}"
     channels, height, width = data.image_shape
-    rows["size"] = f"{height}x{width}, {'grey' if channels == 1 else 'colour'}"
+    rows["size"] = f"{height}x{width}, {COLOURS.get(channels, f'{channels} channels')}"
     if (
         "height" in data.facts
         and data.facts["height"][MEDIAN] < height

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser  # there is no public parser of Hydra's own flags
 
-COMMANDS = ("train", "sample", "evaluate", "inspect")
+COMMANDS = ("train", "sample", "evaluate", "inspect", "encode")
 """The commands of `ddpm` whose arguments are Hydra's."""
 
 

@@ -53,6 +53,8 @@ def read(config: Mapping[str, Any], run: Run) -> Given:
             raise UsageError(f"{key}={config[key]}: needs a picture to start from, {needed}=PICTURE")
     if config["start"] is None:
         return Given()
+    if run.module.draws_latents:
+        raise UsageError(f"start={config['start']}: is a picture, and this run draws latents; leave it out")
     if config["mask"] is not None and config["end"] is not None:
         raise UsageError("mask and end: give one; mask draws parts anew, end leads to another picture")
     last = run.module.schedule.num_timesteps - 1

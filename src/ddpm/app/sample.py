@@ -19,7 +19,6 @@ from ddpm.app.request import Request
 from ddpm.app.reverse_process import sampler_and_guidance
 from ddpm.app.run_directory import Place
 from ddpm.app.shared_work import Work, on_devices
-from ddpm.data.augmentation import normalize
 from ddpm.data.prepared.cache import Cache
 from ddpm.errors import UsageError
 from ddpm.run import load
@@ -32,8 +31,10 @@ from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import grid, png, to_uint8
+from ddpm.sampling.seen import is_decoded, latents_of, seen, seen_said
 from ddpm.training.checkpoints.archive import fingerprint
 from ddpm.training.guides import contents_of_guide, guide_of
+from ddpm.training.module import DDPM
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
     request = Request(
         config, {"ckpt": fingerprint(run.checkpoint), **contents_of_guide(guidance), **given.contents}
     )
+    undecoded = None if is_decoded(module) else latents_of(module)
     if place.request is not None:
         place.request.refuse_another(directory, config, request.contents)
         if images_are_there(directory, config["format"], files):
@@ -114,6 +116,8 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         request.write(directory)
         if computing.compile:
             log.info(COMPILING)
+        if said := seen_said(module):
+            log.info("pictures show %s", said.removeprefix("; "))
 
     def share(sharing: Sharing) -> None:
         if computing.compile:
@@ -136,22 +140,30 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         if not sharing.is_leader:
             return
         shown = np.concatenate([*first_images(parts, MOST_IN_A_GRID)])
-        drawn = normalize(torch.from_numpy(shown).permute(0, 3, 1, 2))
+        drawn = seen(module, torch.from_numpy(shown).permute(0, 3, 1, 2))
         is_one = len(rows) == 1
         picture = (
             grid_of(module, drawn, given, classes, labels) if is_one else grid(to_uint8(drawn), columns=n)
         )
         write_whole(directory / "grid.png", png(picture))
         if asked.picture is not None:
-            picture = asked.drawn([part.together() for part in parts], given, classes)
+            picture = asked.drawn([_seen(module, part.together()) for part in parts], given, classes)
             write_whole(directory / asked.picture, png(picture))
         for name, source in given.sources.items():
             write_whole(directory / f"{name}.png", png(to_uint8(source).permute(1, 2, 0).numpy()))
-        write_images(directory, config["format"], parts, of_all, files, lambda: sharing.progressed(False))
+        write_images(
+            directory, config["format"], parts, of_all, files, lambda: sharing.progressed(False), undecoded
+        )
         terminal.say(str(directory))
 
     identity = {"the checkpoint": request.contents["ckpt"], **request.texts()}
     return Work("sample.log", "sampling", module, identity, begin, share)
+
+
+def _seen(module: DDPM, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A row as it is seen."""
+    images = torch.from_numpy(arrays["images"]).movedim(-1, -3)
+    return {**arrays, "images": seen(module, images).movedim(-3, -1).numpy()}
 
 
 def _devices(trainer: Trainer) -> str:

@@ -170,6 +170,20 @@ class InspectSettings:
     allow_targets: list[Any]
 
 
+@dataclass
+class EncodeSettings:
+    """The keys of `ddpm encode` that belong to no group."""
+
+    vae: str
+    out: str
+    draw: str
+    scale: float | None
+    accelerator: str
+    batch_size: int | None
+    seed: int
+    allow_targets: list[Any]
+
+
 @dataclass(frozen=True)
 class Program:
     """What the configuration of a program is made of.
@@ -219,6 +233,7 @@ PROGRAMS = {
         DeviceSettings,
     ),
     "inspect": Program(InspectSettings, ("data",)),
+    "encode": Program(EncodeSettings, ("data",)),
 }  # fmt: skip
 
 
@@ -339,6 +354,9 @@ RANGES: dict[str, Callable[[Any], str | None]] = {
     "start_t": _some_steps,
     "shared_t": _some_steps,
     "progressive": _at_least(2),
+    "draw": _one_of("mean", "sample"),
+    "scale": lambda value: "must not be 0" if value == 0 else None,
+    "accelerator": _one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "format": _one_of("npz", "png", "both"),
     "checkpoint": lambda value: (
         None

@@ -8,8 +8,8 @@ from ddpm.random import Purpose, Stream
 
 
 def normalize(images: Tensor) -> Tensor:
-    """uint8 [B, C, H, W] to float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
+    """uint8 [B, C, H, W] to float32 in [-1, 1]; floats, which are x_0 already, as they are."""
+    return images.float() if images.is_floating_point() else images.float() / 127.5 - 1
 
 
 def windows(images: Tensor, u: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,7 +1,8 @@
 """Which images are held out for validation, where a set has no part of its own for it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,17 +32,24 @@ def scattered(n: int) -> np.ndarray:
     return positions
 
 
-def split(images: ImageSet, validation_fraction: float, classes: Sequence[str] | None = None) -> DataSet:
+def split(
+    images: ImageSet,
+    validation_fraction: float,
+    classes: Sequence[str] | None = None,
+    *,
+    latents: Mapping[str, Any] | None = None,
+) -> DataSet:
     """Hold out a share of images in memory, the same ones every time.
 
     Args:
         images: all of them, in an order that does not depend on the machine.
         validation_fraction: in [0, 1); rounded up to whole images, and at least one is left for training.
         classes: names of the labels; None where there are none.
+        latents: of floats, see `DataSet`.
 
     Raises:
         ValueError: for a fraction outside [0, 1).
     """
     cut = num_training(len(images), validation_fraction)
     order = np.argsort(scattered(len(images)))
-    return DataSet(images.subset(order[:cut]), images.subset(order[cut:]), classes)
+    return DataSet(images.subset(order[:cut]), images.subset(order[cut:]), classes, latents=latents)

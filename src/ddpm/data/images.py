@@ -1,4 +1,4 @@
-"""Sets of images as a source hands them over: arrays of bytes, in memory or mapped from a file."""
+"""Sets of images as a source hands them over: arrays of bytes or latents, in memory or mapped from a file."""
 
 import hashlib
 import mmap
@@ -27,7 +27,8 @@ class ImageSet:
     """Images of one size.
 
     Attributes:
-        images: uint8 [N, C, H, W]; a memory map is handed to other processes by its file's name.
+        images: uint8 [N, C, H, W]; a memory map is handed to other processes by its file's name. Latents are
+            float32, as x_0, and in memory.
         labels: int64 [N], or None where there are no classes.
     """
 
@@ -36,15 +37,10 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         shape = self.images.shape
-        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
-            last = (
-                " (x.transpose(0, 3, 1, 2) where the channels come last)"
-                if shape[-1:] in ((1,), (3,))
-                else ""
-            )
-            raise ValueError(
-                f"images must be uint8 [N, C, H, W] of 1 or 3 channels, not {self.images.dtype} {shape}{last}"
-            )
+        are_last = shape[-1:] in ((1,), (3,)) and shape[1:2] not in ((1,), (3,))
+        if self.images.dtype not in (np.uint8, np.float32) or len(shape) != 4 or not shape[1] or are_last:
+            last = " (x.transpose(0, 3, 1, 2) where the channels come last)" if are_last else ""
+            raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {shape}{last}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
 
@@ -88,7 +84,7 @@ class ImageSet:
 
         Of a map only a little is held meanwhile: the system may bring in megabytes around each image.
         """
-        images = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
+        images = np.empty((len(indices), *self.images.shape[1:]), self.images.dtype)
         at_once = COPIED_AT_ONCE if isinstance(self.images, np.memmap) else max(1, len(indices))
         for first in range(0, len(indices), at_once):
             images[first : first + at_once] = self.images[indices[first : first + at_once]]
@@ -119,6 +115,13 @@ class DataSet:
         known_fingerprint: what identifies the images, where it is not their contents.
         window: (height, width) of the part of an image that is shown at a time, another one each time in
             training; None where images are shown whole.
+        latents: of floats, in plain containers: `scale` and `shift`, by which x_0 = (latent - shift) * scale;
+            `vae`, the autoencoder that decodes them, or None, with its `checksum` and the `image_shape`
+            [C, H, W] that it makes; `encoded_by`, what a file says of what made them. None where images are
+            bytes.
+
+    Raises:
+        ValueError: for floats without it.
     """
 
     train: "ImageSet | StreamedImages"
@@ -130,6 +133,15 @@ class DataSet:
     known_facts: Mapping[str, Any] | None = None
     known_fingerprint: str | None = None
     window: tuple[int, int] | None = None
+    latents: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        are_floats = isinstance(self.train, ImageSet) and self.train.images.dtype == np.float32
+        if are_floats and self.latents is None:
+            raise ValueError(
+                "images are float32, which is for latents with their scale (DataSet.latents); images must be "
+                "uint8"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -198,7 +210,7 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
 
     Returns:
         contents: a hash of all pixels and labels, in their order.
-        mean, std: of each channel, in [0, 1].
+        mean, std: of each channel, in [0, 1]; of floats, on their own scale.
         duplicates: how many images equal one before them, pixel by pixel.
     """
     digest = hashlib.sha256()
@@ -207,14 +219,19 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
     hashes: list[bytes] = []
     for images in _chunks(parts):
         digest.update(images.data)
-        total += images.sum((0, 2, 3), dtype=np.uint64)
-        squares += np.multiply(images, images, dtype=np.uint16).sum((0, 2, 3), dtype=np.uint64)
+        if images.dtype == np.uint8:
+            total += images.sum((0, 2, 3), dtype=np.uint64)
+            squares += np.multiply(images, images, dtype=np.uint16).sum((0, 2, 3), dtype=np.uint64)
+        else:
+            total += images.sum((0, 2, 3), dtype=np.float64)
+            squares += np.square(images, dtype=np.float64).sum((0, 2, 3))
         hashes += [hashlib.blake2b(image, digest_size=8).digest() for image in images]
     for part in parts:
         if part.labels is not None:
             digest.update(part.labels.astype("<i8").tobytes())
     values = max(1, sum(part.images.size for part in parts) // channels)
-    mean, square = total / values / 255, squares / values / 255**2
+    white = 255 if parts[0].images.dtype == np.uint8 else 1
+    mean, square = total / values / white, squares / values / white**2
     return {
         "contents": digest.hexdigest(),
         "mean": mean.round(6).tolist(),

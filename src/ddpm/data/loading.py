@@ -45,7 +45,11 @@ class ImagesOnDevice:
             with warnings.catch_warnings(action="ignore"):  # that the map is read-only, which we respect
                 self.images = torch.from_numpy(images.images)
         else:
-            self.images = torch.empty(images.images.shape, dtype=torch.uint8, device=device)
+            self.images = torch.empty(
+                images.images.shape,
+                dtype=torch.float32 if images.images.dtype == np.float32 else torch.uint8,
+                device=device,
+            )
             for part in in_order(range(len(images)), size=COPIED_AT_ONCE):
                 here = slice(part.first, part.first + len(part.indices))
                 self.images[here] = torch.from_numpy(np.array(images.images[here]))

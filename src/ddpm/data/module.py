@@ -137,6 +137,8 @@ class ImageDataModule(LightningDataModule):
             found = replace(found, validation=found.validation.centre(found.window))
         if self.label_drop and found.classes is None:
             raise ValueError(f"data.label_drop={self.label_drop}: these images have no labels; leave it at 0")
+        if found.latents is not None and self.augmentation.dequantize:
+            raise ValueError("data.dequantize=true: latents have no levels of brightness; leave it out")
         if isinstance(found.train, StreamedImages):
             found.train.check_shared(self.batch_size, world_size=1, accumulation=1)
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddpm.data.prepared.cache import FileState
 
-OUTPUT_OF = ("train", "sample", "evaluate", "inspect")
+OUTPUT_OF = ("train", "sample", "evaluate", "inspect", "encode")
 """Folders in `logs` that programs write their run directories into."""
 
 RUN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")

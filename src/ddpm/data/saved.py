@@ -16,7 +16,8 @@ from ddpm.data.files.archived import ArchiveFiles, is_archive
 from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.files.on_disk import FolderFiles
 from ddpm.data.layout.names import ARRAY, listed, sort, suffix
-from ddpm.data.pixels.decoding import AS_IT_IS, Decoded, decode_all, from_array, short
+from ddpm.data.pixels.decoding import Decoded, decode_all, from_array, short
+from ddpm.data.pixels.shaping import Shaping
 
 IMAGES = ("arr_0", "images", "samples")
 """Names of an array of images, where several could be it."""
@@ -61,25 +62,28 @@ class Saved(Protocol):
         ...
 
 
-def saved_at(path: Path) -> Saved:
+def saved_at(path: Path, channels: int | None = None) -> Saved:
     """The images at a path.
 
     Args:
         path: a folder, zip or tar file of pictures, through its folders, in the order of their names (of a
             tar file that is compressed, in that in which they lie there); an npz or npy file; or the folder
             of sample.py.
+        channels: that the images must have, where they are neither grey nor in colour; None where they are.
 
     Raises:
         ValueError: where there are none, saying what is read.
     """
     if not path.is_dir():
         is_of_arrays = format_of(path) is not None
-        return Pictures(path) if not is_of_arrays and path.is_file() and is_archive(path) else Stack(path)
+        if not is_of_arrays and path.is_file() and is_archive(path):
+            return Pictures(path, channels)
+        return Stack(path, channels)
     if (path / DRAWN).is_file():
-        return Stack(path / DRAWN)
+        return Stack(path / DRAWN, channels)
     files = path / "images"  # of sample.py with format=png; beside them are grids
     is_of_sample = (path / "request.json").is_file() and files.is_dir()
-    return Pictures(files if is_of_sample else path)
+    return Pictures(files if is_of_sample else path, channels)
 
 
 class Pictures:
@@ -90,8 +94,9 @@ class Pictures:
         ValueError: where there are none, or the archive is damaged, or unpacks to far too much.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, channels: int | None = None):
         self._path = path
+        self._shaping = Shaping(channels=channels)
         self._folder = FolderFiles(path) if path.is_dir() else None
         with self._files() as files:
             names = files.names
@@ -118,8 +123,8 @@ class Pictures:
             def read(indices: range) -> Iterator[Decoded | str]:
                 encoded = files.read(self._chosen[indices.start : indices.stop])
                 if self._are_arrays:
-                    return (array_or_reason(one, AS_IT_IS) for one in encoded)
-                return decode_all(encoded)
+                    return (array_or_reason(one, self._shaping) for one in encoded)
+                return decode_all(encoded, self._shaping)
 
             yield read
 
@@ -140,11 +145,12 @@ class Stack:
         ValueError: where the file holds none, or cannot be read.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, channels: int | None = None):
         self._path = path
+        self._shaping = Shaping(channels=channels)
         with ExitStack() as stack:
             arrays = _arrays(path, stack)
-            self._held, self._layout = _images(arrays)
+            self._held, self._layout = _images(arrays, channels)
             self.n = self._layout.count
             lines = [one for one in arrays if is_line(one.shape) and one.shape.count(self.n)]
             named = (one.name for one in lines if one.name.lower() in NAMES_OF_LABELS)
@@ -172,7 +178,7 @@ class Stack:
                     except Exception as error:  # a damaged file raises whatever its parts raise
                         yield short(error)
                         return
-                    yield from_array(np.ascontiguousarray(image))
+                    yield from_array(np.ascontiguousarray(image), self._shaping)
 
             yield read
 
@@ -195,11 +201,13 @@ def _arrays(path: Path, stack: ExitStack) -> list[Held]:
         raise ValueError(f"could not be read as {format_.name} ({short(error)}); save it anew") from error
 
 
-def _images(arrays: list[Held]) -> tuple[str, Layout]:
+def _images(arrays: list[Held], channels: int | None) -> tuple[str, Layout]:
     """The name of the array of images, and how they lie in it."""
     found = {}
     for one in arrays:
-        possible = [layout for layout in layouts(one.shape) if layout.axis == 0 and len(one.shape) > 2]
+        possible = [
+            layout for layout in layouts(one.shape, channels) if layout.axis == 0 and len(one.shape) > 2
+        ]
         if one.dtype == np.uint8 and possible and one.part is not None and one.axis == 0:
             found[one.name] = possible[0]
     named = [name for name in IMAGES if name in found]

@@ -16,7 +16,8 @@ class ReadingSettings:
     Args:
         image_size: pixels, or [height, width]; None leaves images as large as they are, which then all have
             one size.
-        channels: 1 or 3; None is 1 if every image is grey, else 3.
+        channels: 1 is grey, 3 is colour, another number is that of images which have as many; None is 1 if
+            every image is grey, 3 if one is in colour, else as many as there are.
         resize: the filter: lanczos, bicubic, box or nearest.
         crop: center keeps the largest centred part of the wanted aspect; random shows another part of it each
             time; none keeps the whole image and changes its aspect.

@@ -60,6 +60,11 @@ class NearestImages(Callback):
         if not isinstance(training, ImageSet):
             log.info("NearestImages: nothing is compared, as training images are streamed and none are held")
             return
+        if data.data_set.latents is not None:
+            log.info(
+                "NearestImages: nothing is compared, as samples are latents, which are not seen as they are"
+            )
+            return
         if data.data_set.window is not None:
             training = training.centre(data.data_set.window)
         total = len(training)

@@ -51,6 +51,11 @@ class NLL:
         self.n = n
 
     def check(self, module: DDPM, data: ImageDataModule) -> None:
+        if module.draws_latents:
+            raise ValueError(
+                "metrics=nll: is of the decoder of 8-bit images, which latents do not have; what training says of "
+                "held-out latents is val/loss"
+            )
         held_out, most = len(data.data_set.validation), module.schedule.num_timesteps - 1
         if held_out < (self.n or 1):
             raise ValueError(f"metrics.nll.n={self.n}: {held_out} images were held out")

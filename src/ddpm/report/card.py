@@ -188,13 +188,16 @@ def _front(model: Model) -> dict[str, Any]:
 def _what(model: Model) -> str:
     channels, height, width = model.data["image_shape"]
     kind = {1: "grey ", 3: "colour "}.get(channels, "")
+    what = f"{kind}images of {height} x {width} pixels" + ("" if kind else f" and {channels} channels")
+    if model.data.get("latents"):
+        what = f"latents of {channels} x {height} x {width}, which an autoencoder makes images of"
     conditioned = "" if model.classes is None else f", conditioned on {len(model.classes)} classes"
     versions = model.record.get("versions")
     by = text(versions["ddpm"]) if isinstance(versions, Mapping) and versions.get("ddpm") else ""
     return (
         "A denoising diffusion probabilistic model "
         "([Ho et al. 2020](https://arxiv.org/abs/2006.11239)) that draws "
-        f"{kind}images of {height} x {width} pixels{conditioned}, as diffusers' `DDPMPipeline` reads it."
+        f"{what}{conditioned}, as diffusers' `DDPMPipeline` reads it."
         f"{by and f' It was trained by ddpm {by}.'}"
     )
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.sampling.captions import CAPTION, caption, legible, text_width
-from ddpm.sampling.figures import enlarged, grid
+from ddpm.sampling.figures import SPREAD, enlarged, grid, to_uint8
 
 ROWS = 20
 """Classes that have a row; the others are counted."""
@@ -44,7 +44,8 @@ class _Part(NamedTuple):
 
 
 def contact_sheet(data_set: DataSet) -> np.ndarray | None:
-    """Images from all over a data set; of a stream, of those that are held out.
+    """Images from all over a data set; of a stream, of those that are held out. Of latents the channels are
+    shown.
 
     Returns:
         uint8 [height, width, 3]; None where there is no image to show.
@@ -70,7 +71,7 @@ def _rows(parts: Sequence[_Part], classes: Sequence[str]) -> np.ndarray:
     counts = [_counts(part.images, len(classes)) for part in parts]
     notes = [" + ".join(f"{int(count[label]):,}" for count in counts) for label in range(len(names))]
     left = min(MOST_NAME, max(text_width(text) for text in [*names, *notes]) + 2 * PADDING)
-    height, width = _cells(parts[0].images.copy(np.arange(1)).images).shape[1:3]
+    height, width = _cells(_some(parts[0].images, 1)).shape[1:3]
     pitch = max(height, 2 * CAPTION) + PADDING
     starts = np.cumsum([left + PADDING, *(part.columns * (width + PADDING) + GAP for part in parts)])
     bottom = CAPTION + PADDING + len(names) * pitch
@@ -107,7 +108,8 @@ def _some(images: ImageSet, most: int, indices: np.ndarray | None = None) -> np.
     """Up to `most` images, evenly from all over those at `indices`: uint8 [K, C, H, W]."""
     chosen = np.arange(len(images)) if indices is None else indices
     n = min(most, len(chosen))
-    return images.copy(chosen[np.arange(n) * len(chosen) // max(1, n)]).images
+    found = images.copy(chosen[np.arange(n) * len(chosen) // max(1, n)]).images
+    return found if found.dtype == np.uint8 else to_uint8(torch.from_numpy(found) / SPREAD).numpy()
 
 
 def _cells(images: np.ndarray) -> np.ndarray:

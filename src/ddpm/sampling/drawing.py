@@ -116,7 +116,7 @@ class Drawing:
             on_step: sees (t, x_t, predicted x_0) at every step.
 
         Returns:
-            float32 [len(indices), C, H, W] in [-1, 1], on the model's device.
+            float32 [len(indices), C, H, W], on the model's device: in [-1, 1], but for latents.
         """
         model, device = self.model, self.model.device
         first = Stream(self.seed, Purpose.SAMPLE_START, device)
@@ -145,7 +145,7 @@ class Drawing:
             x_0 = self.sampler(
                 denoiser, model.schedule, x_t, noise=noise, start=self.start.t, on_step=on_step
             )
-        return x_0.clamp(-1, 1)
+        return x_0.clamp(-1, 1) if not model.draws_latents else x_0
 
     def _check_shared(self, t: int) -> None:
         highest = self.timesteps[0]

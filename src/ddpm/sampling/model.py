@@ -35,6 +35,11 @@ class Model(Protocol):
         ...
 
     @property
+    def draws_latents(self) -> bool:
+        """Whether it draws latents, which have no bounds, and no images in [-1, 1]."""
+        ...
+
+    @property
     def activation_bytes(self) -> float:
         """See `ddpm.runtime.arithmetic.activation_bytes`."""
         ...

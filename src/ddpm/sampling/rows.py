@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.diffusion.samplers import Trajectory
 from ddpm.runtime.pieces import Like
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import to_uint8
+from ddpm.sampling.seen import is_decoded, seen, seen_shape
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,18 @@ class Row:
 
     @property
     def like(self) -> Like:
-        """What is drawn of an image: `images` [H, W, C], and `way` [steps, H, W, C] where steps are kept."""
-        channels, height, width = self.drawing.model.image_shape
+        """What is drawn of an image: `images` [H, W, C], uint8, or float32 of latents that nothing decodes;
+        and `way` [steps, H, W, C], uint8, where steps are kept.
+        """
+        channels, height, width = seen_shape(self.drawing.model)
         shape, dtype = (height, width, channels), np.dtype(np.uint8)
         way = {"way": ((len(self.steps), *shape), dtype)} if self.steps else {}
-        return {"images": (shape, dtype), **way}
+        return {"images": (shape, np.dtype(np.float32) if self._are_latents else dtype), **way}
+
+    @property
+    def _are_latents(self) -> bool:
+        """Whether images are latents that nothing decodes."""
+        return self.drawing.model.draws_latents and not is_decoded(self.drawing.model)
 
     def draw(self, indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
         """Draw some of the images, as `like` says; the first axis counts them."""
@@ -51,13 +58,14 @@ class Row:
             trajectory(t, x_t, x_0)
             on_step()
 
-        arrays = {"images": _bytes(self.drawing(indices, on_step=each_step))}
+        model, x_0 = self.drawing.model, self.drawing(indices, on_step=each_step)
+        arrays = {"images": _channels_last(x_0 if self._are_latents else seen(model, x_0))}
         if self.steps:
-            seen: dict[int, Tensor] = getattr(trajectory, self.kept)
-            arrays["way"] = _bytes(torch.stack([seen[t] for t in self.steps], dim=1))
+            at: dict[int, Tensor] = getattr(trajectory, self.kept)
+            arrays["way"] = _channels_last(seen(model, torch.stack([at[t] for t in self.steps], dim=1)))
         return arrays
 
 
-def _bytes(images: Tensor) -> np.ndarray:
-    """uint8 [..., H, W, C] of float [..., C, H, W]."""
-    return to_uint8(images).movedim(-3, -1).cpu().numpy()
+def _channels_last(images: Tensor) -> np.ndarray:
+    """[..., H, W, C] of [..., C, H, W]."""
+    return images.movedim(-3, -1).cpu().numpy()

@@ -28,6 +28,9 @@ PARTS = (
 COMPUTED = ("compile", "channels_last")
 """Keys of `model` that say how it is computed, which its constructor does not know."""
 
+OF_LEVELS = ("VariationalBound", "Hybrid")
+"""Weightings whose term at t = 0 is the decoder of 8-bit images (Ho et al. 2020, eq. 13)."""
+
 MOST_NUMBERS = 1 << 26
 """Of an image in a checkpoint: 4,096 x 4,096 in colour is below it."""
 
@@ -55,6 +58,8 @@ def build_module(
         said = (line.removeprefix("classes: none") for line in data.get("understood") or ())
         why = next((reason for reason in said if reason.startswith(" (")), "")
         raise UsageError(f"conditional=true: these images have no classes{why}; use conditional=false")
+    if data.get("latents"):
+        _check_latents(config)
     names = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
     parts = {name: targets.build(name, config[name]) for name in names}
     parts |= {
@@ -166,6 +171,21 @@ def _check_sizes(config: Config, data: Mapping[str, Any]) -> None:
     steps = config["schedule"].get("num_timesteps", 0)
     if type(steps) is not int or steps > MOST_STEPS:
         raise UsageError(f"schedule.num_timesteps={str(steps)[:20]}: must be at most {MOST_STEPS}")
+
+
+def _check_latents(config: Config) -> None:
+    """Refuse, with UsageError, what is for images in [-1, 1] of 256 levels."""
+    if config["clip_x_0"]:
+        raise UsageError(
+            "clip_x_0=true: latents are not within [-1, 1], and sampling must not clip them; use "
+            "clip_x_0=false, as data=latents has it"
+        )
+    kind = str(config["weighting"].get("_target_", "")).rpartition(".")[2]
+    if kind in OF_LEVELS:
+        raise UsageError(
+            f"weighting: {kind} has the likelihood of 256 levels of brightness in it, which latents do not "
+            "have; use weighting=simple"
+        )
 
 
 def _waiting(key: str, node: Mapping[str, Any]) -> Any:

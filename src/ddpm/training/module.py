@@ -192,6 +192,11 @@ class DDPM(LightningModule):
         return None if self.classes is None else len(self.classes)
 
     @property
+    def draws_latents(self) -> bool:
+        """Whether it draws latents, which have no bounds, and no images in [-1, 1]."""
+        return (self.data or {}).get("latents") is not None
+
+    @property
     def parametrization(self) -> Parametrization:
         """What the network's output means, as losses see it."""
         return Parametrization(self.objective, self.variance)

@@ -16,9 +16,9 @@ def test_sizes():
 
 
 def test_channels():
-    for good in (None, 1, 3):
+    for good in (None, 1, 3, 5, 255):
         check_channels(good)
-    for bad in (0, 2, 4, "3", True, 1.0):
+    for bad in (0, -1, 256, "3", True, 1.0):
         with pytest.raises(ValueError, match=r"data\.channels="):
             check_channels(bad)
 

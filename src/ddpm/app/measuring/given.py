@@ -85,7 +85,7 @@ def given(config: Mapping[str, Any], data: DataSet, by_class: str | None) -> Giv
     """
     typed = config["samples"]
     try:
-        saved = saved_at(absolute(typed))
+        saved = saved_at(absolute(typed), None if data.image_shape[0] in (1, 3) else data.image_shape[0])
     except (ValueError, OSError) as error:
         raise UsageError(f"samples={typed}: {error}") from error
     n = saved.n if config["n"] is None else int(config["n"])
@@ -139,6 +139,11 @@ def _images(
                 f"samples={typed}: {saved.name(index)} is of size {list(theirs)} (height, width), and the "
                 f"images of the data of {ours}; compare like with like: give data.image_size=[{theirs[0]},"
                 f"{theirs[1]}] if samples are meant to be so, or name other data"
+            )
+        if channels not in (1, 3) and len(found.pixels) != channels:
+            raise UsageError(
+                f"samples={typed}: {saved.name(index)} has {len(found.pixels)} channels, and the images of "
+                f"the data {channels}; name other data"
             )
         if len(found.pixels) > channels:
             raise UsageError(

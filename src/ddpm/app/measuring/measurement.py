@@ -72,6 +72,21 @@ def data_of(run: Run, config: Mapping[str, Any]) -> ImageDataModule:
     return build_data({"data": own_settings(run, config, "data"), "seed": run.config["seed"]})
 
 
+def _refuse_latents(metrics: Metrics) -> None:
+    """Refuse what is of images of 256 levels."""
+    if metrics.of_samples:
+        raise UsageError(
+            f"metrics={next(iter(metrics.of_samples))}: compares pictures, and this run draws latents; "
+            "decode them by sample.py format=png (data.vae in the run), and measure them by evaluate.py "
+            "samples=DIR data=OPTION, the images that were encoded"
+        )
+    name = next(iter(metrics.of_model))
+    raise UsageError(
+        f"metrics={name}: is of the decoder of 8-bit images, which latents do not have; what training "
+        "says of held-out latents is val/loss"
+    )
+
+
 class Measurement:
     """What is measured of one run; checked here, as far as no extractor is needed.
 
@@ -88,6 +103,8 @@ class Measurement:
     def __init__(self, run: Run, config: Mapping[str, Any], metrics: Metrics, data: ImageDataModule):
         self.run, self.config, self.metrics, self.data = run, config, metrics, data
         self.quality: DrawnQuality | None = None
+        if run.module.draws_latents:
+            _refuse_latents(metrics)
         if metrics.of_samples:
             measuring.check_samples(metrics.of_samples, config["n"], run.module.num_classes is not None)
         if config["variance"]:

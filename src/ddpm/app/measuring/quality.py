@@ -49,6 +49,7 @@ def comparison_of(
     if config["save_reference"] is not None:
         _check_saving(config, metrics)
     for extractor in dict.fromkeys(extractors.values()):
+        extractor.check(data.image_shape[0])
         extractor.prepare(data, device)
     if config["save_reference"] is not None:
         saved = extractors[_compared(metrics)]

@@ -36,22 +36,34 @@ class Layout:
     turned: Callable[[np.ndarray], np.ndarray]
 
 
-def layouts(shape: tuple[int, ...]) -> list[Layout]:
+def layouts(shape: tuple[int, ...], channels: int | None = None) -> list[Layout]:
     """Every layout that the shape of an array allows, the likeliest first.
 
-    Channels are 1, 3 or 4, and come last rather than first; images come first rather than last. A row of
-    numbers is a square: of one channel, or of three, one after the other.
+    Channels are 1, 3 or 4, else fewer than the pixels of either side, and come last rather than first; images
+    come first rather than last. A row of numbers is a square: of one channel, or of three, one after the
+    other.
+
+    Args:
+        shape: of the array.
+        channels: that images have; None where this is not known.
     """
     if 0 in shape:
         return []
     found = []
     if len(shape) == 4:
         a, b, c, d = shape
-        if d in CHANNELS:
+
+        def are_channels(n: int, *sides: int) -> bool:
+            if channels is not None:
+                return n == channels
+            usual = any(m in CHANNELS for m in (b, c, d))
+            return n in CHANNELS if usual else n < min(sides)
+
+        if are_channels(d, b, c):
             found.append(Layout("[N, H, W, C]", 0, a, (b, c, d), lambda images: images))
-        if b in CHANNELS:
+        if are_channels(b, c, d):
             found.append(Layout("[N, C, H, W]", 0, a, (c, d, b), lambda images: images.transpose(0, 2, 3, 1)))
-        if c in CHANNELS:
+        if are_channels(c, a, b):
             found.append(Layout("[H, W, C, N]", -1, d, (a, b, c), lambda images: images))
     elif len(shape) == 3:
         a, b, c = shape
@@ -64,20 +76,21 @@ def layouts(shape: tuple[int, ...]) -> list[Layout]:
     return found
 
 
-def layout_of(shape: tuple[int, ...], counts: Collection[int]) -> Layout | None:
+def layout_of(shape: tuple[int, ...], counts: Collection[int], channels: int | None = None) -> Layout | None:
     """The likeliest layout, of those that hold as many images as there are labels if any does.
 
     Args:
         shape: of the array.
         counts: how many labels there may be; empty where this is not known.
+        channels: that images have; None where this is not known.
     """
-    possible = [one for one in layouts(shape) if one.name != MATLAB_GREY or one.count in counts]
+    possible = [one for one in layouts(shape, channels) if one.name != MATLAB_GREY or one.count in counts]
     return next((one for one in possible if one.count in counts), next(iter(possible), None))
 
 
-def is_plain(shape: tuple[int, ...], layout: Layout) -> bool:
+def is_plain(shape: tuple[int, ...], layout: Layout, channels: int | None = None) -> bool:
     """Whether nothing needs to be said about a layout: it is the usual one, and no other is possible."""
-    others = [one for one in layouts(shape) if one.name not in (layout.name, MATLAB_GREY)]
+    others = [one for one in layouts(shape, channels) if one.name not in (layout.name, MATLAB_GREY)]
     return layout.name in USUAL and not others
 
 

@@ -103,7 +103,11 @@ class Roles(NamedTuple):
 
 
 def roles(
-    arrays: Sequence[Held], path: object, image_key: str | None = None, label_key: str | None = None
+    arrays: Sequence[Held],
+    path: object,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    channels: int | None = None,
 ) -> Roles:
     """What arrays are for.
 
@@ -112,6 +116,7 @@ def roles(
         path: where they are, for messages.
         image_key: the array of images; its counterparts in other parts are meant too.
         label_key: the same of labels; `none` means that there are none.
+        channels: that images have; None where this is not known.
 
     Raises:
         ValueError: where there are no images, several arrays could be meant, or labels do not fit.
@@ -127,7 +132,7 @@ def roles(
         Images(held, layout)
         for held in arrays
         if held.dtype.kind in NUMBERS
-        and (layout := layout_of(held.shape, counts.get(_part(held.name)) or counts.get("") or ()))
+        and (layout := layout_of(held.shape, counts.get(_part(held.name)) or counts.get("") or (), channels))
     ]
     chosen = _images(arrays, possible, path, image_key)
     used = {one.held.name for images in chosen.values() for one in images}
@@ -248,7 +253,8 @@ def _images(
         if not found:
             raise ValueError(
                 f"data.path={path}: none of its arrays are {what}; it holds {listed(arrays)}; "
-                "if one is all the same, name it by data.image_key"
+                "if one is all the same, name it by data.image_key, and how many channels it has by "
+                "data.channels"
             )
     by_part: dict[str, list[Images]] = {}
     for one in found:

@@ -21,7 +21,8 @@ def array_or_reason(source: Encoded | str, shaping: Shaping) -> Decoded | str:
         array = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
         if array.ndim == 2:
             array = array[..., None]
-        if array.ndim == 3 and array.shape[2] not in CHANNELS and array.shape[0] in CHANNELS:
+        channels = CHANNELS if shaping.planes is None else (shaping.planes,)
+        if array.ndim == 3 and array.shape[2] not in channels and array.shape[0] in channels:
             array = array.transpose(1, 2, 0)
         if array.ndim != 3 or array.shape[2] not in CHANNELS:
             return f"an array of shape {list(array.shape)}, which is no image"

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ddpm.data import git_lfs
+from ddpm.data.pixels.channels_of_tiff import channels_of, is_tiff
 from ddpm.data.pixels.full_depth import bits_of, full_numbers
 from ddpm.data.pixels.levels import Limits, Numbers, levels
 from ddpm.data.pixels.resizing import fit
-from ddpm.data.pixels.shaping import Shaping
+from ddpm.data.pixels.shaping import MOST_CHANNELS, Shaping
 from ddpm.data.quiet import quietly
 from ddpm.runtime.cores import available_cores
 
@@ -70,7 +71,12 @@ def decode(source: Encoded, shaping: Shaping = AS_IT_IS) -> Decoded:
         Exception: almost any, where the source is no image, is cut short, would unpack to more than Pillow's
             limit of pixels, or holds numbers whose range is not known: every format has its own decoder.
     """
+    if shaping.planes is not None and is_tiff(_beginning(source)):
+        with quietly():
+            return from_array(channels_of(source, shaping.planes), shaping)
     with quietly(), _open(source) as opened:
+        if shaping.planes is not None:
+            return from_array(_bands(opened, shaping.planes), shaping)
         mode, size = opened.mode, (opened.height, opened.width)
         numbers = full_numbers(opened, lambda: _open(source))
         if numbers is None:
@@ -90,20 +96,24 @@ def from_array(array: np.ndarray, shaping: Shaping = AS_IT_IS) -> Decoded:
     the opacity.
 
     Args:
-        array: [H, W, C] of 1, 3 or 4 channels, the fourth of them opacity; of any type of numbers.
+        array: [H, W, C], of any type of numbers. The fourth of four channels is opacity, unless
+            `shaping.channels` is 4.
         shaping: what is asked of it.
 
     Raises:
         ValueError: where it has another shape or holds no numbers, their range is not known, or one lies
             beyond it.
     """
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+    if array.ndim != 3 or not array.size:
         shape = "x".join(map(str, array.shape))
-        raise ValueError(f"an array of {shape}, which is not height x width x 1, 3 or 4 channels")
+        raise ValueError(f"an array of {shape}, which is not height x width x channels")
     if array.dtype.kind not in "buif":
         raise ValueError(f"values of type {array.dtype} are no levels of brightness")
     limits = RANGES.get(array.dtype.name)
     opacity = None
+    if shaping.planes is not None or array.shape[2] not in (1, 3, 4):
+        check_planes(array.shape[2], shaping)
+        return _of_planes(Numbers(array, limits), array.dtype.name, shaping)
     if array.shape[2] == 4:
         clear, opaque = limits or shaping.value_range or (0.0, 1.0)
         opacity = np.clip((array[..., 3] - clear) / (opaque - clear), 0, 1)
@@ -163,6 +173,16 @@ def _open(source: Encoded) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
 
 
+def _bands(opened: ImageFile.ImageFile, channels: int) -> np.ndarray:
+    """The bands of an image as they are, uint8 [H, W, C]: grey and opacity, colour and opacity, CMYK."""
+    if opened.mode not in ("LA", "RGBA", "CMYK") or len(opened.getbands()) != channels:
+        raise ValueError(
+            f"it has {len(opened.getbands())} channels of the kind {opened.mode}, and "
+            f"data.channels={channels} is asked for"
+        )
+    return np.asarray(ImageOps.exif_transpose(opened))
+
+
 def _plain(opened: Image.Image, bits: int) -> Image.Image:
     """The image in mode L, LA, RGB or RGBA."""
     if opened.mode[0] in "IF":  # Pillow would cut what is above 255
@@ -199,6 +219,27 @@ def _of_numbers(numbers: Numbers, mode: str, size: tuple[int, int], shaping: Sha
     pixels, values, limits = levels(numbers, shaping.value_range)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     return Decoded(_planes(fit(image, shaping), shaping), mode, size, values, limits)
+
+
+def check_planes(channels: int, shaping: Shaping) -> None:
+    """Refuse, with ValueError, images of other channels than are asked for, and more than can be."""
+    if channels > MOST_CHANNELS:
+        raise ValueError(f"it has {channels} channels; at most {MOST_CHANNELS} are read")
+    if shaping.channels not in (None, channels):
+        raise ValueError(
+            f"it has {channels} channel{'s' if channels > 1 else ''}, and data.channels={shaping.channels} "
+            f"is asked for; give data.channels={channels}"
+        )
+
+
+def _of_planes(numbers: Numbers, mode: str, shaping: Shaping) -> Decoded:
+    """An image whose channels are neither grey, colours nor opacity: each is resized by itself."""
+    pixels, values, limits = levels(numbers, shaping.value_range)
+    fitted = [
+        np.asarray(fit(Image.fromarray(np.ascontiguousarray(plane)), shaping))
+        for plane in np.moveaxis(pixels, 2, 0)
+    ]
+    return Decoded(np.stack(fitted), mode, pixels.shape[:2], values, limits)
 
 
 def _of_bytes(image: Image.Image, mode: str, size: tuple[int, int], shaping: Shaping) -> Decoded:

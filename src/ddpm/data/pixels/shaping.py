@@ -7,6 +7,8 @@ RESIZES = ("lanczos", "bicubic", "box", "nearest")
 LARGEST = 8192
 """Pixels a side; one image of more takes gigabytes while it is resized."""
 
+MOST_CHANNELS = 255
+
 CROPS = ("center", "random", "none")
 
 
@@ -16,7 +18,9 @@ class Shaping:
 
     Attributes:
         size: (height, width) in pixels; None leaves images as large as they are.
-        channels: 1 or 3; None is 1 where red, green and blue are equal everywhere, else 3.
+        channels: 1 for grey, 3 for colour, or as many as an image must have, which are taken as they are.
+            None is 1 where red, green and blue are equal everywhere, 3 for other colours, else as many as
+            there are.
         resize: the filter, of `RESIZES`; all but `nearest` are antialiased.
         crop: the part of an image that is kept, of `CROPS`.
         value_range: the numbers that become black and white; None is what the file or the number type says.
@@ -27,6 +31,13 @@ class Shaping:
     resize: str = "lanczos"
     crop: str = "center"
     value_range: tuple[float, float] | None = None
+
+    @property
+    def planes(self) -> int | None:
+        """How many channels an image must have that is taken as it is; None where it is grey or in colour, or
+        nothing is asked.
+        """
+        return None if self.channels in (1, 3) else self.channels
 
     @property
     def stored(self) -> tuple[int, int] | None:
@@ -87,9 +98,9 @@ def parse_range(value_range: Sequence[float] | None) -> tuple[float, float] | No
 
 
 def check_channels(channels: int | None) -> None:
-    """Refuse, with ValueError, what is neither 1, 3 nor None."""
-    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+    """Refuse, with ValueError, what is neither a number of channels nor None."""
+    if channels is not None and (type(channels) is not int or not 1 <= channels <= MOST_CHANNELS):
         raise ValueError(
-            f"data.channels={channels} must be 1 (grey), 3 (colour) or "
-            "null (1 if every image is grey, else 3)"
+            f"data.channels={channels} must be 1 (grey), 3 (colour), another number of channels up to "
+            f"{MOST_CHANNELS}, or null (1 if every image is grey, else as many as there are)"
         )

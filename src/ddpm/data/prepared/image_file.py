@@ -14,7 +14,8 @@ class ImageFile:
 
     Args:
         path: of the file, which is made anew.
-        channels: 1 or 3; None is 1 if every image has one channel, else 3.
+        channels: of every image; None is 1 if every image has one channel, 3 if one has three, else as many
+            as the first has.
     """
 
     def __init__(self, path: Path, channels: int | None):
@@ -35,6 +36,13 @@ class ImageFile:
         height, width = pixels.shape[1:]
         if self.size is None:
             self.size = height, width
+            if self.channels is None and len(pixels) not in (1, 3):
+                self.channels = len(pixels)
+        if len(pixels) not in (1, self.channels or 3):
+            raise ValueError(
+                f"data.channels is not set, and the images differ in it: {printable(name)} has {len(pixels)} "
+                f"channels, those before it {self.channels or 'are grey or in colour'}; leave one kind out"
+            )
         if (height, width) != self.size:
             h, w = self.size
             raise ValueError(
@@ -56,7 +64,9 @@ class ImageFile:
         Returns:
             the shape [N, C, H, W] of what is left.
         """
-        channels = 3 if self.is_colour else 1
+        colours = 3 if self.is_colour else 1
+        channels = colours if self.channels in (None, 1, 3) else self.channels
+        assert channels is not None
         height, width = self.size or (1, 1)
         stored, final = self.image_bytes, channels * height * width
         # Each image moves towards the beginning, over nothing that is still to be read.

@@ -74,7 +74,7 @@ class Found:
             int64 [K] and the names of the classes.
         nothing: what to say where no image can be read.
         cut: positions from here on are for validation; None leaves it to a share.
-        channels: 1 or 3; None is 1 if every image is grey, else 3.
+        channels: see `ImageSettings`.
         states: of the N images, each another whenever the contents of that image may be; None where this is
             not known.
         captions: of the N images; None where there are none.

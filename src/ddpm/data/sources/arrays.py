@@ -70,7 +70,7 @@ class Arrays(ImageSettings):
             name, reason = found.left_out[0] if found.left_out else ("it", "holds no files")
             said = f"data.path={self.path} holds no arrays: {name}: {reason}"
             raise ValueError(kinds.refused("arrays", self.path, None) or said)
-        known = roles(found.arrays, self.path, self.image_key, self.label_key)
+        known = roles(found.arrays, self.path, self.image_key, self.label_key, self.shaping.planes)
         parts = self._parts(known)
         images = [one for part in parts.all for one in part.images]
         self._check_range(images)
@@ -87,8 +87,10 @@ class Arrays(ImageSettings):
             channels=self.channels,
             left_out=[*found.left_out, *unused],
             understood=Understood(
-                _called([one for part in parts.train for one in part.images]),
-                parts.why_share if parts.validation is None else _called(parts.validation.images),
+                _called([one for part in parts.train for one in part.images], self.shaping.planes),
+                parts.why_share
+                if parts.validation is None
+                else _called(parts.validation.images, self.shaping.planes),
                 said_by,
             ),
         )
@@ -221,10 +223,10 @@ class _Parts(NamedTuple):
         return [*self.train, *([] if self.validation is None else [self.validation])]
 
 
-def _called(images: Sequence[Images]) -> str:
+def _called(images: Sequence[Images], channels: int | None = None) -> str:
     """The arrays of a part, and how images lie in them where that is not the usual."""
     held, layout = images[0]
-    how = "" if is_plain(held.shape, layout) else f" as {layout.name}"
+    how = "" if is_plain(held.shape, layout, channels) else f" as {layout.name}"
     return _some([one.held.name for one in images]) + how
 
 

@@ -78,7 +78,7 @@ class ShardStream(ReadingSettings):
         super().__post_init__()
         if self.image_size is None:
             raise ValueError("data.image_size must be given: a stream does not know its images beforehand")
-        if self.channels is None:
+        if self.channels not in (1, 3):
             raise ValueError("data.channels must be 1 or 3: a stream does not know its images beforehand")
         if self.validation_size < 0:
             raise ValueError(f"data.validation_size={self.validation_size} must be at least 0")

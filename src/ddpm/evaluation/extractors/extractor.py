@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm.data.images import DataSet
+from ddpm.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +80,21 @@ class Extractor(ABC):
             "precision": "bf16" if self.bf16 else "float32",
         }
 
+    def check(self, channels: int) -> None:
+        """Refuse, with UsageError, images of so many channels where the network was made for colours."""
+        if self.channels == 3 and channels not in (1, 3):
+            raise UsageError(
+                f"extractor={self.name}: looks at images of 1 or 3 channels, and these have {channels}; "
+                "extractor=pixels compares any"
+            )
+
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Features of images.
 
         Args:
-            images: uint8 [N, C, H, W] of 1 or 3 channels, on any device. Grey ones are repeated to three
-                channels where the network was made for colour, which is said once.
+            images: uint8 [N, C, H, W], on any device; of 1 or 3 channels where the network was made for
+                colour. Grey ones are then repeated to three, which is said once.
 
         Returns:
             float32 [N, D], on the device of the extractor.
@@ -93,11 +102,12 @@ class Extractor(ABC):
         Raises:
             ValueError: for images of another type or shape.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(
-                f"extractor={self.name}: images must be uint8 [N, C, H, W] of 1 or 3 channels, not "
+                f"extractor={self.name}: images must be uint8 [N, C, H, W], not "
                 f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
             )
+        self.check(images.shape[1])
         pixels = images.to(self.device).float()
         if self.channels == 3 and pixels.shape[1] == 1:
             if not self._said:

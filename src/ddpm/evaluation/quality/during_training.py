@@ -143,6 +143,8 @@ class SampleQuality(EveryNSteps):
         Raises:
             UsageError: naming what does not fit, and the way out.
         """
+        if module.draws_latents:
+            raise UsageError("compares pictures, and this run draws latents; leave it out")
         try:
             self._drawing(module)
         except ValueError as error:
@@ -154,6 +156,7 @@ class SampleQuality(EveryNSteps):
                 f"reference={self.reference}: must be train, validation, or a file, and there is none"
             )
         for extractor in dict.fromkeys(chosen.values()):
+            extractor.check(comparison.data.image_shape[0])
             extractor.prepare(comparison.data, device)
         self._asked = classes_of(module, comparison.data, self.n)
         measuring.check(self.metrics, self.n, self._asked is not None, comparison)

@@ -19,6 +19,12 @@ from ddpm.sampling.model import Model
 CELL = 64
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
 
+BETWEEN_CHANNELS = 96
+"""Grey of the line between channels that stand side by side."""
+
+SPREAD = 3.0
+"""The channels of latents are seen from minus this (black) to this (white): they deviate by about 1."""
+
 MOST_CAPTION = 180
 """Pixels that what stands before the rows of a table may take."""
 
@@ -27,21 +33,53 @@ MOST_COLUMNS = 16
 
 
 def to_uint8(x_0: Tensor) -> Tensor:
-    """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded."""
+    """[-1, 1] to bytes: float [..., H, W] to uint8 of the same shape, -1 to 0 and 1 to 255, rounded. Bytes
+    stay as they are.
+    """
+    if x_0.dtype == torch.uint8:
+        return x_0
     return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def side_by_side(images: Tensor) -> Tensor:
+    """Images that a person can see: uint8 [..., 1 or 3, H, W] as they are; of other channels each in grey,
+    side by side from the first on, with a line between them: [..., 1, H, C W + C - 1].
+    """
+    channels, height, width = images.shape[-3:]
+    if channels in (1, 3):
+        return images
+    parts = images.new_full((*images.shape[:-3], height, channels, width + 1), BETWEEN_CHANNELS)
+    parts[..., :width] = images.movedim(-3, -2)
+    return parts.flatten(-2)[..., None, :, :-1]
+
+
+def size_shown(image_shape: Sequence[int]) -> tuple[int, int]:
+    """(height, width) that images of (channels, height, width) have side by side."""
+    channels, height, width = image_shape
+    return height, width if channels in (1, 3) else channels * (width + 1) - 1
+
+
+def channels_said(image_shape: Sequence[int]) -> str:
+    """For captions: what is seen of images that are neither grey nor in colour; "" for others."""
+    channels = image_shape[0]
+    return "" if channels in (1, 3) else f"; channels 0 to {channels - 1} of each side by side"
+
+
 def png(picture: np.ndarray) -> bytes:
-    """A file of a picture: uint8 [H, W], [H, W, 1] or [H, W, 3]."""
+    """A file of a picture: uint8 [H, W] or [H, W, C]; more channels than colours stand side by side."""
+    if picture.shape[2:] not in ((), (1,), (3,)):
+        picture = side_by_side(torch.tensor(picture).permute(2, 0, 1)).squeeze(0).numpy()
     file = io.BytesIO()
     Image.fromarray(picture.squeeze(2) if picture.shape[2:] == (1,) else picture).save(file, "PNG")
     return file.getvalue()
 
 
 def enlarged(images: Tensor) -> np.ndarray:
-    """In colour, small ones larger by a whole factor: uint8 [N, h, w, 3] of uint8 [N, 1 or 3, H, W]."""
-    cells = images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    factor = max(1, CELL // max(cells.shape[1:3]))
+    """In colour, small ones larger by a whole factor: uint8 [N, h, w, 3] of uint8 [N, C, H, W]. Channels that
+    are no colours stand side by side.
+    """
+    cells = side_by_side(images.cpu()).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    factor = max(1, CELL // max(images.shape[2:]))
     return cells.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
@@ -56,7 +94,7 @@ def grid(
     """Lay images out in rows.
 
     Args:
-        images: uint8 [N, C, H, W] with 1 or 3 channels.
+        images: uint8 [N, C, H, W]; see `side_by_side`.
         captions: N, what stands above each; shortened to fit.
         columns: images a row; by default the grid is nearly square.
         padding: pixels between images.
@@ -84,7 +122,7 @@ def table(cells: Tensor, *, headings: Sequence[str], captions: Sequence[str]) ->
     """Lay images out in rows and columns that say what they are.
 
     Args:
-        cells: uint8 [R, K, C, H, W] with 1 or 3 channels.
+        cells: uint8 [R, K, C, H, W]; see `side_by_side`.
         headings: K, what stands above each column; shortened to fit.
         captions: R, what stands before each row; shortened where it is long.
 
@@ -120,7 +158,7 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
 
     Args:
         module: that sampled them.
-        drawn: float [N, C, H, W] in [-1, 1], images 0 ... N-1.
+        drawn: float [N, C, H, W] in [-1, 1], or bytes as they are seen; images 0 ... N-1.
         labels: the classes that they took in turn; by default every class.
 
     Returns:

@@ -1,6 +1,6 @@
 """The forward process on real images: what is left of them at a few timesteps (Ho et al. 2020, figure 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,6 +49,7 @@ def draw(
     seed: int,
     width: float,
     dpi: float,
+    see: Callable[[Tensor], Tensor] = to_uint8,
 ) -> "Figure":
     """A row an image, from t = 0 to T - 1.
 
@@ -60,21 +61,31 @@ def draw(
         seed: of the noise.
         width: inches.
         dpi: pixels an inch.
+        see: makes of x_t the bytes that are seen.
     """
     timesteps = shown_timesteps(schedule, steps)
-    x_t = to_uint8(noised(schedule, x_0, timesteps, seed))
+    x_t = see(noised(schedule, x_0, timesteps, seed))
     groups = [Group(name, [("", x_t[:, i])]) for i, name in enumerate(names)]
     left = [decimal(float(schedule.alphas_cumprod[t])) for t in timesteps]
     return table(groups, [(T, at(timesteps)), (ALPHA_BAR, left)], width=width, dpi=dpi).figure
 
 
-def film(schedule: NoiseSchedule, x_0: Tensor, *, steps: int, seed: int, width: float, dpi: float) -> Film:
+def film(
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    *,
+    steps: int,
+    seed: int,
+    width: float,
+    dpi: float,
+    see: Callable[[Tensor], Tensor] = to_uint8,
+) -> Film:
     """The same as an animation: images side by side, which drown in noise.
 
     Arguments as of `draw`; `steps` are its frames.
     """
     timesteps = shown_timesteps(schedule, steps)
-    x_t = to_uint8(noised(schedule, x_0, timesteps, seed))
+    x_t = see(noised(schedule, x_0, timesteps, seed))
 
     def moments() -> list[Moment]:
         return [

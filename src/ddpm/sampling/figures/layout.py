@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ddpm.sampling.figures import enlarged
+from ddpm.sampling.figures import enlarged, size_shown
 from ddpm.sampling.figures.style import HAIRLINE, NORMAL, SMALL
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def cell_size(room: float, image_shape: Sequence[int], dpi: float) -> tuple[floa
         image_shape: (channels, height, width) of the image.
         dpi: pixels an inch.
     """
-    _, rows, columns = image_shape
+    rows, columns = size_shown(image_shape)
     pixels = int(room * dpi + 1e-6)
     pixels -= pixels % columns if pixels >= columns else 0
     pixels = max(1, pixels)

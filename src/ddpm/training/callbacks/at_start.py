@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm.sampling.captions import legible
 from ddpm.training.batches import images_of
 from ddpm.training.callbacks.interruption import leader_alone
-from ddpm.training.callbacks.shown import FOLDER, can_be_shown, spared
+from ddpm.training.callbacks.shown import FOLDER, spared
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class AtStart(Callback, ABC):
     """Of the file in `figures/`, without its ending."""
 
     needs_images: ClassVar[bool] = True
-    """Whether nothing is drawn of images that are neither grey nor of three colours."""
+    """Whether nothing is drawn of images of another shape than the run's, which the step refuses."""
 
     def __init__(self) -> None:
         self._is_drawn = False  # by this start or an earlier one
@@ -63,10 +63,6 @@ class AtStart(Callback, ABC):
         self._is_drawn = True
 
     def _draw(self, trainer: Trainer, module: Any, batch: Any) -> None:
-        if self.needs_images and not can_be_shown(module.image_shape):
-            what = type(self).__name__
-            log.info("%s: images of %d channels are not shown", what, module.image_shape[0])
-            return
         x_0, labels = images_of(batch)
         if not self.needs_images or tuple(x_0.shape[1:]) == module.image_shape:  # else the step refuses it
             self.draw(trainer, module, x_0, _names(module, labels, len(x_0)))

@@ -28,10 +28,12 @@ def log_colours(trainer: Trainer, data: Mapping[str, Any] | None, samples: Tenso
     row = {f"samples/{name}_{c}": value for name, values in found.items() for c, value in enumerate(values)}
     facts = (data or {}).get("facts") or {}
     if "mean" in facts and "std" in facts:
-        of_data = {
-            "mean": [2 * mean - 1 for mean in facts["mean"]],
-            "deviation": [2 * s for s in facts["std"]],
-        }
+        of_data = {"mean": facts["mean"], "deviation": facts["std"]}
+        if (data or {}).get("latents") is None:  # whose figures are on this scale already
+            of_data = {
+                "mean": [2 * mean - 1 for mean in facts["mean"]],
+                "deviation": [2 * s for s in facts["std"]],
+            }
         for name, values in found.items():
             differences = [ours - theirs for ours, theirs in zip(values, of_data[name], strict=True)]
             row[f"samples/{name}_shift"] = max(differences, key=abs)

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from ddpm.sampling.figures import grid, to_uint8
+from ddpm.sampling.figures import grid, size_shown
+from ddpm.sampling.seen import seen, seen_said, seen_shape
 from ddpm.training.callbacks.at_start import AtStart
 from ddpm.training.callbacks.shown import FOLDER, show
 
@@ -34,8 +35,11 @@ class DataImages(AtStart):
         self.n = n
 
     def draw(self, trainer: Trainer, module: Any, x_0: Tensor, names: list[str]) -> None:
-        columns = max(1, SIDE // max(module.image_shape[1:]))
+        columns = max(1, SIDE // max(size_shown(seen_shape(module))))
         n = min(self.n, columns**2)
-        picture = grid(to_uint8(x_0[:n]), captions=names[:n] if any(names) else None)
-        caption = f"{min(n, len(x_0))} training images of the first batch, as the network sees them"
+        picture = grid(seen(module, x_0[:n]), captions=names[:n] if any(names) else None)
+        caption = (
+            f"{min(n, len(x_0))} training images of the first batch, as the network sees them"
+            f"{seen_said(module)}"
+        )
         show(trainer, "data/images", picture, Path(FOLDER, "images.png"), caption)

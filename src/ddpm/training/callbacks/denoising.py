@@ -10,9 +10,10 @@ from ddpm.sampling.captions import legible
 from ddpm.sampling.drawing import Drawing, labels_of
 from ddpm.sampling.figures import denoising
 from ddpm.sampling.figures.style import styled
+from ddpm.sampling.seen import seen, seen_said
 from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.interruption import end_if_asked
-from ddpm.training.callbacks.shown import DPI, WIDTH, can_be_shown, show_figure, show_film, spared
+from ddpm.training.callbacks.shown import DPI, WIDTH, show_figure, show_film, spared
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,6 @@ class Denoising(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module: Any = pl_module
-        if not can_be_shown(module.image_shape):
-            if trainer.is_global_zero:
-                log.info("Denoising: images of %d channels are not shown", module.image_shape[0])
-            return
         with drawing_ranks(trainer, module) as draws:
             if draws:
                 self._draw(trainer, module)
@@ -80,19 +77,23 @@ class Denoising(Callback):
         rows = min(ROWS, n)
         names = _names(module, rows)
         with spared("samples/denoising"), styled(texts=names):
-            caption = f"step {trainer.global_step:,}: {manner(module, drawing, 'ema')}"
-            figure = denoising.draw(_of(kept, shown, rows), images[:rows], names, width=WIDTH, dpi=DPI)
+            caption = f"step {trainer.global_step:,}: {manner(module, drawing, 'ema')}{seen_said(module)}"
+            figure = denoising.draw(
+                _of(module, kept, shown, rows), seen(module, images[:rows]), names, width=WIDTH, dpi=DPI
+            )
             show_figure(trainer, "samples/denoising", figure, caption)
             if self.frames:
-                film = denoising.film(_of(kept, filmed, n), images, width=WIDTH, dpi=DPI)
+                film = denoising.film(
+                    _of(module, kept, filmed, n), seen(module, images), width=WIDTH, dpi=DPI
+                )
                 show_film(trainer, "samples/denoising_film", film, caption)
 
 
-def _of(kept: Trajectory, timesteps: list[int], n: int) -> Trajectory:
-    """Some of the steps, of the first n samples."""
+def _of(module: Any, kept: Trajectory, timesteps: list[int], n: int) -> Trajectory:
+    """Some of the steps, of the first n samples, as they are seen."""
     part = Trajectory()
     for t in timesteps:
-        part(t, kept.x_t[t][:n], kept.x_0[t][:n])
+        part(t, seen(module, kept.x_t[t][:n]), seen(module, kept.x_0[t][:n]))
     return part
 
 

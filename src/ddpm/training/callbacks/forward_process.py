@@ -1,5 +1,6 @@
 """The forward process on images that a run is trained on."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 from lightning.pytorch import Trainer
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from ddpm.sampling.figures import forward
 from ddpm.sampling.figures.style import styled
+from ddpm.sampling.seen import seen, seen_said
 from ddpm.training.callbacks.at_start import AtStart
 from ddpm.training.callbacks.shown import DPI, WIDTH, show_figure
 
@@ -37,7 +39,14 @@ class ForwardProcess(AtStart):
         shown, names = x_0[: self.n].cpu(), names[: self.n]
         with styled(texts=names):
             figure = forward.draw(
-                module.schedule, shown, names, steps=self.steps, seed=self.seed, width=WIDTH, dpi=DPI
+                module.schedule,
+                shown,
+                names,
+                steps=self.steps,
+                seed=self.seed,
+                width=WIDTH,
+                dpi=DPI,
+                see=partial(seen, module),
             )
-            caption = f"{len(shown)} training images, noised as training noises them"
+            caption = f"{len(shown)} training images, noised as training noises them{seen_said(module)}"
             show_figure(trainer, "data/forward", figure, caption)

@@ -11,13 +11,14 @@ from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime.arithmetic import STEP
 from ddpm.runtime.progress import Pause
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import sheet, to_uint8
+from ddpm.sampling.figures import sheet
 from ddpm.sampling.model import Weights
+from ddpm.sampling.seen import seen, seen_said
 from ddpm.training.callbacks.colours import log_colours
 from ddpm.training.callbacks.drawing import at_once, drawing_ranks, drawn, manner
 from ddpm.training.callbacks.every_n_steps import EveryNSteps
 from ddpm.training.callbacks.interruption import end_if_asked
-from ddpm.training.callbacks.shown import can_be_shown, show, spared
+from ddpm.training.callbacks.shown import show, spared
 
 log = logging.getLogger(__name__)
 
@@ -147,17 +148,10 @@ class SampleGrids(EveryNSteps):
 
     def _draw(self, trainer: Trainer, module: Any, sampler: Sampler, weights: Weights = "ema") -> None:
         """Draw, save and log a grid; give up where the run is asked to end."""
-        if not can_be_shown(module.image_shape):
-            if not self._has_said_so and trainer.is_global_zero:
-                log.info("callbacks.samples: images of %d channels are not shown", module.image_shape[0])
-            self._has_said_so = True
-            return
         with drawing_ranks(trainer, module) as draws:
             if draws and self._drawn.get(weights) != (trainer.global_step, sampler):
                 self._draw_here(trainer, module, sampler, weights)
         end_if_asked(trainer)
-
-    _has_said_so = False
 
     def _draw_here(self, trainer: Trainer, module: Any, sampler: Sampler, weights: Weights) -> None:
         drawing = Drawing(module, seed=self.seed, sampler=sampler, weights=weights)
@@ -167,14 +161,14 @@ class SampleGrids(EveryNSteps):
         step = trainer.global_step
         self._drawn[weights] = step, sampler
         if weights == "ema":
-            self.last = step, to_uint8(images[:KEPT])
+            self.last = step, seen(module, images[:KEPT])
         if not trainer.is_global_zero:
             return
         if weights == "ema":
             log_colours(trainer, module.data, images)
         with spared(KEYS[weights]):
-            caption = f"step {step:,}: {manner(module, drawing, weights)}"
-            show(trainer, KEYS[weights], sheet(module, images), _file(weights, step), caption)
+            caption = f"step {step:,}: {manner(module, drawing, weights)}{seen_said(module)}"
+            show(trainer, KEYS[weights], sheet(module, seen(module, images)), _file(weights, step), caption)
 
 
 def _file(weights: Weights, step: int) -> str:

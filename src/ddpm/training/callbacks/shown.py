@@ -30,11 +30,6 @@ DPI = 110.0
 """Pixels an inch."""
 
 
-def can_be_shown(image_shape: tuple[int, int, int]) -> bool:
-    """Whether images (channels, height, width) are grey or have colours; of others there are no pictures."""
-    return image_shape[0] in (1, 3)
-
-
 @contextmanager
 def spared(what: str) -> Iterator[None]:
     """Go on behind the context where drawing a picture fails inside: training is not ended by it.

@@ -96,7 +96,7 @@ def picture(report: Report) -> np.ndarray:
     )[:SHOWN]
     channels = 3 if report.x_0.shape[1] == 3 else 1
     x_0, finite = report.x_0[order, :channels], finite[order]
-    images = to_uint8(torch.nan_to_num(x_0)).cpu().expand(-1, 3, -1, -1)
+    images = to_uint8(torch.nan_to_num(x_0)).cpu()
     images = torch.where(finite.all(1, keepdim=True).cpu(), images, MARK)
     factor = max(1, CELL // max(images.shape[-2:]))
     cells = images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
