@@ -188,3 +188,5 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(
     assert "ddpm.diffusion.process.q_sample · src/ddpm/diffusion/process.py:" in chinese
     assert 'href="../../theory/forward.html" hreflang="en"' in chinese
     assert ['<html lang="en"' in shown, '<html lang="zh"' in chinese] == [True, True]
+    menus = [re.findall(r"(Tutorial|教程|Theory|理论)\s*<", page) for page in (shown, chinese)]
+    assert [menu[0] for menu in menus] == ["Tutorial", "教程"]

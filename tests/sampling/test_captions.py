@@ -9,10 +9,12 @@ import pytest
 import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from fontTools.ttLib import TTCollection, TTFont
 
 from ddpm.sampling import captions
 from ddpm.sampling.captions import CAPTION, caption, legible
 from ddpm.sampling.figures import sheet
+from ddpm.sampling.figures.style import _families
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make_font(path: Path, letters: str) -> None:
+def make_font(path: Path, letters: str, family: str = "Bars") -> None:
     """A font in which each letter is a bar of its own width, and whatever else a square."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [f"g{ord(letter):x}" for letter in letters]
@@ -52,7 +54,7 @@ def make_font(path: Path, letters: str) -> None:
     builder.setupGlyf(glyphs)
     builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (1000, 0)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
-    builder.setupNameTable({"familyName": "Bars", "styleName": "Regular"})
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
     builder.setupOS2(sTypoAscender=800, sTypoDescender=-200)
     builder.setupPost()
     builder.save(path)
@@ -70,6 +72,26 @@ def test_a_font_of_the_system_that_has_the_letters_is_used(fonts: Path, caplog: 
     assert not np.array_equal(one, other)  # letters of their own, not boxes
 
 
+def test_of_a_file_of_several_faces_the_simplified_chinese_one_is_used(fonts: Path):
+    collection = TTCollection()
+    for i, family in enumerate(["Two CJK JP", "Two CJK SC", "Two Mono CJK SC"]):
+        make_font(fonts / f"{i}.face", "海船", family)
+        collection.fonts.append(TTFont(fonts / f"{i}.face"))
+    collection.save(fonts / "NotoSansCJK-Regular.ttc")
+    assert captions.font_for("海船").getname()[0] == "Two CJK SC"
+    assert _families(["海船"]) == ["Two CJK SC"]  # in figures too
+
+
+def test_any_font_that_has_the_letters_comes_after_those_that_are_known(fonts: Path):
+    make_font(fonts / "LastResort.otf", "海船")  # as macOS has it: a box for every letter
+    make_font(fonts / "a-bold.ttf", "海船")
+    assert Path(captions.font_for("海船").path).name == "a-bold.ttf"
+    for cached in (captions.font_for, captions._files):
+        cached.cache_clear()
+    make_font(fonts / "b-regular.ttf", "海船")
+    assert Path(captions.font_for("海船").path).name == "b-regular.ttf"
+
+
 def test_a_class_whose_letters_no_font_has_is_its_number(fonts: Path, caplog: pytest.LogCaptureFixture):
     make_font(fonts / "msyh.ttc", "海")  # one of the two letters only
     (fonts / "PingFang.ttc").write_bytes(b"damaged")
@@ -78,6 +100,7 @@ def test_a_class_whose_letters_no_font_has_is_its_number(fonts: Path, caplog: py
             assert legible(["cat", "海船"]) == ["cat", "1"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "海船" in caplog.text
+    assert "~/.fonts" in caplog.text
 
 
 def test_european_letters_need_no_font_of_the_system(monkeypatch: pytest.MonkeyPatch):

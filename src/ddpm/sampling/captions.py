@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,16 +27,30 @@ FONTS = (
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf",
     # Chinese, Japanese, Korean: Linux, macOS, Windows
     "NotoSansCJK-Regular.ttc", "NotoSansCJK-Regular.otf", "NotoSansCJKsc-Regular.otf",
-    "NotoSansSC-Regular.otf", "SourceHanSansSC-Regular.otf", "SourceHanSans.ttc",
+    "NotoSansSC-Regular.otf", "NotoSansSC-Regular.ttf", "SourceHanSansSC-Regular.otf",
+    "SourceHanSansCN-Regular.otf", "SourceHanSans.ttc", "SourceHanSans-Regular.ttc",
+    "NotoSansCJK-VF.otf.ttc", "NotoSansCJK-VF.ttf.ttc", "NotoSansCJKsc-VF.otf", "NotoSansCJKsc-VF.ttf",
+    "NotoSansSC[wght].ttf", "NotoSansSC-VF.ttf", "NotoSansSC-VariableFont_wght.ttf",
+    "NotoSerifCJK-Regular.ttc", "NotoSerifCJKsc-Regular.otf", "NotoSerifSC-Regular.otf",
     "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "DroidSansFallback.ttf", "uming.ttc",
     "PingFang.ttc", "Hiragino Sans GB.ttc", "STHeiti Light.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf",
-    "msyh.ttc", "msyh.ttf", "simsun.ttc", "YuGothR.ttc", "meiryo.ttc", "malgun.ttf",
+    "msyh.ttc", "msyh.ttf", "Deng.ttf", "simhei.ttf", "simsun.ttc", "YuGothR.ttc", "meiryo.ttc", "malgun.ttf",
     # other scripts
     "Nirmala.ttc", "Nirmala.ttf", "LeelawUI.ttf", "segoeui.ttf", "Arial.ttf", "FreeSans.ttf", "unifont.otf",
     "unifont.ttf",
 )  # fmt: skip
 """Files that are looked for, in this order, where Pillow's own font, which has little beyond ASCII, lacks a
-letter."""
+letter. All others come after them."""
+
+SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
+
+BOXES = "lastresort"
+"""How a font is called that has a box for every letter."""
+
+SIMPLIFIED = "SC"
+"""What the family of a face says that has the shapes of Chinese letters, where a file holds several, the
+Japanese one first.
+"""
 
 DIRECTORIES = (
     "~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr/share/fonts",
@@ -43,6 +58,9 @@ DIRECTORIES = (
     "$LOCALAPPDATA/Microsoft/Windows/Fonts", "$WINDIR/Fonts",
 )  # fmt: skip
 """Where Linux, macOS and Windows keep fonts."""
+
+MOST_FACES = 64
+"""Of a file that are looked at."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -94,7 +112,9 @@ def _legible(classes: tuple[str, ...]) -> tuple[str, ...]:
     lost = [name for name in classes if font_for(name) is None]
     if lost:
         log.warning(
-            "no font of this system has the letters of %s: grids show the number of such a class instead",
+            "no font of this system has the letters of %s: grids show the number of such a class instead; "
+            "install a font that has them (for Chinese as by `apt install fonts-noto-cjk`), or copy one into "
+            "~/.fonts",
             ", ".join([*lost[:3], "..."] if len(lost) > 3 else lost),
         )
     return tuple(str(number) if name in lost else name for number, name in enumerate(classes))
@@ -109,11 +129,11 @@ def font_for(text: str) -> Font | None:
 def _fonts() -> Iterator[Font]:
     yield _pillows()
     files = _files()
-    for name in FONTS:
-        if name.lower() in files:
-            font = _load(files[name.lower()])
-            if font is not None:
-                yield font
+    first = [name.lower() for name in FONTS]
+    others = [name for name in files if name.endswith(SUFFIXES) and not name.startswith(BOXES)]
+    for name in [*first, *sorted(others, key=lambda name: ("regular" not in name, name))]:
+        if name in files and (font := _load(files[name])) is not None:
+            yield font
 
 
 @cache
@@ -124,9 +144,26 @@ def _pillows() -> Font:
 @cache
 def _load(path: Path) -> Font | None:
     try:
-        return ImageFont.truetype(path, SIZE)
-    except OSError:  # damaged, or of a kind that FreeType does not read
+        font = ImageFont.truetype(path, SIZE, _face(path))
+    except (OSError, ValueError):  # damaged, or of a kind that FreeType does not read
         return None
+    with suppress(OSError, NotImplementedError, ValueError):  # of one weight, or where Pillow cannot choose
+        font.set_variation_by_name("Regular")  # else some are as thin as a font can be
+    return font
+
+
+def _face(path: Path) -> int:
+    """The number of the face in a file that is drawn with."""
+    if path.suffix.lower() not in (".ttc", ".otc"):
+        return 0
+    for number in range(MOST_FACES):
+        try:
+            family = ImageFont.truetype(path, SIZE, number).getname()[0] or ""
+        except OSError:  # there are no more
+            break
+        if SIMPLIFIED in family.split():
+            return number
+    return 0
 
 
 @cache

@@ -412,3 +412,36 @@ def test_blanks_behind_commas_do_not_count():
     rows = "filename, cat, dog\n0.png, 1, 0\n1.png, 0, 1\n2.png, 1, 0\n3.png, 0, 1\n"
     train, _ = meant(FLAT, files={"_classes.csv": rows})
     assert train == EXPECTED
+
+
+CHINESE = ["猫", "狗", "猫", "狗"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_a_table_of_chinese_classes_is_read_in_the_encoding_that_it_is_in(encoding: str):
+    said = table(("file_name", FLAT), ("label", CHINESE)).encode(encoding)
+    assert meant(FLAT, files={"标签.csv": said}) == (dict(zip(FLAT, CHINESE, strict=True)), None)
+    _, found = laid_out(FLAT, files={"标签.csv": said})
+    read_as = (
+        "" if encoding.startswith("utf-8") else f"; 标签.csv read as {encoding.upper()}, not being UTF-8"
+    )
+    assert found.understood[2] == f"标签.csv{read_as}"
+
+
+def test_other_files_in_the_encoding_of_chinese_windows():
+    said = json.dumps({"labels": list(map(list, zip(FLAT, CHINESE, strict=True)))}, ensure_ascii=False)
+    assert by_class(FLAT, files={"dataset.json": said.encode("gbk")}) == [{"狗": 2, "猫": 2}, None]
+    beside = {f"{i}.cls": label.encode("gbk") for i, label in enumerate(CHINESE)}
+    assert by_class(FLAT, files=beside) == [{"狗": 2, "猫": 2}, None]
+
+
+def test_accented_letters_are_not_taken_for_chinese_ones():
+    names = ["crème brûlée", "Füße", "crème brûlée", "Füße"]
+    said = table(("file_name", FLAT), ("label", names)).encode("latin-1")
+    assert by_class(FLAT, files={"labels.csv": said}) == [{"Füße": 2, "crème brûlée": 2}, None]
+
+
+def test_a_file_that_is_asked_for_and_names_no_image_says_how_it_was_read():
+    said = "图片,类别\n甲,猫\n乙,狗\n".encode("gbk")
+    with pytest.raises(ValueError, match=r"标签.csv says nothing, read as GB18030, about the images"):
+        laid_out(FLAT, files={"标签.csv": said}, labels="标签.csv")

@@ -298,3 +298,40 @@ def test_of_two_members_of_one_name_the_last_counts_as_after_unpacking(tmp_path:
             member.size = len(newer)
             tar.addfile(member, io.BytesIO(newer))
     assert levels(Archive(path, image_size=8)) == {20, 30}
+
+
+class _Unmarked(zipfile.ZipInfo):
+    """A member whose name is written as it is in some encoding, without saying which."""
+
+    encoding = "gb18030"
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile's own
+        return self.filename.encode(self.encoding), self.flag_bits & ~0x800
+
+
+def unmarked(path: Path, names: list[str], encoding: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for level, name in enumerate(names):
+            info = _Unmarked(name)
+            info.encoding = encoding
+            archive.writestr(info, encoded(level))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [
+        ("gb18030", ["狗", "猫", "誠"]),
+        ("utf-8", ["狗", "猫"]),
+        ("cp437", ["crème", "Füße", "über"]),
+    ],
+)
+def test_classes_of_a_zip_that_does_not_say_the_encoding_of_its_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, encoding: str, classes: list[str]
+):
+    path = unmarked(tmp_path / "a.zip", [f"{name}/{i}.png" for name in classes for i in range(2)], encoding)
+    data = Archive(path, image_size=8, validation_fraction=0.25).read()
+    assert sorted(data.classes) == sorted(classes)
+    assert not data.skipped
+    said = [record.getMessage() for record in caplog.records if "GB18030" in record.getMessage()]
+    assert len(said) == (encoding == "gb18030")

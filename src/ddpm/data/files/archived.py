@@ -1,9 +1,10 @@
 """The files of a zip or tar file, which is never unpacked."""
 
+import logging
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import IO, NamedTuple
 
 from ddpm.data import bounds
 from ddpm.data.arrays.unpacking import OPENED, SAYS
+from ddpm.data.encodings import UTF_8, guessed
 from ddpm.data.files import folders_of, is_visible
 from ddpm.data.pixels.decoding import Encoded, short
+
+logger = logging.getLogger(__name__)
 
 OTHER_KINDS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar"}
 """How files begin that are archives and not read."""
@@ -22,6 +26,12 @@ VOLUME = re.compile(r"\.(zip|7z|rar|tar|tgz|gz)\.\d{3}$|\.z\d\d$|\.part\d+\.rar$
 
 ENCRYPTED = 1
 """The bit of a zip member that says so."""
+
+SAID_UTF_8 = 0x800
+"""The bit of a zip member that says that its name is UTF-8."""
+
+UNSAID = "cp437"
+"""What names of zip members without it are, by the book; Python reads them as this."""
 
 
 class Member(NamedTuple):
@@ -170,14 +180,40 @@ def _zip_members(file: IO[bytes], stack: ExitStack, called: str, folder: str) ->
         raise ArchiveError(
             f"{called} is encrypted; unpack it with its password into a folder, and use {folder}"
         )
-    for info in infos:
+    for info, name in zip(infos, _names(infos, called), strict=True):
         yield Member(
-            _plain(info.filename.replace("\\", "/")),  # as old programs of Windows wrote it
-            info.filename,
+            _plain(name.replace("\\", "/")),  # as old programs of Windows wrote it
+            name,
             info.file_size,
             f"{info.file_size} {info.CRC:08x}",
             partial(unzipped.open, info),
         )
+
+
+def _names(infos: Sequence[zipfile.ZipInfo], called: str) -> list[str]:
+    """The names of zip members, in the encoding that they seem to have where they say none.
+
+    Windows writes them in that of its language, macOS in UTF-8. The log says what is guessed.
+    """
+    unsaid: dict[int, bytes] = {}
+    for number, info in enumerate(infos):
+        if not info.flag_bits & SAID_UTF_8 and not info.filename.isascii():
+            try:
+                unsaid[number] = info.filename.encode(UNSAID)
+            except UnicodeEncodeError:  # it says its name in Unicode elsewhere, which newer Pythons read
+                continue
+    names = [info.filename for info in infos]
+    encoding = guessed(list(unsaid.values()))
+    if not unsaid or encoding is None:
+        return names
+    for number, name in unsaid.items():
+        names[number] = name.decode(encoding)
+    if encoding != UTF_8:
+        shown = names[next(iter(unsaid))]
+        logger.warning(
+            "%s does not say in what its names are written: read as %s, as in %s", called, encoding, shown
+        )
+    return names
 
 
 def _tar_members(file: IO[bytes], stack: ExitStack) -> Iterator[Member]:

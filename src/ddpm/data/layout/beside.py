@@ -10,6 +10,9 @@ CAPTIONS = ("caption", "txt", "text")
 LABEL = "cls"
 META = "json"
 
+Words = Callable[[Sequence[int]], Sequence[str]]
+"""What is in files, by their numbers."""
+
 BOXES = re.compile(r"(\s*\d+(\s+[-+.0-9eE]+){4,}\s*)+")
 """How YOLO writes boxes, a line each; no caption."""
 
@@ -26,24 +29,26 @@ def beside(names: Sequence[str], images: Sequence[int], others: Sequence[int]) -
     return {index: by_stem[one] for index, one in stems if one in by_stem}
 
 
-def captions(found: Mapping[int, Mapping[str, int]], contents: Callable[[int], bytes]) -> dict[int, str]:
+def captions(found: Mapping[int, Mapping[str, int]], words: Words) -> dict[int, str]:
     """The captions of images, by their numbers."""
     ends = ((image, next((one for one in (*CAPTIONS, META) if one in found[image]), None)) for image in found)
-    wanted = ((found[image][end], image, end) for image, end in ends if end is not None)
+    # a compressed archive is read from its beginning to go back
+    wanted = sorted((found[image][end], image, end) for image, end in ends if end is not None)
+    every = words([file for file, _, _ in wanted])
     said = {}
-    for file, image, end in sorted(wanted):  # a compressed archive is read from its beginning to go back
-        words = contents(file).decode("utf-8-sig", "replace").strip()
-        caption = _in_json(words) if end == META else words
+    for (_, image, end), text in zip(wanted, map(str.strip, every), strict=True):
+        caption = _in_json(text) if end == META else text
         if caption and not BOXES.fullmatch(caption):
             said[image] = caption
     return said
 
 
-def classes(found: Mapping[int, Mapping[str, int]], contents: Callable[[int], bytes]) -> dict[int, str]:
+def classes(found: Mapping[int, Mapping[str, int]], words: Words) -> dict[int, str]:
     """The labels of images, by their numbers."""
     wanted = sorted((files[LABEL], image) for image, files in found.items() if LABEL in files)
-    said = {image: contents(file).decode("utf-8-sig", "replace").strip() for file, image in wanted}
-    return {image: label for image, label in said.items() if label}
+    every = words([file for file, _ in wanted])
+    said = ((image, text.strip()) for (_, image), text in zip(wanted, every, strict=True))
+    return {image: label for image, label in said if label}
 
 
 def _in_json(words: str) -> str:

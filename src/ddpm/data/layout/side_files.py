@@ -1,14 +1,15 @@
 """Files of labels and captions among the files of a set: which there are, and what they say of whom."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ddpm.data import splits
+from ddpm.data.encodings import UTF_8, decoded, guessed
 from ddpm.data.layout import beside, coco, stylegan, tables
 from ddpm.data.layout.labels import Labels
 from ddpm.data.layout.match import Known
-from ddpm.data.layout.names import Folders, counted, folders_of, stem, suffix
+from ddpm.data.layout.names import Folders, counted, folders_of, listed, stem, suffix
 from ddpm.data.layout.tree import Place, Tree
 from ddpm.data.pixels.decoding import short
 
@@ -84,7 +85,7 @@ class SideFiles:
         own, here = Known(self.names, images), set(images)
         near = beside.beside(self.names, images, self.others)
         taken = {index for files in near.values() for index in files.values()}
-        captions = beside.captions(near, self.contents)
+        captions = beside.captions(near, self._words)
         found: dict[int, list[tuple[int, Labels]]] = {}
         notes: list[str] = []
         columns: list[str] = []
@@ -108,9 +109,10 @@ class SideFiles:
                 raise self._refused(index, "labels none of the images")
         if found:
             return self._merged(found[min(found)], captions)
-        if self.labels and self.wanted is None and (classes := beside.classes(near, self.contents)):
-            return Said(classes, [f"the .{beside.LABEL} files beside the images"], captions, notes)
-        return Said({}, [], captions, notes, columns)
+        if self.labels and self.wanted is None and (classes := beside.classes(near, self._words)):
+            files = [f"the .{beside.LABEL} files beside the images"]
+            return Said(classes, files, captions, [*notes, *self._read_as(taken)])
+        return Said({}, [], captions, [*notes, *self._read_as(taken)], columns)
 
     def _candidates(self, part: str, taken: Collection[int]) -> list[int]:
         """The files that may speak of a part, dataset.json first."""
@@ -159,6 +161,29 @@ class SideFiles:
         return means if any(means == part for part, _ in self.where.parts.values()) else None
 
     @cached_property
+    def _encodings(self) -> dict[int, str]:
+        """Of the files that were read and are not in UTF-8."""
+        return {}
+
+    def _words(self, indices: Sequence[int]) -> list[str]:
+        """What is in files of words that are alike."""
+        contents = [self.contents(index) for index in indices]
+        all_in = guessed(contents)
+        found = [decoded(words, all_in) for words in contents]
+        for index, (_, encoding) in zip(indices, found, strict=True):
+            if encoding != UTF_8:
+                self._encodings[index] = encoding
+        return [words for words, _ in found]
+
+    def _read_as(self, used: Iterable[int]) -> list[str]:
+        """What to say about the encodings of files."""
+        by: dict[str, list[str]] = {}
+        for index in used:
+            if index in self._encodings:
+                by.setdefault(self._encodings[index], []).append(self.names[index])
+        return [f"{listed(names, 3)} read as {encoding}, not being UTF-8" for encoding, names in by.items()]
+
+    @cached_property
     def _every(self) -> Known:
         return Known(self.names, self.used)
 
@@ -172,7 +197,7 @@ class SideFiles:
         seen = known.seen_from(folders_of(name))
         end = suffix(name)
         try:
-            contents = self.contents(index)
+            contents = self.contents(index) if end == "parquet" else self._words([index])[0].encode(UTF_8)
             if end == "json":
                 said = stylegan.read(contents, seen) or coco.read(contents, seen)
             else:
@@ -182,7 +207,8 @@ class SideFiles:
                 return None
             raise self._refused(index, f"cannot be read ({short(error)})") from error
         if said is None and self.wanted is not None:
-            raise self._refused(index, "says nothing about the images that are there")
+            read_as = f", read as {self._encodings[index]}," if index in self._encodings else ""
+            raise self._refused(index, f"says nothing{read_as} about the images that are there")
         return said
 
     def _merged(self, found: Sequence[tuple[int, Labels]], captions: Mapping[int, str]) -> Said:
@@ -204,7 +230,8 @@ class SideFiles:
             for index, said in found
             if said.missing
         ]
-        return Said(classes, [self.names[index] for index, _ in found], captions, notes)
+        files = [self.names[index] for index, _ in found]
+        return Said(classes, files, captions, [*notes, *self._read_as(index for index, _ in found)])
 
     def _refused(self, index: int, why: str) -> ValueError:
         parts = {self.places[image].part for image in self.used if image in self.places}

@@ -53,7 +53,7 @@ def read(name: str, contents: bytes, images: Known, label_column: str | None = N
 
     Args:
         name: of the file.
-        contents: of it.
+        contents: of it; words are in UTF-8.
         images: that there are.
         label_column: that is asked for; None is the one that can be it.
 
@@ -94,7 +94,7 @@ def _columns(name: str, contents: bytes, images: Known) -> Columns:
 
         table = pq.read_table(io.BytesIO(contents))
         return {column: list(map(text, table[column].to_pylist())) for column in table.column_names}
-    decoded = _decoded(contents)
+    decoded = contents.decode("utf-8")
     if end in ("jsonl", "ndjson"):
         rows = [json.loads(line) for line in decoded.splitlines() if line.strip()]
         rows = [row for row in rows if isinstance(row, dict)]
@@ -111,13 +111,6 @@ def _columns(name: str, contents: bytes, images: Known) -> Columns:
     cells = ([cell.strip() for cell in line] for line in lines[has_header:])
     columns = itertools.zip_longest(*cells, fillvalue="")
     return dict(zip(header, columns, strict=False))
-
-
-def _decoded(contents: bytes) -> str:
-    try:
-        return contents.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return contents.decode("utf-16" if contents[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1")
 
 
 def _rows(decoded: str, end: str) -> list[list[str]]:

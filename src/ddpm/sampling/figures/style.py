@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
+from PIL.ImageFont import FreeTypeFont
+
 from ddpm.sampling.captions import font_for
 
 DARK, LIGHT = "#0d1117", "#ffffff"
@@ -81,9 +83,14 @@ def _families(texts: Sequence[str]) -> list[str]:
     own = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
     found: list[str] = []
     for text in texts:
-        path = getattr(font_for(text), "path", None)  # Pillow's own font lies in no file
-        if not isinstance(path, str | PathLike) or all(ord(letter) in own for letter in text):
+        if all(ord(letter) in own for letter in text):
+            continue
+        font = font_for(text)
+        path = getattr(font, "path", None)  # Pillow's own font lies in no file
+        if not isinstance(font, FreeTypeFont) or not isinstance(path, str | PathLike):
             continue
         font_manager.fontManager.addfont(path)
-        found.append(font_manager.FontProperties(fname=path).get_name())
+        face = font.getname()[0]
+        known = {one.name for one in font_manager.fontManager.ttflist}  # before 3.11 of the first face alone
+        found.append(face if face in known else font_manager.FontProperties(fname=path).get_name())
     return list(dict.fromkeys(found))

@@ -1,0 +1,42 @@
+"""The encoding of words that do not say theirs: UTF-8, or that of Chinese Windows."""
+
+import codecs
+from collections.abc import Sequence
+
+UTF_8, UTF_16, CHINESE, LATIN = "UTF-8", "UTF-16", "GB18030", "Latin-1"
+
+
+def decoded(words: bytes, all_in: str | None = None) -> tuple[str, str]:
+    """What is in a file of words, without a mark at its beginning; and its encoding, `LATIN` where none else
+    fits.
+
+    Args:
+        words: what is in it.
+        all_in: the encoding of it and its like, if that is known: few letters alone may fit several.
+    """
+    if words.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = UTF_16
+    else:
+        encoding = all_in or guessed([words]) or LATIN
+    return words.decode(encoding, "replace").removeprefix("\ufeff"), encoding
+
+
+def guessed(words: Sequence[bytes]) -> str | None:
+    """The one encoding of all of these, `UTF_8` or `CHINESE`; None where it is neither.
+
+    Nearly any bytes are words of GB18030, accented letters of Latin-1 before plain ones too. Chinese words
+    are mostly of the few thousand letters of GB2312, in which no plain byte takes part.
+    """
+    whole = b"\n".join(words)
+    try:
+        whole.decode(UTF_8)
+    except UnicodeDecodeError:
+        pass
+    else:
+        return UTF_8
+    try:
+        letters = [letter for letter in whole.decode(CHINESE) if not letter.isascii()]
+    except UnicodeDecodeError:
+        return None
+    common = len("".join(letters).encode("gb2312", "ignore")) // 2
+    return CHINESE if 2 * common > len(letters) else None
