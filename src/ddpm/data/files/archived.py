@@ -211,7 +211,10 @@ def _names(infos: Sequence[zipfile.ZipInfo], called: str) -> list[str]:
     if encoding != UTF_8:
         shown = names[next(iter(unsaid))]
         logger.warning(
-            "%s does not say in what its names are written: read as %s, as in %s", called, encoding, shown
+            "%s does not say which encoding its names have: they are read as %s, as in %s",
+            called,
+            encoding,
+            shown,
         )
     return names
 
