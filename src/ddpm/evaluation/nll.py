@@ -53,8 +53,8 @@ class NLL:
     def check(self, module: DDPM, data: ImageDataModule) -> None:
         if module.draws_latents:
             raise ValueError(
-                "metrics=nll: is of the decoder of 8-bit images, which latents do not have; what training says of "
-                "held-out latents is val/loss"
+                "metrics=nll: is of the decoder of 8-bit images, which latents do not have; what training "
+                "says of held-out latents is val/loss"
             )
         held_out, most = len(data.data_set.validation), module.schedule.num_timesteps - 1
         if held_out < (self.n or 1):
