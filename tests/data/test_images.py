@@ -112,5 +112,5 @@ def test_images_whose_channels_come_last_are_refused_with_the_way_out():
         ImageSet(np.zeros((5, 8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match=r"must be uint8 \[N, C, H, W\], not uint8 \(5, 0, 8, 8\)$"):
         ImageSet(np.zeros((5, 0, 8, 8), np.uint8))
-    with pytest.raises(ValueError, match="not float32"):
-        ImageSet(np.zeros((5, 3, 8, 8), np.float32))
+    with pytest.raises(ValueError, match="not float64"):
+        ImageSet(np.zeros((5, 3, 8, 8), np.float64))

@@ -100,7 +100,7 @@ def grid_of(
 
     Args:
         model: that drew them.
-        drawn: the first of them, [N, C, H, W] in [-1, 1].
+        drawn: the first of them, [N, C, H, W] in [-1, 1], or bytes as they are seen.
         given: the pictures of the command.
         classes: of the images, as far as there are classes.
         labels: the classes that they took in turn, as they were asked for.
@@ -113,7 +113,7 @@ def grid_of(
     cells, captions = [to_uint8(drawn)], _captions(model, classes, len(drawn))
     before = {"start": given.sources["start"]}
     if given.known is not None:
-        mask = given.known.mask.to(drawn.dtype) * 2 - 1
+        mask = given.known.mask.float() * 2 - 1
         before["mask"] = mask.expand_as(before["start"])
     cells.insert(0, to_uint8(torch.stack(list(before.values()))))
     captions = [*before, *captions]

@@ -1,6 +1,5 @@
 """What training shows: each picture where it belongs, in files and loggers; the training stays as it is."""
 
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -129,9 +128,7 @@ def test_of_a_chain_of_one_step_there_are_files_also_where_a_logger_refuses_ever
 
 
 @pytest.mark.e2e
-def test_images_that_are_no_pictures_are_left_out_in_a_line_each(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_images_of_other_channels_are_shown_with_their_channels_side_by_side(tmp_path: Path):
     class Wide(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -141,15 +138,12 @@ def test_images_that_are_no_pictures_are_left_out_in_a_line_each(
             return self.layer(x_t)
 
     module = DDPM(Wide(), ONE_STEP, image_shape=(4, 8, 8), sampler=DDIM(1))
-    with caplog.at_level(logging.INFO):
-        loader = DataLoader(torch.zeros(4, 4, 8, 8), batch_size=2)  # type: ignore[arg-type]
-        make_trainer(tmp_path, 2, *everything(1)).fit(module, loader)
-    assert files(tmp_path) == ["figures/loss_by_timestep.png", "figures/over_t.png"]
-    assert any("NearestImages: nothing is compared" in line for line in caplog.messages)
-    told = [line for line in caplog.messages if "images of 4 channels are not shown" in line]
-    assert sorted(line.split(":")[0] for line in told) == [
-        "DataImages", "Denoising", "ForwardProcess", "callbacks.samples"
-    ]  # fmt: skip
+    loader = DataLoader(torch.zeros(4, 4, 8, 8), batch_size=2)  # type: ignore[arg-type]
+    make_trainer(tmp_path, 2, DataImages(n=4), SampleGrids(DDIM(1), n=4)).fit(module, loader)
+    assert files(tmp_path) == ["figures/images.png", "samples/step_00000002.png"]
+    height, width, _ = np.asarray(Image.open(tmp_path / "samples" / "step_00000002.png")).shape
+    assert width - 2 == 2 * (8 * (4 * 9 - 1) + 2)  # two images of four channels with lines between, enlarged
+    assert height - 2 == 2 * (64 + 2)
 
 
 class Counts(AtStart):
