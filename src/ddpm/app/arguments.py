@@ -280,6 +280,11 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     if isinstance(value_of, list) and one:
         raise UsageError(f"{text}: takes one option; several are a sweep, {bare}=A,B with -m")
     chosen = value_of if isinstance(value_of, list) else [value_of]
+    if bare == "data" and _is_path(value_of, arguments.options(bare)):
+        raise UsageError(
+            f"{text}: names a path, and data takes an option; a folder of pictures or a zip file is "
+            f"data=folder data.path={value}"
+        )
     if value_of is None:
         return _left_out(bare, arguments, program)
     if not all(isinstance(option, str) for option in chosen):
@@ -289,6 +294,13 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
             hint = f"; a class of another library is {bare}._target_=CLASS {bare}.KEY=VALUE"
         raise UsageError(f"{text}: there is no such option; there are {there}{hint}")
     return readable
+
+
+def _is_path(option: object, options: Sequence[str]) -> bool:
+    """Whether what is typed for an option is where something lies."""
+    if not isinstance(option, str) or option in options:
+        return False
+    return option.startswith(("/", "~", ".")) or os.path.exists(option)
 
 
 def _left_out(group: str, arguments: Arguments, program: str) -> str | None:
