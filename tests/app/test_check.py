@@ -502,10 +502,12 @@ def test_a_sweep_without_a_job_names_its_jobs(
     for job in range(11):
         (place / "sweep" / str(job)).mkdir(parents=True)
         (place / "sweep" / str(job) / "run.json").write_text("{}")
+    (place / "sweep" / "sweep.json").write_text("{}")
     assert run_here(monkeypatch, program, "ckpt=sweep", prepare=accepted) == 2
     said = capsys.readouterr().err
     named = ", ".join(f"ckpt={place}/sweep/{job}" for job in (0, 1, 2))
     assert f"ckpt={place}/sweep: is a sweep of 11 jobs; name one: {named}, ... ckpt={place}/sweep/10" in said
+    assert (f"train.py -m ckpt={place}/sweep goes on with the sweep" in said) == (program == "train")
 
 
 def test_a_run_without_a_checkpoint_is_none_to_go_on_from(

@@ -42,6 +42,8 @@ def unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str:
     if key in MOVED:
         return f"{key}: is now {MOVED[key]}"
     inner = sorted(set(_settable(config)))
+    if key == "out":
+        return f"{key}: there is no such key; hydra.run.dir=DIR says where files are written"
     known = [ours for ours, theirs in SYNONYMS.items() if key in theirs and (ours in inner or ours in valid)]
     meant = known + [name for name in inner if name.rpartition(".")[2] == key and name not in known]
     meant = meant or difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
