@@ -34,6 +34,10 @@ FLAGS = ("--config-dir", "--config-name", "--help", "--info", "--multirun")
 """Hydra's flags that a person may have meant by another word."""
 
 
+WIDE = {"\uff1d": "=", "\uff3b": "[", "\uff3d": "]", "\uff0c": ",", "\uff0e": ".", "\uff0d": "-"}
+"""Characters that a keyboard for Chinese or Japanese types in place of those that the programs read."""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """A command line.
@@ -250,7 +254,9 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     key, equals, value = text.partition("=")
     bare = key.lstrip("+")
     if not bare.lstrip("~") or (not equals and not text.startswith("~")):
-        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
+        wide = next((letter for letter in text if letter in WIDE), None)
+        hint = f"; {wide} is a full-width character, type {WIDE[wide]}" if wide is not None else ""
+        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION{hint}")
     if bare in PATHS and not value:
         raise UsageError(f"{text}: names no path; give one, or leave the key out")
     listed = bare == "ckpt" and program == "evaluate"

@@ -101,8 +101,8 @@ def write_whole(path: Path, contents: bytes | str) -> None:
 
 
 def readable_json(values: Mapping[str, Any]) -> str:
-    """JSON that a person reads: letters of any script as they are. Half of a surrogate pair, which a name that is
-    not UTF-8 becomes, is an escape.
+    """JSON that a person reads: letters of any script as they are. Half of a surrogate pair, which a name
+    that is not UTF-8 becomes, is an escape.
     """
     written = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", written)
