@@ -431,7 +431,7 @@ def _merged(path: Path) -> tuple[dict[str, Entry], str | None]:
             if not line.startswith("/"):
                 base = _merged(above)[1] or line
                 siblings += 1
-        elif found_pair := re.fullmatch(r"(?:override )?/?(\w+): (\w+)", line):
+        elif found_pair := re.fullmatch(r"(?:override )?/?(\w+): (\w+|\[[\w, ]*\])", line):
             found[found_pair[1]] = Entry(found_pair[2], "")
     if path.parent.name == "trainer" and path.stem != "default":
         base = "default"

@@ -19,17 +19,17 @@ FAST = {
     "data=folder": r"data\.path is missing: give it as data\.path=VALUE",
     "model.chanels=64": r"model\.chanels: there is no such key; did you mean model\.channels\?",
     "schedul=linear": r"schedul: there is no such key; did you mean schedule\?",
-    "trainer.max_steps=many": r"trainer\.max_steps=many: must be int",
+    "trainer.max_steps=many": r"trainer\.max_steps=many: must be a whole number",
     "timeout=0": r"timeout=0: must be above 0 seconds",
     "timeout=-1": r"timeout=-1: must be above 0 seconds",
     "trainer.max_steps=0": r"trainer\.max_steps=0: must be at least 1",
     "trainer.accumulate_grad_batches=0": r"accumulate_grad_batches=0: must be at least 1",
     "data.micro_batch=0": r"data\.micro_batch=0: must be at least 1",
-    "data.micro_batch=all": r"data\.micro_batch=all: must be int or auto or null",
+    "data.micro_batch=all": r"data\.micro_batch=all: must be a whole number or auto or null",
     "trainer.precision=16": r"trainer\.precision=16: must be auto or 32-true or bf16-mixed or 16-mixed",
-    "model.compile=maybe": r"model\.compile=maybe: must be bool",
+    "model.compile=maybe": r"model\.compile=maybe: must be true or false",
     "model.chanels_last=true": r"model\.chanels_last: .* did you mean model\.channels_last\?",
-    "preflight=maybe": r"preflight=maybe: must be bool",
+    "preflight=maybe": r"preflight=maybe: must be true or false",
     "trainer.devices=--1": r"trainer\.devices=--1: must be a number of devices",
     "seed=-1": r"seed=-1: must be at least 0",
     "on_nonfinite=undo": r"on_nonfinite=undo: must be stop or skip or rollback",
@@ -41,8 +41,8 @@ FAST = {
     "schedule._partial_=true": r"schedule\._partial_: is for what waits for an argument",
     "callbacks.sample=null": r"there is no sample to turn off; did you mean callbacks\.samples\?",
     "logger.wandbb=null": r"did you mean logger\.wandb\?",
-    "seed=abc": r"seed=abc: must be int",
-    "clip_x_0=maybe": r"clip_x_0=maybe: must be bool",
+    "seed=abc": r"seed=abc: must be a whole number",
+    "clip_x_0=maybe": r"clip_x_0=maybe: must be true or false",
     "model=null": r"model: cannot be left out; choose one of model=OPTION",
     "hydra.run.dir=${nowhere}": r"nowhere",
     "experiment=broken": r"broken\.yaml, line 2: is no yaml: ",
@@ -56,7 +56,7 @@ FAST = {
     "callbacks.samples.sampler.eta._target_=subprocess.run": r"subprocess\.run: is not in an allowed",
     "model.in_channels=3": r"model\.in_channels: is not yours to set",
     "schedule.num_timesteps=${nowhere}": r"schedule\.num_timesteps: .*nowhere",
-    "schedule.num_timesteps=[": r"schedule\.num_timesteps=\[: must be int",
+    "schedule.num_timesteps=[": r"schedule\.num_timesteps=\[: must be a whole number",
     # groups set to null, to numbers, to lists
     "timesteps=200": r"timesteps=200: there is no such option; .*schedule\.num_timesteps",
     "schedule=null": r"schedule: cannot be left out; choose one of schedule=OPTION",
@@ -90,10 +90,15 @@ FAST = {
     "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",
     "--config-name nosuch": r"--config-name nosuch: there is no nosuch\.yaml in .*--config-name config",
     "~": r"~: must be KEY=VALUE",
+    "seed\uff1d3": r"must be KEY=VALUE or GROUP=OPTION; \uff1d is a full-width character, type =$",
     "experiment=circle": r"an option leads back to itself",
     "experiment=lost_package": r"experiment: .* begins with the line # @package _global_",
     "tags.x=1": r"tags\.x=1: cannot be composed",
     # keys that are called otherwise here, or stand elsewhere
+    "steps=100": r"steps: there is no such key; did you mean trainer\.max_steps or ",
+    "T=500": r"T: there is no such key; did you mean schedule\.num_timesteps\?",
+    "data.path=pictures": r"data\.path: this data has no such key; .* is data=folder data\.path=PATH",
+    "data=/tmp/cats": r"data=/tmp/cats: names a path, .* is data=folder data\.path=/tmp/cats",
     "num_timesteps=200": r"num_timesteps: there is no such key; did you mean schedule\.num_timesteps\?",
     "lr=1e-3": r"lr: there is no such key; did you mean optimizer\.lr\?",
     "learning_rate=1e-3": r"learning_rate: there is no such key; did you mean optimizer\.lr\?",
@@ -129,14 +134,14 @@ FAST = {
     "smoke": r"smoke: must be KEY=VALUE or GROUP=OPTION",
     "=3": r"=3: must be KEY=VALUE",
     # kinds of values
-    "conditional=yes": r"conditional=yes: must be bool",
-    "conditional=1": r"conditional=1: must be bool",
-    "trainer.max_steps=2.5": r"trainer\.max_steps=2\.5: must be int",
+    "conditional=yes": r"conditional=yes: must be true or false",
+    "conditional=1": r"conditional=1: must be true or false",
+    "trainer.max_steps=2.5": r"trainer\.max_steps=2\.5: must be a whole number",
     "model.multipliers=3": r"model\.multipliers=3: must be a list \[...\] of whole numbers",
     "model.multipliers=[1,x]": r"model\.multipliers=\[1, 'x'\]: must be a list",
     "sampler=ddim sampler.eta=much": r"sampler\.eta=much: must be a number",
     "sampler=ddim sampler.eta=null": r"sampler\.eta=null: must be a number",
-    "callbacks.samples.final=maybe": r"callbacks\.samples\.final=maybe: must be bool or auto",
+    "callbacks.samples.final=maybe": r"callbacks\.samples\.final=maybe: must be true or false or auto",
     "tags=a": r"tags=a: must be a list",
     "trainer.min_steps=30 trainer.max_steps=10": r"trainer\.min_steps=30: must be at most .*max_steps=10",
     "init=nowhere": r"init=.*nowhere: there is no such run directory",
@@ -211,7 +216,7 @@ HEAVY = {
     "model.norm_groups=7": r"norm_groups=7 does not divide",
     "schedule.num_timesteps=20": r"schedule\.num_timesteps=20: the last beta would be 1",
     "optimizer.lr=-1": r"optimizer\.lr=-1 must be above 0",
-    "lr_schedule=warmup lr_schedule.warmup_steps=few": r"lr_schedule.warmup_steps=few: must be int",
+    "lr_schedule=warmup lr_schedule.warmup_steps=few": r"lr_schedule.warmup_steps=few: must be a whole",
     "sampler=ddim sampler.num_steps=5000": r"sampler\.num_steps=5000",
     "callbacks.samples.sampler.num_steps=5000": r"callbacks\.samples\.sampler\.num_steps=5000",
     "callbacks.x._target_=torch.nn.ReLU": r"callbacks\.x: torch\.nn\.ReLU is no Lightning callback",
@@ -315,7 +320,7 @@ SWEEPS = {
     "-m data.batch_size=10,7 trainer.accumulate_grad_batches=5": (
         r"trainer\.accumulate_grad_batches=5: does not divide data\.batch_size=7"
     ),
-    "-m seed=1,x": r"seed=x: must be int",
+    "-m seed=1,x": r"seed=x: must be a whole number",
     "-m optimizer.lr=1e-3,nan": r"optimizer\.lr=nan: must be a finite number",
     "-m optimizer.lr=interval(1,2)": r"optimizer\.lr=interval\(1,2\): an interval is for a search",
     "-m schedule=null,linear": r"schedule=null,linear: a sweep cannot leave schedule out",
@@ -499,10 +504,12 @@ def test_a_sweep_without_a_job_names_its_jobs(
     for job in range(11):
         (place / "sweep" / str(job)).mkdir(parents=True)
         (place / "sweep" / str(job) / "run.json").write_text("{}")
+    (place / "sweep" / "sweep.json").write_text("{}")
     assert run_here(monkeypatch, program, "ckpt=sweep", prepare=accepted) == 2
     said = capsys.readouterr().err
     named = ", ".join(f"ckpt={place}/sweep/{job}" for job in (0, 1, 2))
     assert f"ckpt={place}/sweep: is a sweep of 11 jobs; name one: {named}, ... ckpt={place}/sweep/10" in said
+    assert (f"train.py -m ckpt={place}/sweep goes on with the sweep" in said) == (program == "train")
 
 
 def test_a_run_without_a_checkpoint_is_none_to_go_on_from(

@@ -59,15 +59,15 @@ def test_what_fits(annotation: str, value: Any, result: Any):
 @pytest.mark.parametrize(
     ("annotation", "value", "message"),
     [
-        ("int", 2.5, "key=2.5: must be int"),
-        ("int", True, "key=True: must be int"),
-        ("int", "3", "key=3: must be int"),
-        ("int", None, "key=null: must be int"),
-        ("int | None", "many", "key=many: must be int or null"),
+        ("int", 2.5, "key=2.5: must be a whole number"),
+        ("int", True, "key=True: must be a whole number"),
+        ("int", "3", "key=3: must be a whole number"),
+        ("int", None, "key=null: must be a whole number"),
+        ("int | None", "many", "key=many: must be a whole number or null"),
         ("float", "much", "key=much: must be a number"),
         ("float", False, "key=False: must be a number"),
-        ("bool", "yes", "key=yes: must be bool"),
-        ("bool", 1, "key=1: must be bool"),
+        ("bool", "yes", "key=yes: must be true or false"),
+        ("bool", 1, "key=1: must be true or false"),
         ("str", ["x"], r"key=\['x'\]: must be text"),
         ("str | None", True, "key=True: must be text or null"),
         ("Literal['norm', 'value']", "max", "key=max: must be norm or value"),
@@ -75,7 +75,7 @@ def test_what_fits(annotation: str, value: Any, result: Any):
         ("Sequence[int]", [1, "x"], r"must be a list \[...\] of whole numbers"),
         ("tuple[float, float]", [1.0], r"must be a list \[...\]"),
         ("dict[str, float]", 3, r"must be keys and values \{...\}"),
-        ("int | str", [1], "must be int or text"),
+        ("int | str", [1], "must be a whole number or text"),
     ],
 )
 def test_what_does_not(annotation: str, value: Any, message: str):

@@ -98,7 +98,7 @@ def test_mistakes_end_with_2_and_a_message(
         ("data=stream data.path=/nope", "data.path=/nope"),
         ("data=null", "data: cannot be left out"),
         ("ckpt=run", "ckpt: there is no such key; valid here: allow_targets, data, seed"),
-        ("data=digits data.dequantize=3", "data.dequantize=3: must be bool"),
+        ("data=digits data.dequantize=3", "data.dequantize=3: must be true or false"),
     ],
 )
 def test_a_data_set_that_there_is_not_is_told(

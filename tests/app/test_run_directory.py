@@ -166,6 +166,22 @@ def test_another_run_is_refused_with_every_key(config: dict[str, Any], tmp_path:
     assert not (run / ".lock").exists()
 
 
+@pytest.mark.parametrize(
+    ("steps", "way_out"),
+    [(100, r"ckpt=\S+ trainer\.max_steps=100 lr_schedule=constant"), (60, r"lr_schedule\.total_steps=80")],
+)
+def test_another_length_than_that_of_the_learning_rate_is_told_by_what_was_typed(
+    config: dict[str, Any], tmp_path: Path, steps: int, way_out: str
+):
+    run, of = tmp_path / "run", composed("train", "lr_schedule=one_cycle", "trainer.max_steps=80")
+    left(run, of)
+    longer = composed("train", "lr_schedule=one_cycle", f"trainer.max_steps={steps}")
+    with pytest.raises(
+        UsageError, match=rf"^trainer\.max_steps={steps}: .*falls to 0 at step 80; .*{way_out}"
+    ):
+        enter(run, longer)
+
+
 def test_what_does_not_make_the_run_may_differ(config: dict[str, Any], tmp_path: Path):
     run = left(tmp_path / "run", config)
     other = changed(changed(config, "trainer", max_steps=77), "data", num_workers=3)

@@ -33,8 +33,8 @@ from ddpm.sampling.figures import to_uint8
 
 MISTAKES = {
     "n=0": r"n=0: must be at least 1",
-    "n=many": r"n=many: must be int",
-    "n=true": r"n=True: must be int",
+    "n=many": r"n=many: must be a whole number",
+    "n=true": r"n=True: must be a whole number",
     "seed=-1": r"seed=-1: must be at least 0",
     "weights=best": r"weights=best: must be ema or raw",
     "progressive=1": r"progressive=1: must be at least 2",
@@ -56,7 +56,7 @@ MISTAKES = {
     "format=jpg": r"format=jpg: must be npz or png or both",
     "batch_size=0": r"batch_size=0: must be at least 1",
     "trainer.precision=16-mixed": r"trainer\.precision=16-mixed: is for GPUs; on a CPU",
-    "compile=often": r"compile=often: must be bool or null",
+    "compile=often": r"compile=often: must be true or false or null",
     "sampler=ddim sampler.num_steps=5000": r"sampler\.num_steps=5000",
     "sampler.eta=0.5": r"sampler\.eta: there is no such key.*this run is Ancestral; sampler=OPTION",
     "guidance.scale=2": r"guidance: this run was trained without classes; .* conditional=true",
@@ -71,7 +71,7 @@ MISTAKES = {
     "mask=mask.png": r"mask=mask\.png: needs a picture to start from",
     "start=first.png": r"start_t is missing: .* try start_t=499",
     "start=first.png start_t=1000": r"start_t=1000: .* to 999 with schedule\.num_timesteps=1000",
-    "start=first.png start_t=few": r"start_t=few: must be int or a list \[\.\.\.\] of whole numbers or null",
+    "start=first.png start_t=few": r"start_t=few: must be a whole number or a list \[\.\.\.\] of .* or null",
     "start=first.png start_t=5 end=first.png n=1": r"n=1: .* at least 2",
     "start=first.png mask=second.png": r"mask: is 9x30 .* 8x8",
     "start=first.png mask=first.png end=first.png": r"mask and end: give one",

@@ -352,7 +352,7 @@ def test_a_source_of_ones_own_package_is_a_class_and_a_yaml(tmp_path: Path, monk
     for typed, message in (
         ("++data.sizes=4", r"data\.sizes: there is no such key; did you mean data\.size"),
         ("++data.batchsize=4", r"data\.batchsize: there is no such key; did you mean data\.batch_size"),
-        ("data.batch_size=many", r"data\.batch_size=many: must be int"),
+        ("data.batch_size=many", r"data\.batch_size=many: must be a whole number"),
         ("++data.seed=3", r"data\.seed: "),
     ):
         with pytest.raises(UsageError, match=message):

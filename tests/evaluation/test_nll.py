@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 import ddpm
@@ -14,7 +16,7 @@ from ddpm.data.augmentation import normalize
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.guidance import NoGuidance
-from ddpm.diffusion.likelihood import bound, some_steps
+from ddpm.diffusion.likelihood import Bound, bound, some_steps
 from ddpm.evaluation import nll
 from ddpm.evaluation.nll import NLL
 from ddpm.random import Purpose, Stream
@@ -143,6 +145,23 @@ def test_a_drawing_of_steps_leaves_out_what_it_did_not_draw(run: Run, data: Imag
     assert 1 + 3 <= len(computed) <= 1 + 6
     assert found["by_t"]["bits"][0] == pytest.approx(found["decoder"])
     assert Image.open(tmp_path / "nll.png").size[0] > 800
+
+
+def test_the_title_of_a_picture_fits_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+
+    def save(figure: Figure, path: Path, **_: object) -> None:
+        path.touch()
+        figures.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    n = 10_000
+    one = torch.full((n,), 12.345)
+    found = Bound(one, one, torch.ones(3, n), one, torch.ones(3, n), torch.ones(3, n), torch.ones(3, n))
+    nll.draw_estimate(found, tmp_path / "a.png")
+    (figure,) = figures
+    box = figure._suptitle.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert 0 < box.x0 < box.x1 < figure.bbox.width
 
 
 def test_the_picture_of_drawn_steps_has_means_with_their_errors(monkeypatch: pytest.MonkeyPatch):

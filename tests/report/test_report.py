@@ -156,12 +156,24 @@ def test_a_directory_that_is_no_run_is_refused_by_name(tmp_path: Path):
     run = made(tmp_path / "logs")
     with pytest.raises(UsageError, match=r"holds no run.json .* 1 in it are, such as .*run"):
         page(tmp_path / "logs")
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    with pytest.raises(UsageError, match="is no run or sweep"):
+        page(tmp_path / "docs")
     with pytest.raises(UsageError, match="there is no such directory"):
         page(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="is a file"):
         page(run / "run.json")
     with pytest.raises(UsageError, match="is a directory"):
         report.write([run], tmp_path, "en", opens=False)
+
+
+@pytest.mark.parametrize("image_size", [16, [16, 24]])
+def test_the_defaults_of_a_run_of_a_folder_are_known(image_size: int | list[int]):
+    known, data = {"choices": {"data": "folder"}}, {"path": "/pictures of mine", "image_size": image_size}
+    found = report._defaults(known, {"data": data})
+    assert found is not None
+    assert found["data"]["path"] == "/pictures of mine"
+    assert found["data"]["image_size"] == image_size
 
 
 def test_the_page_is_written_beside_the_run(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -396,6 +396,17 @@ def test_runs_are_called_by_what_they_differ_in():
     assert legend.labels([{}], ["a"]) == ["a"]
 
 
+def test_a_legend_names_the_number_of_steps_where_it_differs():
+    configs = [
+        {"schedule": {"_target_": f"ddpm.diffusion.schedules.{name}", "num_timesteps": steps, "s": steps}}
+        for name, steps in (("linear", 1000), ("cosine", 250))
+    ]
+    assert legend.labels(configs, ["a", "b"]) == [
+        "schedule=linear num_timesteps=1000",
+        "schedule=cosine num_timesteps=250",
+    ]
+
+
 def test_an_encoder_gets_the_last_frame_as_long_as_it_is_shown():
     film = forward.film(linear(30), images(1), steps=3, seed=0, **SIZE)
     frames = list(files._lasting(film, lambda done: None))

@@ -1,10 +1,14 @@
 """The time left follows the speed of now."""
 
+import re
+from io import StringIO
+
 import pytest
 from conftest import patch_time
+from rich.console import Console
 
 from ddpm.runtime import progress
-from ddpm.runtime.progress import Countdown
+from ddpm.runtime.progress import Countdown, Pause
 
 
 class Clock:
@@ -48,3 +52,21 @@ def test_without_an_end_nothing_is_left(clock: Clock):
     with Countdown("training", -1) as countdown:
         go(countdown, clock, 10, 1.0)
         assert countdown.left() == ""
+
+
+@pytest.mark.parametrize(("width", "is_said"), [(60, False), (80, False), (200, True)])
+def test_a_narrow_terminal_keeps_the_steps_and_the_bar(
+    width: int, is_said: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    """What comes next is left out first."""
+    out = StringIO()
+    console = Console(width=width, force_terminal=True, file=out, color_system=None)
+    monkeypatch.setattr(progress, "console", console)
+    pauses = [Pause(name, 10) for name in ("validation", "checkpoint", "grid")]
+    with Countdown("training", 2000, pauses=pauses) as countdown:
+        go(countdown, clock, 3, 1.0)
+        countdown.show(4, "loss 0.7882  259 images/s")
+        countdown._bar.refresh()
+        line = out.getvalue().splitlines()[-1]
+    assert re.search("training [╺━ ]{9,} 4/2000 loss 0.7882", line)
+    assert ("next validation 10, checkpoint 10, grid 10" in line) == is_said

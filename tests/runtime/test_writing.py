@@ -1,6 +1,7 @@
 """Files are whole or not there, and what the disk refuses is written when there is room."""
 
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -13,7 +14,15 @@ import numpy as np
 import pytest
 
 from ddpm.runtime import writing
-from ddpm.runtime.writing import WriteError, whole, whole_folder, write, write_again, write_whole
+from ddpm.runtime.writing import (
+    WriteError,
+    readable_json,
+    whole,
+    whole_folder,
+    write,
+    write_again,
+    write_whole,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +143,10 @@ def test_a_real_limit_of_the_system(tmp_path: Path):
     )
     assert done.stdout.splitlines() == ["['small']", "[] 10000"]
     assert done.stderr.count("cannot be written (File too large)") == 1
+
+
+def test_json_keeps_letters_and_whatever_a_name_of_a_file_holds():
+    values = {"name": "图片", "not UTF-8": os.fsdecode(b"a\xff")}
+    written = readable_json(values)
+    assert "图片" in written
+    assert json.loads(written.encode("utf-8")) == values

@@ -75,7 +75,7 @@ def test_a_checkpoint_builds_from_allowed_packages_only(tmp_path: Path):
         ),
         (
             ["lr_schedule=warmup", "lr_schedule.warmup_steps=few"],
-            r"^lr_schedule\.warmup_steps=few: must be int",
+            r"^lr_schedule\.warmup_steps=few: must be a whole number",
         ),
         (["optimizer.lr=fast"], r"^optimizer\.lr=fast must be above 0$"),
         (["optimizer.lr=0"], r"^optimizer\.lr=0 must be above 0$"),

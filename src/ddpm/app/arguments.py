@@ -34,6 +34,10 @@ FLAGS = ("--config-dir", "--config-name", "--help", "--info", "--multirun")
 """Hydra's flags that a person may have meant by another word."""
 
 
+WIDE = {"\uff1d": "=", "\uff3b": "[", "\uff3d": "]", "\uff0c": ",", "\uff0e": ".", "\uff0d": "-"}
+"""Characters that a keyboard for Chinese or Japanese types in place of those that the programs read."""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """A command line.
@@ -250,7 +254,9 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     key, equals, value = text.partition("=")
     bare = key.lstrip("+")
     if not bare.lstrip("~") or (not equals and not text.startswith("~")):
-        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
+        wide = next((letter for letter in text if letter in WIDE), None)
+        hint = f"; {wide} is a full-width character, type {WIDE[wide]}" if wide is not None else ""
+        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION{hint}")
     if bare in PATHS and not value:
         raise UsageError(f"{text}: names no path; give one, or leave the key out")
     listed = bare == "ckpt" and program == "evaluate"
@@ -280,6 +286,11 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     if isinstance(value_of, list) and one:
         raise UsageError(f"{text}: takes one option; several are a sweep, {bare}=A,B with -m")
     chosen = value_of if isinstance(value_of, list) else [value_of]
+    if bare == "data" and _is_path(value_of, arguments.options(bare)):
+        raise UsageError(
+            f"{text}: names a path, and data takes an option; a folder of pictures or a zip file is "
+            f"data=folder data.path={value}"
+        )
     if value_of is None:
         return _left_out(bare, arguments, program)
     if not all(isinstance(option, str) for option in chosen):
@@ -289,6 +300,13 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
             hint = f"; a class of another library is {bare}._target_=CLASS {bare}.KEY=VALUE"
         raise UsageError(f"{text}: there is no such option; there are {there}{hint}")
     return readable
+
+
+def _is_path(option: object, options: Sequence[str]) -> bool:
+    """Whether what is typed for an option is where something lies."""
+    if not isinstance(option, str) or option in options:
+        return False
+    return option.startswith(("/", "~", ".")) or os.path.exists(option)
 
 
 def _left_out(group: str, arguments: Arguments, program: str) -> str | None:

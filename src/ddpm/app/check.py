@@ -236,9 +236,11 @@ def check_paths(config: Mapping[str, Any]) -> None:
             raise UsageError(f"{key}={absolute(run)}: there is no such run directory or checkpoint file")
         if jobs := _jobs_of_sweep(absolute(run)):
             words = [f"{key}={absolute(run) / name}" for name in jobs]
+            goes_on = key == "ckpt" and "init" in config and (absolute(run) / "sweep.json").is_file()
+            whole = f"; python train.py -m {key}={absolute(run)} goes on with the sweep" if goes_on else ""
             named = words if len(words) <= 4 else [*words[:3], f"... {words[-1]}"]
             raise UsageError(
-                f"{key}={absolute(run)}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}"
+                f"{key}={absolute(run)}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}{whole}"
             )
     data = config.get("data") or {}
     path, target = data.get("path"), str(data.get("_target_"))

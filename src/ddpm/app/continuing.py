@@ -90,8 +90,8 @@ class Resume:
             csv.path.unlink(missing_ok=True)
             if self.step:
                 log.warning(
-                    "%s: there are no rows of the first %s steps, %s is missing",
-                    csv.path, f"{self.step:,}", (self.run or self.path.parent) / "metrics.csv",
+                    "metrics.csv has no rows of the first %s steps: there is no %s",
+                    f"{self.step:,}", (self.run or self.path.parent) / "metrics.csv",
                 )  # fmt: skip
         drop_grids(directory, after=self.step)
         if self.run is not None and directory != self.run:

@@ -16,7 +16,13 @@ NEVER = ("Tensor", "Parameter", "Path", "PathLike", "timedelta")
 DURATION = "{_target_: datetime.timedelta, hours: 1}"
 """How a configuration writes a time."""
 
-WORDS = {"int": "int", "float": "a number", "bool": "bool", "str": "text", "None": "null"}
+WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "None": "null",
+}
 
 
 def fitted(key: str, annotation: str, value: Any) -> Any:

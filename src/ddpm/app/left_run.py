@@ -69,11 +69,33 @@ class LeftRun:
         """
         if not (differing := self.differences(config)):
             return
+        self._refuse_another_length(differing, config, key)
         named = [f"{name} is {here!r} here and {there!r} there" for name, here, there in differing[:NAMED]]
         more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
         raise UsageError(
             f"{key}={self.directory}: holds another run: {', '.join(named)}{more}. Choose another directory; "
             f"ckpt={self.directory} KEY=VALUE goes on with that run in a new one and changes what may change"
+        )
+
+    def _refuse_another_length(
+        self, differing: Sequence[tuple[str, Any, Any]], config: Mapping[str, Any], key: str
+    ) -> None:
+        """Where nothing but the end of the learning-rate schedule differs, and that because it follows
+        `trainer.max_steps`: what was typed is the number of steps.
+        """
+        (name, here, there), *others = differing
+        steps = config["trainer"]["max_steps"]
+        if others or name != "lr_schedule.total_steps" or (here, there) != (steps, _max_steps(self.config)):
+            return
+        raise UsageError(
+            f"trainer.max_steps={steps}: the learning rate of the run in {key}={self.directory} falls to 0 "
+            f"at step {there}; "
+            + (
+                f"choose another schedule for what comes after, in a new directory: ckpt={self.directory} "
+                f"trainer.max_steps={steps} lr_schedule=constant"
+                if steps > there
+                else f"keep that with lr_schedule.total_steps={there}, or choose another directory"
+            )
         )
 
     def differences(self, config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

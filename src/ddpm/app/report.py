@@ -12,6 +12,7 @@ from typing import Any
 
 from ddpm import bounded
 from ddpm.app import left_run, request
+from ddpm.app.grammar import quoted
 from ddpm.app.measuring import figures
 from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.next_commands import readable
@@ -29,7 +30,12 @@ from ddpm.runtime.writing import write_whole
 
 PAGE = "report.html"
 
-KINDS = ("run.json of a run", "sweep.json of a sweep", f"{MEASURED} of an evaluation")
+KINDS = (
+    "run.json of a run",
+    "sweep.json of a sweep",
+    f"{MEASURED} of an evaluation",
+    f"{request.NAME} of samples",
+)
 
 
 def write(paths: Sequence[Path], out: Path | None, language: str | None, *, opens: bool) -> int:
@@ -110,7 +116,8 @@ def _is_known(directory: Path) -> bool:
     is_run = (directory / left_run.RECORD).is_file() or (
         (directory / OWN).is_file() and (directory / "checkpoints").is_dir()
     )
-    return is_run or record.has_results(directory) or (directory / request.NAME).is_file()
+    # a folder `images` alone says nothing: sample.py leaves its request beside it
+    return is_run or any((directory / name).is_file() for name in (request.NAME, MEASURED, "samples.npz"))
 
 
 def _children(directory: Path) -> list[Path]:
@@ -253,18 +260,28 @@ def _defaults(known: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
     option = choices.get("data") if isinstance(choices, Mapping) else None
     if not isinstance(option, str) or not isinstance(data, Mapping):
         return None
-    needed = tuple((key, data[key]) for key in ("path", "image_size") if isinstance(data.get(key), str | int))
+    needed = tuple(
+        (key, _typed(data[key]))
+        for key in ("path", "image_size")
+        if isinstance(data.get(key), str | int | list)
+    )
     return _composed(option, needed)
 
 
+def _typed(value: Any) -> str:
+    """A value in Hydra's grammar, in which a number in quotes is text."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return quoted(value) if isinstance(value, str) else str(value)
+
+
 @cache
-def _composed(option: str, needed: tuple[tuple[str, str | int], ...]) -> dict[str, Any] | None:
+def _composed(option: str, needed: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
     """The same, with the keys of the data that have no default; None where there is no such option."""
     from ddpm.app import arguments, compose
-    from ddpm.app.grammar import quoted
 
     words: tuple[str, ...] = ()
-    for words in ((), tuple(f"data.{key}={quoted(str(value))}" for key, value in needed)):
+    for words in ((), tuple(f"data.{key}={value}" for key, value in needed)):
         try:
             read = arguments.read([f"data={option}", *words], "train")
             if option not in read.options("data"):

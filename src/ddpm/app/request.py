@@ -1,6 +1,5 @@
 """What samples or measurements in a directory were asked for, so that the same command goes on with them."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 from ddpm import bounded
 from ddpm.app.same_run import leaves
 from ddpm.errors import UsageError
-from ddpm.runtime.writing import write_whole
+from ddpm.runtime.writing import readable_json, write_whole
 
 NAME = "request.json"
 MOST_BYTES = 1 << 22
@@ -98,7 +97,7 @@ class Request:
             ddpm.runtime.writing.WriteError: where the disk refuses it.
         """
         values = {"layout": LAYOUT, "config": self.config, "contents": self.contents}
-        write_whole(directory / NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        write_whole(directory / NAME, readable_json(values))
 
 
 def asked_in(directory: Path) -> Request | None:

@@ -1,6 +1,5 @@
 """run.json and config.yaml: what a run was, for whoever finds its directory later."""
 
-import json
 import math
 import os
 import platform
@@ -126,7 +125,7 @@ class RunRecord:
 
     def _write(self) -> None:
         if self._lock is None or not self._lock.is_lost():
-            writing.write(self.path, json.dumps(without_nan(self.values), indent=2) + "\n")
+            writing.write(self.path, writing.readable_json(without_nan(self.values)))
 
 
 def _starts(left: Mapping[str, Any], last_sign: float | None) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from ddpm.migration import MOVED
 SYNONYMS = {
     "trainer.devices": ("gpus", "num_gpus", "n_gpus"),
     "trainer.max_steps": ("steps", "num_steps", "iterations", "epochs", "max_epochs"),
+    "sampler.num_steps": ("steps", "num_steps", "num_inference_steps", "sampling_steps", "timesteps"),
+    "schedule.num_timesteps": ("T", "num_train_timesteps", "diffusion_steps", "noise_steps"),
     "optimizer.lr": ("learning_rate", "base_lr"),
     "data.image_size": ("size", "resolution"),
     "data.path": ("dataset", "data_path"),
@@ -27,6 +29,8 @@ def unknown(key: str, valid: Iterable[str]) -> str:
         return f"{key}: is now {MOVED[key]}"
     parent, _, name = key.rpartition(".")
     valid = sorted(valid)
+    if key == "data.path":  # an option that makes or downloads its images
+        return f"{key}: this data has no such key; a folder of pictures of your own is data=folder {key}=PATH"
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     prefix = f"{parent}." if parent else ""
     hint = f"did you mean {prefix}{near[0]}?" if near else f"valid here: {', '.join(valid) or 'nothing'}"
@@ -38,9 +42,10 @@ def unknown_at_top(key: str, config: Mapping[str, Any], valid: set[str]) -> str:
     if key in MOVED:
         return f"{key}: is now {MOVED[key]}"
     inner = sorted(set(_settable(config)))
-    meant = [name for name in inner if name.rpartition(".")[2] == key] or [
-        ours for ours, theirs in SYNONYMS.items() if key in theirs
-    ]
+    if key == "out":
+        return f"{key}: there is no such key; hydra.run.dir=DIR says where files are written"
+    known = [ours for ours, theirs in SYNONYMS.items() if key in theirs and (ours in inner or ours in valid)]
+    meant = known + [name for name in inner if name.rpartition(".")[2] == key and name not in known]
     meant = meant or difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.75)
     leaves = {name.rpartition(".")[2] for name in inner}
     for leaf in difflib.get_close_matches(key, sorted(leaves), n=1, cutoff=0.8) if not meant else ():

@@ -1,6 +1,5 @@
 """What ends a run from outside its training: signals, and ranks that die, hang or raise."""
 
-import json
 import logging
 import os
 import re
@@ -308,7 +307,7 @@ def write_end(directory: Path, ended: Ending) -> None:
     how = {"status": ended.status, "why": ended.why}
     record |= {**how, "exit_code": ended.exit_code}
     record["starts"][-1] |= how
-    writing.write(directory / RECORD, json.dumps(record, indent=2) + "\n")
+    writing.write(directory / RECORD, writing.readable_json(record))
 
 
 def _name(signum: int) -> str:

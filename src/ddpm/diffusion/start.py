@@ -53,7 +53,7 @@ class FromImage:
 
 class Between:
     """Image i of n from the point i / (n - 1) of the way between two noised images (Ho et al. 2020, section
-    4.3 and figure 8).
+    4.4 and figure 8).
 
     Each of the two has its noise, the same for all points, as in the paper, which says nothing of the noise
     on their way: `Drawing` has `same_noise` for it. A point on the line between them would have less noise

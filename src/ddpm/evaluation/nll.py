@@ -240,5 +240,5 @@ def _title(found: Bound) -> str:
     total, prior, decoder = (part.mean().item() for part in (found.total, found.prior, found.decoder))
     return (
         f"{total:.3f} bits / dimension = {prior:.2g} prior + {total - prior - decoder:.3f} steps + "
-        f"{decoder:.3f} decoder, mean of {len(found.total)} images"
+        f"{decoder:.3f} decoder\nmean of {len(found.total):,} images"
     )

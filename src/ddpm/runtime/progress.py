@@ -4,10 +4,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from types import TracebackType
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -27,6 +28,9 @@ SECONDS_BETWEEN_LINES = 15.0
 
 SECONDS_BETWEEN_TEXTS = 0.25
 """The time left is worked out as often as the bar is drawn, and not at every step."""
+
+BAR_WIDTH = (8, 40)
+"""Cells of the bar: the fewest, and the most where there is room."""
 
 RECENT = 20.0
 """Seconds of work whose speed says how long the rest takes: a machine that others use too changes its
@@ -128,9 +132,10 @@ class Countdown:
         self._last_line = self._last_text = self._measured_at = time.monotonic()
         self._marks.append((self._last_line, self.done))
         if self.shows and console.is_terminal:
+            self._bar_column = BarColumn()
             columns = (
                 TextColumn("{task.description}"),
-                BarColumn(),
+                self._bar_column,
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[text]}"),
             )
@@ -216,7 +221,7 @@ class Countdown:
         if self._bar is not None:
             if is_new or now - self._last_text >= SECONDS_BETWEEN_TEXTS:
                 self._last_text = now
-                self._bar.update(self._task, completed=done, text="  ".join(self._words()))
+                self._bar.update(self._task, completed=done, text=self._fitted())
             else:
                 self._bar.update(self._task, completed=done)
         elif now - self._last_line > SECONDS_BETWEEN_LINES and done != self.total:
@@ -224,8 +229,23 @@ class Countdown:
             total = f"/{self.total}" if self.total >= 0 else ""
             log.info("%s %d%s  %s", self.title, done, total, "  ".join(self._words()))
 
-    def _words(self) -> Iterable[str]:
-        return filter(None, (self.text, self.left(), self.coming()))
+    def _words(self) -> list[str]:
+        return list(filter(None, (self.text, self.left(), self.coming())))
+
+    def _fitted(self) -> str:
+        """The words that the terminal has room for beside title, bar and steps: what comes last goes first.
+        The bar takes what is left.
+        """
+        least, most = BAR_WIDTH
+        total = str(self.total) if self.total >= 0 else "?"
+        steps = max(len(str(self.done)), len(total)) + 1 + len(total)
+        room = console.width - cell_len(self.title) - steps - 3  # a blank between two columns
+        words = self._words()
+        while words and cell_len("  ".join(words)) > room - least:
+            words.pop()
+        text = "  ".join(words)
+        self._bar_column.bar_width = min(most, max(least, room - cell_len(text)))
+        return text
 
     def _mark(self, work: float) -> None:
         """Note how far the work is now and then, and forget what is no longer recent."""

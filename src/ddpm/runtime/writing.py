@@ -6,14 +6,17 @@ beside its training goes through `write`, which keeps what is refused and tries 
 """
 
 import errno
+import json
 import logging
 import os
+import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +98,14 @@ def write_whole(path: Path, contents: bytes | str) -> None:
     """
     with whole(path) as temporary:
         temporary.write_bytes(_encoded(contents))
+
+
+def readable_json(values: Mapping[str, Any]) -> str:
+    """JSON that a person reads: letters of any script as they are. Half of a surrogate pair, which a name
+    that is not UTF-8 becomes, is an escape.
+    """
+    written = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", written)
 
 
 def write(path: Path, contents: bytes | str) -> bool:

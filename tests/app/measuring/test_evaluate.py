@@ -35,6 +35,7 @@ MISTAKES = {
     "metrics.nll.n=361": r"metrics\.nll\.n=361: 360 images were held out",
     "metrics.nll.num_steps=50": r"metrics\.nll\.num_steps=50: the schedule has 49 steps beside t = 0",
     "variance=learned": r"variance: one that is learned belongs to its network",
+    "out=here": r"out: there is no such key; hydra\.run\.dir=DIR says where files are written",
     "data.pat=x": r"data\.pat: there is no such key",
     "data=folder": r"data\.path is missing",
     "data=folder data.path=others data.image_size=8 data.channels=1": (

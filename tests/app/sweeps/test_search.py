@@ -78,7 +78,7 @@ def test_every_value_is_tried_before_the_first_job():
             marks=pytest.mark.slow,
         ),
         (["-m", "optimizer.lr=interval(1e-4,x)"], "optimizer.lr=interval(1e-4,x): cannot be read"),
-        (["-m", "model.channels=interval(32,64)"], "model.channels=44.224: must be int"),
+        (["-m", "model.channels=interval(32,64)"], "model.channels=44.224: must be a whole number"),
         pytest.param(["-m", "schedule=linear,cosin"], "did you mean cosine", marks=pytest.mark.slow),
         (["-m", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
         pytest.param(["-m", "hydra.sweeper.n_trails=3"], "hydra.sweeper.n_trails", marks=pytest.mark.slow),

@@ -1,6 +1,5 @@
 """The file of all measurements, left where evaluate.py is through, and found by the same command again."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.request import Request
 from ddpm.app.run_directory import Place
 from ddpm.app.run_record import without_nan
-from ddpm.runtime.writing import write_whole
+from ddpm.runtime.writing import readable_json, write_whole
 
 
 def is_there(place: Place, request: Request, *, leader: bool) -> bool:
@@ -35,4 +34,4 @@ def write(directory: Path, found: Mapping[str, Any]) -> None:
     Raises:
         ddpm.runtime.writing.WriteError: where the disk refuses them.
     """
-    write_whole(directory / MEASURED, json.dumps(without_nan(dict(found)), indent=2) + "\n")
+    write_whole(directory / MEASURED, readable_json(without_nan(dict(found))))

@@ -6,7 +6,6 @@ started, and how one ended that left nothing.
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,7 @@ from ddpm.app.measuring import figures
 from ddpm.app.measuring.figures import Figure
 from ddpm.app.sweeps import cluster
 from ddpm.errors import UsageError
-from ddpm.runtime.writing import write_whole
+from ddpm.runtime.writing import readable_json, write_whole
 
 NAME = "sweep.json"
 TABLE = "sweep.csv"
@@ -164,7 +163,7 @@ class Sweep:
             "updated": now(),
             "jobs": [{**self._told(job), "differs": apart[job.number]} for job in self.jobs],
         }
-        write_whole(self.directory / NAME, json.dumps(values, indent=2) + "\n")
+        write_whole(self.directory / NAME, readable_json(values))
         write_whole(self.directory / TABLE, self._csv(apart))
 
     def _told(self, job: Job) -> dict[str, Any]:

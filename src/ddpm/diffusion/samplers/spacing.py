@@ -104,7 +104,7 @@ class Spacing:
             if start is not None:
                 listed = [*(t for t in listed if t < start), start]
             return torch.tensor(listed)
-        higher = "schedule.num_timesteps" if start is None else "start_t"
+        higher = "" if start is None else ", or a higher start_t"
         start = last if start is None else start
         num_steps = self._number(start + 1, higher)
         if num_steps == 1:
@@ -136,19 +136,21 @@ class Spacing:
         if not isinstance(self.spacing, str):
             return sections(self.spacing, num_timesteps)
         if self.spacing == "leading":
-            num_steps = self._number(num_timesteps, "schedule.num_timesteps")
+            num_steps = self._number(num_timesteps)
             return [k * (num_timesteps // num_steps) for k in range(num_steps)]
         if found := _DDIM.fullmatch(self.spacing):
             return strided(int(found[1]), num_timesteps)
         return None
 
-    def _number(self, most: int, higher: str) -> int:
-        """Of steps, of a chain that has so many; `higher` is the key that gives it more."""
+    def _number(self, most: int, higher: str = "") -> int:
+        """Of steps, of a chain that has so many; `higher` says what gives it more. T of a trained network is
+        not such a key.
+        """
         num_steps = most if self.num_steps is None else self.num_steps
         if num_steps > most:
             raise ValueError(
                 f"sampler.num_steps={num_steps}: from t = {most - 1} down to 0 there are 1 to {most} "
-                f"steps; use sampler.num_steps={most}, or a higher {higher}"
+                f"steps; use sampler.num_steps={most}{higher}"
             )
         return num_steps
 

@@ -183,7 +183,7 @@ def _pixels(images: ImageSet, extractor: Pixels, progressed: Progressed) -> Tens
         )
     parts = []
     for i in range(0, len(images), 1024):
-        part = torch.from_numpy(np.ascontiguousarray(images.images[i : i + 1024]))
+        part = torch.from_numpy(np.array(images.images[i : i + 1024]))  # a copy: a cache is read-only
         parts.append(extractor(part).cpu())
         progressed()
     return torch.cat(parts)

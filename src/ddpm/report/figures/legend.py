@@ -20,6 +20,9 @@ OF_THE_PROCESS = ("schedule", "objective", "variance", "weighting")
 FOLLOWS = ("lr_schedule.total_steps",)
 """What says the same as another key, how long a run is."""
 
+ALWAYS = ("schedule.num_timesteps",)
+"""What is named wherever it differs, though another option explains it: T scales the axis of a figure."""
+
 MOST = 3
 """Differences that are named."""
 
@@ -40,7 +43,8 @@ def labels(
     keys.sort(key=lambda key: COMPARED.index(key.split(".")[0]))
     chosen = [key for key in keys if "." not in key]
     # what differs within a group of which other options were chosen is part of the choice
-    keys = [key for key in keys if "." not in key or key.split(".")[0] not in chosen][:MOST]
+    keys = [key for key in keys if "." not in key or key in ALWAYS or key.split(".")[0] not in chosen]
+    keys = [key for i, key in enumerate(keys) if i < MOST or key in ALWAYS]
     found = [" ".join(f"{_short(key)}={_value(values.get(key))}" for key in keys) for values in own]
     return [
         text if text and found.count(text) == 1 else f"{text} ({name})" if text else name

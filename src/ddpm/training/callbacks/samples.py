@@ -140,8 +140,8 @@ class SampleGrids(EveryNSteps):
         if trainer.is_global_zero:
             log.info(
                 "the last grid is drawn by callbacks.samples.sampler: the run's own sampler would take %s "
-                "forward passes, and training took the work of %s; callbacks.samples.final=true has it all "
-                "the same",
+                "forward passes, more than a quarter of the training's %s; callbacks.samples.final=true has "
+                "it all the same",
                 f"{nfe * self.n:,}", f"{STEP * steps * batch_size:,}",
             )  # fmt: skip
         return self.sampler
