@@ -119,7 +119,7 @@ def test_a_sweep_runs_through_paths_names_and_globs():
     assert [job["data"]["path"] for job in jobs(*folder, 'data.path="/x/a,b"')] == ["/x/a,b"]
     assert [job["tags"] for job in jobs("tags=[a],[b,c]")] == [["a"], ["b", "c"]]
     assert [job["seed"] for job in jobs("seed=range(1,4)")] == [1, 2, 3]
-    assert len(jobs("weighting=glob(*,exclude=[hybrid,bound])")) == 4
+    assert len(jobs("weighting=glob(*,exclude=[hybrid,bound])")) == 5
     assert [sorted(job["logger"]) for job in jobs("logger=wandb,null")] == [["wandb"], []]
     assert len(jobs("schedule=linear,cosine", "model=tiny,small", "seed=1")) == 4
 

@@ -144,7 +144,7 @@ def _bytes(drawn: torch.Tensor) -> np.ndarray:
 
 def test_samplers_that_a_schedule_cannot_use_are_not_offered(unconditional: Run):
     assert list(choices([unconditional]).samplers) == [
-        "ancestral", "ddim", "deis", "dpm_solver", "dpm_solver_sde", "heun", "heun_churn",
+        "ancestral", "ddim", "deis", "dpm_solver", "dpm_solver_sde", "flow_heun", "heun", "heun_churn",
     ]  # fmt: skip
     module = unconditional.module
     schedule = {**option("schedule", "linear"), "num_timesteps": 50, "zero_terminal_snr": True}
