@@ -149,7 +149,7 @@ def test_samplers_that_a_schedule_cannot_use_are_not_offered(unconditional: Run)
     module = unconditional.module
     schedule = {**option("schedule", "linear"), "num_timesteps": 50, "zero_terminal_snr": True}
     module.schedule, module.objective = build("schedule", schedule), V()
-    assert list(choices([unconditional]).samplers) == ["ancestral", "ddim"]
+    assert list(choices([unconditional]).samplers) == ["ancestral", "ddim", "flow_heun"]
 
 
 def test_a_page_begins_with_few_steps_and_never_with_more_than_there_are(unconditional: Run):
