@@ -339,6 +339,7 @@ def test_the_papers_run_is_stated_whole():
         "beta_start": 1e-4,
         "beta_end": 0.02,
         "zero_terminal_snr": False,
+        "shift": 1.0,
     }
     assert config["objective"]["_target_"].endswith("Epsilon")
     assert config["variance"]["_target_"].endswith("FixedLarge")

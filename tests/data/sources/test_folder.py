@@ -198,8 +198,8 @@ def test_a_path_that_holds_no_images(tmp_path: Path):
 def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path):
     with pytest.raises(ValueError, match=r"data\.image_size=0 "):
         Folder(tmp_path, image_size=0)
-    with pytest.raises(ValueError, match=r"data\.channels=2 "):
-        Folder(tmp_path, image_size=8, channels=2)
+    with pytest.raises(ValueError, match=r"data\.channels=0 "):
+        Folder(tmp_path, image_size=8, channels=0)
     with pytest.raises(ValueError, match=r"data\.validation_fraction=1 "):
         Folder(tmp_path, image_size=8, validation_fraction=1)
     with pytest.raises(ValueError, match=r"data\.on_error=stop "):

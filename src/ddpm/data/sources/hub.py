@@ -81,6 +81,11 @@ class Hub(ImageSettings):
                 "data.name is missing: give a data set of the hub as data.name=OWNER/NAME, or a folder of "
                 "its files as data.path=FOLDER"
             )
+        if self.channels not in (None, 1, 3):
+            raise ValueError(
+                f"data.channels={self.channels} must be 1, 3 or null: columns of the hub hold grey or colour "
+                "images; others are read by data=folder and data=arrays"
+            )
 
     def read(self) -> DataSet:
         identity: dict[str, Any] = {
