@@ -137,6 +137,13 @@ def test_a_sheet_of_images_without_a_class_has_no_captions(fonts: Path):
     assert sheet(Two(), blank, [0, -1]).shape == sheet(Two(), blank).shape
 
 
+def test_a_sheet_of_few_classes_is_nearly_square(fonts: Path):
+    """And each class has columns of its own."""
+    of_two = sheet(Two(), torch.zeros(64, 1, 8, 8))
+    pitch = (of_two.shape[1] - 2) // 8
+    assert of_two.shape == (2 + 8 * (pitch + CAPTION), 2 + 8 * pitch, 3)
+
+
 def test_a_class_whose_name_has_a_line_break_or_no_encoding_is_written_out():
     names = ["new\nline", "\udcff", "\x1b[31m"]
     assert captions.legible(names) == [r"new\nline", r"\udcff", r"\x1b[31m"]

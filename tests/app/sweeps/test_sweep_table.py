@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ddpm.app.sweeps.jobs import label
 from ddpm.app.sweeps.record import Job
+from ddpm.app.sweeps.show import of_losses
 from ddpm.app.sweeps.table import table
 
 COMMON = ("++seed=0", "logger=none")
@@ -81,3 +82,14 @@ def test_another_metric_is_shown_beside_the_loss():
     lines = [line.split() for line in table(jobs, Path("/"), best_first=False, monitor="mine/x").splitlines()]
     assert lines[0][:4] == ["job", "mine/x", "status", "val/loss"]
     assert [line[1] for line in lines[1:]] == ["3.25", "-"]
+
+
+def test_losses_of_several_kinds_are_said_not_to_be_compared():
+    done = {"status": "finished", "last": 0.25}
+    jobs = [job(0, "++schedule=linear", "++seed=0", **done), job(1, "++schedule=cosine", "++seed=1", **done)]
+    assert of_losses(jobs) == [
+        "  val/loss is another quantity with each schedule: compare samples, by evaluate.py"
+    ]
+    assert of_losses([job(0, "++schedule.num_timesteps=10", **done), job(1, **done)])
+    assert not of_losses([job(0, "++seed=0", **done), job(1, "++seed=1", **done)])
+    assert not of_losses([job(0, "++schedule=linear"), job(1, "++schedule=cosine")]), "nothing was measured"

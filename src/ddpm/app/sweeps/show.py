@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ddpm.app import lock, next_commands
@@ -53,7 +54,22 @@ def look(directory: Path) -> int:
 
 
 def _table(sweep: record.Sweep, cwd: Path) -> str:
-    return table(sweep.ranked, cwd, best_first=False, monitor=sweep.monitor)
+    text = table(sweep.ranked, cwd, best_first=False, monitor=sweep.monitor)
+    return "\n".join([text, *of_losses(sweep.jobs)])
+
+
+OF_THE_LOSS = ("schedule", "objective", "weighting", "timesteps")
+"""Groups with each option of which the validation loss is another quantity."""
+
+
+def of_losses(jobs: Sequence[record.Job]) -> list[str]:
+    """That validation losses say nothing about which job is better, where they are of several kinds."""
+    apart = {key.partition(".")[0] for own in record.differing(jobs).values() for key in own}
+    groups = [group for group in OF_THE_LOSS if group in apart]
+    if not groups or all(job.last is None for job in jobs):
+        return []
+    of_each = " and ".join(groups)
+    return [f"  {record.MEASURED} is another quantity with each {of_each}: compare samples, by evaluate.py"]
 
 
 def of_search(sweep: record.Sweep, cwd: Path) -> list[str]:

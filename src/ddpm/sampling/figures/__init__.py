@@ -172,5 +172,10 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
     return grid(
         to_uint8(drawn),
         captions=["" if label < 0 else names[label] for label in shown],
-        columns=turn if 1 < turn <= MOST_COLUMNS else None,
+        columns=_whole_turns(len(drawn), turn) if 1 < turn <= MOST_COLUMNS else None,
     )
+
+
+def _whole_turns(n: int, turn: int) -> int:
+    """Columns in which each class has columns of its own: as many turns as keep the grid nearly square."""
+    return turn * max(1, round(math.sqrt(n) / turn))
