@@ -46,6 +46,10 @@ def test_a_lone_process_gets_date_time_and_slug(tmp_path: Path):
     assert run_directory._run_dir("train", "my pictures/x", "cosine", "") == str(found)
 
 
+def test_letters_of_any_script_stay_in_a_name():
+    assert Path(run_directory._run_dir("train", "我的 运行", "Größe")).name.endswith("_我的-运行_Größe")
+
+
 def test_two_runs_of_one_second_get_two_directories(tmp_path: Path):
     wanted = tmp_path / "logs/train/now"
     made = [run_directory.claim(wanted) for _ in range(3)]

@@ -277,7 +277,7 @@ def _run_dir(app: str, *parts: str) -> str:
 
 
 def _word(part: object) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-")
+    return re.sub(r"[^\w.-]+", "-", str(part)).strip("-")  # letters of any script
 
 
 def number_of_processes() -> int:

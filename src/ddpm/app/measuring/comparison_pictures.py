@@ -71,13 +71,18 @@ def draw_values(found: Mapping[str, Compared], runs: Sequence[str], path: Path) 
             panel.errorbar(figure.value, y, xerr=ends, fmt="o", color=f"C{y % 10}", capsize=4)
         panel.set_title(f"{label} ({_best(next(iter(value.figures.values())))})", fontsize="medium")
         panel.grid(axis="x", alpha=0.3)
-        panel.set_yticks(range(len(runs)), [run[:LONGEST] for run in runs])
+        panel.set_yticks(range(len(runs)), [_end(run) for run in runs])
         panel.set_ylim(len(runs) - 0.5, -0.5)
     for panel in axes.flat[len(panels) :]:
         panel.set_axis_off()
     canvas.supxlabel("bars are intervals of probability 0.95, of each run by itself", fontsize="small")
     with whole(path) as temporary:
         canvas.savefig(temporary, dpi=110)
+
+
+def _end(run: str) -> str:
+    """The end of a long name: names begin with a date, and what sets runs apart comes behind it."""
+    return run if len(run) <= LONGEST else f"…{run[1 - LONGEST :]}"
 
 
 def _best(figure: Figure) -> str:
