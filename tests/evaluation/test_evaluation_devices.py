@@ -46,6 +46,12 @@ def both(conditional_run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return on_both
 
 
+ROUNDING = {"heun_churn": 2e-3}
+"""How far float32 is from float64 on one device after four steps, where that is more than 2e-4: fresh noise
+raises what the network rounded.
+"""
+
+
 @pytest.mark.parametrize("name", first_everyday(SAMPLERS))
 def test_every_sampler_draws_the_same(name: str, both: Callable[..., list[Any]]):
     """Guided, indices that are no neighbours, from noise."""
@@ -55,7 +61,7 @@ def test_every_sampler_draws_the_same(name: str, both: Callable[..., list[Any]])
         return Drawing(module, sampler=sampler, guidance=ClassifierFree(2.0))([3, 20, 5]).cpu()
 
     cpu, gpu = both(draw)
-    torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=ROUNDING.get(name, 1e-4))
 
 
 @pytest.mark.slow

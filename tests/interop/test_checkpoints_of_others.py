@@ -33,6 +33,7 @@ from ddpm.interop.checkpoints_of_others import KINDS, import_model
 from ddpm.interop.diffusers import export_run
 from ddpm.interop.told import Told
 from ddpm.run import Run, load
+from ddpm.sampling.seen import seen
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -120,6 +121,35 @@ def test_pytorch_ddpm_gives_the_same_outputs_averaged_and_raw(tmp_path: Path) ->
     assert isinstance(run.module.variance, FixedLarge)
     state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(state["network.conv_in.weight"], raw.head.weight)
+
+
+def test_what_a_diffusion_transformer_draws_is_decoded_by_the_autoencoder_that_is_told(
+    tmp_path: Path,
+) -> None:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=[4, 4],
+        norm_num_groups=2,
+        latent_channels=4,
+    )
+    vae.save_pretrained(tmp_path / "vae")
+    run = imported(
+        {"ema": DiTNetwork(8, 2, 64, 2, 4, 10).state_dict()},
+        tmp_path,
+        "num_heads=4",
+        f"vae={tmp_path / 'vae'}",
+    )
+    drawn = run.sample(1, sampler="ddim", num_steps=2)
+    assert drawn.shape == (1, 4, 8, 8)
+    with torch.no_grad():
+        expected = vae.eval().decode(drawn / 0.18215).sample
+    shown = seen(run.module, drawn)
+    assert shown.shape == (1, 3, 16, 16)
+    assert ((expected.clamp(-1, 1) + 1) * 127.5 - shown.float()).abs().max() <= 1
+    assert "override data: latents" in (tmp_path / "run/config.yaml").read_text()
 
 
 def test_a_diffusion_transformer_gives_the_same_outputs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,28 @@ def facts(typed: str, key: str = "vae") -> Facts:
         float(shift or 0.0),
         checksum,
     )
+
+
+def decoding(typed: str, latent_shape: Sequence[int], key: str = "vae") -> dict[str, Any]:
+    """What `DataSet.latents` says of the autoencoder that decodes them: `vae`, `checksum` and `image_shape`.
+
+    Args:
+        typed: see `facts`.
+        latent_shape: [C, H, W].
+        key: that names it, for messages.
+
+    Raises:
+        UsageError: as `facts`, and where its latents have other channels.
+    """
+    known = facts(typed, key)
+    channels, height, width = latent_shape
+    if known.latent_channels != channels:
+        raise UsageError(
+            f"{key}={typed}: decodes latents of {known.latent_channels} channels, and these have {channels}; "
+            "name the autoencoder that made them"
+        )
+    image_shape = [known.image_channels, height * known.factor, width * known.factor]
+    return {"vae": typed, "checksum": known.checksum, "image_shape": image_shape}
 
 
 def _directory(typed: str, key: str) -> Path:

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddpm.data import autoencoder
 from ddpm.diffusion import schedules
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
 from ddpm.interop.foreign import (
@@ -26,6 +29,9 @@ from ddpm.networks.dit import DiT, positions
 MARKS = ("x_embedder.proj.weight", "t_embedder.mlp.0.weight", "final_layer.linear.weight", "pos_embed")
 """Weights that no other codebase has under these names."""
 
+SCALE = 0.18215
+"""By which the published networks' latents were multiplied: Stable Diffusion's."""
+
 POSITIONS = "pos_embed"
 TABLE = "y_embedder.embedding_table.weight"
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
@@ -44,7 +50,8 @@ def dit(weights: Mapping[str, Tensor], told: Told) -> Foreign:
     """A diffusion transformer; told nothing else, of the published heads, of 1000 steps of the linear
     schedule, and with a last class that is no class.
 
-    Its x_0 is not clipped, for it is made for latents.
+    Of other than one or three channels it draws latents, whose x_0 is not clipped, and which an autoencoder
+    decodes where it is told: vae=DIR, and scale, by which its latents were multiplied.
 
     Raises:
         ValueError: where it is none, or cannot be expressed.
@@ -103,7 +110,17 @@ def dit(weights: Mapping[str, Tensor], told: Told) -> Foreign:
         "clip_x_0": told("clip_denoised", default=False),
         "data": {"label_drop": 0.1 if classes == rows - 1 else 0.0},
     }
-    return Foreign(config, network, (channels, side * patch, side * patch), numbered(classes), ours)
+    image_shape = channels, side * patch, side * patch
+    latents = None if channels in (1, 3) else _latents(image_shape, told)
+    return Foreign(config, network, image_shape, numbered(classes), ours, latents=latents)
+
+
+def _latents(image_shape: tuple[int, int, int], told: Told) -> dict[str, Any]:
+    about: dict[str, Any] = {"scale": told("scale", SCALE), "shift": 0.0, "vae": None}
+    if not (vae := told("vae", "")):
+        return about
+    here = Path(vae).expanduser()
+    return about | autoencoder.decoding(str(here.absolute()) if here.is_dir() else vae, image_shape)
 
 
 def _check_positions(given: Tensor, side: int, width: int) -> None:

@@ -32,6 +32,7 @@ class Foreign(NamedTuple):
         ours: the state of `network` from theirs, whether averaged or not; raises ValueError where it is
             another network's.
         betas: of a schedule that none of ours is, which the run keeps in a file of its own.
+        latents: what is known of them where it draws latents, see `ddpm.data.images.DataSet`.
     """
 
     config: dict[str, Any]
@@ -40,6 +41,7 @@ class Foreign(NamedTuple):
     classes: list[str] | None
     ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     betas: list[float] | None = None
+    latents: dict[str, Any] | None = None
 
 
 def target(built: Callable[..., Any], **arguments: Any) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def _write_checkpoint(
             "num_train": 0,
             "num_validation": 0,
             "fingerprint": None,
+            **({} if model.latents is None else {"latents": model.latents}),
         },
         "global_step": 0,
         "wandb_id": None,
@@ -134,8 +135,13 @@ def _write_config(run_dir: Path, model: Foreign, config: Mapping[str, Any]) -> N
     head = "# python train.py --config-dir HERE --config-name config init=HERE data.path=IMAGES  trains on\n"
     groups = [group for group in (*GROUPS, "sampler") if group in config]
     replaced = [{f"override {group}": None} for group in groups]
-    defaults = ["train", *replaced, {"override data": "folder"}, {"override experiment": None}, "_self_"]
+    source = "folder" if model.latents is None else "latents"
+    defaults = ["train", *replaced, {"override data": source}, {"override experiment": None}, "_self_"]
     channels, height, width = model.image_shape
-    data = {**config.get("data", {}), "image_size": [height, width], "channels": channels}
+    data = dict(config.get("data", {}))
+    if model.latents is None:
+        data |= {"image_size": [height, width], "channels": channels}
+    else:
+        data["vae"] = model.latents["vae"]
     body = yaml.safe_dump({"defaults": defaults, **config, "data": data}, sort_keys=False)
     (run_dir / "config.yaml").write_text(head + body, encoding="utf-8")

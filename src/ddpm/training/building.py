@@ -39,7 +39,12 @@ MOST_STEPS = 1_000_000
 
 
 def build_module(
-    config: Config, data: Mapping[str, Any], *, weights: Mapping[str, Any] | None = None, **arguments: Any
+    config: Config,
+    data: Mapping[str, Any],
+    *,
+    weights: Mapping[str, Any] | None = None,
+    to_train: bool = True,
+    **arguments: Any,
 ) -> DDPM:
     """The module that a configuration describes, its weights keyed by the seed.
 
@@ -47,6 +52,7 @@ def build_module(
         config: plain containers, with every group of `PARTS`; `lr_schedule` and `ema` may be None.
         data: the data set: `image_shape` [C, H, W] and `classes`, names or None; if it has `understood`, why.
         weights: state of the network that it must be; None for any.
+        to_train: whether it is to be trained; else a loss that these data have not is none of its business.
         arguments: of the constructor, in place of what the configuration says.
 
     Raises:
@@ -59,7 +65,7 @@ def build_module(
         why = next((reason for reason in said if reason.startswith(" (")), "")
         raise UsageError(f"conditional=true: these images have no classes{why}; use conditional=false")
     if data.get("latents"):
-        _check_latents(config)
+        _check_latents(config, to_train)
     names = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
     parts = {name: targets.build(name, config[name]) for name in names}
     parts |= {
@@ -145,7 +151,8 @@ def rebuild(
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith("network.")
     }
-    module = build_module(config, checkpoint["data"], weights=weights if strict else None, **arguments)
+    given = weights if strict else None
+    module = build_module(config, checkpoint["data"], weights=given, to_train=False, **arguments)
     module.on_load_checkpoint(dict(checkpoint))
     module.load_state_dict(checkpoint["state_dict"], strict=strict)
     return module
@@ -173,7 +180,7 @@ def _check_sizes(config: Config, data: Mapping[str, Any]) -> None:
         raise UsageError(f"schedule.num_timesteps={str(steps)[:20]}: must be at most {MOST_STEPS}")
 
 
-def _check_latents(config: Config) -> None:
+def _check_latents(config: Config, to_train: bool) -> None:
     """Refuse, with UsageError, what is for images in [-1, 1] of 256 levels."""
     if config["clip_x_0"]:
         raise UsageError(
@@ -181,7 +188,7 @@ def _check_latents(config: Config) -> None:
             "clip_x_0=false, as data=latents has it"
         )
     kind = str(config["weighting"].get("_target_", "")).rpartition(".")[2]
-    if kind in OF_LEVELS:
+    if to_train and kind in OF_LEVELS:
         raise UsageError(
             f"weighting: {kind} has the likelihood of 256 levels of brightness in it, which latents do not "
             "have; use weighting=simple"

@@ -165,20 +165,14 @@ class Latents:
             about["encoded_by"] = json.loads(str(found["vae"]))
         if self.vae is None:
             return about
-        known = autoencoder.facts(self.vae, "data.vae")
-        if known.latent_channels != shape[0]:
+        decoded = autoencoder.decoding(self.vae, shape, "data.vae")
+        made_by = about.get("encoded_by", {}).get("checksum", decoded["checksum"])
+        if made_by != decoded["checksum"]:
             raise ValueError(
-                f"data.vae={self.vae}: decodes latents of {known.latent_channels} channels, and those of "
-                f"{self.path} have {shape[0]}; name the autoencoder that made them"
+                f"data.vae={self.vae}: has other weights ({decoded['checksum']}) than the autoencoder that "
+                f"made the latents of {self.path} ({made_by}); name that one"
             )
-        made_by = about.get("encoded_by", {}).get("checksum", known.checksum)
-        if made_by != known.checksum:
-            raise ValueError(
-                f"data.vae={self.vae}: has other weights ({known.checksum}) than the autoencoder that made "
-                f"the latents of {self.path} ({made_by}); name that one"
-            )
-        image_shape = [known.image_channels, shape[1] * known.factor, shape[2] * known.factor]
-        return {**about, "vae": self.vae, "checksum": known.checksum, "image_shape": image_shape}
+        return {**about, **decoded}
 
 
 @dataclass(frozen=True)
