@@ -23,19 +23,16 @@ SHAPE = (1, 8, 8)
 
 CPU = torch.device("cpu")
 
-ROUNDING = 5e-8
-"""Of x_0 in single precision."""
-
-FINEST = 1e-3
-"""Standard deviation of the noise of a chain's first step, as the finest of the usual chains have it."""
+CLOSE = 5e-5
+"""Allowed of a loss, relative to it, and of a gradient, relative to its largest value."""
 
 
 def allowed(schedule: NoiseSchedule) -> float:
-    """Of a loss, relative to it, and of a gradient, relative to its largest value: what the rounding of x_0
-    amounts to beside the deviation of the first step.
+    """The same on a schedule: more where its first step is so fine that the rounding of x_0 is more beside its
+    standard deviation, as at the clean end of schedule=flow.
     """
     first = math.sqrt(1 - float(schedule.alphas_cumprod[0]))
-    return ROUNDING / min(FINEST, first)
+    return max(CLOSE, torch.finfo(torch.float32).eps / first)
 
 
 def cases(combinations: Sequence[Combination]) -> Iterator[Case]:
