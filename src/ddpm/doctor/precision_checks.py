@@ -28,8 +28,8 @@ CLOSE = 5e-5
 
 
 def allowed(schedule: NoiseSchedule) -> float:
-    """The same on a schedule: more where its first step is so fine that the rounding of x_0 is more beside its
-    standard deviation, as at the clean end of schedule=flow.
+    """The same on a schedule: more where its first step is so fine that the rounding of x_0 is more beside
+    its standard deviation, as at the clean end of schedule=flow.
     """
     first = math.sqrt(1 - float(schedule.alphas_cumprod[0]))
     return max(CLOSE, torch.finfo(torch.float32).eps / first)
