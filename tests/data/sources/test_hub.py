@@ -526,7 +526,7 @@ def settings_of(preset: str) -> dict[str, Any]:
     return composed("train", f"data={preset}", "++data.name=any/name", "++data.subset=null")["data"]
 
 
-OTHERS = ("archive", "arrays", "digits", "folder", "npz", "stream")
+OTHERS = ("archive", "arrays", "digits", "folder", "latents", "npz", "stream")
 PRESETS = sorted(path.stem for path in (ROOT / "conf/data").glob("*.yaml") if path.stem not in OTHERS)
 
 
