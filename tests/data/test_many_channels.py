@@ -1,14 +1,19 @@
 """Images of any number of channels: arrays, TIFF files, and the pictures that show them."""
 
+import io
 import struct
+import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddpm.data.images import ImageSet
+from ddpm.data.pixels.channels_of_tiff import channels_of
 from ddpm.data.pixels.decoding import decode, from_array
 from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.sources.arrays import Arrays
@@ -144,3 +149,19 @@ def test_extractors_of_colours_refuse_other_channels_by_name():
     with pytest.raises(UsageError, match=r"extractor=inception: looks at images of 1 or 3 channels.* have 5"):
         Inception().check(5)
     Pixels().check(5)
+
+
+def test_other_compressions_are_left_to_tifffile(monkeypatch: pytest.MonkeyPatch):
+    """Pages of one channel, as it gives them: the channels come first."""
+    held = images(1, 5)[0]
+    first, *others = [Image.fromarray(held[:, :, i]) for i in range(5)]
+    written = io.BytesIO()
+    first.save(written, "tiff", save_all=True, append_images=others, compression="tiff_lzw")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(
+        ValueError, match="compressed, by other than Deflate; pip install tifffile imagecodecs"
+    ):
+        channels_of(written.getvalue(), 5)
+    stub = SimpleNamespace(imread=lambda source: np.moveaxis(held, 2, 0))
+    monkeypatch.setitem(sys.modules, "tifffile", stub)
+    assert np.array_equal(channels_of(written.getvalue(), 5), held)

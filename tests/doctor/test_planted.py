@@ -187,7 +187,7 @@ ERRORS = {
         {"timesteps: timesteps=log_normal"},
     ),
     "what is drawn as a weighting is weighed back": Error(
-        Stated.weight, [("if not self.unbiased", "if False")], "training", {"timesteps"},
+        Stated.weight, [("if self.reweights", "if False")], "training", {"timesteps"},
         {"timesteps: timesteps=log_normal", "timesteps: timesteps=logit_normal"},
     ),
     "flow's error converted wrongly": Error(

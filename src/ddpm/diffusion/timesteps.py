@@ -189,12 +189,8 @@ class Stated(Timesteps):
     adapts = False
 
     def __init__(self, *, unbiased: bool = False):
-        self.unbiased = unbiased
+        self.reweights = not unbiased
         self._tables: dict[tuple[NoiseSchedule, torch.device], tuple[Tensor, Tensor]] = {}
-
-    @property
-    def reweights(self) -> bool:  # type: ignore[override]  # read, never set
-        return not self.unbiased
 
     @abstractmethod
     def probabilities(self, schedule: NoiseSchedule) -> Tensor:
@@ -207,7 +203,7 @@ class Stated(Timesteps):
         return torch.searchsorted(reached, floor_of_product(u, reached[-1]), right=True)
 
     def weight(self, t: Tensor, schedule: NoiseSchedule) -> Tensor:
-        if not self.unbiased:
+        if self.reweights:
             return torch.ones(t.shape, device=t.device)
         return self._on(t.device, schedule)[1][t]
 

@@ -146,7 +146,7 @@ def _kind(page: Any) -> np.dtype[Any]:
 
 def _by_tifffile(source: Path | bytes, channels: int) -> np.ndarray:
     try:
-        import tifffile  # type: ignore[import-not-found, unused-ignore]
+        import tifffile  # type: ignore[import-not-found, unused-ignore]  # no extra of ours installs it
     except ImportError:
         raise ValueError(
             "it is compressed, by other than Deflate; pip install tifffile imagecodecs reads it, or save it "
