@@ -194,6 +194,16 @@ def test_uncertainty_learns_how_large_the_error_is_at_each_noise_level():
     assert weighting.log_error(torch.tensor([0.0, 1e-30, 1e30])).isfinite().all()
 
 
+def test_uncertainty_is_in_full_precision_where_the_network_is_not():
+    weighting, snr = Uncertainty(), cosine(50).snr.float()
+    with torch.no_grad():
+        weighting.coefficients.copy_(torch.linspace(-2, 1.5, 16))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = weighting.log_error(snr)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, weighting.log_error(snr), rtol=0, atol=0)
+
+
 def test_an_uncertainty_without_a_function_is_refused():
     with pytest.raises(ValueError, match=r"weighting\.num_cosines=0 must be at least 1"):
         Uncertainty(0)

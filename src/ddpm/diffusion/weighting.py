@@ -207,7 +207,7 @@ class Uncertainty(nn.Module):
         root = snr**0.25
         angles = math.pi * torch.arange(len(self.coefficients), dtype=snr.dtype, device=snr.device)
         cosines = torch.cos((root / (1 + root))[:, None] * angles)
-        return cosines @ self.coefficients.to(snr.dtype)
+        return (cosines * self.coefficients).sum(1)  # autocast would take a matrix product in half precision
 
     def losses(
         self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
