@@ -55,6 +55,16 @@ def test_labels_are_numbered_and_a_share_is_held_out(tmp_path: Path):
             assert found.classes[label] == words[place]
 
 
+def test_words_are_numbered_as_the_classes_that_are_named(tmp_path: Path):
+    """Also those that no latent is of: the network has an input for each."""
+    file = saved(tmp_path, labels=["owl", "cat"] * 10, classes=["owl", "dog", "cat"])
+    found = Latents(file, validation_fraction=0.0).read()
+    assert found.classes == ["owl", "dog", "cat"]
+    assert isinstance(found.train, ImageSet)
+    assert found.train.labels is not None
+    assert sorted(found.train.labels.tolist()) == [0] * 10 + [2] * 10
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
@@ -70,6 +80,16 @@ def test_labels_are_numbered_and_a_share_is_held_out(tmp_path: Path):
         ),
         ({"validation_latents": latents()[:, :3]}, "of one shape"),
         ({"labels": np.arange(3)}, "labels must be whole numbers or words"),
+        (
+            {"labels": np.arange(20) % 3 + 1, "classes": list("abc")},
+            "labels name a class 3, and classes are 3",
+        ),
+        ({"labels": list("ab" * 10), "classes": list("ac")}, "labels name a class b, and classes are 2"),
+        (
+            {"labels": np.arange(20), "validation_latents": latents()},
+            "labels and validation_labels is missing",
+        ),
+        ({"vae": "[1]"}, "vae must be a JSON object"),
     ],
 )
 def test_files_that_hold_no_such_latents_are_refused(tmp_path: Path, arrays: dict[str, Any], said: str):
