@@ -489,6 +489,15 @@ def test_damaged_tensorflow_checkpoints_are_refused(tmp_path: Path) -> None:
         import_model(tmp_path / "a", tmp_path / "run")
 
 
+def test_variables_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    """A small file could ask for any memory."""
+    index, data = tensorflow_checkpoint({name: np.ones(4, np.float32) for name in ("model/a", "model/b")})
+    (tmp_path / "a.index").write_bytes(index.replace(b"\x20\x10", b"\x20\x00"))  # where the second begins
+    (tmp_path / "a.data-00000-of-00001").write_bytes(data[:16])
+    with pytest.raises(ValueError, match=r"a\.index: model/b lies where other variables do"):
+        import_model(tmp_path / "a", tmp_path / "run")
+
+
 def test_a_disk_without_room_is_told_before_anything_is_written(
     improved_state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
