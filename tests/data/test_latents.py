@@ -164,6 +164,17 @@ def test_what_is_for_images_of_256_levels_is_refused_for_latents(word: str, said
         build_module(config, data)
 
 
+def test_a_learned_variance_is_trained_on_latents_by_a_density(tmp_path: Path):
+    words = ("experiment=smoke", "clip_x_0=false", "variance=learned_range", "weighting=hybrid")
+    config = composed("train", *words, "weighting.levels=false")
+    data = {"image_shape": [4, 8, 8], "classes": None, "latents": {"scale": 1.0, "shift": 0.0, "vae": None}}
+    module = build_module(config, data)
+    x_0, t = 3 * torch.randn(2, 4, 8, 8), torch.tensor([0, 500])
+    assert module.losses(x_0, t, torch.randn_like(x_0)).isfinite().all()
+    with pytest.raises(UsageError, match=r"weighting\.levels=false: is for latents"):
+        build_module(config, {**data, "latents": None})
+
+
 def test_the_recipe_of_latents_clips_nothing(tmp_path: Path):
     config = composed("train", "data=latents", f"data.path={saved(tmp_path)}")
     assert config["clip_x_0"] is False

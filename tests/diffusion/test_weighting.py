@@ -109,6 +109,18 @@ def test_the_bounds_loss_is_written_out():
     torch.testing.assert_close(found, 100 * kl / math.log(2), atol=1e-8, rtol=1e-6)
 
 
+def test_of_data_without_levels_the_first_term_is_of_a_density():
+    given, asked = noised(torch.tensor([0, 4])), reading(X0(), LearnedRange())
+    output = random(7, 2, 4, 3, 3)
+    p = asked(SCHEDULE, given.x_t, given.t, output)
+    density = torch.distributions.Normal(p.x_0, (p.log_variance / 2).exp())
+    first = -100 * density.log_prob(given.x_0).mean((1, 2, 3)) / math.log(2)
+    of_levels, found = (
+        VariationalBound(levels).losses(asked, SCHEDULE, given, output) for levels in (True, False)
+    )
+    torch.testing.assert_close(found, torch.stack([first[0], of_levels[1]]))
+
+
 @pytest.mark.parametrize("variance", [Learned(), LearnedRange()])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_in_the_hybrid_the_bound_does_not_reach_the_mean(objective: str, variance: Variance):

@@ -34,6 +34,7 @@ from ddpm.interop.diffusers import export_run
 from ddpm.interop.told import Told
 from ddpm.run import Run, load
 from ddpm.sampling.seen import seen
+from ddpm.training.building import build_module
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -161,6 +162,7 @@ def test_a_diffusion_transformer_gives_the_same_outputs(tmp_path: Path) -> None:
     assert run.module.image_shape == (4, 8, 8)
     assert run.module.num_classes == 10
     assert run.config["clip_x_0"] is False
+    assert build_module(run.config, run.module.data or {}).weighting.trains_variance  # init= trains on
     x, t, labels = torch.randn(3, 4, 8, 8), torch.tensor([0, 7, 900]), torch.tensor([0, 9, 10])
     with torch.no_grad():
         expected = theirs(x, t, labels)
