@@ -413,6 +413,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], list[str], str]] = {
         ["diffusion_steps=many"],
         "diffusion_steps=many: must be a whole number",
     ),
+    "a schedule that is none": (
+        lambda s: s,
+        ["diffusion_steps=10", "noise_schedule=linear"],
+        "the last beta would be 2",
+    ),
     "no steps": (lambda s: s, ["diffusion_steps=0"], "diffusion_steps=0: must be above 0"),
     "a word that says nothing": (lambda s: s, ["cosine"], "cosine: must be NAME=VALUE"),
     "heads that do not divide": (lambda s: s, ["num_heads=5"], "heads=5 does not divide the 64 features"),
