@@ -150,7 +150,9 @@ def test_what_a_diffusion_transformer_draws_is_decoded_by_the_autoencoder_that_i
     shown = seen(run.module, drawn)
     assert shown.shape == (1, 3, 16, 16)
     assert ((expected.clamp(-1, 1) + 1) * 127.5 - shown.float()).abs().max() <= 1
-    assert "override data: latents" in (tmp_path / "run/config.yaml").read_text()
+    text = (tmp_path / "run/config.yaml").read_text()
+    assert "override data: latents" in text
+    assert "  scale: 0.18215\n  shift: 0.0\n" in text
 
 
 def test_a_diffusion_transformer_gives_the_same_outputs(tmp_path: Path) -> None:
