@@ -88,6 +88,18 @@ def test_a_guide_of_another_kind_is_refused(told: str, unconditional_run: Path, 
         ddpm.load(unconditional_run, "cpu").sample(1, guidance="autoguidance", ckpt=str(guide))
 
 
+def test_a_guide_of_latents_of_another_scale_is_refused(unconditional_run: Path, make_guide: MakeGuide):
+    data = load(unconditional_run / "checkpoints" / LAST)["data"]
+    runs = [
+        make_guide(name, data={**data, "latents": {"scale": scale, "shift": 0.0}}, config={"clip_x_0": False})
+        for name, scale in (("one", 0.5), ("other", 0.25))
+    ]
+    run = ddpm.load(runs[0], "cpu")
+    run.sample(1, guidance="autoguidance", ckpt=str(runs[0]))
+    with pytest.raises(UsageError, match=r"latents of scale 0\.5 and shift 0, not latents of scale 0\.25"):
+        run.sample(1, guidance="autoguidance", ckpt=str(runs[1]))
+
+
 def test_a_guide_that_knows_classes_is_refused_where_the_run_does_not(
     unconditional_run: Path,
     conditional_run: Path,

@@ -55,6 +55,16 @@ def test_labels_are_numbered_and_a_share_is_held_out(tmp_path: Path):
             assert found.classes[label] == words[place]
 
 
+def test_words_are_numbered_as_the_classes_that_are_named(tmp_path: Path):
+    """Also those that no latent is of: the network has an input for each."""
+    file = saved(tmp_path, labels=["owl", "cat"] * 10, classes=["owl", "dog", "cat"])
+    found = Latents(file, validation_fraction=0.0).read()
+    assert found.classes == ["owl", "dog", "cat"]
+    assert isinstance(found.train, ImageSet)
+    assert found.train.labels is not None
+    assert sorted(found.train.labels.tolist()) == [0] * 10 + [2] * 10
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
@@ -70,6 +80,16 @@ def test_labels_are_numbered_and_a_share_is_held_out(tmp_path: Path):
         ),
         ({"validation_latents": latents()[:, :3]}, "of one shape"),
         ({"labels": np.arange(3)}, "labels must be whole numbers or words"),
+        (
+            {"labels": np.arange(20) % 3 + 1, "classes": list("abc")},
+            "labels name a class 3, and classes are 3",
+        ),
+        ({"labels": list("ab" * 10), "classes": list("ac")}, "labels name a class b, and classes are 2"),
+        (
+            {"labels": np.arange(20), "validation_latents": latents()},
+            "labels and validation_labels is missing",
+        ),
+        ({"vae": "[1]"}, "vae must be a JSON object"),
     ],
 )
 def test_files_that_hold_no_such_latents_are_refused(tmp_path: Path, arrays: dict[str, Any], said: str):
@@ -142,6 +162,17 @@ def test_what_is_for_images_of_256_levels_is_refused_for_latents(word: str, said
     data = {"image_shape": [4, 8, 8], "classes": None, "latents": {"scale": 1.0, "shift": 0.0, "vae": None}}
     with pytest.raises(UsageError, match=said):
         build_module(config, data)
+
+
+def test_a_learned_variance_is_trained_on_latents_by_a_density(tmp_path: Path):
+    words = ("experiment=smoke", "clip_x_0=false", "variance=learned_range", "weighting=hybrid")
+    config = composed("train", *words, "weighting.levels=false")
+    data = {"image_shape": [4, 8, 8], "classes": None, "latents": {"scale": 1.0, "shift": 0.0, "vae": None}}
+    module = build_module(config, data)
+    x_0, t = 3 * torch.randn(2, 4, 8, 8), torch.tensor([0, 500])
+    assert module.losses(x_0, t, torch.randn_like(x_0)).isfinite().all()
+    with pytest.raises(UsageError, match=r"weighting\.levels=false: is for latents"):
+        build_module(config, {**data, "latents": None})
 
 
 def test_the_recipe_of_latents_clips_nothing(tmp_path: Path):

@@ -109,6 +109,18 @@ def test_the_bounds_loss_is_written_out():
     torch.testing.assert_close(found, 100 * kl / math.log(2), atol=1e-8, rtol=1e-6)
 
 
+def test_of_data_without_levels_the_first_term_is_of_a_density():
+    given, asked = noised(torch.tensor([0, 4])), reading(X0(), LearnedRange())
+    output = random(7, 2, 4, 3, 3)
+    p = asked(SCHEDULE, given.x_t, given.t, output)
+    density = torch.distributions.Normal(p.x_0, (p.log_variance / 2).exp())
+    first = -100 * density.log_prob(given.x_0).mean((1, 2, 3)) / math.log(2)
+    of_levels, found = (
+        VariationalBound(levels).losses(asked, SCHEDULE, given, output) for levels in (True, False)
+    )
+    torch.testing.assert_close(found, torch.stack([first[0], of_levels[1]]))
+
+
 @pytest.mark.parametrize("variance", [Learned(), LearnedRange()])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_in_the_hybrid_the_bound_does_not_reach_the_mean(objective: str, variance: Variance):
@@ -192,6 +204,16 @@ def test_uncertainty_learns_how_large_the_error_is_at_each_noise_level():
     found = weighting.losses(reading(Epsilon()), schedule, shown, output).detach()
     torch.testing.assert_close(found, 1 + error.log(), atol=0.02, rtol=0)
     assert weighting.log_error(torch.tensor([0.0, 1e-30, 1e30])).isfinite().all()
+
+
+def test_uncertainty_is_in_full_precision_where_the_network_is_not():
+    weighting, snr = Uncertainty(), cosine(50).snr.float()
+    with torch.no_grad():
+        weighting.coefficients.copy_(torch.linspace(-2, 1.5, 16))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = weighting.log_error(snr)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, weighting.log_error(snr), rtol=0, atol=0)
 
 
 def test_an_uncertainty_without_a_function_is_refused():

@@ -14,7 +14,10 @@ HALF_LEVEL = 1 / 255
 FAR = 1e6
 
 
-def bound_term(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
+def bound_term(
+    schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Prediction, *, levels: bool = True
+) -> Tensor:
+    assert levels
     log_variance = prediction.log_variance.expand_as(x_0)
     difference = schedule.lookup("posterior_mean_x_0", t, x_0) * (x_0 - prediction.x_0)
     posterior = schedule.lookup("posterior_variance_positive", t, x_0).log()

@@ -34,6 +34,7 @@ from ddpm.interop.diffusers import export_run
 from ddpm.interop.told import Told
 from ddpm.run import Run, load
 from ddpm.sampling.seen import seen
+from ddpm.training.building import build_module
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -149,7 +150,9 @@ def test_what_a_diffusion_transformer_draws_is_decoded_by_the_autoencoder_that_i
     shown = seen(run.module, drawn)
     assert shown.shape == (1, 3, 16, 16)
     assert ((expected.clamp(-1, 1) + 1) * 127.5 - shown.float()).abs().max() <= 1
-    assert "override data: latents" in (tmp_path / "run/config.yaml").read_text()
+    text = (tmp_path / "run/config.yaml").read_text()
+    assert "override data: latents" in text
+    assert "  scale: 0.18215\n  shift: 0.0\n" in text
 
 
 def test_a_diffusion_transformer_gives_the_same_outputs(tmp_path: Path) -> None:
@@ -161,6 +164,7 @@ def test_a_diffusion_transformer_gives_the_same_outputs(tmp_path: Path) -> None:
     assert run.module.image_shape == (4, 8, 8)
     assert run.module.num_classes == 10
     assert run.config["clip_x_0"] is False
+    assert build_module(run.config, run.module.data or {}).weighting.trains_variance  # init= trains on
     x, t, labels = torch.randn(3, 4, 8, 8), torch.tensor([0, 7, 900]), torch.tensor([0, 9, 10])
     with torch.no_grad():
         expected = theirs(x, t, labels)
@@ -411,6 +415,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], list[str], str]] = {
         ["diffusion_steps=many"],
         "diffusion_steps=many: must be a whole number",
     ),
+    "a schedule that is none": (
+        lambda s: s,
+        ["diffusion_steps=10", "noise_schedule=linear"],
+        "the last beta would be 2",
+    ),
     "no steps": (lambda s: s, ["diffusion_steps=0"], "diffusion_steps=0: must be above 0"),
     "a word that says nothing": (lambda s: s, ["cosine"], "cosine: must be NAME=VALUE"),
     "heads that do not divide": (lambda s: s, ["num_heads=5"], "heads=5 does not divide the 64 features"),
@@ -486,6 +495,15 @@ def test_damaged_tensorflow_checkpoints_are_refused(tmp_path: Path) -> None:
         import_model(tmp_path / "a", tmp_path / "run")
     (tmp_path / "a.data-00000-of-00001").write_bytes(data[:-1])
     with pytest.raises(ValueError, match="is truncated, model/conv_in/W lies beyond its end"):
+        import_model(tmp_path / "a", tmp_path / "run")
+
+
+def test_variables_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    """A small file could ask for any memory."""
+    index, data = tensorflow_checkpoint({name: np.ones(4, np.float32) for name in ("model/a", "model/b")})
+    (tmp_path / "a.index").write_bytes(index.replace(b"\x20\x10", b"\x20\x00"))  # where the second begins
+    (tmp_path / "a.data-00000-of-00001").write_bytes(data[:16])
+    with pytest.raises(ValueError, match=r"a\.index: model/b lies where other variables do"):
         import_model(tmp_path / "a", tmp_path / "run")
 
 

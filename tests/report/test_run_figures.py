@@ -315,6 +315,8 @@ def test_curves_of_the_loss_are_raw_smoothed_and_held_out():
     assert figure.axes[1].get_lines()[0].get_ydata().tolist() == [1, 0.1]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["one", "two"]
+    below = one._replace(by_t=by_t._replace(mean=np.array([1.0, -0.1])))
+    assert {axes.get_yscale() for axes in loss.draw([one, below], scale="log", width=4).axes} == {"linear"}
     only_held_out = one._replace(label="two", training=np.empty((2, 0)))
     figure = loss.draw([one, only_held_out], scale="log", width=4)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 from models import make_module
-from torch import nn
+from torch import Tensor, nn
 
 from ddpm.diffusion import validity
+from ddpm.diffusion.guidance import ClassifierFree
 from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun, Trajectory
 from ddpm.diffusion.start import Between, FromImage
 from ddpm.sampling import drawing
@@ -97,6 +98,29 @@ def test_any_spacing_starts_from_noise_or_from_a_picture(spacing: Any, first: in
             if start is None:
                 assert torch.equal(seen[0][1], first_noise(module))
             assert images.isfinite().all()
+
+
+class Asked(nn.Module):
+    """A network that keeps the timesteps that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.t = nn.Parameter(torch.ones(())), list[int]()
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.t.append(int(t[0]))
+        return self.weight * x_t
+
+
+def test_evaluations_of_the_network_are_counted_within_the_interval_of_guidance_alone():
+    network = Asked()
+    module = make_module(network, classes=["cat", "dog"])
+    for sampler in (DDIM(9), Heun(5), Heun(4, churn=2.0)):
+        for interval in (None, [30, 70], [0, 0]):
+            drawing = Drawing(module, sampler=sampler, guidance=ClassifierFree(1.5, interval=interval))
+            network.t.clear()
+            drawing(range(2))
+            assert drawing.nfe == len(network.t)
 
 
 def first_noise(module: Any) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Averages with power-function profiles: their formula, their snapshots, and others that are made of them."""
 
 import math
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,23 @@ def test_averages_made_of_a_runs_snapshots_are_those_that_were_followed(
         assert distance < 1e-3 * math.sqrt(sum(float(one.norm() ** 2) for one in wanted.values()))
         assert made["average"]["sigma_rel"] == length
         assert made["global_step"] == 60
+
+
+def test_one_snapshot_at_a_time_is_in_memory(
+    uninterrupted: tuple[Path, Followed], monkeypatch: pytest.MonkeyPatch
+):
+    """All of them together are larger than memory for a large network."""
+    read, before = snapshots.read, list[weakref.ref[Tensor]]()
+
+    def seen(path: Path) -> snapshots.Snapshot:
+        assert all(one() is None for one in before)
+        found = read(path)
+        before.extend(weakref.ref(one) for average in found.averages.values() for one in average.values())
+        return found
+
+    monkeypatch.setattr(snapshots, "read", seen)
+    with_average(load(uninterrupted[0] / "checkpoints" / "last.ckpt"), uninterrupted[0], 0.07)
+    assert len(before) == 29 * 2 * 2
 
 
 def test_a_run_that_goes_on_keeps_the_snapshots_of_one_that_was_never_interrupted(

@@ -39,6 +39,13 @@ def test_the_spread_decides():
     assert not marked([*wide, 1.4])
 
 
+def test_losses_around_0_and_below_have_spikes_too():
+    noise = [0.1 * (-1) ** i for i in range(20)]
+    assert marked([*(one - 2 for one in noise), 1.0]) == {20: pytest.approx(2.5)}
+    assert marked([*noise, 3.0]) == {20: pytest.approx(1 + 30 / 1.4826)}
+    assert marked([0.0] * 20 + [1.0]) == {20: math.inf}
+
+
 def test_few_rows_say_nothing():
     assert not marked([1.0] * 9 + [100.0])
     assert marked([1.0] * 10 + [100.0])

@@ -133,10 +133,13 @@ def prior_term(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
     return _bits_per_dim(_kl(mean, log_variance, torch.zeros_like(log_variance)))
 
 
-def bound_term(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
+def bound_term(
+    schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Prediction, *, levels: bool = True
+) -> Tensor:
     """L_t of each image: [B] for x_0 [B, C, H, W], `t` int64 [B] and what was predicted from x_t.
 
-    For t > 0 the KL divergence of q(x_{t-1} | x_t, x_0) and p(x_{t-1} | x_t); at t = 0, -log2 p(x_0 | x_1).
+    For t > 0 the KL divergence of q(x_{t-1} | x_t, x_0) and p(x_{t-1} | x_t); at t = 0, -log2 p(x_0 | x_1),
+    of the level that x_0 is, or where it is none of 256 levels (`levels` False) of the density at x_0.
     """
     # Each term is given its own samples, and harmless numbers in place of the others. What the last `where`
     # drops would reach the gradient as 0 times infinity if it were not finite. To select the samples by index
@@ -147,10 +150,16 @@ def bound_term(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, prediction: Pred
     difference = schedule.lookup("posterior_mean_x_0", t, x_0) * (x_0 - prediction.x_0)
     posterior = schedule.lookup("log_posterior_variance", t, x_0)
     later = _kl(torch.where(first, 0, difference), posterior, torch.where(first, posterior, log_variance))
-    decoder = -discretized_log_likelihood(
+    log_likelihood = discretized_log_likelihood if levels else _log_density
+    decoder = -log_likelihood(
         x_0, torch.where(first, prediction.x_0, x_0), torch.where(first, log_variance, 0)
     )
     return _bits_per_dim(torch.where(first, decoder, later))
+
+
+def _log_density(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Natural log of the density of a Gaussian at x_0."""
+    return -0.5 * (math.log(2 * math.pi) + log_variance + (x_0 - mean).square() * (-log_variance).exp())
 
 
 def _kl(difference: Tensor, log_variance: Tensor, log_variance_of_p: Tensor) -> Tensor:

@@ -147,16 +147,19 @@ def check_guide(
     objective: Objective,
     image_shape: tuple[int, ...],
     classes: Sequence[str] | None,
+    latents: tuple[float, float] | None,
     their_schedule: NoiseSchedule,
     their_objective: Objective,
     their_image_shape: tuple[int, ...],
     their_classes: Sequence[str] | None,
+    their_latents: tuple[float, float] | None,
 ) -> None:
     """Refuse a guide whose output means something else.
 
     Args:
         schedule, objective, image_shape, classes: of the network that is guided.
-        their_schedule, their_objective, their_image_shape, their_classes: of the guide.
+        latents: their scale and shift; None where it draws images.
+        their_schedule, their_objective, their_image_shape, their_classes, their_latents: of the guide.
 
     Raises:
         ValueError: naming what differs.
@@ -172,6 +175,12 @@ def check_guide(
         differing.append(
             f"images of {list(image_shape)} (channels, height, width), not {list(their_image_shape)}"
         )
+    if latents != their_latents:
+        mine, theirs = (
+            "images" if one is None else f"latents of scale {one[0]:g} and shift {one[1]:g}"
+            for one in (latents, their_latents)
+        )
+        differing.append(f"{mine}, not {theirs}")
     if list(classes or ()) != list(their_classes or ()):
         mine, theirs = (
             f"{len(names)} classes" if names else "no classes" for names in (classes, their_classes)

@@ -138,16 +138,24 @@ class P2(OnX0):
 class VariationalBound:
     """T L_t in bits per dimension: its mean over t is the variational bound without the prior's term (Ho et
     al. 2020, eq. 5; L_vlb of Nichol and Dhariwal 2021).
+
+    Args:
+        levels: whether x_0 is of 256 levels, as images are, and L_0 the likelihood of these. Of latents it is
+            that of a density, which may be above 1 and the bound below 0.
     """
 
     trains_variance = True
     trains_zero_snr = True
 
+    def __init__(self, levels: bool = True):
+        self.levels = levels
+
     def losses(
         self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
     ) -> Tensor:
         prediction = parametrization(schedule, noised.x_t, noised.t, output)
-        return schedule.num_timesteps * bound_term(schedule, noised.x_0, noised.t, prediction)
+        terms = bound_term(schedule, noised.x_0, noised.t, prediction, levels=self.levels)
+        return schedule.num_timesteps * terms
 
 
 class Hybrid:
@@ -156,6 +164,7 @@ class Hybrid:
 
     Args:
         bound_share: lambda in the paper, above 0.
+        levels: as of `VariationalBound`.
 
     Raises:
         ValueError: where the share is out of range.
@@ -164,17 +173,18 @@ class Hybrid:
     trains_variance = True
     trains_zero_snr = True
 
-    def __init__(self, bound_share: float = 0.001):
+    def __init__(self, bound_share: float = 0.001, levels: bool = True):
         if bound_share <= 0:
             raise ValueError(f"weighting.bound_share={bound_share} must be above 0")
         self.bound_share = bound_share
+        self.levels = levels
 
     def losses(
         self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor
     ) -> Tensor:
         channels = noised.x_0.shape[1]
         mean_held = torch.cat([output[:, :channels].detach(), output[:, channels:]], dim=1)
-        bound = VariationalBound().losses(parametrization, schedule, noised, mean_held)
+        bound = VariationalBound(self.levels).losses(parametrization, schedule, noised, mean_held)
         return squared_error(parametrization, schedule, noised, output) + self.bound_share * bound
 
 
@@ -207,7 +217,7 @@ class Uncertainty(nn.Module):
         root = snr**0.25
         angles = math.pi * torch.arange(len(self.coefficients), dtype=snr.dtype, device=snr.device)
         cosines = torch.cos((root / (1 + root))[:, None] * angles)
-        return cosines @ self.coefficients.to(snr.dtype)
+        return (cosines * self.coefficients).sum(1)  # autocast would take a matrix product in half precision
 
     def losses(
         self, parametrization: Parametrization, schedule: NoiseSchedule, noised: Noised, output: Tensor

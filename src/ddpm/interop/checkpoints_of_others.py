@@ -12,6 +12,7 @@ from ddpm.interop import dit, ho, openai, pytorch_ddpm, run_directory, weights
 from ddpm.interop.diffusers import read_pipeline
 from ddpm.interop.foreign import Foreign, target
 from ddpm.interop.told import Told
+from ddpm.targets import build
 
 KINDS: dict[str, Callable[[Mapping[str, Tensor], Told], Foreign]] = {
     "improved_diffusion": openai.improved,
@@ -80,6 +81,7 @@ def import_model(source: str | Path, run_dir: str | Path, words: Sequence[str] =
     try:
         model = KINDS[kind](found.averaged, settings)
         settings.check(kind)
+        build("schedule", model.config["schedule"])  # which may not be with so many steps or such betas
         averaged = model.ours(found.averaged)
         raw = None if found.raw is found.averaged else model.ours(found.raw)
         multiple = getattr(model.network, "size_multiple", 1)

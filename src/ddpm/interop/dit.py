@@ -11,6 +11,7 @@ from torch import Tensor
 from ddpm.data import autoencoder
 from ddpm.diffusion import schedules
 from ddpm.diffusion.variances import FixedLarge, LearnedRange
+from ddpm.diffusion.weighting import Hybrid
 from ddpm.interop.foreign import (
     MOST_DEEP,
     Foreign,
@@ -112,6 +113,8 @@ def dit(weights: Mapping[str, Tensor], told: Told) -> Foreign:
     }
     image_shape = channels, side * patch, side * patch
     latents = None if channels in (1, 3) else _latents(image_shape, told)
+    if latents is not None and learned:
+        config["weighting"] = target(Hybrid, levels=False)
     return Foreign(config, network, image_shape, numbered(classes), ours, latents=latents)
 
 

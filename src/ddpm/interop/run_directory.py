@@ -142,6 +142,6 @@ def _write_config(run_dir: Path, model: Foreign, config: Mapping[str, Any]) -> N
     if model.latents is None:
         data |= {"image_size": [height, width], "channels": channels}
     else:
-        data["vae"] = model.latents["vae"]
+        data |= {name: model.latents[name] for name in ("scale", "shift", "vae")}  # as the network knows them
     body = yaml.safe_dump({"defaults": defaults, **config, "data": data}, sort_keys=False)
     (run_dir / "config.yaml").write_text(head + body, encoding="utf-8")

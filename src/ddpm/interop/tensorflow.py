@@ -55,7 +55,8 @@ def variables(index: Path) -> dict[str, Tensor]:
         shards, entries = _entries(table)
     except (struct.error, IndexError, KeyError, OverflowError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{index}: is no index of a TensorFlow checkpoint that can be read") from error
-    found = {}
+    found: dict[str, Tensor] = {}
+    taken: dict[Path, int] = {}
     for name, entry in entries.items():
         data = index.with_suffix(f".data-{entry.shard:05}-of-{shards:05}")
         if entry.size != math.prod(entry.shape) * entry.dtype.itemsize:
@@ -63,6 +64,9 @@ def variables(index: Path) -> dict[str, Tensor]:
         bounded.beginning(data, 0)
         if entry.offset + entry.size > data.stat().st_size:
             raise ValueError(f"{data}: is truncated, {name} lies beyond its end")
+        taken[data] = taken.get(data, 0) + entry.size
+        if taken[data] > data.stat().st_size:  # else a small file could ask for any memory
+            raise ValueError(f"{index}: {name} lies where other variables do")
         values = np.fromfile(data, entry.dtype, math.prod(entry.shape), offset=entry.offset)
         found[name] = torch.from_numpy(values.reshape(entry.shape))
     return found

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Known
-from ddpm.diffusion.guidance import Guidance
-from ddpm.diffusion.samplers import OnStep, Sampler, random_steps
+from ddpm.diffusion.guidance import Beyond, Guidance
+from ddpm.diffusion.samplers import OnStep, Sampler, random_steps, used_steps
 from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.validity import check_request
 from ddpm.random import BLOCK, Purpose, Stream
@@ -95,13 +95,21 @@ class Drawing:
 
     @property
     def nfe(self) -> int:
-        """How often the network, or a guide, is evaluated for a batch, from x_t to x_0."""
-        twice = self.guidance.needs_unconditional or self.guidance.needs_guide
-        return self.steps * (2 if twice else 1)
+        """How often the network, or a guide, is evaluated for a batch, from x_t to x_0: twice where it is
+        guided, which it may be within an interval alone.
+        """
+        guidance = self.guidance
+        if not (guidance.needs_unconditional or guidance.needs_guide):
+            return self.steps
+        if not isinstance(guidance, Beyond) or guidance.interval is None:
+            return 2 * self.steps
+        lowest, highest = guidance.interval
+        used = used_steps(self.sampler, self.model.schedule, self.start.t)
+        return self.steps + sum(lowest <= t <= highest for t in used)
 
     @property
     def steps(self) -> int:
-        """How often `on_step` is called for a batch: guidance evaluates the network twice a step."""
+        """How often `on_step` is called for a batch: once a step, also where guidance evaluates twice."""
         return self.sampler.nfe(self.model.schedule, self.start.t)
 
     @torch.inference_mode()

@@ -66,6 +66,10 @@ def build_module(
         raise UsageError(f"conditional=true: these images have no classes{why}; use conditional=false")
     if data.get("latents"):
         _check_latents(config, to_train)
+    elif to_train and not config["weighting"].get("levels", True):
+        raise UsageError(
+            "weighting.levels=false: is for latents; images have 256 levels, at which a density has no bound"
+        )
     names = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
     parts = {name: targets.build(name, config[name]) for name in names}
     parts |= {
@@ -188,10 +192,10 @@ def _check_latents(config: Config, to_train: bool) -> None:
             "clip_x_0=false, as data=latents has it"
         )
     kind = str(config["weighting"].get("_target_", "")).rpartition(".")[2]
-    if to_train and kind in OF_LEVELS:
+    if to_train and kind in OF_LEVELS and config["weighting"].get("levels", True):
         raise UsageError(
             f"weighting: {kind} has the likelihood of 256 levels of brightness in it, which latents do not "
-            "have; use weighting=simple"
+            "have; use weighting.levels=false, which has that of a density in its place, or weighting=simple"
         )
 
 

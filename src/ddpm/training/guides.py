@@ -78,16 +78,24 @@ def with_guide(guidance: Guidance, module: DDPM, allow_targets: Sequence[str] = 
             objective=module.objective,
             image_shape=module.image_shape,
             classes=module.classes,
+            latents=_scale_and_shift(module),
             their_schedule=guide.schedule,
             their_objective=guide.objective,
             their_image_shape=guide.image_shape,
             their_classes=guide.classes,
+            their_latents=_scale_and_shift(guide),
         )
     except ValueError as error:
         raise UsageError(f"{KEY}={file}: {error}") from error
     network = guide.network.eval().requires_grad_(False)
     guidance.guide = LoadedGuide(network, file, checkpoint["global_step"])
     return guidance
+
+
+def _scale_and_shift(module: DDPM) -> tuple[float, float] | None:
+    """By which latents become x_0; None where there are none."""
+    latents = (module.data or {}).get("latents")
+    return None if latents is None else (float(latents["scale"]), float(latents["shift"]))
 
 
 def contents_of_guide(guidance: Guidance) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Averages of any length, made after training of the snapshots that it has kept (Karras et al. 2024)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,10 @@ def with_average(
         raise UsageError(
             f"step={step}: there are no averages of that step in {run}, but of {_some(list(kept))}"
         )
-    read = {
-        at: one if isinstance(one, Snapshot) else snapshots.read(one)
-        for at, one in sorted(kept.items())
-        if at <= step
-    }
-    parameters, left = _combined(read, step, sigma_rel)
+    used = {at: one for at, one in sorted(kept.items()) if at <= step}
+    parameters, left = _combined(used, step, sigma_rel)
     states = {
-        name: parameters.get(name.removeprefix("network."), value)
+        name: parameters.get(name.removeprefix("network."), value).to(value.dtype)
         for name, value in checkpoint["state_dict"].items()
     }
     kept_keys = ("config", "data", "wandb_id", "timesteps", "pytorch-lightning_version")
@@ -74,7 +70,7 @@ def with_average(
         "state_dict": states,
         "config": {**checkpoint["config"], "ema": {"_target_": NO_AVERAGE, "_partial_": True}},
         "global_step": step,
-        "average": {"sigma_rel": float(sigma_rel), "snapshots": len(read), "profile_error": left},
+        "average": {"sigma_rel": float(sigma_rel), "snapshots": len(used), "profile_error": left},
     }
 
 
@@ -92,43 +88,45 @@ def _own(checkpoint: Mapping[str, Any]) -> Snapshot | None:
     )
 
 
-def _combined(read: Mapping[int, Snapshot], step: int, sigma_rel: float) -> tuple[dict[str, Tensor], float]:
-    """The average's parameters by name, and the error of its profile.
+def _combined(
+    used: Mapping[int, Path | Snapshot], step: int, sigma_rel: float
+) -> tuple[dict[str, Tensor], float]:
+    """The average's parameters by name, float64, and the error of its profile. One snapshot at a time is in
+    memory.
 
     Raises:
         UsageError: where the error is too large.
     """
-    given = [
-        (one.num_updates, length, parameters)
-        for one in read.values()
-        for length, parameters in one.averages.items()
-    ]
-    found = combination(
-        [Profile(length, t) for t, length, _ in given], Profile(sigma_rel, read[step].num_updates)
-    )
+    known = {at: one if isinstance(one, Snapshot) else snapshots.described(one) for at, one in used.items()}
+    given = [(at, length) for at, one in known.items() for length in one.averages]
+    profiles = [Profile(length, known[at].num_updates) for at, length in given]
+    wanted = Profile(sigma_rel, known[step].num_updates)
+    found = combination(profiles, wanted)
     if found.error > MOST_ERROR:
         raise UsageError(
-            f"sigma_rel={sigma_rel}: {len(read)} snapshots up to step {step} express its profile with an "
-            f"error of {found.error:.0%}, and {MOST_ERROR:.0%} is allowed; {_expressible(given, read[step])}"
+            f"sigma_rel={sigma_rel}: {len(used)} snapshots up to step {step} express its profile with an "
+            f"error of {found.error:.0%}, and {MOST_ERROR:.0%} is allowed; {_expressible(profiles, wanted.t)}"
         )
-    result: dict[str, Tensor] = {}
-    for weight, (_, _, parameters) in zip(found.weights.tolist(), given, strict=True):
-        for name, tensor in parameters.items():
+    weights = dict(zip(given, found.weights.tolist(), strict=True))
+    sums: dict[str, Tensor] = {}
+    for at, one in used.items():
+        _add(one, {length: weights[at, length] for length in known[at].averages}, sums)
+    return sums, found.error
+
+
+def _add(one: Path | Snapshot, weights: Mapping[float, float], sums: dict[str, Tensor]) -> None:
+    """Add the averages of a snapshot, each by its weight, in float64."""
+    averages = (one if isinstance(one, Snapshot) else snapshots.read(one)).averages
+    for length, weight in weights.items():
+        for name, tensor in averages[length].items():
             part = tensor.double() * weight
-            result[name] = result[name].add_(part) if name in result else part
-    dtypes = {name: tensor.dtype for name, tensor in given[-1][2].items()}
-    return {name: tensor.to(dtypes[name]) for name, tensor in result.items()}, found.error
+            sums[name] = sums[name].add_(part) if name in sums else part
 
 
-def _expressible(given: list[tuple[int, float, Mapping[str, Tensor]]], last: Snapshot) -> str:
-    """Which lengths the snapshots can express."""
-    profiles = [Profile(length, t) for t, length, _ in given]
+def _expressible(profiles: Sequence[Profile], t: float) -> str:
+    """Which lengths can be expressed."""
     grid = [round(0.005 * i, 3) for i in range(1, 58)]
-    fitting = [
-        length
-        for length in grid
-        if combination(profiles, Profile(length, last.num_updates)).error <= MOST_ERROR
-    ]
+    fitting = [length for length in grid if combination(profiles, Profile(length, t)).error <= MOST_ERROR]
     more = "train with a smaller ema.snapshot_every_n_steps for more"
     return f"there are {fitting[0]} to {fitting[-1]}; {more}" if fitting else more
 

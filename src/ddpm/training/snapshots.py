@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints.archive import RefusedFileError
-from ddpm.training.checkpoints.guarded import guarded_load
+from ddpm.training.checkpoints.guarded import Outline, guarded_load, outlined
 from ddpm.training.checkpoints.layout import first_not_finite
 from ddpm.training.checkpoints.whole_files import link, put
 from ddpm.training.power_ema import PowerEMA
@@ -83,8 +83,23 @@ def read(path: Path) -> Snapshot:
     return found
 
 
-def snapshot_of(content: Any) -> Snapshot | None:
-    """What a file holds, where it is a snapshot."""
+def described(path: Path) -> Snapshot:
+    """The averages in a file, with outlines in place of tensors: many of them are larger than memory.
+
+    Raises:
+        UsageError: as `read`.
+    """
+    try:
+        found = snapshot_of(outlined(path), Outline)
+    except (RefusedFileError, OSError) as error:
+        raise UsageError(f"{path}: cannot be read, {error}; {WITHOUT}") from error
+    if found is None:
+        raise UsageError(f"{path}: holds no averages; {WITHOUT}")
+    return found
+
+
+def snapshot_of(content: Any, kind: type = Tensor) -> Snapshot | None:
+    """What a file holds, where it is a snapshot of tensors, or of what stands for them."""
     if not isinstance(content, Mapping) or not isinstance(content.get("averages"), Mapping):
         return None
     count, averages = content.get("num_updates"), {}
@@ -93,9 +108,7 @@ def snapshot_of(content: Any) -> Snapshot | None:
             length = float(text)
         except (TypeError, ValueError):
             return None
-        right = isinstance(parameters, Mapping) and all(
-            isinstance(one, Tensor) for one in parameters.values()
-        )
+        right = isinstance(parameters, Mapping) and all(isinstance(one, kind) for one in parameters.values())
         if not (right and 0 < length <= LONGEST):
             return None
         averages[length] = parameters

@@ -31,7 +31,10 @@ class LossSpikes:
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def ratio(self, loss: float) -> float | None:
-        """How many times the median the loss of the next row is, where it is a spike; else None."""
+        """How many times the median the loss of the next row is, where it is a spike; else None. Of losses
+        around 0 or below, which a weighting that learns has, 1 and how far it is above the median in sizes of
+        that, or in deviations where these are larger.
+        """
         if not math.isfinite(loss):
             return None
         found = None
@@ -39,7 +42,8 @@ class LossSpikes:
             middle = median(self._recent)
             deviation = 1.4826 * median(abs(one - middle) for one in self._recent)
             if loss > middle + SPREADS * max(deviation, LEAST_SPREAD * abs(middle)):
-                found = loss / middle
+                size = max(abs(middle), deviation)
+                found = 1 + (loss - middle) / size if size else math.inf
         self._recent.append(loss)
         return found
 

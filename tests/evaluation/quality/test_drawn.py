@@ -8,7 +8,7 @@ import pytest
 
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.diffusion.guidance import Autoguidance, ClassifierFree, NoGuidance
-from ddpm.diffusion.samplers import DDIM, Ancestral
+from ddpm.diffusion.samplers import DDIM, Ancestral, DPMSolver, Heun
 from ddpm.evaluation.quality.drawn import classes_of, name_of
 
 
@@ -85,6 +85,9 @@ def named(
 def test_names_of_samples():
     assert named(Own(5), 5) == "ema_Own5"
     assert named(Ancestral(), 1000) == "ema_ancestral1000"
+    assert named(DDIM(50, eta=1.0), 50) == "ema_ddim50_eta1"
+    assert named(Heun(9, churn=30.0), 17) == "ema_heun17_churn30"
+    assert named(DPMSolver(20, stochastic=True), 20) == "ema_dpm_solver20_stochastic"
     assert named(DDIM(50), 50, ClassifierFree(1.5), "raw") == "raw_ddim50_guided1.5"
     assert named(DDIM(50), 50, ClassifierFree(2.0, shape="cosine")) == "ema_ddim50_guided2cosine"
     assert named(DDIM(50), 50, Autoguidance("run", 1.5), length=0.05) == "ema0.05_ddim50_autoguided1.5"

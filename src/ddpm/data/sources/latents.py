@@ -77,8 +77,10 @@ class Latents:
         parts = [self._part(found, prefix, scale, shift) for prefix in ("", HELD_OUT)]
         train, held_out = parts
         assert train is not None
-        classes = _classes(found)
-        labelled, names = _numbered([train, held_out], classes)
+        try:
+            labelled, names = _numbered([train, held_out], _classes(found))
+        except ValueError as error:
+            raise ValueError(f"data.path={self.path}: {error}") from error
         latents = self._about(found, train.image_shape, scale, shift)
         if held_out is None:
             data_set = split(labelled[0], self.validation_fraction, names, latents=latents)
@@ -162,7 +164,7 @@ class Latents:
         """See `DataSet.latents`."""
         about: dict[str, Any] = {"scale": scale, "shift": shift, "vae": None}
         if "vae" in found:
-            about["encoded_by"] = json.loads(str(found["vae"]))
+            about["encoded_by"] = self._encoded_by(str(found["vae"]))
         if self.vae is None:
             return about
         decoded = autoencoder.decoding(self.vae, shape, "data.vae")
@@ -173,6 +175,15 @@ class Latents:
                 f"made the latents of {self.path} ({made_by}); name that one"
             )
         return {**about, **decoded}
+
+    def _encoded_by(self, text: str) -> dict[str, Any]:
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise ValueError(f"data.path={self.path}: vae must be a JSON object, as {WRITTEN_BY} writes it")
+        return said
 
 
 @dataclass(frozen=True)
@@ -195,20 +206,28 @@ def _classes(found: Mapping[str, np.ndarray]) -> list[str] | None:
 def _numbered(
     parts: Sequence[_Part | None], classes: Sequence[str] | None
 ) -> tuple[list[ImageSet], list[str] | None]:
-    """Sets with labels that count from 0, and the names of the classes."""
+    """Sets with labels that count from 0, and the names of the classes.
+
+    Raises:
+        ValueError: where one part alone has labels, or they are no classes of those that are named.
+    """
     there = [part for part in parts if part is not None]
-    if any(part.labels is None for part in there):
+    labels = [part.labels for part in there if part.labels is not None]
+    if not labels:
         return [ImageSet(part.x_0) for part in there], None
-    values = np.concatenate([part.labels for part in there if part.labels is not None])
-    if classes is not None and values.dtype.kind != "U" and 0 <= values.min() <= values.max() < len(classes):
-        names, numbers = list(classes), values.astype(np.int64)
-    else:
-        known = classes_in(values.tolist())
-        at = {name: number for number, name in enumerate(known)}
-        names, numbers = (
-            [str(name) for name in known],
-            np.array([at[one] for one in values.tolist()], np.int64),
+    if len(labels) < len(there):
+        raise ValueError(f"one of labels and {HELD_OUT}labels is missing; give both, or neither")
+    values = np.concatenate(labels).tolist()
+    names = list(classes or map(str, classes_in(values)))
+    at = {name: number for number, name in enumerate(names if classes else classes_in(values))}
+    if classes and isinstance(values[0], int):
+        at = {number: number for number in range(len(names))}
+    if strange := classes_in(set(values) - at.keys()):
+        raise ValueError(
+            f"labels name a class {strange[0]}, and classes are {len(names)}: numbers count them from 0, "
+            "words are among them"
         )
+    numbers = np.array([at[one] for one in values], np.int64)
     cut = len(there[0].x_0)
     sets = [ImageSet(there[0].x_0, numbers[:cut])]
     return [*sets, *(ImageSet(part.x_0, numbers[cut:]) for part in there[1:])], names

@@ -7,7 +7,7 @@ from ddpm.diffusion.samplers.deis import DEIS
 from ddpm.diffusion.samplers.dpm_solver import DPMSolver
 from ddpm.diffusion.samplers.flow_heun import FlowHeun
 from ddpm.diffusion.samplers.heun import Heun
-from ddpm.diffusion.samplers.randomness import random_steps
+from ddpm.diffusion.samplers.rehearsal import random_steps, used_steps
 from ddpm.diffusion.samplers.sampler import OnStep, Predict, Sampler
 from ddpm.diffusion.samplers.spacing import Spacing
 from ddpm.diffusion.samplers.trajectory import Trajectory, evenly_spread
@@ -27,4 +27,5 @@ __all__ = [
     "Trajectory",
     "evenly_spread",
     "random_steps",
+    "used_steps",
 ]

@@ -32,8 +32,8 @@ def name_of(drawing: Drawing) -> str:
 
 
 def sampler_of(drawing: Drawing) -> str:
-    """ancestral1000; ddim50_guided1.5; of somebody's own sampler the name of its class; ddim50_eta1 where it
-    adds noise that it need not.
+    """ancestral1000; ddim50_guided1.5; of somebody's own sampler the name of its class; ddim50_eta1,
+    heun39_churn30 and dpm_solver20_stochastic where it adds noise that it need not.
     """
     kind = type(drawing.sampler)
     sampler = kind.__module__.rpartition(".")[2] if kind.__module__.startswith("ddpm.") else kind.__name__
@@ -43,6 +43,9 @@ def sampler_of(drawing: Drawing) -> str:
         way = "guided" if isinstance(guidance, ClassifierFree) else "autoguided"
         shape = "" if guidance.shape == "constant" else guidance.shape
         guided = f"_{way}{guidance.scale:g}{shape}"
-    eta = getattr(drawing.sampler, "eta", 0)
-    noise = f"_eta{eta:g}" if eta else ""
+    noise = ""
+    for name in ("eta", "churn", "stochastic"):
+        value = getattr(drawing.sampler, name, 0)
+        if value and isinstance(value, int | float):
+            noise += f"_{name}" if value is True else f"_{name}{value:g}"
     return f"{sampler}{drawing.steps}{noise}{guided}"

@@ -104,11 +104,16 @@ def draw(curves: Sequence[Curves], *, scale: Scale, width: float) -> "Figure":
 
     Args:
         curves: of the runs.
-        scale: of the losses.
+        scale: of the losses; linear where one is not above 0, as of a weighting that learns how large they
+            are.
         width: inches.
     """
     from matplotlib.figure import Figure
 
+    shown = [losses for run in curves for _, losses in (run.training, run.validation)]
+    shown += [run.by_t.mean for run in curves if run.by_t is not None]
+    if not all((losses > 0).all() for losses in shown):
+        scale = "linear"
     known = [run.by_t for run in curves if run.by_t is not None]
     figure = Figure(figsize=(width, (0.4 if known else 0.55) * width), layout="constrained")
     panels = figure.subplots(1, 2 if known else 1, squeeze=False)[0]

@@ -228,7 +228,10 @@ def _unpickled(data: bytes) -> Any:
             if opcode.name == "LONG1" and not -(1 << 63) <= int(argument or 0) < 1 << 64:
                 # as keys, numbers that are equal modulo 2^61 - 1 make a dictionary slow
                 raise RefusedFileError("its pickle has a number beyond 64 bits")
-        return _Unpickler(data).load()
+        unpickler = _Unpickler(data)
+        content = unpickler.load()
+        unpickler.memo.clear()  # which holds it itself, and through it all tensors, long after they are used
+        return content
     except RefusedFileError:
         raise
     except Exception as error:  # whatever a damaged pickle leads to

@@ -1,4 +1,6 @@
-"""Where a reverse process is random: which of its steps draw noise."""
+"""What a sampler will do: it is run on a single number with a network that predicts nothing, so that none
+need say it.
+"""
 
 import torch
 from torch import Tensor
@@ -11,8 +13,6 @@ from ddpm.diffusion.samplers.sampler import Sampler
 def random_steps(sampler: Sampler, schedule: NoiseSchedule, start: int | None = None) -> list[int]:
     """The timesteps at which a sampler draws noise, in the order visited; none of a deterministic one.
 
-    It is run on a single number with a network that predicts nothing, so that a sampler need not say it.
-
     Args:
         sampler: of any class.
         schedule: the chain that the network was trained on.
@@ -21,14 +21,27 @@ def random_steps(sampler: Sampler, schedule: NoiseSchedule, start: int | None = 
     Raises:
         ValueError: as `Sampler.chain`.
     """
-    found: list[int] = []
+    return _rehearsed(sampler, schedule, start)[0]
+
+
+def used_steps(sampler: Sampler, schedule: NoiseSchedule, start: int | None = None) -> list[int]:
+    """The timesteps at which a sampler uses the network, in order; arguments and errors as of
+    `random_steps`.
+    """
+    return _rehearsed(sampler, schedule, start)[1]
+
+
+def _rehearsed(sampler: Sampler, schedule: NoiseSchedule, start: int | None) -> tuple[list[int], list[int]]:
+    drawn: list[int] = []
+    used: list[int] = []
 
     def predict(chain: NoiseSchedule, x_t: Tensor, t: Tensor) -> Prediction:
+        used.extend(chain.timesteps[t].tolist())
         return Prediction(*[torch.zeros_like(x_t)] * 3)
 
     def noise(t: int, like: Tensor) -> Tensor:
-        found.append(t)
+        drawn.append(t)
         return torch.zeros_like(like)
 
     sampler(predict, schedule, torch.zeros(1, 1, 1, 1), noise=noise, start=start)
-    return found
+    return drawn, used
