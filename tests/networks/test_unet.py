@@ -129,6 +129,13 @@ def test_a_size_that_does_not_divide_is_refused(height: int, width: int, says: s
         ({"decoder_heads": 2, "channels_per_head": 8}, "give one"),
         ({"decoder_heads": 5}, "decoder_heads=5 does not divide"),
         ({"attention_levels": (2,)}, "no level 2, levels are 0 to 1; \\[\\] is none"),
+        ({"decoder_attention_levels": (-1,)}, "decoder_attention_levels: there is no level -1"),
+        (
+            {"heads": 3, "attention_levels": (), "middle_attention": False, "decoder_attention_levels": (0,)},
+            "heads=3 does not divide the 16 features",
+        ),
+        ({"multipliers": (1, 1.3)}, "multipliers: 1.3 times channels=16 is 20.8 features"),
+        ({"multipliers": (1, 0)}, "at least 1"),
         ({"channels": 15, "norm_groups": 5}, "channels=15 must be even"),
     ],
 )
