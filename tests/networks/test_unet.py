@@ -169,6 +169,25 @@ def test_attention_follows_the_levels_in_encoder_and_decoder() -> None:
         attends = [isinstance(s.attention, SelfAttention) for s in part if isinstance(s, Stage)]
         assert attends == [False] * blocks + [True] * blocks + [False] * blocks
     assert isinstance(network.middle[0].attention, SelfAttention)
+    network = UNet(
+        3, 3, **SMALL, attention_levels=(0,), decoder_attention_levels=(1,), middle_attention=False
+    )
+    for part, attending in ((network.encoder, 16), (network.decoder, 32)):
+        found = {
+            s.attention.to_out.in_features
+            for s in part
+            if isinstance(getattr(s, "attention", None), SelfAttention)
+        }
+        assert found == {attending}
+    assert not isinstance(network.middle[0].attention, SelfAttention)
+
+
+def test_multipliers_need_not_be_whole() -> None:
+    """8 / 3 of 12 are 32 only to rounding."""
+    network = unet(channels=12, multipliers=(1, 1.5, 8 / 3), norm_groups=2)
+    assert network.widths == [12, 18, 32]
+    assert network.multipliers == (1, 1.5, 8 / 3)
+    assert network(*inputs(8, 8)).shape == (4, 3, 8, 8)
 
 
 def test_scale_shift_of_zero_is_the_additive_block_without_time() -> None:
