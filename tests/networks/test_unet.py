@@ -183,10 +183,9 @@ def test_attention_follows_the_levels_in_encoder_and_decoder() -> None:
 
 
 def test_multipliers_need_not_be_whole() -> None:
-    """8 / 3 of 12 are 32 only to rounding."""
-    network = unet(channels=12, multipliers=(1, 1.5, 8 / 3), norm_groups=2)
-    assert network.widths == [12, 18, 32]
-    assert network.multipliers == (1, 1.5, 8 / 3)
+    """30 / 22 of 22 are 30 only to rounding, which is below."""
+    network = unet(channels=22, multipliers=(1, 1.5, 30 / 22), norm_groups=1)
+    assert network.widths == [22, 33, 30]
     assert network(*inputs(8, 8)).shape == (4, 3, 8, 8)
 
 
