@@ -305,6 +305,8 @@ def test_the_papers_run_is_stated_whole():
         "multipliers": [1, 2, 2, 2],
         "blocks": 2,
         "attention_levels": [1],
+        "decoder_attention_levels": None,
+        "middle_attention": True,
         "heads": 1,
         "channels_per_head": None,
         "decoder_heads": None,

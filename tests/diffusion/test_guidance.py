@@ -65,6 +65,9 @@ def test_clipping_comes_after_guidance():
     clipped = predicted(ClassifierFree(6.0), clip=True)
     torch.testing.assert_close(clipped, predicted(ClassifierFree(6.0)).clamp(-1, 1))
     assert (predicted(ClassifierFree(6.0)).abs() > 1).any()
+    torch.testing.assert_close(
+        predicted(ClassifierFree(6.0), clip=0.5), predicted(ClassifierFree(6.0)).clamp(-0.5, 0.5)
+    )
 
 
 @pytest.mark.parametrize(

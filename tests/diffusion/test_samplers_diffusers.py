@@ -15,6 +15,8 @@ from diffusers import (
     DDPMScheduler,
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
     HeunDiscreteScheduler,
 )
 from torch import Tensor
@@ -206,6 +208,29 @@ def test_deis(kind: Kind, order: int):
         x_t = scheduler.step(output(kind, x_t, t), t, x_t).prev_sample
     torch.testing.assert_close(path.x_t[0], x_t, atol=1e-8, rtol=0)
     assert torch.equal(ours, path.x_0[0])
+
+
+@pytest.mark.parametrize(
+    ("their_class", "eta"), [(EulerDiscreteScheduler, 0.0), (EulerAncestralDiscreteScheduler, 1.0)]
+)
+def test_euler_in_sigma_is_ddim(
+    their_class: type[EulerDiscreteScheduler | EulerAncestralDiscreteScheduler], eta: float
+):
+    """Their x is x_t / sqrt(alpha-bar), and float32."""
+    scheduler = their_class(trained_betas=BETAS)
+    scheduler.set_timesteps(28)
+    steps = scheduler.timesteps.tolist()
+    scheduler.sigmas = torch.tensor([*(SIGMAS[int(t)] for t in steps), 0.0], dtype=torch.float64)
+    path = Trajectory()
+    ours = DDIM(28, eta=eta)(denoiser("epsilon"), SCHEDULE, start_noise(), noise=noise_at, on_step=path)
+    assert list(path.x_t) == steps
+    x = start_noise() / math.sqrt(ALPHA_BARS[999])
+    for t in steps:
+        x_t = math.sqrt(ALPHA_BARS[int(t)]) * x
+        assert_same(path.x_t[int(t)], x_t)
+        drawn = torch.Generator().manual_seed(int(t))
+        x = scheduler.step(output("epsilon", x_t, int(t)), t, x, generator=drawn).prev_sample
+    assert_same(ours, x)
 
 
 @every_kind

@@ -397,10 +397,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], list[str], str]] = {
         [],
         "first convolution has 16 features where its time embedding begins with 32",
     ),
-    "widths that are no multiples": (
+    "widths that no groups divide": (
         lambda s: {**s, "input_blocks.3.0.out_layers.3.weight": torch.ones(48, 48, 3, 3)},
         [],
-        "whole multiples of the 32",
+        "norm_groups=32 does not divide the 48 features",
     ),
     "a kind that does not exist": (lambda s: s, ["kind=guided_difusion"], "did you mean guided_diffusion?"),
     "a setting that does not exist": (lambda s: s, ["nose_schedule=linear"], "did you mean noise_schedule?"),

@@ -33,6 +33,12 @@ OURS = {
         "num_classes": 5,
         "blocks": 1,
     },
+    "levels of their own": {
+        "multipliers": (1, 1.5, 2.25),
+        "attention_levels": (1, 2),
+        "decoder_attention_levels": (0,),
+        "middle_attention": False,
+    },
     "one level": {"multipliers": (1,), "attention_levels": ()},
 }
 
@@ -166,6 +172,9 @@ def test_published_configurations_are_the_papers_networks(published: dict[str, A
         {"norm_eps": 0.1},
         {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 32},
         {"num_class_embeds": 5},
+        {"block_out_channels": [32, 48, 80], "norm_num_groups": 16},
+        {"up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"]},
+        {"add_attention": False, "attn_norm_num_groups": 8},
         {
             "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D", "DownBlock2D"],
             "up_block_types": ["ResnetUpsampleBlock2D", "AttnUpBlock2D", "UpBlock2D"],
@@ -189,17 +198,18 @@ def test_options_that_both_have(options: dict[str, Any]) -> None:
         ({"time_embedding_type": "fourier"}, "time_embedding_type=fourier"),
         ({"time_embedding_dim": 64}, "time_embedding_dim=64: must be 128"),
         ({"mid_block_type": None}, "mid_block_type=None"),
-        ({"add_attention": False}, "add_attention=False"),
+        ({"norm_num_groups": None}, "norm_num_groups=None"),
+        ({"dropout": None}, "dropout=None"),
         ({"mid_block_scale_factor": 2}, "mid_block_scale_factor=2"),
         ({"downsample_padding": 2}, "downsample_padding=2"),
         ({"class_embed_type": "timestep"}, "class_embed_type=timestep"),
         ({"resnet_time_scale_shift": "spatial"}, "resnet_time_scale_shift=spatial"),
         ({"resnet_time_scale_shift": "scale_shift"}, "attn_norm_num_groups=None: must be 32"),
         ({"attn_norm_num_groups": 8}, "attn_norm_num_groups=8: must be 32"),
-        ({"block_out_channels": [32, 48, 64]}, "block_out_channels"),
+        ({"block_out_channels": [32, 48, 64]}, "norm_groups=32 does not divide the 48"),
         ({"attention_head_dim": 24}, "channels_per_head=24"),
         ({"down_block_types": ["DownBlock2D", "SkipDownBlock2D", "DownBlock2D"]}, "no SkipDownBlock2D"),
-        ({"up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"]}, "up_block_types.*in reverse"),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D", "SkipUpBlock2D"]}, "no SkipUpBlock2D"),
         ({"downsample_type": "resnet"}, "downsample_type=resnet, upsample_type=conv"),
         ({"a_new_feature": 3}, "a_new_feature=3"),
     ],
@@ -230,6 +240,34 @@ def test_weights_of_another_configuration_are_refused() -> None:
         unet_from_diffusers({**TRAINING_SCRIPT, "layers_per_block": 1}, weights)
     with pytest.raises(ValueError, match="instead of"):
         unet_from_diffusers({**TRAINING_SCRIPT, "in_channels": 4}, weights)
+
+
+def test_names_from_before_the_first_release_are_read() -> None:
+    """As diffusers' script that renamed the published repositories knows them."""
+    model = theirs(TRAINING_SCRIPT)
+    config = {
+        "image_size": 16,
+        "block_channels": [32, 32, 64],
+        "down_blocks": ["UNetResDownBlock2D", "UNetResAttnDownBlock2D", "UNetResDownBlock2D"],
+        "up_blocks": ["UNetResUpBlock2D", "UNetResAttnUpBlock2D", "UNetResUpBlock2D"],
+        "num_res_blocks": 2,
+        "resnet_eps": 1e-5,
+        "resnet_num_groups": 32,
+        "resnet_act_fn": "silu",
+        "downscale_freq_shift": 0,
+        "num_head_channels": 8,
+    }
+    parts = {"mid_block": "mid", "down_blocks": "downsample_blocks", "up_blocks": "upsample_blocks"}
+    weights = {}
+    for name, weight in model.state_dict().items():
+        first, _, rest = name.partition(".")
+        weights[f"{parts.get(first, first)}.{rest}"] = weight
+        if ".downsamplers.0.conv." in name:
+            weights[f"downsample_blocks.{rest.replace('.conv.', '.op.')}"] = weight
+    assert unet_to_diffusers(unet_from_diffusers(config, weights))[0] == {
+        **unet_to_diffusers(unet_from_diffusers(model.config, model.state_dict()))[0]
+    }
+    agree(unet_from_diffusers(config, weights).eval(), model, *inputs(16, 8))
 
 
 def test_half_precision_weights_become_float32() -> None:

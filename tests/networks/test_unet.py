@@ -129,6 +129,13 @@ def test_a_size_that_does_not_divide_is_refused(height: int, width: int, says: s
         ({"decoder_heads": 2, "channels_per_head": 8}, "give one"),
         ({"decoder_heads": 5}, "decoder_heads=5 does not divide"),
         ({"attention_levels": (2,)}, "no level 2, levels are 0 to 1; \\[\\] is none"),
+        ({"decoder_attention_levels": (-1,)}, "decoder_attention_levels: there is no level -1"),
+        (
+            {"heads": 3, "attention_levels": (), "middle_attention": False, "decoder_attention_levels": (0,)},
+            "heads=3 does not divide the 16 features",
+        ),
+        ({"multipliers": (1, 1.3)}, "multipliers: 1.3 times channels=16 is 20.8 features"),
+        ({"multipliers": (1, 0)}, "at least 1"),
         ({"channels": 15, "norm_groups": 5}, "channels=15 must be even"),
     ],
 )
@@ -162,6 +169,24 @@ def test_attention_follows_the_levels_in_encoder_and_decoder() -> None:
         attends = [isinstance(s.attention, SelfAttention) for s in part if isinstance(s, Stage)]
         assert attends == [False] * blocks + [True] * blocks + [False] * blocks
     assert isinstance(network.middle[0].attention, SelfAttention)
+    network = UNet(
+        3, 3, **SMALL, attention_levels=(0,), decoder_attention_levels=(1,), middle_attention=False
+    )
+    for part, attending in ((network.encoder, 16), (network.decoder, 32)):
+        found = {
+            s.attention.to_out.in_features
+            for s in part
+            if isinstance(getattr(s, "attention", None), SelfAttention)
+        }
+        assert found == {attending}
+    assert not isinstance(network.middle[0].attention, SelfAttention)
+
+
+def test_multipliers_need_not_be_whole() -> None:
+    """30 / 22 of 22 are 30 only to rounding, which is below."""
+    network = unet(channels=22, multipliers=(1, 1.5, 30 / 22), norm_groups=1)
+    assert network.widths == [22, 33, 30]
+    assert network(*inputs(8, 8)).shape == (4, 3, 8, 8)
 
 
 def test_scale_shift_of_zero_is_the_additive_block_without_time() -> None:

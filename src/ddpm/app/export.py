@@ -12,7 +12,8 @@ from ddpm.app import left_run
 from ddpm.app.measuring import figures
 from ddpm.errors import UsageError
 from ddpm.interop import hub
-from ddpm.interop.diffusers import export_checkpoint, schedule_of
+from ddpm.interop.diffusers import export_checkpoint
+from ddpm.interop.schedulers import schedule_of
 from ddpm.report import card, grids
 from ddpm.report.card import Model, Value
 from ddpm.training import checkpoints

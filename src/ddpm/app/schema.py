@@ -101,7 +101,7 @@ class TrainSettings:
 
     seed: int
     conditional: bool
-    clip_x_0: bool
+    clip_x_0: bool | float
     tags: list[Any] | None
     ckpt: str | None
     init: str | None
@@ -300,6 +300,7 @@ DURATIONS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "mi
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 RANGES: dict[str, Callable[[Any], str | None]] = {
+    "clip_x_0": lambda value: None if value is False or value > 0 else "must be true, false or above 0",
     "trainer.devices": _devices,
     "trainer.num_nodes": _at_least(1),
     "trainer.max_steps": lambda value: (

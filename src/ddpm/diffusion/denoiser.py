@@ -37,7 +37,8 @@ class Denoiser:
             [B, C, H, W] and a number [B] each: x_t and t but for objectives that say otherwise. Also called
             with labels where there are some.
         parametrization: what it is given, and what its output means.
-        clip: keep the predicted x_0 within [-1, 1], the range of images, before anything is made of it.
+        clip: keep the predicted x_0 within [-1, 1], the range of images, before anything is made of it; a
+            number above 0 keeps it within so much of 0.
         labels: int64 [B], the class that each image of the batch is conditioned on; None for none.
         guidance: how the class steers.
         known: pixels whose x_0 is this, whatever the network says. Every sampler then takes them through the
@@ -49,7 +50,7 @@ class Denoiser:
         network: Network,
         parametrization: Parametrization,
         *,
-        clip: bool = True,
+        clip: bool | float = True,
         labels: Tensor | None = None,
         guidance: Guidance | None = None,
         known: Known | None = None,
@@ -75,7 +76,7 @@ class Denoiser:
         output = self.guidance(output_for, x_t, schedule.timestep(t), self.labels, steps)
         x_0 = self.parametrization.x_0(schedule, x_t, t, output)
         if self.clip:
-            x_0 = x_0.clamp(-1, 1)
+            x_0 = x_0.clamp(-float(self.clip), float(self.clip))
         if self.known is not None:
             x_0 = torch.where(self.known.mask, x_0, self.known.x_0)
         return Prediction(

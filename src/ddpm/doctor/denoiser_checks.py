@@ -145,7 +145,7 @@ def clipping_error(objective: Objective, schedule: NoiseSchedule) -> float:
     for chain_in_use, chain in original_and_short(schedule):
         network, x_0 = overshooting(objective, schedule, FixedSmall())
         i, _, _, x_t = noised(chain)
-        for clip, expected in ((True, x_0.clamp(-1, 1)), (False, x_0)):
+        for clip, expected in ((True, x_0.clamp(-1, 1)), (0.6, x_0.clamp(-0.6, 0.6)), (False, x_0)):
             expected = expected.expand(len(i), -1)
             denoiser = Denoiser(network, Parametrization(objective, FixedSmall()), clip=clip)
             found = denoiser(chain_in_use, as_images(x_t), i)

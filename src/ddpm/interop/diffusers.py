@@ -4,7 +4,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from ddpm import bounded
-from ddpm.diffusion import NoiseSchedule, schedules
-from ddpm.diffusion.objectives import X0, Epsilon, Objective, V
-from ddpm.diffusion.process import betas_between
-from ddpm.diffusion.samplers import DDIM, DEIS, DPMSolver
-from ddpm.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance
-from ddpm.interop import run_directory, sums
-from ddpm.interop.foreign import Foreign, network_of, process, target
-from ddpm.interop.unet2d import DEFAULTS, unet_from_diffusers, unet_settings, unet_to_diffusers
+from ddpm.interop import run_directory, schedulers, sums
+from ddpm.interop.foreign import Foreign, network_of, target
+from ddpm.interop.unet2d import (
+    DEFAULTS,
+    modern_settings,
+    unet_from_diffusers,
+    unet_settings,
+    unet_to_diffusers,
+)
 from ddpm.interop.weights import MOST_HEADER, of_safetensors
 from ddpm.networks.unet import UNet
 from ddpm.training import checkpoints
@@ -30,73 +31,24 @@ logger = logging.getLogger(__name__)
 WRITTEN_FOR = "0.36.0"
 """The version of diffusers that exported pipelines name as their origin."""
 
-OBJECTIVES: dict[str, type[Objective]] = {"epsilon": Epsilon, "sample": X0, "v_prediction": V}
-"""`prediction_type` of a scheduler, and the objective that it is."""
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "AudioDiffusionPipeline")
+"""Pipelines that are a U-Net and a scheduler; what is drawn by the last are pictures of sound."""
 
-VARIANCES: dict[str, type[Variance]] = {
-    "fixed_small": FixedSmall,
-    "fixed_small_log": FixedSmall,
-    "fixed_large": FixedLarge,
-    "learned_range": LearnedRange,
+REFUSED = {
+    "PNDMPipeline": "no sampler here takes its steps; with DDIMPipeline in place of it in model_index.json, "
+    "the same model draws by DDIM",
+    "LDMPipeline": "its U-Net draws latents, which a VQModel decodes, and none does here; with DDIMPipeline "
+    "in place of it in model_index.json, and without vqvae, the U-Net alone is imported and draws latents",
+    "DiTPipeline": "diffusers conditions its transformer on other frequencies of the timestep than those it "
+    "was trained with; import the file that it was made from, as DiT-XL-2-256x256.pt, which is kind=dit",
+    "ScoreSdeVePipeline": "its U-Net is NCSN++ and is conditioned on sigma, which grows to a thousand times "
+    "the image; no network here does",
+    "KarrasVePipeline": "its U-Net is NCSN++ and is conditioned on sigma, which grows to a hundred times the "
+    "image; no network here does",
+    "ConsistencyModelPipeline": "its network leads from any noise to the image at once, and predicts no step "
+    "of a chain",
 }
-"""`variance_type` of a scheduler, and the variance that it is. Its `fixed_large_log` takes the root of a
-logarithm, and its `learned` is a variance, not a logarithm: neither is ours."""
-
-SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
-    "linear": schedules.linear,
-    "scaled_linear": schedules.quadratic,
-    "squaredcos_cap_v2": schedules.cosine,
-}
-"""`beta_schedule` of a scheduler, and the schedule that it is."""
-
-
-def _sigmoid(steps: int, first: float, last: float) -> Tensor:
-    """Betas that rise like a sigmoid from -6 to 6."""
-    return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float64)) * (last - first) + first
-
-
-def _laplace(steps: int, *_: float) -> Tensor:
-    """Betas with which the square of alpha-bar is a sigmoid of half of Laplace's quantiles."""
-    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    sign = torch.where(u > 0.5, -1.0, 1.0)
-    log_snr = -0.5 * sign * torch.log(1 - 2 * (0.5 - u).abs() + 1e-6)
-    return betas_between(torch.sigmoid(log_snr).sqrt()).clamp(max=0.999)
-
-
-TABLES: dict[str, Callable[..., Tensor]] = {"sigmoid": _sigmoid, "laplace": _laplace}
-"""`beta_schedule` of a scheduler that no schedule of ours is: its betas from their number and ends."""
-
-SCHEDULER_DEFAULTS: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "trained_betas": None,
-    "variance_type": "fixed_small",
-    "clip_sample": True,
-    "prediction_type": "epsilon",
-    "thresholding": False,
-    "dynamic_thresholding_ratio": 0.995,
-    "clip_sample_range": 1.0,
-    "sample_max_value": 1.0,
-    "timestep_spacing": "leading",
-    "steps_offset": 0,
-    "rescale_betas_zero_snr": False,
-}
-"""What a `DDPMScheduler` configuration means where it leaves a key out."""
-
-PIPELINES = ("DDPMPipeline", "DDIMPipeline")
-
-LEFT_OUT: dict[str, dict[str, Any]] = {
-    "DDPMScheduler": {},
-    "DDIMScheduler": {},
-    "DPMSolverMultistepScheduler": {"clip_sample": False},
-    "DEISMultistepScheduler": {"clip_sample": False},
-}
-"""Schedulers that are known, and what their configurations mean otherwise where they leave a key out."""
-
-MOST_STEPS = 1_000_000
-"""Of a chain."""
+"""Pipelines of single pictures that cannot be imported, and why."""
 
 MOST_PIXELS = 8_192
 """Of a side of an image, as of pictures that are read."""
@@ -156,7 +108,7 @@ def export_checkpoint(
 
     config, data = checkpoint["config"], checkpoint["data"]
     network = _network(config["model"], checkpoints.averaged_weights(checkpoint))
-    scheduler = _scheduler_config(config)
+    scheduler = schedulers.scheduler_config(config)
     _, height, width = data["image_shape"]
     unet, weights = unet_to_diffusers(network, (height, width))
     if network.num_classes is not None:
@@ -188,7 +140,8 @@ def import_pipeline(pipeline_dir: str | Path, run_dir: str | Path) -> Path:
     Its checkpoint is at step 0 and knows no data but the shape and the classes of the images; averaged and
     raw weights are the same. Its config.yaml is the program's default training recipe around what the
     pipeline says. Betas that none of our schedules has are listed in a betas.txt, which then has to stay
-    where it is. A scheduler that is no DDPMScheduler gives the sampler that is nearest to it here.
+    where it is. The scheduler gives the sampler that is nearest to it here, with its spacing; a warning names
+    the settings that it does not have.
 
     It may be a stranger's: nothing of it is run, sizes are looked at before memory is taken, and every weight
     must be finite. Where a SHA256SUMS lies in it, the files must be those that it lists.
@@ -224,20 +177,19 @@ def read_pipeline(pipeline_dir: str | Path) -> tuple[Foreign, dict[str, Tensor]]
 
 
 def _read(pipeline_dir: Path) -> tuple[Foreign, dict[str, Tensor]]:
-    kind, sampler = _index(pipeline_dir)
+    kind = _index(pipeline_dir)
     folders = {name: _folder(pipeline_dir, name) for name in ("unet", "scheduler")}
     configs = {name: folders[name] / f"{file}.json" for name, file in CONFIGS.items()}
     weights_file = _weights_file(folders["unet"])
     sums.check(pipeline_dir, [pipeline_dir / "model_index.json", *configs.values(), weights_file])
-    unet = {**DEFAULTS, **_read_json(configs["unet"])}
+    unet = {**DEFAULTS, **modern_settings(_read_json(configs["unet"]))}
     names = unet.pop("id2label", None)
-    scheduler = {**SCHEDULER_DEFAULTS, **LEFT_OUT[kind], **_read_json(configs["scheduler"])}
-    scheduler["variance_type"] = scheduler["variance_type"] or "fixed_small"  # of one that draws no noise
-    config, betas = _scheduler_settings(scheduler)
-    if sampler is not None:
-        config["sampler"] = _sampler(sampler, scheduler)
+    scheduler = schedulers.complete(kind, _read_json(configs["scheduler"]))
+    config, betas = schedulers.parts(kind, scheduler)
     image_shape = _image_shape(unet)
-    if unet["out_channels"] != image_shape[0] * (1 + VARIANCES[scheduler["variance_type"]].outputs):
+    if unet["out_channels"] != image_shape[0] * (
+        1 + schedulers.VARIANCES[scheduler["variance_type"]].outputs
+    ):
         raise ValueError(
             f"out_channels={unet['out_channels']}: does not fit in_channels={image_shape[0]} and "
             f"variance_type={scheduler['variance_type']}"
@@ -249,54 +201,54 @@ def _read(pipeline_dir: Path) -> tuple[Foreign, dict[str, Tensor]]:
             raise ValueError(f"{weights_file}: {name} holds numbers that are not finite")
     network = unet_from_diffusers(unet, weights)
     config["model"] = _model_config(network)
-    config["zero_terminal_snr"] = bool(scheduler["rescale_betas_zero_snr"])
     classes = _classes(network.num_classes, names)
     listed = betas if config["schedule"] is None else None
     model = Foreign(config, network, image_shape, classes, lambda _: network.state_dict(), listed)
+    if unfollowed := schedulers.unfollowed(kind, scheduler):
+        logger.warning(
+            "%s: its %s states %s, which no sampler here has: in few steps it draws other images",
+            *(pipeline_dir, kind, ", ".join(unfollowed)),
+        )
     return model, weights
 
 
-def _index(pipeline_dir: Path) -> tuple[str, str | None]:
-    """The class of a pipeline's scheduler, and that of the one that it samples with, if it is no ancestral
-    one.
+def _index(pipeline_dir: Path) -> str:
+    """The class of the scheduler that a pipeline samples with.
 
     Raises:
         ValueError: where a part of it is of a class that is not known here.
     """
     index = _read_json(pipeline_dir / "model_index.json")
-    if (pipeline := index.get("_class_name")) not in PIPELINES:
+    pipeline = index.get("_class_name")
+    if pipeline in REFUSED:
+        raise ValueError(f"{pipeline_dir}: is a {pipeline}: {REFUSED[pipeline]}")
+    if pipeline not in PIPELINES:
         raise ValueError(f"{pipeline_dir}: is a {pipeline}, only a {' or '.join(PIPELINES)} can be imported")
-    found = {name: (index.get(name) or [None, None])[1] for name in ("unet", "scheduler")}
-    for name, known in (("unet", ("UNet2DModel",)), ("scheduler", LEFT_OUT)):
-        if found[name] not in known:
-            raise ValueError(f"{pipeline_dir}: its {name} is a {found[name]}, only {', '.join(known)} can be")
-    scheduler = found["scheduler"]
-    if pipeline == "DDIMPipeline":  # whatever scheduler it comes with
-        return scheduler, "DDIMScheduler"
-    return scheduler, None if scheduler == "DDPMScheduler" else scheduler
+    found = {name: (index.get(name) or [None, None])[1] for name in ("unet", "scheduler", "vqvae")}
+    if found["unet"] not in OLD_UNETS:
+        raise ValueError(f"{pipeline_dir}: its unet is a {found['unet']}, only a UNet2DModel can be")
+    if found["vqvae"] is not None:
+        raise ValueError(
+            f"{pipeline_dir}: its U-Net draws latents, and is not imported with the {found['vqvae']} that "
+            "decodes them; without vqvae in model_index.json, it is imported alone and draws latents"
+        )
+    scheduler = str(found["scheduler"])
+    if pipeline == "DDIMPipeline" and scheduler in (*schedulers.LEFT_OUT, *schedulers.OTHER_STEPS):
+        return "DDIMScheduler"  # which it makes of each of them
+    if scheduler in schedulers.OTHER_STEPS:
+        raise ValueError(
+            f"{pipeline_dir}: its scheduler is a {scheduler}, whose steps no sampler here takes; with "
+            "DDIMScheduler in place of it in model_index.json, the same model draws by DDIM"
+        )
+    if scheduler not in schedulers.LEFT_OUT:
+        raise ValueError(
+            f"{pipeline_dir}: its scheduler is a {scheduler}, only {', '.join(schedulers.LEFT_OUT)} can be"
+        )
+    return scheduler
 
 
-def _sampler(kind: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampler here that is nearest to a scheduler, with our number of steps and its spacing.
-
-    Raises:
-        ValueError: for a scheduler of flow matching.
-    """
-    if scheduler.get("use_flow_sigmas"):
-        raise ValueError("use_flow_sigmas=True: its noise levels are those of flow matching")
-    spacing = SPACINGS.get(str(scheduler.get("timestep_spacing")), "uniform")
-    if scheduler.get("use_karras_sigmas"):
-        spacing = "karras"
-    if kind == "DDIMScheduler":
-        return target(DDIM, spacing=spacing)
-    if kind == "DEISMultistepScheduler":
-        return target(DEIS, spacing=spacing, order=min(int(scheduler.get("solver_order", 2)), 3))
-    stochastic = str(scheduler.get("algorithm_type")).startswith("sde-")
-    return target(DPMSolver, spacing=spacing, stochastic=stochastic)
-
-
-SPACINGS = {"linspace": "uniform", "leading": "leading", "trailing": "trailing"}
-"""Ours by theirs."""
+OLD_UNETS = ("UNet2DModel", "UNetUnconditionalModel")
+"""The class of the network, and what it was called before diffusers 0.1."""
 
 
 def _network(model: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
@@ -316,92 +268,6 @@ def _model_config(network: UNet) -> dict[str, Any]:
     """Every argument of the network but those that the program gives, plain containers."""
     names = inspect.signature(UNet).parameters
     return network_of(UNet, **{name: getattr(network, name) for name in names})[1]
-
-
-def _scheduler_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `DDPMScheduler` that draws as our ancestral sampler does."""
-    names = {}
-    for group, known in (("objective", OBJECTIVES), ("variance", VARIANCES)):
-        named = config[group]["_target_"]
-        names[group] = next((name for name, ours in known.items() if target(ours)["_target_"] == named), None)
-        if names[group] is None:
-            raise ValueError(f"{group} {named.rpartition('.')[2]}: diffusers' DDPMScheduler has none such")
-    betas = schedule_of(config["schedule"]).betas.tolist()
-    return {
-        "_class_name": "DDPMScheduler",
-        **SCHEDULER_DEFAULTS,
-        "num_train_timesteps": len(betas),
-        "beta_start": betas[0],
-        "beta_end": betas[-1],
-        "trained_betas": betas,
-        "variance_type": names["variance"],
-        "prediction_type": names["objective"],
-        "clip_sample": config["clip_x_0"],
-    }
-
-
-def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
-    """A schedule of this project, as a checkpoint's configuration has it.
-
-    Raises:
-        ValueError: where it is somebody else's.
-    """
-    module, _, name = config["_target_"].rpartition(".")
-    function = getattr(schedules, name, None)
-    if function is None or module != schedules.__name__ or function.__module__ != module:
-        raise ValueError(f"schedule {config['_target_']}: is not of this project, so its betas are unknown")
-    return function(**{key: value for key, value in config.items() if not key.startswith("_")})
-
-
-def _scheduler_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[float]]:
-    """The parts of a run's configuration that a `DDPMScheduler` decides, and its betas.
-
-    The schedule is None where it is only listed, and none of ours.
-    """
-    for key, known in (("prediction_type", OBJECTIVES), ("variance_type", VARIANCES)):
-        if given[key] not in known:
-            raise ValueError(f"{key}={given[key]}: is none of {', '.join(known)}")
-    if given["clip_sample"] and given["clip_sample_range"] != 1:
-        raise ValueError(f"clip_sample_range={given['clip_sample_range']}: images are clipped at 1 only")
-    if given["thresholding"]:
-        raise ValueError("thresholding=True: there is no such option here")
-    objective = OBJECTIVES[given["prediction_type"]]
-    variance = VARIANCES[given["variance_type"]]
-    schedule, betas = _scheduler_betas(given)
-    if (given["rescale_betas_zero_snr"] or betas[-1] == 1) and not objective.defined_at_zero_snr:
-        raise ValueError(
-            f"prediction_type={given['prediction_type']}: says nothing of x_0 where the schedule ends, "
-            "at zero signal-to-noise ratio"
-        )
-    return {**process(schedule, variance, objective), "clip_x_0": bool(given["clip_sample"])}, betas
-
-
-def _scheduler_betas(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[float]]:
-    steps, kind, betas = given["num_train_timesteps"], given["beta_schedule"], given["trained_betas"]
-    if type(steps) is not int or not 0 < steps <= MOST_STEPS:
-        raise ValueError(f"num_train_timesteps={str(steps)[:20]}: must be from 1 to {MOST_STEPS:,}")
-    if betas is None:
-        if kind in TABLES:
-            return None, TABLES[kind](steps, given["beta_start"], given["beta_end"]).tolist()
-        if kind not in SCHEDULES:
-            raise ValueError(f"beta_schedule={kind}: is none of {', '.join([*SCHEDULES, *TABLES])}")
-        config = _named_schedule(kind, steps, given["beta_start"], given["beta_end"])
-        return config, schedule_of(config).betas.tolist()
-    if len(betas) != steps:
-        raise ValueError(f"trained_betas: are {len(betas)}, and num_train_timesteps={steps}")
-    listed = NoiseSchedule(torch.tensor(betas, dtype=torch.float64)).betas
-    for kind in SCHEDULES if betas[-1] < 1 else ():
-        config = _named_schedule(kind, steps, betas[0], betas[-1])
-        if torch.allclose(schedule_of(config).betas, listed, rtol=1e-5, atol=1e-7):
-            return config, betas
-    return None, betas
-
-
-def _named_schedule(kind: str, steps: int, first: float, last: float) -> dict[str, Any]:
-    if kind == "squaredcos_cap_v2":
-        return target(SCHEDULES[kind], num_timesteps=steps)
-    ends = {"beta_start": first * steps / 1000, "beta_end": last * steps / 1000}  # stated for 1000 steps
-    return target(SCHEDULES[kind], num_timesteps=steps, **ends)
 
 
 def _image_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """A model of another codebase in the words of this one, before its weights are renamed."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -111,18 +111,9 @@ def check_count(what: str, number: int, most: int) -> None:
         raise ValueError(f"it has {number} {what}, and from 1 to {most} can be")
 
 
-def multiples(widths: list[int], channels: int) -> list[int]:
-    """Of features by level, which must be whole multiples of the first convolution's.
-
-    Raises:
-        ValueError: where they are not.
-    """
-    if any(width % channels for width in widths):
-        raise ValueError(
-            f"its levels have {', '.join(map(str, widths))} features, which must be whole multiples of the "
-            f"{channels} that its time embedding begins with"
-        )
-    return [width // channels for width in widths]
+def multiples(widths: Sequence[int], channels: int) -> list[float]:
+    """Of features by level, by the first convolution's; whole ones are whole numbers."""
+    return [width / channels if width % channels else width // channels for width in widths]
 
 
 def cosines_first(weight: Tensor) -> Tensor:

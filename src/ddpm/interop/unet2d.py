@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm.interop.foreign import cosines_first
+from ddpm.interop.foreign import cosines_first, multiples
 from ddpm.interop.renaming import layers, parameter_names, renamed
 from ddpm.networks.blocks import ResidualBlock, Stage
 from ddpm.networks.unet import UNet
@@ -53,7 +53,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "downsample_padding": (0, 1),
     "act_fn": ("silu", "swish"),
     "resnet_time_scale_shift": ("default", "scale_shift"),
-    "add_attention": (True,),
+    "add_attention": (True, False),
     "class_embed_type": (None,),
 }
 """The values that our U-Net can express, of keys where it cannot express all."""
@@ -83,6 +83,24 @@ CLASSES = "class_embedding.weight"
 """[K, D]. To show no class is, in ours, to add nothing to the time: in theirs, a last class that is zero."""
 
 QKV = ("to_q", "to_k", "to_v")
+
+OLD_KEYS = {
+    "image_size": "sample_size",
+    "num_res_blocks": "layers_per_block",
+    "block_channels": "block_out_channels",
+    "down_blocks": "down_block_types",
+    "up_blocks": "up_block_types",
+    "downscale_freq_shift": "freq_shift",
+    "resnet_num_groups": "norm_num_groups",
+    "resnet_act_fn": "act_fn",
+    "resnet_eps": "norm_eps",
+    "num_head_channels": "attention_head_dim",
+}
+"""What settings were called before diffusers 0.1; its kinds of blocks then began with `UNetRes`."""
+
+OLD_PARTS = {"mid": "mid_block", "downsample_blocks": "down_blocks", "upsample_blocks": "up_blocks"}
+"""What parts of the network were called before diffusers 0.1, when what halves images stood in the weights
+twice, the second time as `op`."""
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """How the weights of attention were called in pipelines published before diffusers 0.15."""
@@ -115,10 +133,11 @@ def unet_to_diffusers(
         )
     if network.multipliers[0] != 1:
         raise ValueError(f"model.multipliers={list(network.multipliers)}: in diffusers the first must be 1")
-    last = len(network.multipliers) - 1
-    attends = [level in network.attention_levels for level in range(last + 1)]
-    plain = "ResnetDownsampleBlock2D" if network.residual_resampling else "DownBlock2D"
-    down = ["AttnDownBlock2D" if attend else plain for attend in attends]
+    levels = range(len(network.widths))
+    down, up = (
+        [_block(network, direction, attend=level in attending) for level in levels]
+        for direction, attending in (("Down", network.attention_levels), ("Up", network.levels_decoded))
+    )
     resampling = "resnet" if network.residual_resampling else "conv"
     config = {
         "_class_name": "UNet2DModel",
@@ -129,8 +148,8 @@ def unet_to_diffusers(
         "freq_shift": network.freq_shift,
         "flip_sin_to_cos": False,
         "down_block_types": down,
-        "up_block_types": [kind.replace("Down", "Up").replace("down", "up") for kind in reversed(down)],
-        "block_out_channels": [network.channels * multiplier for multiplier in network.multipliers],
+        "up_block_types": up[::-1],
+        "block_out_channels": network.widths,
         "layers_per_block": network.blocks,
         "downsample_padding": int(network.symmetric_padding),
         "downsample_type": resampling,
@@ -141,6 +160,7 @@ def unet_to_diffusers(
         "attn_norm_num_groups": network.norm_groups if network.scale_shift else None,
         "norm_eps": network.norm_eps,
         "resnet_time_scale_shift": "scale_shift" if network.scale_shift else "default",
+        "add_attention": network.middle_attention,
         "num_class_embeds": None if network.num_classes is None else network.num_classes + 1,
     }
     ours = network.state_dict()
@@ -168,7 +188,8 @@ def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]
         ValueError: for a setting that our U-Net does not have, or weights that are not those of `config`.
     """
     settings = unet_settings(config)
-    theirs = {_modern(name): weight for name, weight in weights.items()}
+    given = {**DEFAULTS, **modern_settings(config)}
+    theirs = {_modern(name): weight for name, weight in weights.items() if name.split(".")[-2:-1] != ["op"]}
     if len(theirs.get(CLASSES, ())) > 1 and not theirs[CLASSES][-1].any():
         settings["num_classes"] -= 1
         theirs[CLASSES] = theirs[CLASSES][:-1]
@@ -176,7 +197,7 @@ def unet_from_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor]
         network = UNet(**settings)
     wrong = "the weights are not those of the configuration"
     ours = renamed(parameter_names(network, _modules(network)), theirs, network, wrong)
-    if {**DEFAULTS, **config}["flip_sin_to_cos"]:
+    if given["flip_sin_to_cos"]:
         ours["time.0.weight"] = cosines_first(ours["time.0.weight"])
     network.load_state_dict(ours, assign=True)
     return network.requires_grad_()
@@ -188,8 +209,8 @@ def unet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for the first setting that it does not have.
     """
-    given = {**DEFAULTS, **config}
-    for key, value in config.items():
+    given = {**DEFAULTS, **modern_settings(config)}
+    for key, value in given.items():
         if key not in DEFAULTS and not key.startswith("_") and value not in (None, False):
             raise ValueError(f"{key}={value}: this UNet2DModel setting is not known here")
     for key, values in FIXED.items():
@@ -198,28 +219,26 @@ def unet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_sizes(given)
     widths = given["block_out_channels"]
     channels = widths[0]
-    if any(width % channels for width in widths):
-        raise ValueError(f"block_out_channels={list(widths)}: must be whole multiples of the first")
     if given["time_embedding_dim"] not in (None, 4 * channels):
         raise ValueError(f"time_embedding_dim={given['time_embedding_dim']}: must be {4 * channels}")
     scale_shift = given["resnet_time_scale_shift"] == "scale_shift"
     # without a number, and with scale and shift, diffusers does not normalise before the middle's attention
     middle_groups = given["attn_norm_num_groups"] or (None if scale_shift else given["norm_num_groups"])
-    if middle_groups != given["norm_num_groups"]:
+    if given["add_attention"] and middle_groups != given["norm_num_groups"]:
         raise ValueError(f"attn_norm_num_groups={middle_groups}: must be {given['norm_num_groups']}")
-    down, up = given["down_block_types"], given["up_block_types"]
-    attends = _attends(down, "Down")
-    if _attends(up[::-1], "Up") != attends:
-        raise ValueError(f"up_block_types={list(up)}: is not down_block_types={list(down)} in reverse")
+    attending = _attending(given["down_block_types"], "Down")
+    decoded = _attending(given["up_block_types"][::-1], "Up")
     heads = given["attention_head_dim"]
     return {
         "in_channels": given["in_channels"],
         "out_channels": given["out_channels"],
         "num_classes": given["num_class_embeds"],
         "channels": channels,
-        "multipliers": [width // channels for width in widths],
+        "multipliers": multiples(widths, channels),
         "blocks": given["layers_per_block"],
-        "attention_levels": [level for level, attend in enumerate(attends) if attend],
+        "attention_levels": attending,
+        "decoder_attention_levels": None if decoded == attending else decoded,
+        "middle_attention": given["add_attention"],
         "channels_per_head": heads,
         "scale_shift": scale_shift,
         "residual_resampling": _residual_resampling(given),
@@ -245,7 +264,8 @@ def _check_sizes(given: Mapping[str, Any]) -> None:
         if not isinstance(given[key], list | tuple) or len(given[key]) != levels:
             raise ValueError(f"{key}: must be a list of {levels} names, one for each level")
     sizes = {f"block_out_channels[{i}]": width for i, width in enumerate(widths)}
-    sizes |= {key: given[key] for key in MOST if given[key] is not None}
+    may_lack = ("attention_head_dim", "num_class_embeds")
+    sizes |= {key: given[key] for key in MOST if key not in may_lack or given[key] is not None}
     for key, size in sizes.items():
         most = MOST.get(key, MOST_FEATURES)
         if type(size) is not int or not 0 < size <= most:
@@ -255,7 +275,24 @@ def _check_sizes(given: Mapping[str, Any]) -> None:
             raise ValueError(f"{key}={str(given[key])[:40]}: must be a number")
 
 
-def _attends(kinds: Sequence[str], direction: str) -> list[bool]:
+def modern_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of any age under the names of today."""
+    named = {OLD_KEYS.get(key, key): value for key, value in config.items()}
+    for key in ("down_block_types", "up_block_types"):
+        if isinstance(named.get(key), list | tuple):
+            named[key] = [str(kind).replace("UNetRes", "") for kind in named[key]]
+    return named
+
+
+def _block(network: UNet, direction: str, *, attend: bool) -> str:
+    """What diffusers calls the blocks of a level."""
+    if attend:
+        return f"Attn{direction}Block2D"
+    return f"Resnet{direction}sampleBlock2D" if network.residual_resampling else f"{direction}Block2D"
+
+
+def _attending(kinds: Sequence[str], direction: str) -> list[int]:
+    """The levels that attend, of kinds of blocks from full resolution on."""
     known = {
         f"{direction}Block2D": False,
         f"Resnet{direction}sampleBlock2D": False,
@@ -264,7 +301,7 @@ def _attends(kinds: Sequence[str], direction: str) -> list[bool]:
     for kind in kinds:
         if kind not in known:
             raise ValueError(f"{direction.lower()}_block_types: our U-Net has no {kind}")
-    return [known[kind] for kind in kinds]
+    return [level for level, kind in enumerate(kinds) if known[kind]]
 
 
 def _residual_resampling(given: Mapping[str, Any]) -> bool:
@@ -288,14 +325,16 @@ def _attention_head_dim(network: UNet) -> int | None:
     """diffusers counts features a head; none stands for one head of all."""
     if network.channels_per_head is not None or network.heads == 1:
         return network.channels_per_head
-    levels = {*network.attention_levels, len(network.multipliers) - 1}
-    widths = {network.channels * network.multipliers[level] for level in levels}
+    middle = (len(network.widths) - 1,) if network.middle_attention else ()
+    widths = {
+        network.widths[level] for level in (*network.attention_levels, *network.levels_decoded, *middle)
+    }
     if len(widths) > 1:
         raise ValueError(
             f"model.heads={network.heads}: diffusers has not the same number on levels of {sorted(widths)} "
             "features, it counts channels_per_head"
         )
-    return widths.pop() // network.heads
+    return widths.pop() // network.heads if widths else None
 
 
 def _modules(network: UNet) -> dict[str, tuple[str, ...]]:
@@ -340,6 +379,8 @@ def _residual_block(ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
 
 
 def _modern(name: str) -> str:
+    first, *rest = name.split(".")
+    name = ".".join([OLD_PARTS.get(first, first), *rest])
     module, _, kind = name.rpartition(".")
     parent, _, last = module.rpartition(".")
     if ".attentions." in name and last in OLD_ATTENTION:

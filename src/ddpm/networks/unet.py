@@ -25,11 +25,14 @@ class UNet(nn.Module):
         out_channels: channels of the prediction; twice the image's where the variance is learned.
         num_classes: of a class-conditional network; None is unconditional.
         channels: features of the first convolution, which every level multiplies.
-        multipliers: features of level i are `channels * multipliers[i]`; every level but the last halves the
-            image, so height and width must be divisible by `size_multiple` = 2^(levels - 1).
+        multipliers: features of level i are `channels * multipliers[i]`, `widths` in whole numbers; 1.5 does
+            as well as 2. Every level but the last halves the image, so height and width must be divisible by
+            `size_multiple` = 2^(levels - 1).
         blocks: residual blocks on each level of the encoder; the decoder has one more.
         attention_levels: levels with self-attention after every residual block, in the encoder and in the
-            decoder; 0 is full resolution. The middle of the network has it always.
+            decoder; 0 is full resolution.
+        decoder_attention_levels: of the decoder where it attends on others; None is `attention_levels`.
+        middle_attention: self-attention in the middle of the network.
         heads: attention heads, on every level.
         decoder_heads: of the decoder where it has another number of them; None is `heads`.
         channels_per_head: features of an attention head, on every level; decides in place of `heads`.
@@ -57,9 +60,11 @@ class UNet(nn.Module):
         *,
         num_classes: int | None = None,
         channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
+        multipliers: Sequence[float] = (1, 2, 2, 2),
         blocks: int = 2,
         attention_levels: Sequence[int] = (1,),
+        decoder_attention_levels: Sequence[int] | None = None,
+        middle_attention: bool = True,
         heads: int = 1,
         decoder_heads: int | None = None,
         channels_per_head: int | None = None,
@@ -81,6 +86,10 @@ class UNet(nn.Module):
         self.multipliers = tuple(multipliers)
         self.blocks = blocks
         self.attention_levels = tuple(attention_levels)
+        self.decoder_attention_levels = (
+            None if decoder_attention_levels is None else tuple(decoder_attention_levels)
+        )
+        self.middle_attention = middle_attention
         self.heads = heads
         self.decoder_heads = decoder_heads
         self.channels_per_head = channels_per_head
@@ -94,10 +103,10 @@ class UNet(nn.Module):
         self.timestep_scale = timestep_scale
         self.gradient_checkpointing = gradient_checkpointing
 
-        widths = [channels * multiplier for multiplier in multipliers]
+        self.widths = widths = [self._features(multiplier) for multiplier in multipliers]
         last = len(widths) - 1
         self.size_multiple = 2**last
-        self._check(widths)
+        self._check()
 
         time_dim = 4 * channels
         self.time = nn.Sequential(nn.Linear(channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
@@ -139,12 +148,14 @@ class UNet(nn.Module):
                 self.encoder.append(halve(width))
                 skips.append(width)
 
-        self.middle = nn.ModuleList([stage(width, width, attend=True), stage(width, width, attend=False)])
+        self.middle = nn.ModuleList(
+            stage(width, width, attend=attend) for attend in (middle_attention, False)
+        )
 
         self.decoder = nn.ModuleList()
         for level, level_width in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                attend = level in attention_levels
+                attend = level in self.levels_decoded
                 number = heads if decoder_heads is None else decoder_heads
                 self.decoder.append(stage(width + skips.pop(), level_width, attend=attend, number=number))
                 width = level_width
@@ -155,17 +166,37 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
         self._initialise()
 
-    def _check(self, widths: Sequence[int]) -> None:
+    @property
+    def levels_decoded(self) -> tuple[int, ...]:
+        """The levels on which the decoder attends."""
+        levels = self.decoder_attention_levels
+        return self.attention_levels if levels is None else levels
+
+    def _features(self, multiplier: float) -> int:
+        """Of a level."""
+        features = self.channels * multiplier
+        if abs(features - round(features)) > 1e-6 or round(features) < 1:  # 4 / 3 of 96 are 128
+            raise ValueError(
+                f"multipliers: {multiplier} times channels={self.channels} is {features:.8g} features, which "
+                "must be a whole number of at least 1"
+            )
+        return round(features)
+
+    def _check(self) -> None:
         if self.channels % 2:
             raise ValueError(
                 f"channels={self.channels} must be even: half are sines of the timestep, half cosines"
             )
-        last = len(widths) - 1
-        for level in self.attention_levels:
-            if not 0 <= level <= last:
-                raise ValueError(
-                    f"attention_levels: there is no level {level}, levels are 0 to {last}; [] is none of them"
-                )
+        last = len(self.widths) - 1
+        for name, levels in (
+            ("attention_levels", self.attention_levels),
+            ("decoder_attention_levels", self.levels_decoded),
+        ):
+            for level in levels:
+                if not 0 <= level <= last:
+                    raise ValueError(
+                        f"{name}: there is no level {level}, levels are 0 to {last}; [] is none of them"
+                    )
         if self.channels_per_head is not None and self.heads != 1:
             raise ValueError(
                 f"heads={self.heads} and channels_per_head={self.channels_per_head}: give one of them"
@@ -174,11 +205,15 @@ class UNet(nn.Module):
             raise ValueError(
                 f"decoder_heads={self.decoder_heads} and channels_per_head={self.channels_per_head}: give one"
             )
-        attending = [widths[level] for level in (*self.attention_levels, last)]
-        divided = {"norm_groups": widths}
-        divided["heads" if self.channels_per_head is None else "channels_per_head"] = attending
-        if self.decoder_heads is not None:
-            divided["decoder_heads"] = attending[:-1]
+        middle = (last,) if self.middle_attention else ()
+        encoding = [self.widths[level] for level in (*self.attention_levels, *middle)]
+        decoding = [self.widths[level] for level in self.levels_decoded]
+        heads = "heads" if self.channels_per_head is None else "channels_per_head"
+        divided = {"norm_groups": self.widths, heads: encoding}
+        if self.decoder_heads is None:
+            divided[heads] = encoding + decoding
+        else:
+            divided["decoder_heads"] = decoding
         for name, features in divided.items():
             for width in features:
                 if width % getattr(self, name):

@@ -88,7 +88,8 @@ class DDPM(LightningModule):
         ema: made of the network: how its weights are averaged.
         classes: names of the classes that the network is conditioned on; None for an unconditional one.
         label_drop: how often training withholds the class, which guidance cannot do without.
-        clip_x_0: keep predicted images within [-1, 1] while sampling.
+        clip_x_0: keep predicted images within [-1, 1] while sampling; a number above 0 is the end in place
+            of 1.
         seed: of the run; training draws everything from it, the step, and the index in the global batch.
         on_nonfinite: what a loss or gradient does that is not finite, see `ddpm.training.nonfinite.guard`:
             "stop" the training, "skip" the step, or "rollback", which
@@ -117,7 +118,7 @@ class DDPM(LightningModule):
         ema: MakeAverage = EMA,
         classes: Sequence[str] | None = None,
         label_drop: float = 0.0,
-        clip_x_0: bool = True,
+        clip_x_0: bool | float = True,
         seed: int = 0,
         on_nonfinite: Policy = "stop",
         config: dict[str, Any] | None = None,
