@@ -92,7 +92,7 @@ def subject_of(directories: Sequence[Path]) -> Subject:
     name = " + ".join(printable(directory.name or str(directory)) for directory in directories[:3])
     more = f" + {len(directories) - 3}" if len(directories) > 3 else ""
     sweep = sweeps.get(directories[0]) if len(directories) == 1 else None
-    command = f"{sweep.program} -m {shlex.join(sweep.typed)}" if sweep is not None else ""
+    command = f"ddpm {sweep.program} -m {shlex.join(sweep.typed)}" if sweep is not None else ""
     return Subject(
         name + more,
         entries[:MOST_RUNS],

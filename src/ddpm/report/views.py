@@ -113,6 +113,18 @@ def views(entries: Sequence[Entry], sweep: Path | None = None) -> tuple[list[Vie
     return found, figures
 
 
+def are_of_runs(found: Sequence[View]) -> bool:
+    """Whether any of these is a training, or nothing says what they are; samples and evaluations have neither
+    curves nor grids over steps.
+    """
+    if any(view.entry.record or view.curves or view.grids for view in found):
+        return True
+    configs = [view.entry.config for view in found if view.entry.config]
+    return any("optimizer" in config for config in configs) or not (
+        configs or any(view.entry.measurements for view in found)
+    )
+
+
 def steps_of(view: View) -> int | None:
     """Completed optimizer steps, as far as anything says."""
     last = [curve.steps[-1] for curve in view.curves.values() if curve.steps]
@@ -122,9 +134,10 @@ def steps_of(view: View) -> int | None:
 def columns(found: Sequence[View], apart: Sequence[Mapping[str, str]]) -> list[Column]:
     """The table of runs: how each ended, what sets it apart, and what came out."""
     keys = list(dict.fromkeys(key for own in apart for key in own))
+    steps = Column("step", "steps", tuple(map(_steps, found)), "steps")
     made = [
         Column("status", "status", tuple(_status(view.entry.status) for view in found), "status"),
-        Column("step", "steps", tuple(map(_steps, found)), "steps"),
+        *([steps] if any(cell.number is not None for cell in steps.cells) else []),
         *(Column(key, "setting", tuple(_setting(own.get(key, LACKING)) for own in apart)) for key in keys),
     ]
     names = dict.fromkeys(name for view in found for name in view.curves)
