@@ -153,6 +153,7 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.workspace import workspace
 
         return workspace(arguments.target, arguments.report, arguments.dry_run)
+    from ddpm.app import wide
     from ddpm.app.named_run import check_foreign, check_run
 
     if arguments.command == "ema":
@@ -170,6 +171,8 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ddpm.interop.checkpoints_of_others import import_model
 
     check_foreign(arguments.source)
+    for word in arguments.told:
+        wide.check(word)
     print(import_model(arguments.source, arguments.run, arguments.told))
     print(arguments.run.expanduser().absolute())
     return 0

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from ddpm import bounded
 from ddpm.app.grammar import absolute
-from ddpm.app.left_run import MOST_BYTES, RECORD
 from ddpm.errors import UsageError
+
+RECORD, SWEEP = "run.json", "sweep.json"
+"""As `left_run` and `sweeps.record` call them, both of which need the check that this is part of."""
 
 MOST_NAMED = 4
 """Jobs of a sweep that a message names."""
@@ -34,9 +36,9 @@ def check_run(run: str | Path, key: str = "", go_on: str = "") -> None:
     if jobs := _jobs(path):
         words = [f"{key}{path / name}" for name in jobs]
         named = words if len(words) <= MOST_NAMED else [*words[: MOST_NAMED - 1], f"... {words[-1]}"]
-        whole = f"; {go_on.format(sweep=path)}" if go_on and (path / "sweep.json").is_file() else ""
+        whole = f"; {go_on.format(sweep=path)}" if go_on and (path / SWEEP).is_file() else ""
         raise UsageError(f"{called}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}{whole}")
-    if (path / "sweep.json").is_file():
+    if (path / SWEEP).is_file():
         raise UsageError(
             f"{called}: is a sweep, of which no job has left a run; python -m ddpm sweep {path} shows them"
         )
@@ -54,7 +56,7 @@ def check_foreign(source: Path) -> None:
         UsageError: naming what takes it as it is.
     """
     path = absolute(str(source))
-    if (path / "sweep.json").is_file() or (path.is_dir() and _jobs(path)):
+    if (path / SWEEP).is_file() or (path.is_dir() and _jobs(path)):
         raise UsageError(
             f"{source}: is a sweep of this program, whose runs need no import; python -m ddpm sweep "
             f"{source} lists them"
@@ -81,6 +83,6 @@ def _jobs(directory: Path) -> list[str]:
 def _status(directory: Path) -> str | None:
     """How a run has ended, if it is one."""
     try:
-        return str(bounded.json_values(directory / RECORD, MOST_BYTES).get("status"))
+        return str(bounded.json_values(directory / RECORD).get("status"))
     except UsageError:
         return None
