@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -20,6 +21,8 @@ from ddpm.report.curves import curves
 from ddpm.report.document import document, script_json
 from ddpm.report.embedding import MB, budget
 from ddpm.report.texts import LANGUAGES, of_the_system, texts
+from ddpm.sampling import figures
+from ddpm.sampling.captions import CAPTION
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&<!--"
 
@@ -252,6 +255,27 @@ def test_pictures_outside_of_the_run_and_too_large_ones_are_not_read(tmp_path: P
 def test_the_first_row_of_a_grid_is_found(tmp_path: Path):
     picture(tmp_path / "grid.png")
     assert grids.first_row(np.asarray(Image.open(tmp_path / "grid.png"))) == 68
+
+
+def test_letters_above_large_images_are_no_row_of_images():
+    images = torch.randint(0, 255, (8, 3, 256, 256), dtype=torch.uint8)
+    drawn = figures.grid(images, captions=["\u00c5jg|"] * 8, columns=8)
+    assert drawn.shape == (2 + 2 * CAPTION + 258, 2 + 8 * 258, 3)
+    assert grids.first_row(drawn) == len(drawn)
+    assert grids.first_row(np.concatenate([drawn, drawn])) == len(drawn)
+    above = drawn[2 : 2 + 2 * CAPTION, 2:258]
+    lit = np.flatnonzero((above > 150).any(axis=(1, 2)))
+    assert lit[-1] - lit[0] > CAPTION  # letters too are larger
+
+
+def test_a_grid_of_many_large_images_is_shown_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(grids.embedding, "WIDEST", 160)
+    run = made(tmp_path, steps=0)
+    (run / "samples").mkdir()
+    Image.new("1", (5000, 4000)).save(run / "samples" / "step_00000001.png")
+    ((found, lost),) = grids.grids([run], MB)
+    assert not lost
+    assert [(one.width, one.height, one.is_exact) for one in found] == [(160, 128, False)]
 
 
 def test_pictures_of_a_page_stay_below_their_budget(tmp_path: Path):

@@ -7,20 +7,27 @@ page.
 import base64
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from PIL import Image
 
 from ddpm import bounded
 from ddpm.errors import UsageError
 
-MOST_BYTES = 1 << 25
+MOST_BYTES = 1 << 27
 """Of a file."""
 
-MOST_PIXELS = 1 << 24
-"""Of a picture: 4,096 by 4,096."""
+MOST_PIXELS = 1 << 27
+"""Of a picture: a grid of 64 images of 1,024 by 1,024 has half as many."""
+
+LARGE = 1 << 24
+"""Pixels of a picture, from which on one at a time is decoded: it takes 50 MB and more."""
+
+ALONE = Lock()
 
 MB = 1_000_000
 WIDEST, HIGHEST = 1600, 4096
@@ -67,23 +74,22 @@ def budget(runs: int) -> int:
     return int(min(6 + 0.45 * runs, 33) * MB)
 
 
-def opened(path: Path) -> Image.Image:
-    """The picture in a PNG file.
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in a PNG file, within the block; large ones one after the other.
 
     Raises:
         UsageError: where it cannot be read, or is larger than a page shows.
     """
     contents = bounded.contents(path, MOST_BYTES)
-    try:
-        with _opened(contents, "PNG") as file:
-            _check_size(path, file)
-            return file.convert("RGBA" if file.has_transparency_data else "RGB")
-    except UsageError:
-        raise
-    except Image.DecompressionBombError:
-        raise UsageError(f"{path.name}: has more pixels than a page shows") from None
-    except Exception as error:  # whatever Pillow makes of a damaged file
-        raise UsageError(f"{path.name}: cannot be read, it is no PNG ({type(error).__name__})") from error
+    file = _opened(path, contents, "PNG")
+    is_large = file.width * file.height > LARGE
+    with ALONE if is_large else nullcontext():
+        try:
+            picture = file.convert("RGBA" if file.has_transparency_data else "RGB")
+        except Exception as error:  # whatever Pillow makes of a damaged file
+            raise _unreadable(path, "PNG", error) from error
+        yield picture
 
 
 def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
@@ -96,8 +102,7 @@ def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
     kept: list[tuple[Image.Image, int]] = []
     every, left, number = 1, MOST_DECODED, 0
     try:
-        with _opened(contents, "GIF") as file:
-            _check_size(path, file)
+        with _opened(path, contents, "GIF") as file:
             while left > 0:
                 try:
                     file.seek(number)
@@ -119,7 +124,7 @@ def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
     except UsageError:
         raise
     except Exception as error:  # as above
-        raise UsageError(f"{path.name}: cannot be read, it is no GIF ({type(error).__name__})") from error
+        raise _unreadable(path, "GIF", error) from error
     return [frame for frame, _ in kept], [milliseconds for _, milliseconds in kept]
 
 
@@ -127,7 +132,7 @@ def still(
     picture: Image.Image, most_bytes: int, resampling: Image.Resampling = Image.Resampling.BOX
 ) -> Embedded:
     """A picture of at most so many bytes of text, exact where that has room for it."""
-    whole = min(1.0, WIDEST / picture.width, HIGHEST / picture.height)
+    whole = _shown_scale(picture)
     scale, is_exact = whole, whole == 1.0
     webp = _encoded(picture, scale, None if is_exact else LOSSY[0][0], resampling)
     for quality, smaller in LOSSY:
@@ -153,15 +158,27 @@ def moving(shown: Sequence[Image.Image], milliseconds: Sequence[int], most_bytes
     return None
 
 
-def _opened(contents: bytes, kind: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(contents), formats=[kind])
-
-
-def _check_size(path: Path, file: Image.Image) -> None:
+def _opened(path: Path, contents: bytes, kind: str) -> Image.Image:
+    """A file whose pixels are not decoded yet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            file = Image.open(io.BytesIO(contents), formats=[kind])
+    except Image.DecompressionBombError:
+        raise UsageError(f"{path.name}: has more pixels than a page shows") from None
+    except Exception as error:  # as above
+        raise _unreadable(path, kind, error) from error
     if file.width * file.height > MOST_PIXELS:
         raise UsageError(f"{path.name}: has {file.width} x {file.height} pixels, more than a page shows")
+    return file
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> UsageError:
+    return UsageError(f"{path.name}: cannot be read, it is no {kind} ({type(error).__name__})")
+
+
+def _shown_scale(picture: Image.Image) -> float:
+    return min(1.0, WIDEST / picture.width, HIGHEST / picture.height)
 
 
 def _encoded(picture: Image.Image, scale: float, quality: int | None, resampling: Image.Resampling) -> bytes:

@@ -27,6 +27,12 @@ BACKGROUND = 64
 LOWEST_ROW = 20
 """Pixels: a row of images is at least as high, and captions are lower."""
 
+AT_ONCE = 256
+"""Lines of a picture that are looked at together."""
+
+LARGER = 3
+"""A row of images is at least so many times as high as letters above it, where these are that high too."""
+
 
 @dataclass(frozen=True)
 class Grid(Embedded):
@@ -89,11 +95,12 @@ def grids(directories: Sequence[Path], most_bytes: int) -> list[tuple[list[Grid]
 def _read(step: int, path: Path, most_bytes: int) -> Grid | str:
     """A grid of at most so many bytes of text, or why it cannot be shown."""
     try:
-        picture = embedding.opened(path).convert("RGB")
+        with embedding.opened(path) as opened:
+            picture = opened.convert("RGB")
+            made = embedding.still(picture, most_bytes)
+            row = round(first_row(np.asarray(picture)) * made.height / picture.height)
     except UsageError as error:
         return str(error)
-    made = embedding.still(picture, most_bytes)
-    row = round(first_row(np.asarray(picture)) * made.height / picture.height)
     return Grid(**vars(made), step=step, row=max(1, min(made.height, row)))
 
 
@@ -104,13 +111,18 @@ def first_row(pixels: np.ndarray) -> int:
     Args:
         pixels: uint8 [height, width, 3].
     """
-    empty = (pixels == BACKGROUND).all(axis=(1, 2))
+    parts = (pixels[y : y + AT_ONCE] == BACKGROUND for y in range(0, len(pixels), AT_ONCE))
+    empty = np.concatenate([part.all(axis=(1, 2)) for part in parts])
+    blocks: list[tuple[int, int]] = []  # where those begin and end that may be a row of images
     filled = 0
-    for y, is_empty in enumerate(empty):
-        if not is_empty:
-            filled += 1
-        elif filled >= LOWEST_ROW:
-            return y + 2 if y + 2 < len(empty) else len(empty)
-        else:
-            filled = 0
-    return len(empty)
+    for y, is_empty in enumerate([*empty, True]):
+        if is_empty and filled >= LOWEST_ROW:
+            blocks.append((y - filled, y))
+        filled = 0 if is_empty else filled + 1
+        if len(blocks) == 2:
+            break
+    if not blocks:
+        return len(empty)
+    heights = [end - begin for begin, end in blocks]
+    _, end = blocks[1] if len(blocks) == 2 and LARGER * heights[0] <= heights[1] else blocks[0]
+    return min(end + 2, len(empty))

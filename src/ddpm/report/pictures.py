@@ -185,9 +185,8 @@ def _made(one: _Found, share: int) -> Picture | str:
     smoothly = Image.Resampling.LANCZOS  # for letters
     try:
         if one.path.suffix.lower() != ".gif":
-            return Picture(
-                one.file, embedding.still(embedding.opened(one.path), share, smoothly), None, one.runs
-            )
+            with embedding.opened(one.path) as picture:
+                return Picture(one.file, embedding.still(picture, share, smoothly), None, one.runs)
         frames, milliseconds = embedding.frames(one.path)
         still = embedding.still(frames[-1], share, smoothly)
         film = None
