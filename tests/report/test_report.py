@@ -221,6 +221,20 @@ def test_what_an_evaluation_of_several_runs_measured_belongs_to_each(tmp_path: P
     assert report.subject_of(runs[:1]).entries[0].measurements == ()
 
 
+def test_a_page_of_evaluations_alone_speaks_of_no_steps(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"nll": {"bits_per_dim": 4.2}}))
+        picture(tmp_path / name / "nll.png", 1, 1)
+    html = page(tmp_path / "a", tmp_path / "b")
+    assert 'data-text="figure_nll"' in html
+    assert not any(f'id="{part}"' in html for part in ("samples", "curves"))
+    assert "steps" not in [column["kind"] for column in data_of(html)["columns"]]
+    both = page(made(tmp_path), tmp_path / "a")
+    assert 'id="curves"' in both
+    assert "steps" in [column["kind"] for column in data_of(both)["columns"]]
+
+
 def test_damaged_files_are_told_and_the_rest_is_there(tmp_path: Path):
     run = made(tmp_path)
     (run / "config.yaml").write_text("a: [")
