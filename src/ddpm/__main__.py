@@ -153,17 +153,26 @@ def _do(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from ddpm.app.workspace import workspace
 
         return workspace(arguments.target, arguments.report, arguments.dry_run)
+    from ddpm.app import wide
+    from ddpm.app.named_run import check_foreign, check_run
+
     if arguments.command == "ema":
         from ddpm.app.average import average
+
+        check_run(arguments.run)
 
         print(average(arguments.run, arguments.settings))
         return 0
     if arguments.command == "export":
         from ddpm.app.export import export
 
+        check_run(arguments.run)
         return export(arguments.run, arguments.out, arguments.push_to_hub)
     from ddpm.interop.checkpoints_of_others import import_model
 
+    check_foreign(arguments.source)
+    for word in arguments.told:
+        wide.check(word)
     print(import_model(arguments.source, arguments.run, arguments.told))
     print(arguments.run.expanduser().absolute())
     return 0

@@ -91,7 +91,7 @@ FAST = {
     "hydra/launcher=null": r"hydra/launcher=null: cannot be left out",
     "--config-name nosuch": r"--config-name nosuch: there is no nosuch\.yaml in .*--config-name config",
     "~": r"~: must be KEY=VALUE",
-    "seed\uff1d3": r"must be KEY=VALUE or GROUP=OPTION; \uff1d is a full-width character, type =$",
+    "seed\uff1d3": r"seed\uff1d3: \uff1d \(U\+FF1D\) is no =, type seed=3$",
     "experiment=circle": r"an option leads back to itself",
     "experiment=lost_package": r"experiment: .* begins with the line # @package _global_",
     "tags.x=1": r"tags\.x=1: cannot be composed",

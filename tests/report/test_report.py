@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from ddpm.app import report
+from ddpm.app.figure_arguments import FIGURES
 from ddpm.errors import UsageError
-from ddpm.report import differences, grids
+from ddpm.report import differences, grids, pictures
 from ddpm.report import document as documents
 from ddpm.report.curves import curves
 from ddpm.report.document import document, script_json
+from ddpm.report.embedding import MB, budget
 from ddpm.report.texts import LANGUAGES, of_the_system, texts
+from ddpm.sampling import figures
+from ddpm.sampling.captions import CAPTION
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&<!--"
 
@@ -121,7 +126,7 @@ def test_nothing_that_a_run_says_becomes_an_element(tmp_path: Path):
     assert not [attributes for tag, attributes in elements if tag == "img" and attributes.get("src") == "x"]
     assert not [attributes for _, attributes in elements if any(name.startswith("on") for name in attributes)]
     scripts = [attributes for tag, attributes in elements if tag == "script"]
-    assert len(scripts) == 1 + 2 + len(documents.SCRIPTS) + 1
+    assert len(scripts) == 1 + 2 + 1 + 1 + len(documents.SCRIPTS)  # data, grids, films, plotly
     assert not [attributes for attributes in scripts if "src" in attributes]
     assert data_of(html)["charts"][0]["name"] == HOSTILE
     assert HOSTILE not in html
@@ -216,6 +221,20 @@ def test_what_an_evaluation_of_several_runs_measured_belongs_to_each(tmp_path: P
     assert report.subject_of(runs[:1]).entries[0].measurements == ()
 
 
+def test_a_page_of_evaluations_alone_speaks_of_no_steps(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"nll": {"bits_per_dim": 4.2}}))
+        picture(tmp_path / name / "nll.png", 1, 1)
+    html = page(tmp_path / "a", tmp_path / "b")
+    assert 'data-text="figure_nll"' in html
+    assert not any(f'id="{part}"' in html for part in ("samples", "curves"))
+    assert "steps" not in [column["kind"] for column in data_of(html)["columns"]]
+    both = page(made(tmp_path), tmp_path / "a")
+    assert 'id="curves"' in both
+    assert "steps" in [column["kind"] for column in data_of(both)["columns"]]
+
+
 def test_damaged_files_are_told_and_the_rest_is_there(tmp_path: Path):
     run = made(tmp_path)
     (run / "config.yaml").write_text("a: [")
@@ -242,7 +261,7 @@ def test_pictures_outside_of_the_run_and_too_large_ones_are_not_read(tmp_path: P
     picture(tmp_path / "private.png")
     (run / "samples" / "step_00000099.png").symlink_to(tmp_path / "private.png")
     Image.new("1", (20_000, 20_000)).save(run / "samples" / "step_00000050.png")
-    ((found, lost),) = grids.grids([run])
+    ((found, lost),) = grids.grids([run], MB)
     assert [one.step for one in found] == [10]
     assert "more pixels than a page shows" in lost[0]
 
@@ -252,20 +271,128 @@ def test_the_first_row_of_a_grid_is_found(tmp_path: Path):
     assert grids.first_row(np.asarray(Image.open(tmp_path / "grid.png"))) == 68
 
 
-def test_pictures_of_a_page_stay_below_their_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_letters_above_large_images_are_no_row_of_images():
+    images = torch.randint(0, 255, (8, 3, 256, 256), dtype=torch.uint8)
+    drawn = figures.grid(images, captions=["\u00c5jg|"] * 8, columns=8)
+    assert drawn.shape == (2 + 2 * CAPTION + 258, 2 + 8 * 258, 3)
+    assert grids.first_row(drawn) == len(drawn)
+    assert grids.first_row(np.concatenate([drawn, drawn])) == len(drawn)
+    above = drawn[2 : 2 + 2 * CAPTION, 2:258]
+    lit = np.flatnonzero((above > 150).any(axis=(1, 2)))
+    assert lit[-1] - lit[0] > CAPTION  # letters too are larger
+
+
+def test_a_grid_of_many_large_images_is_shown_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(grids.embedding, "WIDEST", 160)
+    run = made(tmp_path, steps=0)
+    (run / "samples").mkdir()
+    Image.new("1", (5000, 4000)).save(run / "samples" / "step_00000001.png")
+    ((found, lost),) = grids.grids([run], MB)
+    assert not lost
+    assert [(one.width, one.height, one.is_exact) for one in found] == [(160, 128, False)]
+
+
+def test_pictures_of_a_page_stay_below_their_budget(tmp_path: Path):
     run = made(tmp_path, steps=3)
-    exact = grids.grids([run])[0][0]
+    exact = grids.grids([run], MB)[0][0]
     assert all(one.is_exact for one in exact)
-    monkeypatch.setattr(grids, "budget", lambda runs: 3 * 3_000)
-    reduced = grids.grids([run])[0][0]
+    reduced = grids.grids([run], 3 * 3_000)[0][0]
     assert sum(len(one.webp) for one in reduced) <= 3 * 3_000 < sum(len(one.webp) for one in exact)
     assert not any(one.is_exact for one in reduced)
 
 
+def film(path: Path, n: int = 3) -> None:
+    """An animation of n grey frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [Image.new("L", (40, 20), 255 * i // n) for i in range(1, n + 1)]
+    first.save(path, save_all=True, append_images=others, duration=[60] * n)
+
+
+def test_figures_of_a_run_are_shown_with_what_they_show(tmp_path: Path):
+    run = made(tmp_path, steps=0)
+    picture(run / "figures" / "nearest.png", 1, 1)
+    picture(run / "figures" / "drawn" / "mine.png", 1, 1)
+    film(run / "figures" / "drawn" / "denoising.gif")
+    (run / "figures" / "drawn" / "loss.pdf").write_bytes(b"%PDF")
+    (tmp_path / "private.png").write_bytes((run / "figures" / "nearest.png").read_bytes())
+    (run / "figures" / "private.png").symlink_to(tmp_path / "private.png")
+    html = page(run)
+    assert html.count('data-figure data-runs="0"') == 3
+    assert all(f'data-text="{key}"' in html for key in ("figure_nearest", "figure_denoising", "unshown"))
+    assert "figures/drawn/mine.png" in html
+    assert "figures/drawn/loss.pdf" in html
+    assert "private.png" not in html
+    assert html.count('class="play"') == 1
+    assert len(json.loads(re.search(r'id="films">(.*?)</script>', html, re.DOTALL)[1])) == 1
+
+
+def test_figures_that_runs_have_alike_stand_once_and_others_beside_each_other(tmp_path: Path):
+    runs = [made(tmp_path, name, steps=0) for name in "ab"]
+    for i, run in enumerate(runs):
+        picture(run / "figures" / "images.png", 1, 1)
+        picture(run / "figures" / "denoising.png", 1, 1 + i)
+    html = page(*runs)
+    assert html.count('data-runs="0 1"') == 1
+    assert html.count('data-figure data-runs="0"') == html.count('data-figure data-runs="1"') == 1
+
+
+def test_figures_stay_below_their_budget_and_what_is_left_out_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = made(tmp_path, steps=0)
+    for i in range(3):
+        picture(run / "figures" / f"{i}.png", 3, 3)
+    film(run / "figures" / "film.gif", pictures.embedding.MOST_FRAMES + 1)
+    monkeypatch.setattr(pictures, "MOST_OF_A_RUN", 3)
+    found = pictures.pictures([(run, ())], None, 12_000)
+    assert found.left_out == 1
+    assert 'data-text="figures_left_out"' in page(run)
+    monkeypatch.undo()
+    found = pictures.pictures([(run, ())], None, 12_000)
+    films = [one.film for one in found.shown if one.film is not None]
+    assert [len(found.shown), len(films)] == [4, 1]
+    assert sum(len(one.webp) for one in [*films, *(one.still for one in found.shown)]) <= 12_000
+
+
+def test_damaged_figures_are_told_and_the_rest_is_there(tmp_path: Path):
+    run = made(tmp_path, steps=0)
+    picture(run / "figures" / "images.png", 1, 1)
+    (run / "figures" / "over_t.png").write_bytes(b"\x89PNG no")
+    (run / "figures" / "film.gif").write_bytes(b"GIF89a no")
+    html = page(run)
+    assert "figures/over_t.png: cannot be read" in html
+    assert "figures/film.gif: cannot be read" in html
+    assert html.count("data-figure ") == 1
+
+
+def test_frames_of_a_long_animation_are_from_all_over_it(tmp_path: Path):
+    n = 3 * pictures.embedding.MOST_FRAMES
+    film(tmp_path / "film.gif", n)
+    frames, milliseconds = pictures.embedding.frames(tmp_path / "film.gif")
+    assert len(frames) == len(milliseconds) <= pictures.embedding.MOST_FRAMES + 1
+    assert (
+        sum(milliseconds) == 60 * len({255 * i // n for i in range(1, n + 1)}) or sum(milliseconds) == 60 * n
+    )
+
+
+def test_every_figure_that_can_be_drawn_is_captioned():
+    for name in FIGURES:
+        assert f"figure_{name}" in texts()
+    for name in (*pictures.ORDER, *pictures.BESIDE):
+        assert f"figure_{name}" in texts()
+
+
+@pytest.mark.e2e
+def test_every_figure_of_training_is_captioned_and_shown(smoke_run: Path):
+    found = pictures.pictures([(smoke_run, ())], None, MB).shown
+    assert {Path(one.file).stem for one in found} >= {"denoising", "denoising_film", "nearest", "images"}
+    assert all(one.caption_key for one in found)
+
+
 def test_budgets_keep_pages_small():
     plotly = 4_900_000
-    assert grids.budget(8) + plotly < 15_000_000
-    assert grids.budget(64) + plotly < 40_000_000
+    assert budget(8) + plotly < 15_000_000
+    assert budget(64) + plotly < 40_000_000
 
 
 def test_every_text_is_in_every_language_with_the_same_values():
@@ -278,7 +405,9 @@ def test_texts_that_are_used_are_there_and_no_others():
     used = "".join(path.read_text(encoding="utf-8") for path in documents.ASSETS.iterdir())
     used += (documents.ASSETS.parent / "views.py").read_text(encoding="utf-8")
     for key in texts():
-        assert key.startswith(("status_", "section_", "theme_")) or re.search(rf'["\']{key}["\']', used), key
+        assert key.startswith(("status_", "section_", "theme_", "figure_")) or re.search(
+            rf'["\']{key}["\']', used
+        ), key
 
 
 @pytest.mark.parametrize(("said", "language"), [("zh_CN.UTF-8", "zh"), ("C.UTF-8", "en"), ("de_DE", "en")])

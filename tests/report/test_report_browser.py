@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import HOSTILE, made
+from test_report import HOSTILE, film, made
 
 from ddpm.app import report
 
@@ -24,6 +24,7 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made(root, f"{i} <img src=x onerror=alert(1)>", optimizer={"lr": i}, note=HOSTILE) for i in (1, 2)
     ]
     runs.append(made(root, "three", optimizer={"lr": 3}, steps=2))
+    film(runs[0] / "figures" / "denoising_film.gif")
     for run in runs[:2]:
         text = (run / "metrics.csv").read_text()
         (run / "metrics.csv").write_text(text.replace("train/loss", "train/<img src=x onerror=alert(1)>"))
@@ -83,6 +84,20 @@ def test_the_page_sorts_filters_toggles_slides_and_draws(opened: Any):
     expect(opened.locator("#grids img[alt*='at step 20']").first).to_be_visible()
     assert opened.text_content("#step-value") == "step 20"
     assert not opened.locator("img[src='x']").count()
+
+
+def test_an_animation_moves_when_asked_to_and_figures_follow_the_filter(opened: Any):
+    expect = pytest.importorskip("playwright.sync_api").expect
+    figure = opened.locator("[data-figure]").filter(has=opened.locator(".play"))
+    opened.locator("#figures summary").first.click()
+    before = figure.locator("img").get_attribute("src")
+    figure.locator(".play").click()
+    expect(figure.locator(".play")).to_have_text("Stop")
+    assert figure.locator("img").get_attribute("src") != before
+    figure.locator(".play").click()
+    assert figure.locator("img").get_attribute("src") == before
+    opened.fill("#filter", "lr>1")
+    expect(figure).to_be_hidden()
 
 
 def test_language_and_theme_switch(opened: Any):

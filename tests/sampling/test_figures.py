@@ -1,10 +1,11 @@
 """Grids: pixels as they were, in their cells."""
 
 import numpy as np
+import pytest
 import torch
 
 from ddpm.sampling.captions import CAPTION, text_width
-from ddpm.sampling.figures import grid, table, to_uint8
+from ddpm.sampling.figures import for_loggers, grid, table, to_uint8
 
 
 def test_bytes_are_rounded_and_clipped():
@@ -60,3 +61,15 @@ def test_a_table_says_what_its_rows_and_columns_are():
             shown = canvas[top : top + 64, start : start + 64, 0]
             assert np.array_equal(shown, cell[0].numpy().repeat(8, 0).repeat(8, 1))
     assert table(cells, headings=[""] * 3, captions=[""] * 2).shape == (2 + 2 * 66, 2 + 3 * 66, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"),
+    [((8, 8), (8, 8)), ((511, 300), (511, 300)), ((512, 300), (256, 150)), ((1024, 3), (341, 1))],
+)
+def test_loggers_show_large_images_averaged_over_whole_pixels(shape: tuple[int, int], shown: tuple[int, int]):
+    images = torch.full((2, 3, *shape), 7, dtype=torch.uint8)
+    images[:, :, 0] = 9
+    smaller = for_loggers(images)
+    assert (smaller.dtype, tuple(smaller.shape)) == (torch.uint8, (2, 3, *shown))
+    assert smaller[0, 0, -1, -1] == 7

@@ -24,6 +24,7 @@ from hydra.core.override_parser.types import (
 
 import ddpm
 from ddpm import options
+from ddpm.app import wide
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
 from ddpm.app.groups import WHOLE
 from ddpm.app.schema import PROGRAMS
@@ -32,10 +33,6 @@ from ddpm.options import CONF
 
 FLAGS = ("--config-dir", "--config-name", "--help", "--info", "--multirun")
 """Hydra's flags that a person may have meant by another word."""
-
-
-WIDE = {"\uff1d": "=", "\uff3b": "[", "\uff3d": "]", "\uff0c": ",", "\uff0e": ".", "\uff0d": "-"}
-"""Characters that a keyboard for Chinese or Japanese types in place of those that the programs read."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +210,7 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
     if given.shell_completion:  # what follows is a word of Hydra's: install=bash
         return replace(arguments, overrides=tuple(given.overrides))
     for text in given.overrides:
+        wide.check(text)
         group = key_of(text)
         if arguments.group(group):  # the last word about a group holds, null among them
             admitted = [other for other in admitted if key_of(other) != group]
@@ -254,9 +252,7 @@ def _admitted(text: str, arguments: Arguments, program: str) -> str | None:
     key, equals, value = text.partition("=")
     bare = key.lstrip("+")
     if not bare.lstrip("~") or (not equals and not text.startswith("~")):
-        wide = next((letter for letter in text if letter in WIDE), None)
-        hint = f"; {wide} is a full-width character, type {WIDE[wide]}" if wide is not None else ""
-        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION{hint}")
+        raise UsageError(f"{text}: must be KEY=VALUE or GROUP=OPTION")
     if bare in PATHS and not value:
         raise UsageError(f"{text}: names no path; give one, or leave the key out")
     listed = bare == "ckpt" and program == "evaluate"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddpm.app import wide
 from ddpm.errors import UsageError
 from ddpm.run import directory_of, found
 from ddpm.training import checkpoints
@@ -25,6 +26,7 @@ def average(run: Path, settings: Sequence[str]) -> Path:
     """
     given: dict[str, float] = {}
     for text in settings:
+        wide.check(text)
         key, _, value = text.partition("=")
         if key not in KEYS:
             raise UsageError(f"{text}: is no setting; there are {' and '.join(KEYS)}, as sigma_rel=0.05")

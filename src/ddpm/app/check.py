@@ -4,7 +4,6 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import targets
-from ddpm.app.grammar import absolute, is_listed
+from ddpm.app.grammar import is_listed
 from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
 from ddpm.app.measuring import run_or_samples
+from ddpm.app.named_run import check_run
 from ddpm.app.schema import INSTEAD, PROGRAMS, RANGES, DataSwitches, ModelSwitches, TrainerSettings
 from ddpm.app.suggestions import unknown, unknown_at_top
 from ddpm.data import kinds
@@ -228,20 +228,12 @@ def check_paths(config: Mapping[str, Any]) -> None:
             f"sigma_rel={config['sigma_rel']}"
         )
     for key, run in _named_runs(config):
-        if not absolute(run).exists():
-            if key == "ckpt" and "samples" not in config and is_listed(run) and "," in run:
-                raise UsageError(
-                    f"ckpt={run}: names several runs, which evaluate.py compares; name one of them here"
-                )
-            raise UsageError(f"{key}={absolute(run)}: there is no such run directory or checkpoint file")
-        if jobs := _jobs_of_sweep(absolute(run)):
-            words = [f"{key}={absolute(run) / name}" for name in jobs]
-            goes_on = key == "ckpt" and "init" in config and (absolute(run) / "sweep.json").is_file()
-            whole = f"; python train.py -m {key}={absolute(run)} goes on with the sweep" if goes_on else ""
-            named = words if len(words) <= 4 else [*words[:3], f"... {words[-1]}"]
+        if key == "ckpt" and "samples" not in config and is_listed(run) and "," in run:
             raise UsageError(
-                f"{key}={absolute(run)}: is a sweep of {len(jobs)} jobs; name one: {', '.join(named)}{whole}"
+                f"ckpt={run}: names several runs, which evaluate.py compares; name one of them here"
             )
+        continues = key == "ckpt" and "init" in config
+        check_run(run, key, f"python train.py -m {key}={{sweep}} goes on with the sweep" if continues else "")
     data = config.get("data") or {}
     path, target = data.get("path"), str(data.get("_target_"))
     if not isinstance(path, str) or is_url(path):
@@ -265,14 +257,6 @@ def _named_runs(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     guide = (config.get("guidance") or {}).get("ckpt")
     if isinstance(guide, str) and guide:
         yield "guidance.ckpt", guide
-
-
-def _jobs_of_sweep(directory: Path) -> list[str]:
-    """The names of a sweep's jobs, in a directory that is one and no run itself."""
-    if not directory.is_dir() or (directory / "checkpoints").exists() or any(directory.glob("*.ckpt")):
-        return []
-    jobs = (path.parent.name for path in directory.glob("*/run.json") if path.parent.name.isdigit())
-    return sorted(jobs, key=int)
 
 
 def _check_schedules_within(node: Mapping[str, Any]) -> None:

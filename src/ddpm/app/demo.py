@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from ddpm.app import next_commands, terminal
+from ddpm.app.named_run import check_run
 from ddpm.errors import UsageError
 from ddpm.report.demo import acting, shown
 from ddpm.report.texts import of_the_system
@@ -52,6 +53,8 @@ def serve(arguments: argparse.Namespace) -> int:
     """
     if len(arguments.runs) > 2:
         raise UsageError(f"{len(arguments.runs)} runs are named; a page shows one, or two side by side")
+    for run in arguments.runs:
+        check_run(run)
     terminal.set_up(None, leader=True)
     logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
     listening = _listening(arguments.host, arguments.port)

@@ -14,7 +14,7 @@ from ddpm.errors import UsageError
 from ddpm.interop import hub
 from ddpm.interop.diffusers import export_checkpoint
 from ddpm.interop.schedulers import schedule_of
-from ddpm.report import card, grids
+from ddpm.report import card, embedding, grids
 from ddpm.report.card import Model, Value
 from ddpm.training import checkpoints
 
@@ -107,7 +107,7 @@ def _picture(directory: Path, step: int) -> bytes | None:
     for drawn, path in reversed(grids.files(directory)):
         try:
             if drawn <= step:
-                contents = bounded.contents(path, grids.MOST_BYTES)
+                contents = bounded.contents(path, embedding.MOST_BYTES)
                 Image.open(io.BytesIO(contents), formats=["PNG"]).verify()
                 return contents
         except Exception:  # whatever Pillow makes of a damaged file

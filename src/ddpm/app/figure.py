@@ -13,6 +13,7 @@ import torch
 from ddpm import bounded
 from ddpm.app import figure_arguments, terminal
 from ddpm.app.build import build_data
+from ddpm.app.named_run import check_run
 from ddpm.app.next_commands import readable
 from ddpm.app.own import own_settings
 from ddpm.app.run_configuration import OWN
@@ -174,8 +175,13 @@ def _schedule(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _loss(arguments: argparse.Namespace, out: Path) -> None:
-    for run in map(_directory, arguments.runs):
+    for named in arguments.runs:
+        run = _directory(named)
         if not (run / "metrics.csv").exists():
+            if run.is_dir():
+                check_run(named)
+            if os.path.isfile(os.path.expanduser(named)):
+                raise UsageError(f"{named}: lies in no run directory, there is no metrics.csv in {run}")
             what = "holds no metrics.csv, as a run directory does" if run.is_dir() else "there is no such run"
             raise UsageError(f"{run}: {what}; check the spelling")
     rows = [rows_by_step(_directory(run) / "metrics.csv") for run in arguments.runs]
@@ -306,6 +312,7 @@ def _of_images(run: Run) -> Run:
 
 
 def _load(arguments: argparse.Namespace, index: int = 0) -> Run:
+    check_run(arguments.runs[index])
     return load(arguments.runs[index], allow_targets=arguments.allow_targets)
 
 

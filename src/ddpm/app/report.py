@@ -92,8 +92,15 @@ def subject_of(directories: Sequence[Path]) -> Subject:
     name = " + ".join(printable(directory.name or str(directory)) for directory in directories[:3])
     more = f" + {len(directories) - 3}" if len(directories) > 3 else ""
     sweep = sweeps.get(directories[0]) if len(directories) == 1 else None
-    command = f"{sweep.program} -m {shlex.join(sweep.typed)}" if sweep is not None else ""
-    return Subject(name + more, entries[:MOST_RUNS], command, max(0, len(entries) - MOST_RUNS), tuple(notes))
+    command = f"ddpm {sweep.program} -m {shlex.join(sweep.typed)}" if sweep is not None else ""
+    return Subject(
+        name + more,
+        entries[:MOST_RUNS],
+        command,
+        max(0, len(entries) - MOST_RUNS),
+        tuple(notes),
+        None if sweep is None else sweep.directory,
+    )
 
 
 def _check(directory: Path) -> None:
@@ -196,6 +203,7 @@ def _entry(job: Job, name: str) -> Entry:
         config=config,
         defaults=_defaults(known, config),
         measurements=tuple(_measurements(directory)),
+        beside=tuple(file.parent for file in figures.files_in(directory)),
         notes=tuple(notes),
     )
 

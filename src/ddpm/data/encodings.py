@@ -21,6 +21,16 @@ def decoded(words: bytes, all_in: str | None = None) -> tuple[str, str]:
     return words.decode(encoding, "replace").removeprefix("\ufeff"), encoding
 
 
+def as_bytes(text: str) -> bytes:
+    """What Python has read as UTF-8, with bytes that are none kept as lone surrogates, as it was."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def is_utf_8(text: str) -> bool:
+    """Whether none of the bytes of such a text was kept."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
 def guessed(words: Sequence[bytes]) -> str | None:
     """The one encoding of all of these, `UTF_8` or `CHINESE`; None where it is neither.
 

@@ -25,7 +25,16 @@ from ddpm.report.texts import LANGUAGES, text, texts
 
 ASSETS = Path(__file__).with_name("assets")
 
-SCRIPTS = ("core.js", "charts.js", "runs.js", "curves.js", "results.js", "samples.js", "start.js")
+SCRIPTS = (
+    "core.js",
+    "charts.js",
+    "runs.js",
+    "curves.js",
+    "results.js",
+    "samples.js",
+    "figures.js",
+    "start.js",
+)
 """In the order in which the browser runs them."""
 
 
@@ -39,6 +48,7 @@ class Subject:
         command: of the sweep, as typed; empty where there is none.
         left_out: how many further runs there are that the page does not show.
         notes: what could not be read, in words.
+        sweep: its directory, of a page of one sweep; None for others.
     """
 
     name: str
@@ -46,6 +56,7 @@ class Subject:
     command: str = ""
     left_out: int = 0
     notes: Sequence[str] = ()
+    sweep: Path | None = None
 
 
 def document(subject: Subject, *, language: str, time: str) -> str:
@@ -59,7 +70,7 @@ def document(subject: Subject, *, language: str, time: str) -> str:
     Raises:
         UsageError: where plotly is missing.
     """
-    found = views.views(subject.entries)
+    found, figures = views.views(subject.entries, subject.sweep)
     apart = differences.apart(subject.entries) if len(found) > 1 else [{} for _ in found]
     columns = views.columns(found, apart)
     charts = views.charts(found)
@@ -81,6 +92,9 @@ def document(subject: Subject, *, language: str, time: str) -> str:
         apart=apart,
         columns=columns,
         charts=charts,
+        figures=figures,
+        films=script_json([one.film.uri for one in figures.shown if one.film is not None]),
+        notes=[*subject.notes, *(said for place, said in figures.lost if place is None)],
         language=language,
         languages=LANGUAGES,
         time=time,

@@ -46,6 +46,7 @@ class Entry:
             that is not known.
         typed: what sets it apart in the sweep that it is a job of, as typed; None for no job.
         measurements: of evaluate.py.
+        beside: directories in its own that hold samples or measurements, with pictures of them.
         notes: what could not be read, in words.
     """
 
@@ -62,4 +63,5 @@ class Entry:
     typed: Mapping[str, str] | None = None
     short: str = ""
     measurements: tuple[Measurement, ...] = ()
+    beside: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ddpm.errors import UsageError
@@ -10,8 +11,10 @@ from ddpm.report import curves as metrics_csv
 from ddpm.report import differences
 from ddpm.report.curves import SECTIONS, Curve, section
 from ddpm.report.differences import LACKING, flat, shown
+from ddpm.report.embedding import budget
 from ddpm.report.entries import Entry
 from ddpm.report.grids import Grid, grids
+from ddpm.report.pictures import PART, Pictures, pictures
 
 MOST_RUNS = 256
 """On a page."""
@@ -86,18 +89,40 @@ class View:
     notes: tuple[str, ...]
 
 
-def views(entries: Sequence[Entry]) -> list[View]:
-    """Entries with what their files hold. What cannot be read is a note, and the rest is there."""
+def views(entries: Sequence[Entry], sweep: Path | None = None) -> tuple[list[View], Pictures]:
+    """Entries with what their files hold, and the figures of all. What cannot be read is a note, and the rest
+    is there.
+
+    Args:
+        entries: of the page.
+        sweep: the directory of the sweep that they are of; None for none.
+    """
     most = min(MOST_POINTS, max(120, 5000 // max(1, len(entries))))
+    room = budget(len(entries))
+    figures = pictures([(entry.directory, entry.beside) for entry in entries], sweep, int(PART * room))
+    room -= sum(len(one.still.webp) + (len(one.film.webp) if one.film else 0) for one in figures.shown)
+    drawn_grids = grids([entry.directory for entry in entries], room)
     found = []
-    for entry, (pictures, lost) in zip(entries, grids([entry.directory for entry in entries]), strict=True):
-        notes = [*entry.notes, *lost]
+    for place, (entry, (own_grids, lost)) in enumerate(zip(entries, drawn_grids, strict=True)):
+        notes = [*entry.notes, *lost, *(said for own, said in figures.lost if own == place)]
         try:
             drawn = metrics_csv.curves(entry.directory, most)
         except UsageError as error:
             drawn, notes = {}, [*notes, str(error)]
-        found.append(View(entry, drawn, tuple(pictures), tuple(notes)))
-    return found
+        found.append(View(entry, drawn, tuple(own_grids), tuple(notes)))
+    return found, figures
+
+
+def are_of_runs(found: Sequence[View]) -> bool:
+    """Whether any of these is a training, or nothing says what they are; samples and evaluations have neither
+    curves nor grids over steps.
+    """
+    if any(view.entry.record or view.curves or view.grids for view in found):
+        return True
+    configs = [view.entry.config for view in found if view.entry.config]
+    return any("optimizer" in config for config in configs) or not (
+        configs or any(view.entry.measurements for view in found)
+    )
 
 
 def steps_of(view: View) -> int | None:
@@ -109,9 +134,10 @@ def steps_of(view: View) -> int | None:
 def columns(found: Sequence[View], apart: Sequence[Mapping[str, str]]) -> list[Column]:
     """The table of runs: how each ended, what sets it apart, and what came out."""
     keys = list(dict.fromkeys(key for own in apart for key in own))
+    steps = Column("step", "steps", tuple(map(_steps, found)), "steps")
     made = [
         Column("status", "status", tuple(_status(view.entry.status) for view in found), "status"),
-        Column("step", "steps", tuple(map(_steps, found)), "steps"),
+        *([steps] if any(cell.number is not None for cell in steps.cells) else []),
         *(Column(key, "setting", tuple(_setting(own.get(key, LACKING)) for own in apart)) for key in keys),
     ]
     names = dict.fromkeys(name for view in found for name in view.curves)

@@ -81,7 +81,7 @@ PICTURES = {
         "samples/denoising_film",
         "samples/nearest",
     ),
-    "diagnostics": ("diagnostics/loss_by_timestep",),
+    "diagnostics": ("diagnostics/loss_by_timestep", "diagnostics/val_loss_by_timestep"),
     "data": ("data/images", "data/contact_sheet", "data/forward"),
     "schedule": ("schedule/over_t",),
 }

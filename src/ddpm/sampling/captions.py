@@ -65,23 +65,36 @@ MOST_FACES = 64
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def caption(text: str, width: int, background: int, align: Literal["l", "m"] = "m") -> np.ndarray:
-    """White text on grey, shortened to fit: uint8 [CAPTION, width, 3].
+def caption(
+    text: str, width: int, background: int, align: Literal["l", "m"] = "m", *, factor: int = 1
+) -> np.ndarray:
+    """White text on grey, shortened to fit: uint8 [factor CAPTION, width, 3].
 
     Args:
         text: of which control characters are written out, so that it is one line.
         width: in pixels.
         background: its grey.
         align: l at the left, m in the middle.
+        factor: by which it is larger, in a picture that is seen reduced.
     """
     text = printable(text)
-    font = font_for(text) or _pillows()
-    strip = Image.new("RGB", (width, CAPTION), (background,) * 3)
-    at = (width / 2 if align == "m" else 1, CAPTION / 2)
+    font = _enlarged(font_for(text) or _pillows(), factor)
+    strip = Image.new("RGB", (width, factor * CAPTION), (background,) * 3)
+    at = (width / 2 if align == "m" else 1, factor * CAPTION / 2)
     ImageDraw.Draw(strip).text(
         at, _fitted(text, font, width - 2), fill="white", font=font, anchor=f"{align}m"
     )
     return np.asarray(strip)
+
+
+@cache
+def _enlarged(font: Font, factor: int) -> Font:
+    if factor == 1 or not isinstance(font, ImageFont.FreeTypeFont):
+        return font
+    larger = font.font_variant(size=factor * SIZE)
+    with suppress(OSError, NotImplementedError, ValueError):  # as in `_load`
+        larger.set_variation_by_name("Regular")
+    return larger
 
 
 def text_width(text: str) -> int:

@@ -171,6 +171,8 @@ class DDPM(LightningModule):
         self._batches = TrainerBatches(self.image_shape, self.num_classes, label_drop=label_drop, seed=seed)
         self.losses_seen: tuple[Tensor, Tensor] | None = None
         """t int64 [B] and the loss at it of each image of this device's last micro-batch, on the device."""
+        self.losses_measured: tuple[Tensor, Tensor] | None = None
+        """The same of its last batch of held-out images."""
         self._seen: list[Any] = []  # (t, loss) [ranks, 2, B] of the micro-batches of this step
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
         self._parameters_of_network = list(network.parameters())  # to walk the network for them takes time
@@ -479,6 +481,7 @@ class DDPM(LightningModule):
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
             losses = self.losses(batch.x_0, t, eps, batch.labels)
+            self.losses_measured = t, losses
             self._measured.setdefault(dataloader_idx, RunningMean()).add(losses.sum(), count=len(t))
         if self.is_sharded:
             self._passes_left, self._batches_left = self._passes_left - 1, self._batches_left - 1

@@ -335,3 +335,21 @@ def test_classes_of_a_zip_that_does_not_say_the_encoding_of_its_names(
     assert not data.skipped
     said = [record.getMessage() for record in caplog.records if "GB18030" in record.getMessage()]
     assert len(said) == (encoding == "gb18030")
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-8"])
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_classes_of_a_tar_in_the_encoding_of_all_its_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, encoding: str, kind: int
+):
+    classes = ["狗", "模", "猫"]  # the second alone is UTF-8 of another letter
+    with tarfile.open(tmp_path / "a.tar", "w", format=kind, encoding=encoding) as tar:
+        for level, name in enumerate(f"{name}/{i}.png" for name in classes for i in range(2)):
+            member, contents = tarfile.TarInfo(name), encoded(level)
+            member.size = len(contents)
+            tar.addfile(member, io.BytesIO(contents))
+    data = Archive(tmp_path / "a.tar", image_size=8, validation_fraction=0.25).read()
+    assert sorted(data.classes) == sorted(classes)
+    assert not data.skipped
+    is_unsaid = encoding == "gb18030" and kind == tarfile.GNU_FORMAT
+    assert any("GB18030" in record.getMessage() for record in caplog.records) == is_unsaid

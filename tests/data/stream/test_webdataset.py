@@ -30,6 +30,31 @@ def test_classes_are_in_natural_order(kind: str, tmp_path: Path):
     assert found.understood[1] == f"classes: {len(said)} (.cls files): {', '.join(ordered)}"
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+def test_chinese_labels_are_read_in_the_encoding_of_all(encoding: str, tmp_path: Path):
+    names = ["狗", "模", "猫"]  # the second alone is UTF-8 of another letter
+    write_tar(tmp_path / "a.tar", numbered([1, 2, 3], cls=[f"{name}\n".encode(encoding) for name in names]))
+    found = read(tmp_path)
+    assert trained_on(found) == list(zip([1, 2, 3], names, strict=True))
+    assert ("GB18030" in " ".join(found.understood)) == (encoding == "gbk")
+
+
+def test_chinese_words_beside_images_are_read(tmp_path: Path):
+    said = [json.dumps({"label": name}, ensure_ascii=False).encode("gbk") for name in ("猫", "狗")]
+    write_tar(tmp_path / "json" / "a.tar", numbered([1, 2], json=said))
+    assert trained_on(read(tmp_path / "json")) == [(1, "猫"), (2, "狗")]
+    write_tar(tmp_path / "named" / "a.tar", numbered([1, 2], cls=[b"1", b"0"]))
+    (tmp_path / "named" / "classnames.txt").write_bytes("猫\n狗\n".encode("gbk"))
+    assert trained_on(read(tmp_path / "named")) == [(1, "狗"), (2, "猫")]
+
+
+def test_a_label_in_two_encodings_is_refused(tmp_path: Path):
+    words = ["über".encode("latin-1"), "über".encode()]
+    write_tar(tmp_path / "a.tar", numbered([1, 2], cls=words))
+    with pytest.raises(ValueError, match="the label über in one encoding and some in another"):
+        read(tmp_path)
+
+
 JSON: dict[str, tuple[list[Any], list[str | None] | None, str]] = {
     "words": ([{"label": "b"}, {"label": "a"}], ["b", "a"],
               "classes: 2 (the key label of .json files): a, b"),

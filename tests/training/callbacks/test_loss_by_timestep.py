@@ -1,11 +1,14 @@
 """The heat map has the mean loss of each part of the chain and of the training, whatever their lengths."""
 
+import itertools
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from ddpm.training.callbacks import loss_by_timestep
 from ddpm.training.callbacks.loss_by_timestep import AT_ONCE, COLUMNS, LossByTimestep
@@ -42,6 +45,64 @@ def drawn(callback: LossByTimestep, step: int, monkeypatch: pytest.MonkeyPatch) 
     callback.on_train_end(trainer, Any)  # the same picture is not drawn twice
     ((means, steps, timesteps),) = found
     return means, steps, timesteps
+
+
+def validated(callback: LossByTimestep, step: int, losses: list[float], *, sanity: bool = False) -> None:
+    """Show it a validation of two batches, whose losses are spread over the chain."""
+    module: Any = SimpleNamespace(device=torch.device("cpu"))
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    trainer: Any = SimpleNamespace(global_step=step, sanity_checking=sanity, state=state)
+    callback.on_validation_start(trainer, module)
+    for i in range(2):
+        own = torch.tensor(losses[i::2])
+        module.losses_measured = torch.arange(i, len(losses), 2), own
+        callback.on_validation_batch_end(trainer, module, None, None, i)
+    callback.on_validation_end(trainer, module)
+
+
+def drawn_of_validation(callback: LossByTimestep, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    found: list[Any] = []
+    monkeypatch.setattr(loss_by_timestep.heat_map, "draw", lambda *a, **_: found.append(a))
+    shown: list[str] = []
+    monkeypatch.setattr(loss_by_timestep, "show_figure", lambda _, key, *__: shown.append(key))
+    trainer: Any = SimpleNamespace(
+        global_step=0, is_global_zero=True, callbacks=[], strategy=SimpleNamespace(barrier=int)
+    )
+    callback.on_train_end(trainer, Any)
+    assert shown[:1] == ["diagnostics/val_loss_by_timestep"]
+    return list(found[0])
+
+
+def test_the_losses_of_validations_have_a_map_of_their_own(monkeypatch: pytest.MonkeyPatch):
+    callback = LossByTimestep()
+    validated(callback, 0, [9.0] * 4, sanity=True)
+    fed(callback, range(3), 4)
+    validated(callback, 0, [9.0] * 4, sanity=True)
+    validated(callback, 3, [1.0, 2.0, 3.0, 4.0])
+    state = callback.state_dict()
+    validated(callback, 6, [8.0] * 4)  # lost
+    callback = LossByTimestep()
+    callback.load_state_dict(state)
+    fed(callback, range(3, 6), 4)
+    validated(callback, 6, [0.5, 1.0, math.nan, 2.0])
+    validated(callback, 6, [0.5, 1.0, math.nan, 2.0])  # anew
+    means, steps, timesteps = drawn_of_validation(callback, monkeypatch)
+    np.testing.assert_equal(means, [[1, 2, 3, 4], [0.5, 1, math.nan, 2]])
+    assert (steps.tolist(), timesteps.tolist()) == ([0, 3, 6], [0, 1, 2, 3, 4])
+
+
+def test_many_validations_are_told_apart_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch):
+    callback = LossByTimestep()
+    fed(callback, range(1), 2)
+    for i in range(1, 2 * COLUMNS + 4):
+        validated(callback, 5 * i, [float(i), 1.0])
+    means, steps, _ = drawn_of_validation(callback, monkeypatch)
+    assert COLUMNS // 2 <= len(means) <= COLUMNS
+    assert (steps[0], steps[-1], len(steps)) == (0, 5 * (2 * COLUMNS + 3), len(means) + 1)
+    assert (np.diff(steps) > 0).all()
+    for (begins, ends), (first, second) in zip(itertools.pairwise(steps), means, strict=True):
+        inside = np.arange(begins // 5 + 1, ends // 5 + 1)
+        assert (first, second) == (inside.mean(), 1.0)
 
 
 def expected(seen: list[tuple[int, Any, Any]], steps: np.ndarray, timesteps: np.ndarray) -> np.ndarray:

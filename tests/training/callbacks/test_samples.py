@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
 from models import make_module, make_trainer
+from PIL import Image
 
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
+from ddpm.sampling import figures
+from ddpm.training.callbacks import shown
 from ddpm.training.callbacks.samples import SampleGrids
 
 
@@ -62,6 +67,24 @@ def test_the_last_grid(
     assert written == files(*steps)
     said = [line for line in caplog.messages if "callbacks.samples.final=true" in line]
     assert len(said) == (final == "auto" and own == 25)
+
+
+def test_loggers_have_large_images_reduced_and_files_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    logged: list[tuple[tuple[int, ...], str]] = []
+    monkeypatch.setattr(figures, "LOGGED", 4)
+    monkeypatch.setattr(
+        shown, "log_picture", lambda _, __, picture, *, step, caption: logged.append((picture.shape, caption))
+    )
+    module, trainer = make_module(), make_trainer(tmp_path, 1, SampleGrids(DDIM(3), n=4, every_n_steps=1))
+    trainer.loggers = [CSVLogger(str(tmp_path))]
+    trainer.fit(module, datamodule=ImageDataModule(Digits(), batch_size=32, seed=0))
+    exact = figures.grid(torch.zeros(4, 1, 8, 8, dtype=torch.uint8)).shape
+    assert Image.open(tmp_path / "samples" / files(1)[0]).size == exact[1::-1]
+    reduced = figures.grid(torch.zeros(4, 1, 4, 4, dtype=torch.uint8)).shape
+    assert logged[0][0] == reduced
+    assert logged[0][1].endswith("; images at 4 x 4, as they are in samples/step_00000001.png")
 
 
 def test_a_run_that_ends_between_grids_has_a_last_one(tmp_path: Path):

@@ -222,6 +222,7 @@ def test_weights_and_biases_has_them_from_a_run_as_it_is_by_default(smoke_run: P
         *((key, 0) for key in ("data/images", "data/forward", "schedule/over_t")),
         *((key, step) for key in ("samples/grid", "samples/grid_raw") for step in (10, 20)),
         *(("diagnostics/loss_by_timestep", step) for step in (10, 20)),
+        ("diagnostics/val_loss_by_timestep", 20),
         *((key, 20) for key in ("samples/denoising", "samples/denoising_film", "samples/nearest")),
     }, sorted(found)
     last = next(row for row in rows if row["_step"] == 20)

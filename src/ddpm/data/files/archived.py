@@ -4,7 +4,7 @@ import logging
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 
 from ddpm.data import bounds
 from ddpm.data.arrays.unpacking import OPENED, SAYS
-from ddpm.data.encodings import UTF_8, guessed
+from ddpm.data.encodings import UTF_8, as_bytes, guessed, is_utf_8
 from ddpm.data.files import folders_of, is_visible
 from ddpm.data.pixels.decoding import Encoded, short
 
@@ -164,7 +164,7 @@ def _members(file: IO[bytes], stack: ExitStack, called: str, folder: str) -> lis
                 f"folder and use {folder}"
             )
         members.append(member)
-    return members
+    return _renamed(members, called) if is_tar else members
 
 
 def _newest(members: list[Member]) -> list[Member]:
@@ -202,7 +202,11 @@ def _names(infos: Sequence[zipfile.ZipInfo], called: str) -> list[str]:
                 unsaid[number] = info.filename.encode(UNSAID)
             except UnicodeEncodeError:  # it says its name in Unicode elsewhere, which newer Pythons read
                 continue
-    names = [info.filename for info in infos]
+    return _in_one_encoding([info.filename for info in infos], unsaid, called)
+
+
+def _in_one_encoding(names: list[str], unsaid: Mapping[int, bytes], called: str) -> list[str]:
+    """Names, of which some are given as bytes and read in the encoding that all of those seem to have."""
     encoding = guessed(list(unsaid.values()))
     if not unsaid or encoding is None:
         return names
@@ -231,6 +235,24 @@ def _tar_members(file: IO[bytes], stack: ExitStack) -> Iterator[Member]:
     untarred.fileobj.seek(untarred.offset)
     if untarred.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0") or untarred.fileobj.tell() <= untarred.offset:
         raise ValueError(f"it breaks off after {number} members")
+
+
+def _renamed(members: list[Member], called: str) -> list[Member]:
+    """Members of a tar, whose names Python reads as UTF-8, where some are none: all in the encoding that they
+    seem to have. Nothing marks a name as UTF-8 but a header of the newer format, which Python obeys.
+    """
+    if all(is_utf_8(member.full_name) for member in members):
+        return members
+    unsaid = {
+        number: as_bytes(member.full_name)
+        for number, member in enumerate(members)
+        if not member.full_name.isascii()
+    }
+    names = _in_one_encoding([member.full_name for member in members], unsaid, called)
+    return [
+        member._replace(name=_plain(name), full_name=name)
+        for member, name in zip(members, names, strict=True)
+    ]
 
 
 def _open(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpm.data.classes import classes_in, listed, strangers
 from ddpm.data.columns import LabelValue
+from ddpm.data.encodings import LATIN, as_bytes, guessed, is_utf_8
 from ddpm.data.git_lfs import check_fetched
 from ddpm.data.pixels.decoding import short
 from ddpm.data.stream import parquet, webdataset
@@ -51,15 +52,43 @@ def counted(
     notes = [f"captions: {' and '.join(sorted(captions))}; nothing uses them yet"] if captions else []
     if any(one.several for one in found.values()):
         notes.append("samples of several images: that whose suffix comes first in the alphabet is taken")
+    classes = None if values is None or names is None else list(names)
+    if is_tar and values is not None and not all(is_utf_8(str(value)) for value in values):
+        by_name, encoding = _read_alike(values)
+        values = [by_name[str(name)] for name in classes_in(by_name)]
+        classes = [str(name) for name in classes_in(by_name)]
+        notes.append(f"labels are read as {encoding}, since they are not UTF-8")
     return {
         "counts": [one.rows for one in found.values()],
         "values": None if values is None else list(values),
-        "classes": None if values is None or names is None else list(names),
+        "classes": classes,
         "why": why,
         "notes": notes,
         "image_column": images,
         "label_column": label_column,
     }
+
+
+def _read_alike(values: Sequence[LabelValue]) -> tuple[dict[str, LabelValue], str]:
+    """Labels by the names that they have in the encoding that all of them seem to have; and this.
+
+    Raises:
+        ValueError: where two of them have one name.
+    """
+    words = [value for value in values if isinstance(value, str) and not value.isascii()]
+    encoding = guessed([as_bytes(word) for word in words])
+    found: dict[str, LabelValue] = {}
+    for value in values:
+        name = str(value)
+        if not name.isascii() and (encoding or not is_utf_8(name)):
+            name = as_bytes(name).decode(encoding or LATIN)
+        if name in found:
+            raise ValueError(
+                f"data.path: some shards say the label {name} in one encoding and some in another; write all "
+                "as UTF-8"
+            )
+        found[name] = value
+    return found, encoding or LATIN
 
 
 def _counted_in(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ddpm.data.columns import LabelValue
+from ddpm.data.encodings import decoded
 from ddpm.data.paths import is_url
 from ddpm.data.pixels.decoding import short
 from ddpm.data.prepared import cache
@@ -30,7 +31,7 @@ CLASS_NAMES = "classnames.txt"
 """Beside the shards, names classes 0, 1, ..., a line each, as CLIP_benchmark's data sets have it."""
 
 WILDCARDS = frozenset("*?[")
-COUNTING = 2
+COUNTING = 3
 """Raised whenever what is kept about shards changes its meaning."""
 
 
@@ -218,7 +219,7 @@ def _class_names(
     for where in (folder, folder.rpartition("/")[0]):
         file = f"{where}/{CLASS_NAMES}"
         if filesystem.exists(file):
-            names = str(filesystem.cat_file(file).decode(errors="replace")).strip().splitlines()
+            names = decoded(filesystem.cat_file(file))[0].strip().splitlines()
             if strange := [value for value in values if value not in range(len(names))]:
                 raise ValueError(
                     f"data.path: {file} names {len(names)} classes, and the shards hold the label "

@@ -1,5 +1,6 @@
 """Rows of webdataset shards: tar files of images with their labels beside them."""
 
+import codecs
 import itertools
 import json
 import tarfile
@@ -10,6 +11,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from ddpm.data import bounds, columns
 from ddpm.data.columns import LabelValue, NoClassError
+from ddpm.data.encodings import as_bytes, decoded, guessed, is_utf_8
 from ddpm.data.layout.names import IMAGES
 from ddpm.data.stream.sample import Counted, Sample
 from ddpm.data.stream.unpacking import Unzipped
@@ -117,11 +119,19 @@ def _samples(
     """The samples from number `first` on, with their keys and what is in the files that are wanted. Hidden
     files, and those without a suffix, are in none.
     """
-    named = ((*_split(member.name), member) for member in opened if member.isreg())
+    named = ((*_split(_name(member)), member) for member in opened if member.isreg())
     visible = ((key, extension, member) for key, extension, member in named if key and extension)
     for number, (key, group) in enumerate(itertools.groupby(visible, lambda one: one[0])):
         if number >= first:  # each is read as it is passed: what is compressed has no way back
             yield key, {ext: _contents(opened, one) if wanted(ext) else NOT_READ for _, ext, one in group}
+
+
+def _name(member: tarfile.TarInfo) -> str:
+    """Read as GB18030 where it is no UTF-8 and seems to be that."""
+    if is_utf_8(member.name):
+        return member.name
+    encoding = guessed([as_bytes(member.name)])
+    return member.name if encoding is None else as_bytes(member.name).decode(encoding)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -181,7 +191,7 @@ def _labelled(contents: Contents, label_column: str | None) -> Said:
 
 def _object(contents: bytes | str) -> dict[str, Any]:
     try:
-        said = json.loads(contents) if isinstance(contents, bytes) else None
+        said = json.loads(_words(contents)) if isinstance(contents, bytes) else None
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
@@ -196,7 +206,20 @@ def _contents(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
     return file.read()
 
 
+def _words(contents: bytes) -> bytes | str:
+    """Of a file of json; of one in no encoding of Unicode as `_class_in` keeps them."""
+    is_utf_8_or_none = b"\0" not in contents[:4]
+    return contents.decode("utf-8-sig", "surrogateescape") if is_utf_8_or_none else contents
+
+
 def _class_in(contents: bytes) -> LabelValue | None:
-    text = contents.decode(errors="replace").strip()
+    """A label. Bytes that are no UTF-8 are kept as lone surrogates: `counting` sees all labels, and in which
+    encoding they are.
+    """
+    if contents.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = decoded(contents)[0]
+    else:
+        text = contents.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    text = text.strip()
     is_number = text.removeprefix("-").isdecimal() and len(text) < MOST_DIGITS
     return int(text) if is_number else text or None

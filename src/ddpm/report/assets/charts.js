@@ -3,6 +3,7 @@
 report.charts = (() => {
   const COLOURS = ["#3b7dd8", "#d9690f", "#1b9e77", "#c2418f", "#8a6fd1", "#a8810d", "#d64545", "#2398a8", "#748a25", "#8d6e63"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+  const ON_PAPER = 310; // pixels of a chart, of which two stand side by side
   const colour = (run) => COLOURS[run % COLOURS.length];
   const dash = (run) => DASHES[Math.floor(run / COLOURS.length) % DASHES.length];
   const STYLES = { solid: "solid", dot: "dotted", dash: "dashed", dashdot: "dashed", longdash: "dashed", longdashdot: "dotted" };
@@ -46,11 +47,13 @@ report.charts = (() => {
     }
   }, { rootMargin: "300px" });
   let hasBegun = false;
-  function draw(chart) {
+  function draw(chart, width = null) {
     if (!hasBegun) return;
     chart.isStale = false;
     const { traces, layout: own } = chart.content();
-    Plotly.react(chart.element, traces, layout(own), config);
+    // paper is narrower than a screen, and a chart does not shrink with it
+    const printed = width === null ? {} : { width: chart.element.classList.contains("tall") ? 2 * width : width };
+    Plotly.react(chart.element, traces, { ...layout(own), autosize: true, ...printed }, config);
   }
   function add(element, content) {
     const chart = { element, content, isStale: true, isNear: false };
@@ -65,12 +68,13 @@ report.charts = (() => {
 
   addEventListener("beforeprint", () => {
     document.querySelectorAll("details.print").forEach((one) => { one.open = true; });
-    document.documentElement.dataset.before = document.documentElement.dataset.theme;
+    document.documentElement.dataset.before ||= document.documentElement.dataset.theme;
     document.documentElement.dataset.theme = "light";
-    for (const chart of all) draw(chart);
+    for (const chart of all) draw(chart, ON_PAPER);
   });
   addEventListener("afterprint", () => {
     document.documentElement.dataset.theme = document.documentElement.dataset.before;
+    delete document.documentElement.dataset.before;
     refresh();
   });
 

@@ -16,6 +16,15 @@ if (report.byId("smoothing")) (() => {
     });
   }
 
+  // Around a value that never changes: of its own, plotly would label many ticks between it and itself.
+  function around(values, isLog) {
+    const known = values.filter((value) => value !== null && (!isLog || value > 0));
+    const [low, high] = [Math.min(...known), Math.max(...known)];
+    if (!known.length || high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high))) return { autorange: true };
+    const by = 0.1 * Math.abs(low) || 1;
+    return { autorange: false, range: isLog ? [Math.log10(low) - 0.5, Math.log10(low) + 0.5] : [low - by, low + by], nticks: 5 };
+  }
+
   function content(chart) {
     const traces = [];
     const shown = Object.keys(chart.curves).map(Number).filter(report.isShown);
@@ -39,7 +48,8 @@ if (report.byId("smoothing")) (() => {
     return {
       traces,
       layout: {
-        xaxis: { ...range, hoverformat: "d" }, yaxis: { type: isLog ? "log" : "linear", exponentformat: "power" },
+        xaxis: { ...range, hoverformat: "d", dtick: last < 6 ? 1 : null },
+        yaxis: { type: isLog ? "log" : "linear", exponentformat: "power", ...around(traces.flatMap((trace) => trace.y), isLog) },
         hovermode: shown.length > 1 && shown.length <= 12 ? "x unified" : "closest",
         uirevision: `${from} ${to} ${isLog}`, // a zoom stays when anything else changes
       },

@@ -42,6 +42,8 @@ if (report.byId("results")) (() => {
     const place = (text) => (texts.length > 1 ? texts.indexOf(text) / (texts.length - 1) : 0.5);
     return { places: cells.map((cell) => place(cell.text)), ticks: texts.map((text) => [place(text), charts.short(text, 20)]) };
   }
+  const NARROWEST = 95, LETTER = 7; // pixels
+  const cut = (line, most) => (line.length <= most ? line : `${line.slice(0, most - 1)}…`);
   const number = (value) => String(Number(value.toPrecision(4)));
 
   // From the lowest result to the highest; readable on white and on black, and for all kinds of colour vision.
@@ -53,7 +55,12 @@ if (report.byId("results")) (() => {
 
   function parallel(runs, result) {
     const others = results.filter((column) => column !== result && column.kind === "result" && isNumeric(column, runs)).slice(0, 3);
-    const columns = [...settings.slice(0, 8), result, ...others];
+    // as many settings as their names have room for beside each other
+    const width = byId("results-chart").clientWidth || 620;
+    const room = Math.max(1, Math.min(8, Math.floor(width / NARROWEST) - 1 - others.length));
+    const columns = [...settings.slice(0, room), result, ...others];
+    const most = Math.max(8, Math.floor(width / columns.length / LETTER));
+    const headings = columns.map((column) => heading(column).split(/(?<=[./ ])/).slice(-3).map((line) => cut(line, most)));
     const axes = columns.map((column) => axis(column, runs));
     const at = columns.indexOf(result);
     const x = columns.map((_, i) => i);
@@ -70,11 +77,11 @@ if (report.byId("results")) (() => {
     return {
       traces: lines,
       layout: {
-        xaxis: { tickvals: x, ticktext: columns.map((column) => charts.plain(charts.short(heading(column), 26)).replace(/[ /]/, "$&<br>")), range: [-0.55, columns.length - 0.55], side: "top", tickangle: 0, ticklabeloverflow: "allow", showline: false, showgrid: false, zeroline: false, fixedrange: true },
+        xaxis: { tickvals: x, ticktext: headings.map((lines) => lines.map(charts.plain).join("<br>")), range: [-0.55, columns.length - 0.55], side: "top", tickangle: 0, ticklabeloverflow: "allow", showline: false, showgrid: false, zeroline: false, fixedrange: true },
         yaxis: { visible: false, range: [-0.06, 1.06], fixedrange: true },
         annotations: ticks,
         shapes: x.map((i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, line: { color: colour, width: 1 }, layer: "below" })),
-        hovermode: "closest", margin: { l: 10, r: 20, t: 70, b: 20 },
+        hovermode: "closest", margin: { l: 10, r: 20, t: 40 + 15 * Math.max(...headings.map((lines) => lines.length)), b: 20 },
       },
     };
   }

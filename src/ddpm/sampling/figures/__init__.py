@@ -19,6 +19,12 @@ from ddpm.sampling.model import Model
 CELL = 64
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
 
+SEEN = 1000
+"""Pixels to which a screen reduces a wider grid, whose captions are larger for it."""
+
+LOGGED = 256
+"""Pixels that a logger shows of an image's side, where it has twice as many or more."""
+
 BETWEEN_CHANNELS = 96
 """Grey of the line between channels that stand side by side."""
 
@@ -83,6 +89,17 @@ def enlarged(images: Tensor) -> np.ndarray:
     return cells.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
+def for_loggers(images: Tensor) -> Tensor:
+    """Images that are not much larger than `LOGGED`, averaged over whole pixels: uint8 [N, C, H, W] of the
+    same; small ones as they are.
+    """
+    factor = max(1, max(images.shape[2:]) // LOGGED)
+    if factor == 1:
+        return images
+    smaller = torch.nn.functional.avg_pool2d(images.float(), min(factor, *images.shape[2:]))
+    return smaller.round().to(torch.uint8)
+
+
 def grid(
     images: Tensor,
     *,
@@ -107,13 +124,16 @@ def grid(
     n, height, width, _ = cells.shape
     columns = min(n, columns or math.ceil(math.sqrt(n)))
     rows = math.ceil(n / columns)
-    above = 0 if captions is None else CAPTION
+    factor = max(1, min(width // CELL, round(columns * width / SEEN)))
+    above = 0 if captions is None else factor * CAPTION
     pitch = (above + height + padding, width + padding)
     canvas = np.full((padding + rows * pitch[0], padding + columns * pitch[1], 3), background, np.uint8)
     for i, cell in enumerate(cells):
         top, left = padding + i // columns * pitch[0], padding + i % columns * pitch[1]
         if captions is not None:
-            canvas[top : top + above, left : left + width] = caption(captions[i], width, background)
+            canvas[top : top + above, left : left + width] = caption(
+                captions[i], width, background, factor=factor
+            )
         canvas[top + above : top + above + height, left : left + width] = cell
     return canvas
 

@@ -1,10 +1,11 @@
-"""The loss over timesteps and training steps, as a picture."""
+"""The losses over timesteps and training steps, as pictures: of training, and of validation."""
 
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ddpm.runtime.progress import Pause
@@ -26,12 +27,13 @@ AT_ONCE = 64
 
 
 class LossByTimestep(EveryNSteps):
-    """Shows the mean training loss in parts of the chain as training goes on, `diagnostics/loss_by_timestep`:
-    every n steps, and when training ends; in the directory `figures/loss_by_timestep.png`.
+    """Shows the mean training loss in parts of the chain as training goes on, `diagnostics/loss_by_timestep`,
+    and that of each validation, `diagnostics/val_loss_by_timestep`: every n steps, and when training ends; in
+    the directory `figures/loss_by_timestep.png` and `figures/val_loss_by_timestep.png`.
 
-    The losses are those that training computes. They are summed on the device, and nothing waits for it until
-    the picture is drawn. A loss that is not finite is left out. A run that goes on from a checkpoint goes on
-    with its sums.
+    The losses are those that training and validation compute. They are summed on the device, and nothing
+    waits for it until the picture is drawn, or a validation ends. A loss that is not finite is left out. A
+    run that goes on from a checkpoint goes on with its sums.
 
     Args:
         every_n_steps: optimizer steps from one picture to the next.
@@ -48,6 +50,10 @@ class LossByTimestep(EveryNSteps):
         self._column = 0
         self._num_timesteps = 1
         self._drawn_at = -1
+        self._measured: Tensor | None = None  # float32 [2, bins], of the validation that is going on
+        self._validations: list[Tensor] = []  # float32 [2, bins] each, of all ranks
+        self._edges: list[int] = []  # the step before the first, and that of each
+        self._validation_drawn_at = -1
 
     @property
     def bins(self) -> int:
@@ -57,11 +63,21 @@ class LossByTimestep(EveryNSteps):
     def state_dict(self) -> dict[str, Any]:
         """The sums of all ranks, each of which must call it."""
         self._add()
-        return {} if self._sums is None else {"sums": over_ranks(self._sums), "width": self._width}
+        if self._sums is None:
+            return {}
+        validations = [*self._validations, torch.zeros(2, self.bins)]  # of no validation it is one of zeros
+        return {
+            "sums": over_ranks(self._sums),
+            "width": self._width,
+            "validations": torch.stack(validations),
+            "edges": list(self._edges),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._waiting.clear()
         self._sums, self._width = None, int(state_dict.get("width", 1))
+        self._edges = list(state_dict.get("edges", []))
+        self._validations = list(state_dict["validations"][:-1]) if "validations" in state_dict else []
         if "sums" in state_dict:  # of all ranks: the first goes on with them
             own = 1.0 if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0 else 0.0
             self._sums = state_dict["sums"].clone() * own
@@ -73,6 +89,9 @@ class LossByTimestep(EveryNSteps):
         if self._sums is None or self._sums.shape[2] != self.bins or trainer.global_step == 0:
             self._waiting.clear()
             self._sums, self._width = torch.zeros(2, COLUMNS, self.bins), 1
+            self._validations, self._edges = [], []
+        self._edges = self._edges or [trainer.global_step]
+        self._validation_drawn_at = -1
         self._sums = self._sums.to(module.device)
         if trainer.global_step:  # of steps that were made without this callback there are no sums
             self._with_room(trainer.global_step - 1)
@@ -99,9 +118,50 @@ class LossByTimestep(EveryNSteps):
             return
         t, losses = (torch.cat(values) for values in zip(*self._waiting, strict=True))
         self._waiting.clear()
+        self._add_to(self._sums[:, self._column], t, losses)
+
+    def _add_to(self, sums: Tensor, t: Tensor, losses: Tensor) -> None:
         bins, counted = t * self.bins // self._num_timesteps, losses.isfinite()
         values = torch.stack([torch.where(counted, losses, 0), counted.to(losses)])
-        self._sums[:, self._column].index_add_(1, bins, values)
+        sums.index_add_(1, bins, values.to(sums))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module: Any = pl_module
+        counts = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and self._edges
+        self._measured = torch.zeros(2, self.bins, device=module.device) if counts else None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module: Any = pl_module
+        if self._measured is not None:
+            self._add_to(self._measured, *module.losses_measured)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Every rank must call it."""
+        if self._measured is None:
+            return
+        total, self._measured = over_ranks(self._measured).cpu(), None
+        if self._validations and self._edges[-1] == trainer.global_step:  # it was made anew
+            self._validations.pop()
+            self._edges.pop()
+        self._validations.append(total)
+        self._edges.append(trainer.global_step)
+        if len(self._validations) > COLUMNS:  # two neighbours become one
+            ended = (
+                self._edges[2::2]
+                if len(self._validations) % 2 == 0
+                else [*self._edges[2::2], self._edges[-1]]
+            )
+            pairs = range(0, len(self._validations), 2)
+            self._validations = [sum(self._validations[i + 1 : i + 2], self._validations[i]) for i in pairs]
+            self._edges = [self._edges[0], *ended]
 
     def pause(self, trainer: Trainer, module: LightningModule) -> Pause | None:
         return None
@@ -114,6 +174,11 @@ class LossByTimestep(EveryNSteps):
 
     def _draw(self, trainer: Trainer) -> None:
         """Every rank must call it."""
+        if self._validations and self._validation_drawn_at != self._edges[-1]:
+            self._validation_drawn_at = self._edges[-1]
+            with leader_alone(trainer) as alone, spared("diagnostics/val_loss_by_timestep"):
+                if alone:
+                    self._show_validations(trainer)
         if self._drawn_at == trainer.global_step or self._sums is None:
             return
         self._drawn_at = trainer.global_step
@@ -129,10 +194,23 @@ class LossByTimestep(EveryNSteps):
         if not columns:
             return
         steps = np.minimum(np.arange(columns + 1) * self._width, step)
-        timesteps = -(-np.arange(self.bins + 1) * self._num_timesteps // self.bins)
         with np.errstate(invalid="ignore"):
             means = sums[0, :columns] / sums[1, :columns]
         with styled():
-            figure = heat_map.draw(means, steps, timesteps, width=WIDTH)
+            figure = heat_map.draw(means, steps, self._timesteps(), width=WIDTH)
             caption = f"mean training loss, {self.bins} parts of the chain, up to step {step:,}"
             show_figure(trainer, "diagnostics/loss_by_timestep", figure, caption)
+
+    def _show_validations(self, trainer: Trainer) -> None:
+        """Each from the step of the one before to its own."""
+        losses, counts = torch.stack(self._validations, dim=1).double().numpy()
+        with np.errstate(invalid="ignore"):
+            means = losses / counts
+        with styled():
+            figure = heat_map.draw(means, np.array(self._edges), self._timesteps(), width=WIDTH)
+            caption = f"mean validation loss, {self.bins} parts of the chain, up to step {self._edges[-1]:,}"
+            show_figure(trainer, "diagnostics/val_loss_by_timestep", figure, caption)
+
+    def _timesteps(self) -> np.ndarray:
+        """Where the parts of the chain begin, and the last ends."""
+        return -(-np.arange(self.bins + 1) * self._num_timesteps // self.bins)

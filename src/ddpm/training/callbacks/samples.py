@@ -11,7 +11,7 @@ from ddpm.diffusion.samplers import Sampler
 from ddpm.runtime.arithmetic import STEP
 from ddpm.runtime.progress import Pause
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.figures import sheet
+from ddpm.sampling.figures import for_loggers, sheet, to_uint8
 from ddpm.sampling.model import Weights
 from ddpm.sampling.seen import seen, seen_said
 from ddpm.training.callbacks.colours import log_colours
@@ -168,7 +168,13 @@ class SampleGrids(EveryNSteps):
             log_colours(trainer, module.data, images)
         with spared(KEYS[weights]):
             caption = f"step {step:,}: {manner(module, drawing, weights)}{seen_said(module)}"
-            show(trainer, KEYS[weights], sheet(module, seen(module, images)), _file(weights, step), caption)
+            whole = to_uint8(seen(module, images))
+            picture, smaller, logged = sheet(module, whole), for_loggers(whole), None
+            if smaller.shape != whole.shape:
+                logged = sheet(module, smaller)
+                size = " x ".join(map(str, smaller.shape[2:]))
+                caption += f"; images at {size}, as they are in {_file(weights, step)}"
+            show(trainer, KEYS[weights], picture, _file(weights, step), caption, logged=logged)
 
 
 def _file(weights: Weights, step: int) -> str:

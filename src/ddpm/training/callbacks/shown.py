@@ -46,7 +46,15 @@ def spared(what: str) -> Iterator[None]:
         log.warning("%s: is not drawn (%s: %s); training goes on", what, type(error).__name__, said)
 
 
-def show(trainer: Trainer, key: str, picture: np.ndarray, file: Path | str, caption: str) -> None:
+def show(
+    trainer: Trainer,
+    key: str,
+    picture: np.ndarray,
+    file: Path | str,
+    caption: str,
+    *,
+    logged: np.ndarray | None = None,
+) -> None:
     """Write a picture, and show it in every logger that shows pictures. The leader alone calls it.
 
     Args:
@@ -55,10 +63,13 @@ def show(trainer: Trainer, key: str, picture: np.ndarray, file: Path | str, capt
         picture: uint8 [H, W, 3].
         file: within the run's directory.
         caption: where a logger has a place for it.
+        logged: what loggers show in its place, which is smaller; None for the same.
     """
     writing.write(Path(trainer.default_root_dir) / file, png(picture))
     for logger in trainer.loggers:
-        log_picture(logger, key, picture, step=trainer.global_step, caption=caption)
+        log_picture(
+            logger, key, picture if logged is None else logged, step=trainer.global_step, caption=caption
+        )
 
 
 def show_figure(trainer: Trainer, key: str, figure: "Figure", caption: str) -> None:

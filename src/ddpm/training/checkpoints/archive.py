@@ -85,7 +85,7 @@ def fingerprint(path: Path) -> str:
 def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:
     """Where the table of records begins, its bytes, and its number of records."""
     if size < 22:
-        raise RefusedFileError("it is empty" if not size else "it is too short")
+        raise RefusedFileError("it is empty" if not size else "it is too short for a checkpoint")
     sign, *_, count, length, start, comment = struct.unpack("<4s4H2LH", _read(file, size - 22, 22))
     if sign != b"PK\5\6" or comment:
         raise RefusedFileError("it ends as no file of torch.save does")
