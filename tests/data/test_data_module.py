@@ -207,7 +207,7 @@ def test_what_lives_elsewhere_is_copied_whole():
     gathered, expected = here.gather(wanted), read(images, wanted)
     assert torch.equal(gathered.x_0, expected.x_0)
     assert torch.equal(gathered.labels, expected.labels)
-    assert gathered[2:] == expected[2:] == (3, 6)
+    assert gathered[2:] == expected[2:] == (3, 6, None)
 
 
 def test_a_resident_of_the_cpu_is_no_copy():

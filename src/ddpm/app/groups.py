@@ -10,7 +10,7 @@ WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
 
 PROVIDED = {
     "data": ("seed",),
-    "model": ("in_channels", "out_channels", "num_classes"),
+    "model": ("in_channels", "out_channels", "num_classes", "vector_size"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
 

@@ -91,6 +91,8 @@ class DataSwitches:
     horizontal_flip: bool
     dequantize: bool
     label_drop: float
+    condition: Any
+    condition_drop: float
     device_share: float
     num_workers: int | None
 

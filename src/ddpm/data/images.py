@@ -30,10 +30,12 @@ class ImageSet:
         images: uint8 [N, C, H, W]; a memory map is handed to other processes by its file's name. Latents are
             float32, as x_0, and in memory.
         labels: int64 [N], or None where there are no classes.
+        vectors: float32 [N, D], numbers that each image is conditioned on; None where there are none.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
+    vectors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -43,6 +45,12 @@ class ImageSet:
             raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {shape}{last}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+        if (vectors := self.vectors) is not None and (
+            vectors.dtype != np.float32 or vectors.shape[:1] != shape[:1] or vectors.ndim != 2
+        ):
+            raise ValueError(
+                f"vectors must be float32 [{len(self.images)}, D], not {vectors.dtype} {vectors.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,7 +58,7 @@ class ImageSet:
     def __reduce__(self) -> tuple[Any, ...]:
         images = self.images
         if not isinstance(images, np.memmap) or not len(images):
-            return ImageSet, (np.asarray(images), self.labels)
+            return ImageSet, (np.asarray(images), self.labels, self.vectors)
         whole = images
         while isinstance(whole.base, np.memmap):
             whole = whole.base
@@ -62,7 +70,8 @@ class ImageSet:
         top, left = divmod(corner, row)
         stored = (count, channels, images.strides[1] // row, row)
         window = np.s_[:, :, top : top + height, left : left + width]
-        return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, self.labels)
+        beside = self.labels, self.vectors
+        return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, *beside)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -72,12 +81,12 @@ class ImageSet:
 
     def subset(self, indices: np.ndarray | slice) -> "ImageSet":
         """The images at `indices` int64 [K], in that order; those of a slice are not copied."""
-        return ImageSet(self.images[indices], None if self.labels is None else self.labels[indices])
+        return ImageSet(self.images[indices], *self._beside(indices))
 
     def centre(self, size: tuple[int, int]) -> "ImageSet":
         """The middle (height, width) pixels of every image, which are not copied."""
         top, left = ((whole - part) // 2 for whole, part in zip(self.images.shape[2:], size, strict=True))
-        return ImageSet(self.images[:, :, top : top + size[0], left : left + size[1]], self.labels)
+        return replace(self, images=self.images[:, :, top : top + size[0], left : left + size[1]])
 
     def copy(self, indices: np.ndarray) -> "ImageSet":
         """The images at `indices` int64 [K], in memory of their own.
@@ -89,7 +98,11 @@ class ImageSet:
         for first in range(0, len(indices), at_once):
             images[first : first + at_once] = self.images[indices[first : first + at_once]]
             self.release()
-        return ImageSet(images, None if self.labels is None else np.asarray(self.labels[indices]))
+        return ImageSet(images, *map(_in_memory, self._beside(indices)))
+
+    def _beside(self, indices: np.ndarray | slice) -> list[np.ndarray | None]:
+        """Labels and vectors of some images."""
+        return [None if part is None else part[indices] for part in (self.labels, self.vectors)]
 
     def release(self) -> None:
         """Give back the memory of what was read of a map; the system keeps what it can for the next time."""
@@ -119,9 +132,11 @@ class DataSet:
             `vae`, the autoencoder that decodes them, or None, with its `checksum` and the `image_shape`
             [C, H, W] that it makes; `encoded_by`, what a file says of what made them. None where images are
             bytes.
+        condition_channels: how many of the images' channels, the last ones, are no part of x_0 but the image
+            that it is conditioned on, which is so flipped and cut as it is.
 
     Raises:
-        ValueError: for floats without it.
+        ValueError: for floats without `latents`, and where no channel is left for x_0.
     """
 
     train: "ImageSet | StreamedImages"
@@ -134,6 +149,7 @@ class DataSet:
     known_fingerprint: str | None = None
     window: tuple[int, int] | None = None
     latents: Mapping[str, Any] | None = None
+    condition_channels: int = 0
 
     def __post_init__(self) -> None:
         are_floats = isinstance(self.train, ImageSet) and self.train.images.dtype == np.float32
@@ -142,11 +158,17 @@ class DataSet:
                 "images are float32, which is for latents with their scale (DataSet.latents); images must be "
                 "uint8"
             )
+        if not 0 <= self.condition_channels < self.train.image_shape[0]:
+            raise ValueError(
+                f"condition_channels={self.condition_channels}: images have {self.train.image_shape[0]} "
+                "channels, and one at least is left for x_0"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of what is shown at a time."""
+        """(channels, height, width) of x_0, of what is shown at a time."""
         channels, height, width = self.train.image_shape
+        channels -= self.condition_channels
         return (channels, height, width) if self.window is None else (channels, *self.window)
 
     @cached_property
@@ -157,6 +179,8 @@ class DataSet:
         facts = self.known_facts
         if facts is None:
             facts = survey([part for part in (self.train, self.validation) if isinstance(part, ImageSet)])
+        if self.condition_channels:  # of which nobody draws any
+            facts = {**facts, **{name: facts[name][: self.image_shape[0]] for name in ("mean", "std")}}
         return facts if self.window is None else {**facts, "window": list(self.window)}
 
     def with_classes(self, classes: Sequence[str]) -> "DataSet":
@@ -175,7 +199,7 @@ class DataSet:
             raise ValueError(f"these images have no classes {', '.join(classes)} that could be put in order")
         numbers = np.array([list(classes).index(name) for name in self.classes or ()], np.int64)
         parts = [
-            ImageSet(part.images, None if part.labels is None else numbers[part.labels])
+            replace(part, labels=None if part.labels is None else numbers[part.labels])
             for part in (train, validation)
         ]
         facts = None if self.known_facts is None else {**self.known_facts, **survey(parts)}
@@ -198,6 +222,7 @@ class DataSet:
         if self.known_fingerprint is not None:
             return self.known_fingerprint
         parts = [len(self.train), len(self.validation), *self.train.image_shape, *(self.window or ())]
+        parts += [self.condition_channels] if self.condition_channels else []
         classes = None if self.classes is None else [str(name) for name in self.classes]
         return hashlib.sha256(repr((classes, parts, self.facts["contents"])).encode()).hexdigest()[:16]
 
@@ -209,7 +234,7 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
         parts: of one shape.
 
     Returns:
-        contents: a hash of all pixels and labels, in their order.
+        contents: a hash of all pixels, labels and vectors, in their order.
         mean, std: of each channel, in [0, 1]; of floats, on their own scale.
         duplicates: how many images equal one before them, pixel by pixel.
     """
@@ -229,6 +254,8 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
     for part in parts:
         if part.labels is not None:
             digest.update(part.labels.astype("<i8").tobytes())
+        if part.vectors is not None:
+            digest.update(part.vectors.astype("<f4").tobytes())
     values = max(1, sum(part.images.size for part in parts) // channels)
     white = 255 if parts[0].images.dtype == np.uint8 else 1
     mean, square = total / values / white, squares / values / white**2
@@ -249,6 +276,10 @@ def _chunks(parts: Sequence[ImageSet]) -> Iterator[np.ndarray]:
 
 
 def _mapped(
-    file: str, offset: int, shape: tuple[int, ...], window: tuple[slice, ...], labels: np.ndarray | None
+    file: str, offset: int, shape: tuple[int, ...], window: tuple[slice, ...], *beside: np.ndarray | None
 ) -> ImageSet:
-    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], labels)
+    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], *beside)
+
+
+def _in_memory(part: np.ndarray | None) -> np.ndarray | None:
+    return None if part is None else np.asarray(part)
