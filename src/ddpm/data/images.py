@@ -134,6 +134,7 @@ class DataSet:
             bytes.
         condition_channels: how many of the images' channels, the last ones, are no part of x_0 but the image
             that it is conditioned on, which is so flipped and cut as it is.
+        vector_names: what the numbers of `ImageSet.vectors` are.
 
     Raises:
         ValueError: for floats without `latents`, and where no channel is left for x_0.
@@ -150,6 +151,7 @@ class DataSet:
     window: tuple[int, int] | None = None
     latents: Mapping[str, Any] | None = None
     condition_channels: int = 0
+    vector_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         are_floats = isinstance(self.train, ImageSet) and self.train.images.dtype == np.float32
@@ -178,9 +180,10 @@ class DataSet:
         """
         facts = self.known_facts
         if facts is None:
-            facts = survey([part for part in (self.train, self.validation) if isinstance(part, ImageSet)])
-        if self.condition_channels:  # of which nobody draws any
-            facts = {**facts, **{name: facts[name][: self.image_shape[0]] for name in ("mean", "std")}}
+            parts = [part for part in (self.train, self.validation) if isinstance(part, ImageSet)]
+            facts = survey(parts, self.condition_channels)
+        if isinstance(self.train, ImageSet) and self.train.vectors is not None:
+            facts = {**facts, "vector": _vector_facts(self.train.vectors, self.vector_names)}
         return facts if self.window is None else {**facts, "window": list(self.window)}
 
     def with_classes(self, classes: Sequence[str]) -> "DataSet":
@@ -202,7 +205,11 @@ class DataSet:
             replace(part, labels=None if part.labels is None else numbers[part.labels])
             for part in (train, validation)
         ]
-        facts = None if self.known_facts is None else {**self.known_facts, **survey(parts)}
+        facts = (
+            None
+            if self.known_facts is None
+            else {**self.known_facts, **survey(parts, self.condition_channels)}
+        )
         shown = ", ".join(map(str, classes[:NAMED])) + (", ..." if len(classes) > NAMED else "")
         return replace(
             self,
@@ -227,11 +234,12 @@ class DataSet:
         return hashlib.sha256(repr((classes, parts, self.facts["contents"])).encode()).hexdigest()[:16]
 
 
-def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
+def survey(parts: Sequence[ImageSet], condition_channels: int = 0) -> dict[str, Any]:
     """Look at every image once.
 
     Args:
         parts: of one shape.
+        condition_channels: see `DataSet`; all but the hash is of the other channels.
 
     Returns:
         contents: a hash of all pixels, labels and vectors, in their order.
@@ -239,11 +247,13 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
         duplicates: how many images equal one before them, pixel by pixel.
     """
     digest = hashlib.sha256()
-    channels = parts[0].images.shape[1]
+    channels = parts[0].images.shape[1] - condition_channels
     total, squares = np.zeros(channels), np.zeros(channels)
     hashes: list[bytes] = []
     for images in _chunks(parts):
         digest.update(images.data)
+        if condition_channels:
+            images = np.ascontiguousarray(images[:, :channels])
         if images.dtype == np.uint8:
             total += images.sum((0, 2, 3), dtype=np.uint64)
             squares += np.multiply(images, images, dtype=np.uint16).sum((0, 2, 3), dtype=np.uint64)
@@ -256,7 +266,7 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
             digest.update(part.labels.astype("<i8").tobytes())
         if part.vectors is not None:
             digest.update(part.vectors.astype("<f4").tobytes())
-    values = max(1, sum(part.images.size for part in parts) // channels)
+    values = max(1, sum(part.images[:, 0].size for part in parts))
     white = 255 if parts[0].images.dtype == np.uint8 else 1
     mean, square = total / values / white, squares / values / white**2
     return {
@@ -264,6 +274,22 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
         "mean": mean.round(6).tolist(),
         "std": np.sqrt(np.maximum(square - mean**2, 0)).round(6).tolist(),
         "duplicates": len(hashes) - len(np.unique(np.array(hashes, "S8"))),
+    }
+
+
+def _vector_facts(vectors: np.ndarray, names: Sequence[str] | None) -> dict[str, list[Any]]:
+    """What is known of numbers float32 [N, D] of the images to train on: mean, deviation and range of each.
+
+    A number that is the same for all images has a deviation of 1: it is divided by.
+    """
+    values = [np.asarray(vectors[:, column], np.float64) for column in range(vectors.shape[1])]
+    known = [str(column) for column in range(len(values))] if names is None else list(names)
+    return {
+        "names": known,
+        "mean": [float(one.mean()) for one in values],
+        "std": [1.0 if one.min() == one.max() else float(one.std()) for one in values],
+        "low": [float(one.min()) for one in values],
+        "high": [float(one.max()) for one in values],
     }
 
 

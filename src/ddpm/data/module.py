@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddpm.data.augmentation import Augmentation, normalize
 from ddpm.data.batches import Batch, BatchIndices, EndlessBatches, MicroBatches, in_order, share
-from ddpm.data.conditions import Conditioning, Derived
+from ddpm.data.conditions import Conditioning, Derived, Stored
+from ddpm.data.conditions.reading import reading
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.loading import BatchReader, ImagesOnDevice, IndicesOnly, read
 from ddpm.data.skipped import write_list
@@ -91,7 +92,7 @@ class ImageDataModule(LightningDataModule):
                 f"data.condition_drop={condition_drop}: there is no condition to withhold; leave it at 0, or "
                 "give one, such as condition=downsampled"
             )
-        self.source = source
+        self.source = reading(source, condition) if isinstance(condition, Stored) else source
         self.batch_size = batch_size
         self.device_share = device_share
         self.num_workers = num_workers
@@ -359,12 +360,8 @@ class ImageDataModule(LightningDataModule):
         """Mean and standard deviation of each number of the training images' vectors, float32 [D]; 1 in place
         of a deviation of 0.
         """
-        train = self.data_set.train
-        assert isinstance(train, ImageSet)
-        assert train.vectors is not None
-        values = torch.from_numpy(train.vectors).double()
-        std = values.std(0, correction=0)
-        return values.mean(0).float(), torch.where(std > 0, std, 1).float()
+        known = self.facts["vector"]
+        return torch.tensor(known["mean"]), torch.tensor(known["std"])
 
     @property
     def condition_sizes(self) -> tuple[int, int]:
@@ -373,20 +370,21 @@ class ImageDataModule(LightningDataModule):
             return 0, 0
         train = self.data_set.train
         vectors = train.vectors if isinstance(train, ImageSet) else None
-        channels = self.condition.image_channels(self.image_shape[0])
+        channels = self.data_set.condition_channels
+        if isinstance(self.condition, Derived):
+            channels = self.condition.image_channels(self.image_shape[0])
         return channels, 0 if vectors is None else vectors.shape[1]
 
     @property
     def about_condition(self) -> dict[str, Any]:
-        """What the network is conditioned on beside the class, in plain containers: `kind`; `image_channels` and
-        `vector_size`, 0 for none; of a vector `mean` and `std`, by which the network sees (v - mean) / std.
+        """What the network is conditioned on beside the class, in plain containers: `kind`; `image_channels`
+        and `vector_size`, 0 for none; of a vector `names`, and `mean` and `std`: the network sees
+        (v - mean) / std.
         """
         channels, size = self.condition_sizes
         about = {"kind": type(self.condition).__name__, "image_channels": channels, "vector_size": size}
         if size:
-            about |= dict(
-                zip(("mean", "std"), (part.tolist() for part in self._spread_of_vectors), strict=True)
-            )
+            about |= {name: self.facts["vector"][name] for name in ("names", "mean", "std")}
         return about
 
     def held_out_conditions(self, indices: Sequence[int]) -> Condition:

@@ -7,26 +7,20 @@ from torch import Tensor
 from ddpm.diffusion.condition import Condition
 
 
-class Conditioning(Protocol):
-    """A kind of condition. Its constructor takes the keys of its yaml."""
-
-    def image_channels(self, channels: int) -> int:
-        """Channels of the image that a network sees beside x_t, of so many channels; 0 where there is none.
-
-        Of a stored condition they are what the data hold, `DataSet.condition_channels`.
-        """
-        ...
-
-
 @runtime_checkable
-class Derived(Conditioning, Protocol):
-    """A condition that is made of the image itself, when it is shown; any source has it.
+class Derived(Protocol):
+    """A condition that is made of the image itself, when it is shown; any source has it. Its constructor
+    takes the keys of its yaml, as that of every kind.
 
     Attributes:
         draws: numbers that it takes for each image to be made at random; 0 where it is not.
     """
 
     draws: int
+
+    def image_channels(self, channels: int) -> int:
+        """Channels of the image that a network sees beside x_t, which has so many channels."""
+        ...
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Refuse, with ValueError, images [C, H, W] that it cannot be made of."""
@@ -40,3 +34,21 @@ class Derived(Conditioning, Protocol):
             u: [B, draws], uniform in [0, 1).
         """
         ...
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A condition that a source reads beside each image: see `ddpm.data.conditions.reading`.
+
+    Its channels are what the data hold, `DataSet.condition_channels`; so are its numbers,
+    `ImageSet.vectors`.
+    """
+
+    @property
+    def typed(self) -> str:
+        """The key that says where it is, for messages."""
+        ...
+
+
+Conditioning = Derived | Stored
+"""A kind of condition."""

@@ -299,7 +299,7 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
     with ExitStack() as stack:
         file = stack.enter_context(closing(ImageFile(directory / "images.u8", found.channels)))
         images = _Written.of(found, file, found.positions, skipped, entries, family)
-        others = None
+        others = beside = None
         if partners is not None:
             key = "data.condition.channels"
             beside = stack.enter_context(
@@ -316,7 +316,7 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
         if cut in (0, len(filled)):
             raise ValueError(_empty_part(found, skipped, validates=cut > 0))
         shape, added = file.finish(filled), 0
-        if others is not None:
+        if beside is not None:
             added = beside.finish(filled)[1]
             _check_room(directory, shape[0] * added * shape[2] * shape[3], entries)
             file.append_channels(beside, shape[0], shape[1:], added)
@@ -345,7 +345,9 @@ def _store(found: Found, directory: Path, on_error: str, entries: Cache, family:
             "differing": _differing(found, images, partners, others, filled),
         }
     if found.vectors is not None:
-        about = {"condition": found.vectors.understood, "vector_names": list(found.vectors.names)}
+        names = list(found.vectors.names)
+        of = f"{len(names):,} number{'s' if len(names) > 1 else ''} of each image"
+        about = {"condition": f"{of}, {found.vectors.understood}", "vector_names": names}
     if skipped or found.left_out:
         left_out = {"skipped": list(skipped), "others": list(found.left_out)}
         (directory / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
@@ -450,8 +452,9 @@ def _differing(
         named = (found.names[images.at[filled[first]]], partners.names[others.at[filled[first]]])
         sizes = ["x".join(map(str, one[first].tolist())) for one in (own, other)]
         return (
-            f"{partners.key}: {int(differs.sum()):,} of {len(filled):,} pairs differ in {what}, and {so}; the "
-            f"first: {printable(named[0])} is {sizes[0]}, and {printable(named[1])} {sizes[1]} (height x width)"
+            f"{partners.key}: {int(differs.sum()):,} of {len(filled):,} pairs differ in {what}, and {so}; "
+            f"the first: {printable(named[0])} is {sizes[0]}, and {printable(named[1])} {sizes[1]} (height x "
+            "width)"
         )
     return None
 

@@ -170,7 +170,7 @@ class Arrays(ImageSettings):
             )
         whole, key = np.concatenate(values), str(condition.key)
         names = [key] if whole.shape[1] == 1 else [f"{key}[{index}]" for index in range(whole.shape[1])]
-        return Vectors(whole, names, _some([held.name for held in beside]))
+        return Vectors(whole, names, f"of {_some([held.name for held in beside])}")
 
     def _parts(self, known: Roles) -> "_Parts":
         """The parts that are used."""

@@ -174,7 +174,9 @@ class ImageFiles(ImageSettings):
             for place, index in enumerate(chosen):
                 if index in at:
                     rows[place] = found.values[at[index]]
-            vectors = Vectors(rows, condition.names, f"the columns of {listed(found.files, 3)}")
+            vectors = Vectors(
+                rows, condition.names, f"{listed(condition.names, 6)} of {listed(found.files, 3)}"
+            )
 
         def read(wanted: Sequence[int]) -> Iterator[Decoded | str]:
             return _read(files, [chosen[index] for index in wanted], shaping, are_arrays)

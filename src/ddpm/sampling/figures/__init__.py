@@ -53,6 +53,16 @@ def side_by_side(images: Tensor) -> Tensor:
     return parts.flatten(-2)[..., None, :, :-1]
 
 
+def with_condition(images: Tensor, condition: Tensor) -> Tensor:
+    """Images, each with the image that it is conditioned on to its right: uint8 [N, 1 or 3, H, W'] of uint8
+    [N, C, H, W] and [N, C', H, W]; see `side_by_side`.
+    """
+    parts = [side_by_side(images), side_by_side(condition)]
+    channels = max(part.shape[1] for part in parts)
+    own, other = (part.expand(-1, channels, -1, -1) for part in parts)
+    return torch.cat([own, own.new_full((*own.shape[:3], 1), BETWEEN_CHANNELS), other], 3)
+
+
 def size_shown(image_shape: Sequence[int]) -> tuple[int, int]:
     """(height, width) that images of (channels, height, width) have side by side."""
     channels, height, width = image_shape
