@@ -378,8 +378,8 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def about_condition(self) -> dict[str, Any]:
-        """What the network is conditioned on beside the class, in plain containers: `kind`; `image_channels` and
-        `vector_size`, 0 for none; of a vector `mean` and `std`, by which the network sees (v - mean) / std.
+        """What the network is conditioned on beside the class, in plain containers: `kind`; `image_channels`
+        and `vector_size`, 0 for none; of a vector `mean` and `std`: the network sees (v - mean) / std.
         """
         channels, size = self.condition_sizes
         about = {"kind": type(self.condition).__name__, "image_channels": channels, "vector_size": size}
