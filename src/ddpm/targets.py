@@ -17,6 +17,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "model": ("ddpm.networks", "torch.nn"),
     "data": ("ddpm.data.sources",),
+    "data.condition": ("ddpm.data.conditions",),
     "optimizer": ("torch.optim",),
     "lr_schedule": ("ddpm.training.lr_schedules", "torch.optim"),
     "ema": ("ddpm.training.ema", "ddpm.training.power_ema"),
@@ -53,7 +54,9 @@ def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
     Raises:
         UsageError: naming the key and what would be right.
     """
-    packages = (*PLACES.get(key.split(".")[0].split("[")[0], ALLOWED), *allowed)
+    group, _, within = key.partition(".")
+    place = f"{group}.{within.split('.')[0]}" if within else ""
+    packages = (*PLACES.get(place, PLACES.get(group.split("[")[0], ALLOWED)), *allowed)
     parts = target.split(".") if isinstance(target, str) else []
     if all(map(str.isidentifier, parts)) and isinstance(target, str) and _is_in(target, packages):
         if not any(part.startswith("_") for part in parts) or _is_in(target, allowed):

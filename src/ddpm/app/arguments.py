@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import (
 import ddpm
 from ddpm import options
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
-from ddpm.app.groups import WHOLE
+from ddpm.app.groups import WHOLE, WITHIN
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -212,13 +212,35 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
     admitted: list[str] = []
     if given.shell_completion:  # what follows is a word of Hydra's: install=bash
         return replace(arguments, overrides=tuple(given.overrides))
-    for text in given.overrides:
+    for text in (_within(word, arguments, program) for word in given.overrides):
         group = key_of(text)
         if arguments.group(group):  # the last word about a group holds, null among them
             admitted = [other for other in admitted if key_of(other) != group]
         found = _admitted(text, arguments, program)
         admitted += [] if found is None else [found]
     return replace(arguments, overrides=tuple(admitted))
+
+
+def _within(text: str, arguments: Arguments, program: str) -> str:
+    """A word about a group that stands within another, as Hydra calls it: condition=downsampled and
+    data.condition=downsampled are data/condition=downsampled.
+    """
+    key, equals, value = text.partition("=")
+    bare = key.lstrip("+~")
+    for short, group in WITHIN.items():
+        is_short = (
+            bare == short and program in PROGRAMS and group.partition("/")[0] in PROGRAMS[program].objects
+        )
+        named = {*arguments.options(group), "null"}
+        is_key = bare == group.replace("/", ".") and bool(equals) and named.issuperset(value.split(","))
+        if is_key or (is_short and not _has_key(program, short)):
+            return text.replace(bare, group, 1)
+    return text
+
+
+def _has_key(program: str, key: str) -> bool:
+    """Whether a program has a key of its own that is called so."""
+    return key in PROGRAMS[program].settings.__dataclass_fields__
 
 
 def _is_run(directory: Path) -> bool:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 Network = Callable[..., Tensor]
-"""An image [B, C, H, W] and a number [B] each, with labels int64 [B] where there are some, and `vector` [B, D]
-where there is one -> output.
+"""An image [B, C, H, W] and a number [B] each, with labels int64 [B] and `vector` [B, D] where there are such
+-> output.
 """
 
 

@@ -2,7 +2,8 @@
 
 Each is called as `network(x, t, labels=None, *, vector=None)`:
 
-- x: x_t, float [B, in_channels, H, W], with the image that it is conditioned on behind it; height and width are multiples of the network's `size_multiple`;
+- x: x_t, with the image that it is conditioned on behind its channels, float [B, in_channels, H, W]; height
+  and width are multiples of the network's `size_multiple`;
 - t: timesteps, int64 [B];
 - labels: classes, int64 [B], with -1 for no label; None is -1 for all;
 - vector: numbers that it is conditioned on, float [B, vector_size]; None, or zeros, for none.
