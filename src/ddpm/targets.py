@@ -172,7 +172,7 @@ def _is_at_home(target: str, found: Any, module: Any) -> bool:
     return home.split(".")[0] == root
 
 
-def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+def build(key: str, node: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
     """Build what a node's `_target_` names, from the node's keys and further arguments, which win.
 
     What is nested in it is built first, unless it says `_recursive_: false`. With `_partial_: true` the
@@ -196,7 +196,7 @@ def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
     return called(key, make, *positional, **{**settings, **kwargs})
 
 
-def called(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def called(key: str, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """The result of a constructor that a configuration named.
 
     Raises:

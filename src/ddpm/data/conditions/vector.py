@@ -22,7 +22,7 @@ class Vector:
     def __post_init__(self) -> None:
         if (self.key is None) == (self.columns is None):
             raise ValueError(
-                "condition=vector needs data.condition.key=ARRAY for data=arrays, or "
+                "data.condition: a vector needs data.condition.key=ARRAY for data=arrays, or "
                 "data.condition.columns=[COLUMN,...] for data=folder and data=archive"
                 + ("" if self.key is None else "; both are given")
             )

@@ -18,7 +18,7 @@ from ddpm.data.files.anywhere import Opened, located, opened_at
 from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.holdout import scattered
 from ddpm.data.layout.decision import Asked, Layout, decide
-from ddpm.data.layout.names import ARRAY, IMAGES, is_clutter, listed, may_be_image, sort, suffix
+from ddpm.data.layout.names import ARRAY, IMAGES, counted, is_clutter, listed, may_be_image, sort, suffix
 from ddpm.data.layout.numbers import check_complete, numbers
 from ddpm.data.layout.pairs import NO_PARTNER, partners, unmatched
 from ddpm.data.paths import is_url
@@ -271,6 +271,7 @@ class ImageFiles(ImageSettings):
             np.array([of[one] for one in taken], np.int64),
             bool(in_it.images) and suffix(theirs.names[in_it.images[0]]) == ARRAY,
             [(name, NO_PARTNER) for name in left],
+            f"; {counted(int(lacking.sum()))} without one left out" if lacking.any() else "",
         ), lacking
 
     def _partners(self, others: "_Others") -> Partners:
@@ -285,7 +286,7 @@ class ImageFiles(ImageSettings):
             condition.typed,
             condition.channels,
             None if files.states is None else [files.states[index] for index in others.chosen],
-            f"the image of the same path or name in {condition.path}"
+            f"the image of the same path or name in {condition.path}{others.note}"
             if condition.side is None
             else f"the {condition.side} half of each picture, of which the other is learned",
         )
@@ -301,6 +302,7 @@ class _Others:
         of: int64 [N], the number of the image that each belongs to.
         are_arrays: whether they are npy files.
         left_out: name and reason of those that belong to none.
+        note: on images without any, the end of a sentence.
     """
 
     files: Files
@@ -308,6 +310,7 @@ class _Others:
     of: np.ndarray
     are_arrays: bool
     left_out: Sequence[tuple[str, str]] = ()
+    note: str = ""
 
 
 def _read(
