@@ -228,9 +228,8 @@ def _within(text: str, arguments: Arguments, program: str) -> str:
     key, equals, value = text.partition("=")
     bare = key.lstrip("+~")
     for short, group in WITHIN.items():
-        is_short = (
-            bare == short and program in PROGRAMS and group.partition("/")[0] in PROGRAMS[program].objects
-        )
+        around = group.partition("/")[0]
+        is_short = bare == short and program in PROGRAMS and around in PROGRAMS[program].objects
         named = {*arguments.options(group), "null"}
         is_key = bare == group.replace("/", ".") and bool(equals) and named.issuperset(value.split(","))
         if is_key or (is_short and not _has_key(program, short)):

@@ -387,12 +387,6 @@ class ImageDataModule(LightningDataModule):
             about |= {name: self.facts["vector"][name] for name in ("names", "mean", "std")}
         return about
 
-    def held_out_conditions(self, indices: Sequence[int]) -> Condition:
-        """What images that are held out are conditioned on, in turn; see `held_out`."""
-        condition = self.held_out(indices).condition
-        assert condition is not None  # of data with one
-        return condition
-
     def held_out(self, indices: Sequence[int]) -> Batch:
         """Images that are held out, in turn, as a validation shows them: normalised, with their labels and
         conditions, on the CPU. Where none is held out, images that are trained on.

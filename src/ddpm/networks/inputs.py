@@ -1,4 +1,4 @@
-"""What every network does with its inputs: sinusoids of the timestep, checks of labels, vectors and image size."""
+"""What every network does with its inputs: sinusoids of the timestep, checks of what else it is given."""
 
 import math
 

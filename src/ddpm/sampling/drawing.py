@@ -13,6 +13,7 @@ from ddpm.diffusion.samplers import OnStep, Sampler, random_steps
 from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.validity import check_request
 from ddpm.random import BLOCK, Purpose, Stream
+from ddpm.sampling.conditions import InTurn
 from ddpm.sampling.model import Conditions, Model, Weights
 
 
@@ -27,7 +28,8 @@ class Drawing:
         sampler: another reverse process than the model's own.
         weights: "ema", the averaged ones, which are the network's own where no average is kept; or "raw", the
             network's own. None for those that the model is evaluated with just now, or the averaged ones.
-        labels: the classes that images take in turn, -1 for none; by default every class.
+        labels: the classes that images take in turn, -1 for none; by default those that belong to the
+            conditions, or every class.
         condition: what images are conditioned on beside the class, in turn, or from their indices; by default
             the model's `conditions`.
         guidance: another than the model's own.
@@ -68,7 +70,8 @@ class Drawing:
         self.labels = labels
         if isinstance(condition, Condition):
             self._check_condition(condition)
-        self.condition = condition
+            condition = InTurn(condition)
+        self.conditions = condition or model.conditions
         self.guidance = guidance or model.guidance
         self.start: Start = start or FromNoise()
         self.known = known
@@ -141,7 +144,7 @@ class Drawing:
         x_t = self.start.x_t(
             model.schedule, above, lambda chosen: _normal(first, 0, chosen, model.image_shape)
         )
-        in_turn = labels_of(model, indices, self.labels)
+        in_turn = labels_of(model, indices, self.labels, self.conditions)
         if labels is None and in_turn is not None:
             labels = torch.tensor(in_turn)
         denoiser = model.denoiser(
@@ -162,20 +165,15 @@ class Drawing:
         Raises:
             ValueError: where there is none for a network that takes one.
         """
-        given = self.model.conditions if self.condition is None else self.condition
-        if not self.model.is_conditioned and self.condition is None:
+        if not self.model.is_conditioned:
             return None
-        if given is None:
+        if self.conditions is None:
             raise ValueError(
-                "condition: the network is conditioned on more than the class, and no condition is given; give "
-                "condition=, a ddpm.diffusion.condition.Condition of an image or a vector for each"
+                "condition: the network is conditioned on more than the class, and no condition is given; "
+                "give condition=, a ddpm.diffusion.condition.Condition of an image or a vector for each"
             )
-        if isinstance(given, Condition):
-            rows = next(len(part) for part in given if part is not None)
-            found = given.rows([i % rows for i in indices])
-        else:
-            found = given(indices)
-            self._check_condition(found)
+        found = self.conditions(indices)
+        self._check_condition(found)
         return found.to(self.model.device)
 
     def _check_condition(self, condition: Condition) -> None:
@@ -208,12 +206,21 @@ class Drawing:
             raise ValueError("shared_t: images that share x_t are of one class; name it, as in labels=[0]")
 
 
-def labels_of(model: Model, indices: Sequence[int], labels: Sequence[int] | None = None) -> list[int] | None:
-    """The class of each image: the labels in turn, again and again; by default every class. None where the
-    network is unconditional.
+def labels_of(
+    model: Model,
+    indices: Sequence[int],
+    labels: Sequence[int] | None = None,
+    conditions: Conditions | None = None,
+) -> list[int] | None:
+    """The class of each image: the labels in turn, again and again; by default those that belong to the
+    conditions, which are the model's own if none are given, or every class. None where the network is
+    unconditional.
     """
     if model.num_classes is None:
         return None
+    conditions = conditions or model.conditions
+    if labels is None and conditions is not None and (own := conditions.labels(indices)) is not None:
+        return own
     turn = labels or range(model.num_classes)
     return [turn[i % len(turn)] for i in indices]
 

@@ -1,6 +1,6 @@
 """What images are drawn with: a network beside the process that it was trained for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -15,8 +15,21 @@ from ddpm.diffusion.samplers import Sampler
 Weights = Literal["ema", "raw"]
 """The averaged weights, or the network's own. Where no average is kept, they are the same."""
 
-Conditions = Callable[[Sequence[int]], Condition]
-"""What images are drawn under, from their indices."""
+
+class Conditions(Protocol):
+    """What images are drawn under beside their class, from their indices. See `ddpm.sampling.conditions`."""
+
+    def __call__(self, indices: Sequence[int]) -> Condition: ...
+
+    def truth(self, indices: Sequence[int]) -> Tensor | None:
+        """The images that these conditions belong to, float32 [len(indices), C, H, W]; None where nobody
+        knows.
+        """
+        ...
+
+    def labels(self, indices: Sequence[int]) -> list[int] | None:
+        """Their classes; None where nobody knows, or there are none."""
+        ...
 
 
 class Model(Protocol):

@@ -31,6 +31,7 @@ from ddpm.diffusion.weighting import Noised, Simple, Weighting
 from ddpm.random import Purpose, Stream, rekeyed, seed_dropout
 from ddpm.runtime.arithmetic import activation_bytes, flops_per_image, training_bytes
 from ddpm.runtime.computing import AS_IT_IS, Computing
+from ddpm.sampling.conditions import HeldOut
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.model import Conditions, Weights
 from ddpm.training import checkpoints, replicas
@@ -150,7 +151,7 @@ class DDPM(LightningModule):
         self.vector_size = vector_size
         self.condition_drop = condition_drop
         self.conditions: Conditions | None = None
-        """Those that images are drawn under where none are given: by default of a fit what its data hold out."""
+        """Those that images are drawn under where none are given: in a fit those of what its data hold out."""
         self.clip_x_0 = clip_x_0
         self.seed = self._draws_from = seed
         self.guard = Guard(on_nonfinite)
@@ -387,7 +388,7 @@ class DDPM(LightningModule):
         if isinstance(data, ImageDataModule):
             data.draw_anew(self.guard.rollbacks)
             if self.is_conditioned and self.conditions is None:
-                self.conditions = data.held_out_conditions
+                self.conditions = HeldOut(data)
 
     def on_train_start(self) -> None:
         self._begins = True
