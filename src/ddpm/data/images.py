@@ -70,7 +70,7 @@ class ImageSet:
         top, left = divmod(corner, row)
         stored = (count, channels, images.strides[1] // row, row)
         window = np.s_[:, :, top : top + height, left : left + width]
-        beside = self.labels, self.vectors
+        beside = [_sent(part) for part in (self.labels, self.vectors)]
         return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, *beside)
 
     @property
@@ -302,9 +302,25 @@ def _chunks(parts: Sequence[ImageSet]) -> Iterator[np.ndarray]:
 
 
 def _mapped(
-    file: str, offset: int, shape: tuple[int, ...], window: tuple[slice, ...], *beside: np.ndarray | None
+    file: str,
+    offset: int,
+    shape: tuple[int, ...],
+    window: tuple[slice, ...],
+    *beside: np.ndarray | tuple[Any, ...] | None,
 ) -> ImageSet:
-    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], *beside)
+    parts = (np.memmap(*part) if isinstance(part, tuple) else part for part in beside)
+    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], *parts)
+
+
+def _sent(part: np.ndarray | None) -> np.ndarray | tuple[Any, ...] | None:
+    """How something beside images is handed to other processes: rows of a map by its file's name."""
+    if not isinstance(part, np.memmap) or not part.flags.c_contiguous or not part.size:
+        return None if part is None else np.asarray(part)
+    whole = part
+    while isinstance(whole.base, np.memmap):
+        whole = whole.base
+    offset = whole.offset + part.ctypes.data - whole.ctypes.data
+    return str(whole.filename), part.dtype, "r", offset, part.shape
 
 
 def _in_memory(part: np.ndarray | None) -> np.ndarray | None:

@@ -38,7 +38,7 @@ class Paired:
         if len(given) != 1:
             which = f"{' and '.join(given)} are given" if given else "none of them is given"
             raise ValueError(
-                "data.condition: pairs need one of data.condition.path=FOLDER (the images of the other kind), "
+                "data.condition: pairs need one of data.condition.path=FOLDER (images of the other kind), "
                 "data.condition.side=left or right (both halves in one picture) and data.condition.key=ARRAY "
                 f"(of data=arrays); {which}"
             )

@@ -137,7 +137,8 @@ def _number(cell: str, column: str, file: str, named: str, key: str) -> float:
     if not cell.strip():
         raise ValueError(f"{said} empty; {MEND}")
     try:
-        number = float(np.float32(cell))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite then
+            number = float(np.float32(cell))
     except ValueError as error:
         raise ValueError(f"{said} {short(ValueError(cell))}, which is no number; {MEND}") from error
     if not math.isfinite(number):

@@ -79,6 +79,7 @@ class ImageFiles(ImageSettings):
         if isinstance(condition, Paired):
             where = None if condition.path is None else located(condition.path)
             chosen["pairs"] = [where, condition.side, condition.channels, condition.value_range]
+            chosen["all_pairs"] = self.on_error == "fail"  # else what is prepared lacks some
         elif condition is not None:
             chosen["numbers"] = condition.names
         return chosen
