@@ -228,18 +228,11 @@ def _within(text: str, arguments: Arguments, program: str) -> str:
     key, equals, value = text.partition("=")
     bare = key.lstrip("+~")
     for short, group in WITHIN.items():
-        around = group.partition("/")[0]
-        is_short = bare == short and program in PROGRAMS and around in PROGRAMS[program].objects
         named = {*arguments.options(group), "null"}
         is_key = bare == group.replace("/", ".") and bool(equals) and named.issuperset(value.split(","))
-        if is_key or (is_short and not _has_key(program, short)):
+        if program == "train" and (is_key or bare == short):
             return text.replace(bare, group, 1)
     return text
-
-
-def _has_key(program: str, key: str) -> bool:
-    """Whether a program has a key of its own that is called so."""
-    return key in PROGRAMS[program].settings.__dataclass_fields__
 
 
 def _is_run(directory: Path) -> bool:

@@ -128,6 +128,8 @@ class SampleSettings:
     sigma_rel: float | None
     format: str
     labels: list[Any] | None
+    condition: str | None
+    condition_mask: str | None
     start: str | None
     start_t: int | list[int] | None
     end: str | None

@@ -225,7 +225,7 @@ class UNet(nn.Module):
     def _embedding(
         self, t: Tensor, labels: Tensor | None, vector: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
-        """The embedding that conditions every block, of time, class and vector, activated: [B, 4 * channels]."""
+        """What time, class and vector say to every block, activated: [B, 4 * channels]."""
         embedding = self.time(
             sinusoids(t * self.timestep_scale, self.channels, freq_shift=self.freq_shift).to(dtype)
         )

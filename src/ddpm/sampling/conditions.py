@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.condition import Condition
+from ddpm.sampling.model import Conditions
 
 
 class InTurn:
@@ -27,6 +28,11 @@ class InTurn:
         return None
 
 
+def in_turn(condition: Condition | Conditions | None) -> Conditions | None:
+    """Given conditions as what images are drawn under."""
+    return InTurn(condition) if isinstance(condition, Condition) else condition
+
+
 class HeldOut:
     """The conditions of the images that data hold out, in their order, again and again.
 
@@ -44,6 +50,7 @@ class HeldOut:
         return condition
 
     def truth(self, indices: Sequence[int]) -> Tensor | None:
+        """Their images."""
         return self.data.held_out(indices).x_0
 
     def labels(self, indices: Sequence[int]) -> list[int] | None:

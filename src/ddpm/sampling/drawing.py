@@ -13,7 +13,7 @@ from ddpm.diffusion.samplers import OnStep, Sampler, random_steps
 from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.validity import check_request
 from ddpm.random import BLOCK, Purpose, Stream
-from ddpm.sampling.conditions import InTurn
+from ddpm.sampling.conditions import in_turn
 from ddpm.sampling.model import Conditions, Model, Weights
 
 
@@ -70,8 +70,7 @@ class Drawing:
         self.labels = labels
         if isinstance(condition, Condition):
             self._check_condition(condition)
-            condition = InTurn(condition)
-        self.conditions = condition or model.conditions
+        self.conditions = in_turn(condition) or model.conditions
         self.guidance = guidance or model.guidance
         self.start: Start = start or FromNoise()
         self.known = known
@@ -144,9 +143,9 @@ class Drawing:
         x_t = self.start.x_t(
             model.schedule, above, lambda chosen: _normal(first, 0, chosen, model.image_shape)
         )
-        in_turn = labels_of(model, indices, self.labels, self.conditions)
-        if labels is None and in_turn is not None:
-            labels = torch.tensor(in_turn)
+        own = labels_of(model, indices, self.labels, self.conditions)
+        if labels is None and own is not None:
+            labels = torch.tensor(own)
         denoiser = model.denoiser(
             None if labels is None else labels.to(device),
             condition=self.condition_of(indices),

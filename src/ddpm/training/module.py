@@ -151,7 +151,7 @@ class DDPM(LightningModule):
         self.vector_size = vector_size
         self.condition_drop = condition_drop
         self.conditions: Conditions | None = None
-        """Those that images are drawn under where none are given: in a fit those of what its data hold out."""
+        """Those that images are drawn under where none are given; in a fit those of held-out images."""
         self.clip_x_0 = clip_x_0
         self.seed = self._draws_from = seed
         self.guard = Guard(on_nonfinite)

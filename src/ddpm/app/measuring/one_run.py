@@ -17,6 +17,7 @@ from ddpm.app.shared_work import Work
 from ddpm.run import load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
+from ddpm.sampling.conditions import HeldOut
 from ddpm.training.checkpoints.archive import fingerprint
 from ddpm.training.guides import contents_of_guide
 
@@ -36,6 +37,8 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         keep_freed_memory()
     metrics = metrics_of(config)
     data = data_of(run, config)
+    if run.module.is_conditioned:
+        run.module.conditions = HeldOut(data)
     measurement = Measurement(run, config, metrics, data)
     directory = place.directory
     contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
