@@ -143,7 +143,7 @@ class Arrays(ImageSettings):
         names = [f"image {index} of {one.held.name}" for one in found for index in range(one.layout.count)]
         return Partners(
             names,
-            lambda chosen: self._read(found, chosen, shaping),
+            lambda chosen: self._read(found, chosen, shaping, "data.condition"),
             np.arange(len(names)),
             key,
             condition.channels,
@@ -247,8 +247,10 @@ class Arrays(ImageSettings):
             f"white; set it, as in {key}=[{low:g},{high:g}]"
         )
 
-    def _read(self, images: Sequence[Images], chosen: Sequence[int], shaping: Shaping) -> Iterator[Decoded]:
-        """See `Found.read`."""
+    def _read(
+        self, images: Sequence[Images], chosen: Sequence[int], shaping: Shaping, keys: str = "data"
+    ) -> Iterator[Decoded]:
+        """See `Found.read`; `keys` is where the settings stand that a message may name."""
         wanted = iter(chosen)
         index, start = next(wanted, None), 0
         for one in images:
@@ -263,12 +265,13 @@ class Arrays(ImageSettings):
                     try:
                         yield from_array(np.ascontiguousarray(image), shaping)
                     except ValueError as error:
-                        key = (
-                            f"value_range={list(shaping.value_range)}"
-                            if shaping.value_range
-                            else f"path={self.path}"
-                        )
-                        raise ValueError(f"data.{key}: image {number} of {one.held.name}: {error}") from error
+                        said = f"data.path={self.path}"
+                        if shaping.value_range:
+                            said = (
+                                f"{keys}.value_range=[{', '.join(f'{end:g}' for end in shaping.value_range)}]"
+                            )
+                        why = str(error).replace("data.", f"{keys}.")
+                        raise ValueError(f"{said}: image {number} of {one.held.name}: {why}") from error
                     index = next(wanted, None)
             start = end
 
