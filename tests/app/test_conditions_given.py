@@ -86,7 +86,7 @@ def test_a_picture_with_a_mask_is_drawn_from(
     [
         ("unconditional", ["condition=small.png"], "conditioned on nothing beside the class; leave"),
         ("unconditional", ["condition=held_out"], "conditioned on nothing beside the class"),
-        ("downsampled", ["condition=odd.png"], "is 5x7 (height x width); this run takes pictures of 4x4, or of"),
+        ("downsampled", ["condition=odd.png"], "is 5x7 (height x width); this run takes pictures of 4x4"),
         ("downsampled", ["condition=nowhere.png"], "condition=nowhere.png: there is no such file or folder"),
         ("downsampled", ["condition=360"], "hold out 360 images"),
         ("downsampled", ["condition=1", "condition_mask=mask.png"], "is for runs of condition=masked"),
