@@ -106,6 +106,20 @@ def lightnings_trainer(node: dict[str, Any]) -> Any:
     return targets.build("trainer", settings, accelerator="cpu", devices=1, **beside)
 
 
+def test_every_condition_is_composed_and_built(subtests: pytest.Subtests):
+    """Its group stands within data, and `condition=OPTION` is what a person types."""
+    for path in sorted((CONF / "data" / "condition").glob("*.yaml")):
+        with subtests.test(condition=path.stem):
+            typed, dotted = (
+                composed("train", f"{key}={path.stem}") for key in ("condition", "data.condition")
+            )
+            assert typed == dotted
+            node = typed["data"]["condition"]
+            assert (node is None) == (path.stem == "none")
+            if node is not None:
+                assert targets.build("data.condition", node).image_channels(3) >= 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
