@@ -163,3 +163,19 @@ def test_images_whose_channels_come_last_are_refused_with_the_way_out():
         ImageSet(np.zeros((5, 0, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="not float64"):
         ImageSet(np.zeros((5, 3, 8, 8), np.float64))
+
+
+def test_images_without_their_conditions_are_no_copy_and_travel_by_name(tmp_path: Path):
+    pixels = np.random.RandomState(0).randint(0, 256, (30, 4, 5, 6)).astype(np.uint8)
+    whole = mapped(tmp_path / "x", ImageSet(pixels))
+    data_set = DataSet(whole.subset(slice(20)), whole.subset(slice(20, 30)), condition_channels=3)
+    alone = data_set.of_x_0
+    assert (alone.image_shape, alone.condition_channels) == ((1, 5, 6), 0)
+    assert alone.fingerprint == data_set.fingerprint
+    for part, rows in ((alone.train, slice(20)), (alone.validation.centre((3, 2)), slice(20, 30))):
+        expected = pixels[rows, :1] if part is alone.train else pixels[rows, :1, 1:4, 2:4]
+        np.testing.assert_array_equal(part.images, expected)
+        assert np.shares_memory(part.images, whole.images)
+        sent = pickle.dumps(part)
+        assert len(sent) < 1000
+        np.testing.assert_array_equal(pickle.loads(sent).images, expected)

@@ -19,6 +19,7 @@ from ddpm.app.pictures_given import picture, picture_like
 from ddpm.data.augmentation import normalize
 from ddpm.data.conditions.downsampled import Downsampled
 from ddpm.data.conditions.masked import Masked
+from ddpm.data.conditions.paired import Paired
 from ddpm.data.module import ImageDataModule
 from ddpm.data.pixels.like_training import shaping_of
 from ddpm.diffusion.condition import Condition
@@ -96,6 +97,8 @@ def read(config: Mapping[str, Any], run: Run) -> Found:
     else:
         channels = run.module.condition_channels
     shaping = shaping_of((channels, height, width), run.config.get("data"))
+    if isinstance(conditioning, Paired):  # a picture of that side alone
+        shaping = replace(shaping, value_range=conditioning.shaping(shaping).value_range)
     shown = [torch.from_numpy(picture_like("condition", str(file), shaping)) for file in pictures]
     images = normalize(torch.stack(shown))
     return (

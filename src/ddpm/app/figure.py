@@ -337,7 +337,7 @@ def _data(run: Run) -> DataSet:
     Raises:
         UsageError: as `_read_data`.
     """
-    return _read_data(run).data_set
+    return _read_data(run).data_set.of_x_0
 
 
 def _read_data(run: Run) -> ImageDataModule:

@@ -62,14 +62,14 @@ class ImageSet:
         whole = images
         while isinstance(whole.base, np.memmap):
             whole = whole.base
-        # of a window the whole images are mapped, and cut there as they were here
+        # of a window, or some channels, the whole images are mapped, and cut there as they were here
         count, channels, height, width = images.shape
-        row = images.strides[2]
-        size = images.strides[1] * channels
+        size, plane, row = images.strides[:3]
         first, corner = divmod(images.ctypes.data - whole.ctypes.data, size)
+        channel, corner = divmod(corner, plane)
         top, left = divmod(corner, row)
-        stored = (count, channels, images.strides[1] // row, row)
-        window = np.s_[:, :, top : top + height, left : left + width]
+        stored = (count, size // plane, plane // row, row)
+        window = np.s_[:, channel : channel + channels, top : top + height, left : left + width]
         beside = [_sent(part) for part in (self.labels, self.vectors)]
         return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, *beside)
 
@@ -172,6 +172,27 @@ class DataSet:
         channels, height, width = self.train.image_shape
         channels -= self.condition_channels
         return (channels, height, width) if self.window is None else (channels, *self.window)
+
+    @cached_property
+    def of_x_0(self) -> "DataSet":
+        """The same without the images that they are conditioned on, which are not copied."""
+        if not self.condition_channels:
+            return self
+        train, validation = (
+            replace(part, images=part.images[:, : -self.condition_channels])
+            if isinstance(part, ImageSet)
+            else part
+            for part in (self.train, self.validation)
+        )
+        assert isinstance(validation, ImageSet)
+        return replace(
+            self,
+            train=train,
+            validation=validation,
+            known_facts=self.facts,
+            known_fingerprint=self.fingerprint,
+            condition_channels=0,
+        )
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:

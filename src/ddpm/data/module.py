@@ -301,7 +301,10 @@ class ImageDataModule(LightningDataModule):
         train = self.data_set.train
         if isinstance(train, StreamedImages):
             return None
-        needed = train.images.nbytes + self.data_set.validation.images.nbytes
+        parts = (train, self.data_set.validation)
+        needed = sum(
+            array.nbytes for part in parts for array in (part.images, part.vectors) if array is not None
+        )
         return needed if needed <= self.device_share * memory_of(device) else None
 
     def transfer_batch_to_device(

@@ -48,7 +48,9 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         return None
     comparison = None
     if metrics.of_samples:
-        comparison = comparison_of(metrics.of_samples, config, data.data_set, trainer.strategy.root_device)
+        comparison = comparison_of(
+            metrics.of_samples, config, data.data_set.of_x_0, trainer.strategy.root_device
+        )
     measurement.prepare(comparison, trainer)
 
     def begin() -> None:

@@ -65,7 +65,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         return None
     comparison = None
     if metrics.of_samples:
-        comparison = comparison_of(metrics.of_samples, config, data.data_set, device)
+        comparison = comparison_of(metrics.of_samples, config, data.data_set.of_x_0, device)
     for name, measurement in measurements.items():
         with _named(name), _on(measurement.run, device):
             measurement.prepare(comparison, trainer)

@@ -186,7 +186,7 @@ def sheet(
     if module.is_conditioned and conditions is not None and module.image_shape[0] in (1, 3):
         names = None if shown is None or module.classes is None else legible(module.classes)
         named = [] if names is None else ["" if label < 0 else names[label] for label in shown or ()]
-        return _beside_conditions(to_uint8(drawn), conditions, named)
+        return _beside_conditions(module, to_uint8(drawn), conditions, named)
     if shown is None or module.classes is None or max(shown) < 0:
         return grid(to_uint8(drawn))
     names = legible(module.classes)
@@ -198,10 +198,13 @@ def sheet(
     )
 
 
-def _beside_conditions(drawn: Tensor, conditions: Conditions, names: Sequence[str]) -> np.ndarray:
+def _beside_conditions(
+    module: Model, drawn: Tensor, conditions: Conditions, names: Sequence[str]
+) -> np.ndarray:
     """A grid in which each image stands between its condition and the image that this belongs to.
 
     Args:
+        module: that drew them.
         drawn: uint8 [N, C, H, W], C 1 or 3; images 0 ... N-1.
         conditions: that they were drawn under.
         names: of their classes, N; or none.
@@ -217,13 +220,23 @@ def _beside_conditions(drawn: Tensor, conditions: Conditions, names: Sequence[st
     across = max(1, min(n, round(math.sqrt(n / len(parts)))))
     captions = [name if i < across else "" for i in range(n) for name in parts]
     own = list(parts).index("sample")
+    numbers = None if condition.vector is None else _as_kept(module, condition.vector)
     for i in range(n):
         words = [*names[i : i + 1]]
-        if condition.vector is not None:
-            words.append(", ".join(f"{value:.2g}" for value in condition.vector[i].tolist()))
+        if numbers is not None:
+            words.append(", ".join(f"{value:.3g}" for value in numbers[i].tolist()))
         if words:
             captions[i * len(parts) + own] = "; ".join(words)
     return grid(cells.flatten(0, 1), captions=captions, columns=across * len(parts))
+
+
+def _as_kept(module: Model, vector: Tensor) -> Tensor:
+    """Numbers [N, D] that a network sees as its data keep them, where it is known how these are spread."""
+    about = (getattr(module, "data", None) or {}).get("condition") or {}
+    if not {"mean", "std"} <= about.keys():
+        return vector
+    mean, std = (torch.tensor(about[name], device=vector.device) for name in ("mean", "std"))
+    return vector * std + mean
 
 
 def seen_condition(image: Tensor, channels: int) -> Tensor:
