@@ -34,12 +34,10 @@ def partners(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
             fitting = [one for one in fitting if suffix(others[one]) == suffix(name)]
         if len(fitting) == 1:
             found[index] = fitting[0]
-    taken = set(found.tolist())
     once = _once(names), _once(others)
     for index in np.flatnonzero(found < 0).tolist():
-        partner = once[1].get(stem(names[index]))
-        if partner is not None and partner not in taken and stem(names[index]) in once[0]:
-            found[index] = partner
+        if stem(names[index]) in once[0]:  # so that no partner is taken already
+            found[index] = once[1].get(stem(names[index]), -1)
     return found
 
 
