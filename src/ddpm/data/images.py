@@ -158,7 +158,7 @@ class DataSet:
                 "images are float32, which is for latents with their scale (DataSet.latents); images must be "
                 "uint8"
             )
-        if not 0 <= self.condition_channels < self.train.image_shape[0]:
+        if self.condition_channels and not 0 < self.condition_channels < self.train.image_shape[0]:
             raise ValueError(
                 f"condition_channels={self.condition_channels}: images have {self.train.image_shape[0]} "
                 "channels, and one at least is left for x_0"
