@@ -53,7 +53,7 @@ def report(data: ImageDataModule, directory: Path) -> int:
     rows = described(data)
     if data.skipped:
         rows["left out"] = f"{len(data.skipped):,}, listed in {directory / 'skipped.txt'}"
-    sheet = contact_sheet(data.data_set)
+    sheet = contact_sheet(data.data_set.pictures)
     if sheet is not None:
         write_whole(directory / "contact_sheet.png", png(sheet))
     rows["contact sheet"] = (

@@ -367,7 +367,7 @@ def _begin(
         log_summary(logger, facts)
         if resume is None or not isinstance(logger, WandbLogger):  # W&B's run goes on, others begin anew
             log_card(logger, card)
-    if resume is None and (sheet := contact_sheet(data.data_set)) is not None:
+    if resume is None and (sheet := contact_sheet(data.data_set.pictures)) is not None:
         for logger in loggers:
             log_picture(logger, "data/contact_sheet", sheet, step=0)
     return record

@@ -172,6 +172,26 @@ class DataSet:
         return (channels, height, width) if self.window is None else (channels, *self.window)
 
     @cached_property
+    def pictures(self) -> "DataSet":
+        """The same images alone, without what is stored beside them for a network to be conditioned on."""
+        if not self.condition_channels:
+            return self
+        channels = self.image_shape[0]
+        parts = [
+            ImageSet(part.images[:, :channels], part.labels)
+            for part in (self.train, self.validation)
+            if isinstance(part, ImageSet)
+        ]
+        return replace(
+            self,
+            train=parts[0],
+            validation=parts[-1],
+            condition_channels=0,
+            known_facts=self.facts,
+            known_fingerprint=self.fingerprint,
+        )
+
+    @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What is known about the images, in plain containers: at least what `survey` says, but for a
         stream.
