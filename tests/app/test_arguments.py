@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ddpm.app import arguments, command_line
 from ddpm.app.grammar import PATHS, quoted
+from ddpm.app.groups import WITHIN
 from ddpm.errors import UsageError
 
 NAMES = [
@@ -53,7 +54,8 @@ NAMES = [
 def test_a_path_is_taken_as_typed(name: str):
     for key in PATHS:
         assert arguments.read([f"{key}={name}"], "sample").value(key) == name
-        assert arguments.read([f"++{key}=/x/{name}"], "train").value(key) == f"/x/{name}"
+        if key not in WITHIN:  # which of train.py are groups
+            assert arguments.read([f"++{key}=/x/{name}"], "train").value(key) == f"/x/{name}"
 
 
 @pytest.mark.parametrize("name", ["图 片", "~user", "a=b,[c]", "ends\\"])

@@ -70,7 +70,7 @@ def test_vectors_stay_with_their_images(tmp_path: Path):
             replace(whole, vectors=wrong)
 
 
-def test_facts_are_those_of_x_0_and_vectors_of_what_is_trained_on():
+def test_facts_are_those_pictures_and_vectors_of_what_is_trained_on():
     pixels = np.random.RandomState(0).randint(0, 256, (9, 3, 2, 2)).astype(np.uint8)
     pixels[4, :1] = pixels[2, :1]  # x_0 is a duplicate, and its condition another
     vectors = np.array([[i, 0.1] for i in range(9)], np.float32)
@@ -169,7 +169,7 @@ def test_images_without_their_conditions_are_no_copy_and_travel_by_name(tmp_path
     pixels = np.random.RandomState(0).randint(0, 256, (30, 4, 5, 6)).astype(np.uint8)
     whole = mapped(tmp_path / "x", ImageSet(pixels))
     data_set = DataSet(whole.subset(slice(20)), whole.subset(slice(20, 30)), condition_channels=3)
-    alone = data_set.of_x_0
+    alone = data_set.pictures
     assert (alone.image_shape, alone.condition_channels) == ((1, 5, 6), 0)
     assert alone.fingerprint == data_set.fingerprint
     for part, rows in ((alone.train, slice(20)), (alone.validation.centre((3, 2)), slice(20, 30))):

@@ -218,7 +218,7 @@ def _loss_by_t(arguments: argparse.Namespace, index: int) -> loss.ByT | None:
     if seconds > SOON and not asked:
         log.info("the loss over t is left out, it takes about %s: --by-t", duration(seconds))
         return None
-    x_0 = normalize(torch.from_numpy(shown.images))[:, : module.image_shape[0]].to(module.device)
+    x_0 = normalize(torch.from_numpy(shown.images)).to(module.device)
     condition = None if module.conditions is None else module.conditions(chosen.tolist()).to(module.device)
     labels = None
     if module.num_classes is not None and shown.labels is not None:
@@ -337,7 +337,7 @@ def _data(run: Run) -> DataSet:
     Raises:
         UsageError: as `_read_data`.
     """
-    return _read_data(run).data_set.of_x_0
+    return _read_data(run).data_set.pictures
 
 
 def _read_data(run: Run) -> ImageDataModule:

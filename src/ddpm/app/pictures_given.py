@@ -105,7 +105,7 @@ def _held_out(indices: Mapping[str, int], config: Mapping[str, Any], run: Run) -
             f"{key}={index}: the data of the run are {list(data.image_shape)} by now (channels, height, "
             f"width), and it draws {list(run.module.image_shape)}; {key}=PICTURE names a file"
         )
-    held_out = data.data_set.of_x_0.validation
+    held_out = data.data_set.pictures.validation
     for key, index in indices.items():
         if not 0 <= index < len(held_out):
             raise UsageError(

@@ -160,7 +160,7 @@ class DataSet:
                 "images are float32, which is for latents with their scale (DataSet.latents); images must be "
                 "uint8"
             )
-        if not 0 <= self.condition_channels < self.train.image_shape[0]:
+        if self.condition_channels and not 0 < self.condition_channels < self.train.image_shape[0]:
             raise ValueError(
                 f"condition_channels={self.condition_channels}: images have {self.train.image_shape[0]} "
                 "channels, and one at least is left for x_0"
@@ -174,24 +174,23 @@ class DataSet:
         return (channels, height, width) if self.window is None else (channels, *self.window)
 
     @cached_property
-    def of_x_0(self) -> "DataSet":
-        """The same without the images that they are conditioned on, which are not copied."""
+    def pictures(self) -> "DataSet":
+        """The same images alone, without what is stored beside them for a network to be conditioned on."""
         if not self.condition_channels:
             return self
-        train, validation = (
-            replace(part, images=part.images[:, : -self.condition_channels])
-            if isinstance(part, ImageSet)
-            else part
+        channels = self.image_shape[0]
+        parts = [
+            ImageSet(part.images[:, :channels], part.labels)
             for part in (self.train, self.validation)
-        )
-        assert isinstance(validation, ImageSet)
+            if isinstance(part, ImageSet)
+        ]
         return replace(
             self,
-            train=train,
-            validation=validation,
+            train=parts[0],
+            validation=parts[-1],
+            condition_channels=0,
             known_facts=self.facts,
             known_fingerprint=self.fingerprint,
-            condition_channels=0,
         )
 
     @cached_property

@@ -17,6 +17,7 @@ from ddpm.random import Purpose, Stream
 from ddpm.runtime.pieces import Pieces
 from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import whole
+from ddpm.sampling.conditions import HeldOut
 from ddpm.training.module import DDPM
 
 BITS = "bits_per_dim"
@@ -130,7 +131,9 @@ class NLL:
         batch = data.held_out(indices)
         x_0 = batch.x_0.to(module.device)
         labels = None if batch.labels is None else batch.labels.to(module.device)
-        condition = batch.condition.to(module.device) if batch.condition and module.is_conditioned else None
+        condition = None
+        if module.is_conditioned:
+            condition = (module.conditions or HeldOut(data))(indices).to(module.device)
         stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
 
         def noise(index: int, like: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ from lightning.pytorch import Trainer
 from ddpm.app import terminal
 from ddpm.app.devices import loading_device
 from ddpm.app.measuring import measurements_file
-from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of
+from ddpm.app.measuring.measurement import (
+    Measurement,
+    announce,
+    data_of,
+    draw_under_held_out,
+    metrics_of,
+)
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
 from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
@@ -17,7 +23,6 @@ from ddpm.app.shared_work import Work
 from ddpm.run import load
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.sharing import Sharing
-from ddpm.sampling.conditions import HeldOut
 from ddpm.training.checkpoints.archive import fingerprint
 from ddpm.training.guides import contents_of_guide
 
@@ -37,8 +42,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         keep_freed_memory()
     metrics = metrics_of(config)
     data = data_of(run, config)
-    if run.module.is_conditioned:
-        run.module.conditions = HeldOut(data)
+    draw_under_held_out(run, data)
     measurement = Measurement(run, config, metrics, data)
     directory = place.directory
     contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
@@ -49,7 +53,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     comparison = None
     if metrics.of_samples:
         comparison = comparison_of(
-            metrics.of_samples, config, data.data_set.of_x_0, trainer.strategy.root_device
+            metrics.of_samples, config, data.data_set.pictures, trainer.strategy.root_device
         )
     measurement.prepare(comparison, trainer)
 
