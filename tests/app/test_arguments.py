@@ -64,6 +64,10 @@ def test_it_reaches_the_configuration_whole(name: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert composed("train", "data=folder", f"data.path=/x/{name}")["data"]["path"] == f"/x/{name}"
     assert composed("train", "data=folder", f"data.path={name}")["data"]["path"] == str(tmp_path / name)
+    paired = composed(
+        "train", "data=folder", "data.path=/x", "condition=paired", f"data.condition.path={name}"
+    )
+    assert paired["data"]["condition"]["path"] == str(tmp_path / name)
     assert composed("sample", "ckpt=RUN", f"start={name}")["start"] == name
     assert composed("evaluate", f"ckpt={name}")["ckpt"] == name
 

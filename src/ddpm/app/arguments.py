@@ -230,7 +230,7 @@ def _within(text: str, arguments: Arguments, program: str) -> str:
     for short, group in WITHIN.items():
         named = {*arguments.options(group), "null"}
         is_key = bare == group.replace("/", ".") and bool(equals) and named.issuperset(value.split(","))
-        if program == "train" and (is_key or bare == short):
+        if program in ("train", "inspect") and (is_key or bare == short):
             return text.replace(bare, group, 1)
     return text
 

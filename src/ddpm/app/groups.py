@@ -15,7 +15,7 @@ PROVIDED = {
 """Arguments that the program gives to what a group builds, so that nobody types them."""
 
 WITHIN = {"condition": "data/condition"}
-"""Groups of train.py that stand within another, by the word that a person types for them."""
+"""Groups of train.py and ddpm inspect that stand within another, by the word that a person types for them."""
 
 FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
 """Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""
