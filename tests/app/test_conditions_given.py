@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(
     ("words", "said"),
     [
         (["condition=downsampled", "data.condition.factor=3"], "factor=3: does not divide images of 8x8"),
-        (["condition=downsamplet"], "did you mean downsampled"),
+        (["condition=downsamplet"], "condition=downsamplet: there is no such option; did you mean"),
         (["data.condition.factor=2"], "what is chosen takes no keys; choose one of condition="),
         (["data.condition={a: 1}"], "data.condition.a"),
         (["data.condition_drop=0.1"], "data.condition_drop=0.1: there is no condition to withhold"),
