@@ -20,8 +20,8 @@ def test_pairs_are_trained_on_and_drawn_under(tmp_path: Path):
             pixels = random.randint(0, 256, (8, 8, channels)).astype(np.uint8)
             Image.fromarray(pixels.squeeze()).save(tmp_path / side / f"{i}.png")
     words = ["data=folder", "data.path=A", "data.image_size=8", "condition=paired", "data.condition.path=B",
-             "model=smoke", "trainer=cpu", "logger=none", "callbacks=plain", "sampler=ddim",
-             "sampler.num_steps=2", "schedule.num_timesteps=50", "trainer.max_steps=2",
+             "model=smoke", "trainer=cpu", "logger=none", "callbacks=plain", "callbacks.samples.n=4",
+             "sampler=ddim", "sampler.num_steps=2", "schedule.num_timesteps=50", "trainer.max_steps=2",
              "data.batch_size=8"]  # fmt: skip
     begun = run_program("train.py", *words, "hydra.run.dir=run", cwd=tmp_path)
     assert begun.returncode == 0, begun.said
