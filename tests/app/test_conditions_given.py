@@ -4,6 +4,8 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from conftest import run_command, run_here, run_program
 from PIL import Image
 
 import ddpm
+from ddpm.app import conditions_given
 from ddpm.app.build import build_data
 from ddpm.data.conditions.downsampled import Downsampled
 from ddpm.diffusion.condition import Condition
+from ddpm.errors import UsageError
 from ddpm.evaluation.nll import NLL
 from ddpm.sampling.conditions import HeldOut
 from ddpm.sampling.figures import sheet
@@ -237,3 +241,37 @@ def test_a_run_does_not_go_on_under_another_condition(
     monkeypatch.chdir(tmp_path)
     assert run_here(monkeypatch, "train", f"ckpt={downsampled_run}", "condition=masked") == 2
     assert "belongs to another run: data.condition" in capsys.readouterr().err
+
+
+def of_vectors() -> Any:
+    """A run that is conditioned on two numbers, as far as they are read."""
+    about = {"condition": {"mean": [1.0, 2.0], "std": [2.0, 4.0]}}
+    module = SimpleNamespace(is_conditioned=True, vector_size=2, condition_channels=0, data=about)
+    return SimpleNamespace(module=module, config={})
+
+
+def test_numbers_are_read_as_the_network_sees_them(tmp_path: Path):
+    rows = np.array([[3.0, 2.0], [1.0, 6.0]])
+    np.save(tmp_path / "rows.npy", rows)
+    np.savez(tmp_path / "rows.npz", rows)
+    for typed in ("[[3,2],[1,6]]", str(tmp_path / "rows.npy"), str(tmp_path / "rows.npz")):
+        found = conditions_given.read({"condition": typed, "condition_mask": None}, of_vectors())
+        assert found.conditions is not None
+        vector = found.conditions([0, 1, 2]).vector
+        assert vector is not None
+        assert vector.tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("[1,2,3]", r"is \[1, 3\], and this run takes vectors of 2 numbers"),
+        ("[1,two]", "must be numbers"),
+        ("[1,NaN]", "not finite"),
+        ("nowhere.npy", "there is no such file; numbers are typed as"),
+        (__file__, "cannot be read as an .npy or .npz file"),
+    ],
+)
+def test_other_numbers_are_refused(typed: str, said: str):
+    with pytest.raises(UsageError, match=said):
+        conditions_given.read({"condition": typed, "condition_mask": None}, of_vectors())
