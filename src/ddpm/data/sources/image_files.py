@@ -18,7 +18,17 @@ from ddpm.data.files.anywhere import Opened, located, opened_at
 from ddpm.data.files.arrays import array_or_reason
 from ddpm.data.holdout import scattered
 from ddpm.data.layout.decision import Asked, Layout, decide
-from ddpm.data.layout.names import ARRAY, IMAGES, counted, is_clutter, listed, may_be_image, sort, suffix
+from ddpm.data.layout.names import (
+    ARRAY,
+    IMAGES,
+    Sorted,
+    counted,
+    is_clutter,
+    listed,
+    may_be_image,
+    sort,
+    suffix,
+)
 from ddpm.data.layout.numbers import check_complete, numbers
 from ddpm.data.layout.pairs import NO_PARTNER, partners, unmatched
 from ddpm.data.paths import is_url
@@ -151,33 +161,10 @@ class ImageFiles(ImageSettings):
             chosen = [chosen[index] for index in np.flatnonzero(~lacking)]
             positions = positions[~lacking]
         elif isinstance(condition, Vector):
-            known = [index for index in chosen if index not in files.refused]
-            found = numbers(
-                names,
-                known,
-                sorted_names.others,
-                condition.names,
-                lambda index: contents(files, index),
-                condition.typed,
-            )
-            certain = set(sorted_names.images)
-            check_complete(
-                found, [names[index] if index in certain else "" for index in known], condition.typed
-            )
-            left_out |= {known[index]: NO_ROW for index in np.flatnonzero(found.lacking).tolist()}
-            at = {index: row for row, index in enumerate(known) if not found.lacking[row]}
-            kept = np.array([index in at or index in files.refused for index in chosen], bool)
-            chosen, positions = (
-                [index for index, keep in zip(chosen, kept, strict=True) if keep],
-                positions[kept],
-            )
-            rows = np.zeros((len(chosen), len(condition.names)), np.float32)
-            for place, index in enumerate(chosen):
-                if index in at:
-                    rows[place] = found.values[at[index]]
-            vectors = Vectors(
-                rows, condition.names, f"{listed(condition.names, 6)} of {listed(found.files, 3)}"
-            )
+            kept, vectors = self._numbered(condition, files, sorted_names, chosen)
+            left_out |= dict.fromkeys((chosen[index] for index in np.flatnonzero(~kept)), NO_ROW)
+            chosen = [chosen[index] for index in np.flatnonzero(kept)]
+            positions = positions[kept]
 
         def read(wanted: Sequence[int]) -> Iterator[Decoded | str]:
             return _read(files, [chosen[index] for index in wanted], shaping, are_arrays)
@@ -210,6 +197,36 @@ class ImageFiles(ImageSettings):
             partners=None if beside is None else self._partners(beside),
             vectors=vectors,
         )
+
+    def _numbered(
+        self, condition: Vector, files: Files, kinds: Sorted, chosen: Sequence[int]
+    ) -> tuple[np.ndarray, Vectors]:
+        """Which of some images have numbers, bool [N], and the numbers of these. A file that can never be
+        read has zeros; one that need not be an image may have none.
+
+        Raises:
+            ValueError: where an image has none, or what is said of one is no number.
+        """
+        known = [index for index in chosen if index not in files.refused]
+        found = numbers(
+            files.names,
+            known,
+            kinds.others,
+            condition.names,
+            lambda index: contents(files, index),
+            condition.typed,
+        )
+        certain = set(kinds.images)
+        named = [files.names[index] if index in certain else "" for index in known]
+        check_complete(found, named, condition.typed)
+        row = {index: row for row, index in enumerate(known)}
+        kept = np.array([index not in row or not found.lacking[row[index]] for index in chosen], bool)
+        values = np.zeros((int(kept.sum()), len(condition.names)), np.float32)
+        for place, one in enumerate(np.flatnonzero(kept).tolist()):
+            if chosen[one] in row:
+                values[place] = found.values[row[chosen[one]]]
+        said = f"{listed(condition.names, 6)} of {listed(found.files, 3)}"
+        return kept, Vectors(values, condition.names, said)
 
     def _matched(
         self, others: Opened, files: Files, chosen: Sequence[int], layout: Layout
