@@ -14,7 +14,7 @@ from conftest import run_command, run_here, run_program
 from PIL import Image
 
 import ddpm
-from ddpm.app import conditions_given
+from ddpm.app import conditions_given, demo
 from ddpm.app.build import build_data
 from ddpm.data.conditions.downsampled import Downsampled
 from ddpm.diffusion.condition import Condition
@@ -52,6 +52,24 @@ def drawn(out: Path) -> np.ndarray:
     return found
 
 
+def test_pictures_of_every_size_that_fits_are_read(downsampled_run: Path, pictures: Path):
+    run = ddpm.load(downsampled_run, device="cpu")
+
+    def image(name: str) -> torch.Tensor:
+        words = {"condition": str(pictures / name), "condition_mask": None}
+        found = conditions_given.read(words, run).conditions
+        assert found is not None
+        seen = found([0]).image
+        assert seen is not None
+        return seen
+
+    small = image("small.png")
+    assert small.unique().item() == pytest.approx(200 / 127.5 - 1, abs=1e-6)
+    assert torch.equal(image("large.png"), small), "the same grey, brought down"
+    assert image("vast.png").unique().item() == pytest.approx(90 / 127.5 - 1, abs=1e-6)
+
+
+@pytest.mark.slow
 def test_pictures_of_every_size_that_fits_are_drawn_from(
     downsampled_run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -74,6 +92,7 @@ def test_pictures_of_every_size_that_fits_are_drawn_from(
     assert np.array_equal(drawn(pictures / "out_index")[1], drawn(pictures / "out_held")[1])
 
 
+@pytest.mark.slow
 def test_a_picture_with_a_mask_is_drawn_from(
     masked_run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -156,8 +175,8 @@ def test_where_a_condition_has_no_place_is_said(
     assert run_command(monkeypatch, "export", downsampled_run, tmp_path / "out") == 2
     assert "a DDPMPipeline gives its network nothing but noise" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert run_command(monkeypatch, "demo", downsampled_run, "--port", "0") == 2
-    assert "the page has no place for that" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="the page has no place for that"):
+        demo._opened([downsampled_run], [])
 
 
 def test_a_notebook_gives_the_condition_of_each_image(downsampled_run: Path):
@@ -193,6 +212,7 @@ def test_a_grid_shows_condition_sample_and_truth(downsampled_run: Path):
         assert np.array_equal(cells[cell], ((x[0, 0] + 1) * 127.5).round().numpy())
 
 
+@pytest.mark.slow
 def test_likelihood_is_of_each_image_under_its_own_condition(
     downsampled_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
