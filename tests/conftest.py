@@ -258,6 +258,21 @@ def unconditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "unconditional", _make_unconditional_run)
 
 
+@pytest.fixture(scope="session")
+def downsampled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a network that is conditioned on images of half as many pixels a side, and withholds them
+    now and then.
+    """
+    words = ("condition=downsampled", "data.condition.factor=2", "data.condition_drop=0.1")
+    return made_once(tmp_path_factory, "downsampled", lambda directory: _make_run(directory, *words))
+
+
+@pytest.fixture(scope="session")
+def masked_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a network that is conditioned on images with a part missing."""
+    return made_once(tmp_path_factory, "masked", lambda directory: _make_run(directory, "condition=masked"))
+
+
 def _make_conditional_run(directory: Path) -> None:
     _make_run(directory, "conditional=true", "data.label_drop=0.1", "guidance=classifier_free")
 

@@ -19,6 +19,7 @@ from ddpm import targets
 from ddpm.app import check, groups
 from ddpm.app.arguments import WHOLE
 from ddpm.app.schema import PROGRAMS
+from ddpm.data.conditions import Derived, Stored
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.training.loggers import provided
@@ -104,6 +105,26 @@ def lightnings_trainer(node: dict[str, Any]) -> Any:
     settings = {name: value for name, value in node.items() if name not in ours}
     beside = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return targets.build("trainer", settings, accelerator="cpu", devices=1, **beside)
+
+
+NEEDED_BY_CONDITIONS = {"paired": "data.condition.key=edges", "vector": "data.condition.key=age"}
+"""What an option says that has no default."""
+
+
+def test_every_condition_is_composed_and_built(subtests: pytest.Subtests):
+    """Its group stands within data, and `condition=OPTION` is what a person types."""
+    for path in sorted((CONF / "data" / "condition").glob("*.yaml")):
+        with subtests.test(condition=path.stem):
+            typed, dotted = (
+                composed("train", f"{key}={path.stem}") for key in ("condition", "data.condition")
+            )
+            assert typed == dotted
+            node = typed["data"]["condition"]
+            assert (node is None) == (path.stem == "none")
+            if node is not None:
+                words = [NEEDED_BY_CONDITIONS[path.stem]] if path.stem in NEEDED_BY_CONDITIONS else []
+                node = composed("train", f"condition={path.stem}", *words)["data"]["condition"]
+                assert isinstance(targets.build("data.condition", node), Derived | Stored)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def _groups() -> Iterator[str]:
             yield from _trainer(options)
         else:
             yield from _constructors(group, options)
+        if group == "data":
+            yield from _conditions(directory / "condition")
+
+
+def _conditions(directory: Path) -> Iterator[str]:
+    """The group that stands within data."""
+    yield "## condition\n"
+    for option in map(_option, sorted(directory.glob("*.yaml"))):
+        yield f"### condition={option.name}\n"
+        yield f"{option.about}\n"
+        yield from _table(_keys("data", option))
 
 
 def _whole(options: list[Option]) -> Iterator[str]:

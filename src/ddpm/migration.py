@@ -95,6 +95,9 @@ NEW: dict[str, Any] = {
 }
 """Keys at the top that earlier configurations do not have, with what stands for saying nothing."""
 
+NEW_OF_DATA: dict[str, Any] = {"condition": None, "condition_drop": 0.0}
+"""The same of `data`, in those that say how images become batches."""
+
 ALWAYS = {"to_x_0": True}
 """Settings of samplers that can be no other way now."""
 
@@ -110,7 +113,10 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "ema_decay" not in config:  # every configuration of version 0.1 says it
         new = NEW if "trainer" in config else {}
-        return {**new, **{name: _of_today(value) for name, value in config.items()}}
+        result = {**new, **{name: _of_today(value) for name, value in config.items()}}
+        if "label_drop" in (result.get("data") or {}):
+            result["data"] = {**NEW_OF_DATA, **result["data"]}
+        return result
     result = {name: value for name, value in config.items() if name != "ema_decay"}
     result["ema"] = {**option("ema", "exponential"), "decay": config["ema_decay"]}
     if "optimizer" in config:

@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     LABEL_DROP = 13
     CROP = 14
     FIGURE = 15
+    CONDITION = 16
 
 
 def key64(*key: int) -> int:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm import targets
+from ddpm.diffusion.condition import condition_in_words
 from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.samplers import Sampler, Trajectory, evenly_spread
 from ddpm.diffusion.validity import check_combination
@@ -25,6 +26,7 @@ from ddpm.options import option
 from ddpm.runtime.device import default_device
 from ddpm.sampling.batches import announced_sampling
 from ddpm.sampling.classes import number_of
+from ddpm.sampling.conditions import in_turn
 from ddpm.sampling.drawing import Drawing
 from ddpm.sampling.figures import grid, sheet
 from ddpm.sampling.seen import seen
@@ -74,9 +76,10 @@ class Run:
             batch_size: images drawn at once; by default as many as fit into memory, up to 256.
             sampler: another than the run's own, as an object or by the name of its option in `conf/sampler`.
             guidance: likewise, of `conf/guidance`.
-            settings: `seed`, `weights`, `start`, `known` and `on_step`, as `DDPM.sample` takes them; and
-                settings of the sampler (`num_steps`, `eta` ...) and the guidance (`scale` ...), of the run's
-                own or of the one that is named.
+            settings: `seed`, `weights`, `condition`, `start`, `known` and `on_step`, as `DDPM.sample` takes
+                them, the condition being that of each image, in turn; and settings of the sampler
+                (`num_steps`, `eta` ...) and the guidance (`scale` ...), of the run's own or of the one that
+                is named.
 
         Raises:
             ValueError: where a number is out of range, or a class, a start or a setting is none of this
@@ -87,7 +90,7 @@ class Run:
             _check_count("batch_size", batch_size)
         parts = {"sampler": sampler, "guidance": guidance}
         chosen = {group: self._part(group, part, settings) for group, part in parts.items()}
-        unknown = settings.keys() - {"seed", "weights", "start", "known", "on_step"}
+        unknown = settings.keys() - {"seed", "weights", "condition", "start", "known", "on_step"}
         if unknown:
             known = [name for group in parts for name in self._settings_of(group, parts[group])]
             near = difflib.get_close_matches(min(unknown), known, n=1)
@@ -102,7 +105,8 @@ class Run:
     def grid(self, n: int = 16, **settings: Any) -> Image.Image:
         """Draw images and lay them out, with the names of their classes. Arguments as of `sample`."""
         labels = self.numbered(settings.get("labels"))
-        return Image.fromarray(sheet(self.module, seen(self.module, self.sample(n, **settings)), labels))
+        images = seen(self.module, self.sample(n, **settings))
+        return Image.fromarray(sheet(self.module, images, labels, in_turn(settings.get("condition"))))
 
     def path(self, n: int = 4, *, columns: int = 8, **settings: Any) -> Image.Image:
         """How images come about: a row an image, x_t from noise on the left to the image on the right, and
@@ -175,6 +179,7 @@ class Run:
             guidance=guidance,
             num_classes=module.num_classes,
             label_drop=self.label_drop,
+            condition_drop=module.condition_drop,
         )
 
     @property
@@ -221,11 +226,17 @@ class Run:
             "step": f"{self.step:,}",
             "data": f"{kind.rpartition('.')[2] or 'images'} of {height}x{width}x{channels}{images}",
             "classes": "none" if classes is None else f"{len(classes)}: {_some(classes)}",
+            **({} if not self.module.is_conditioned else {"given": self._condition()}),
             "network": f"{type(self.module.network).__name__}, {self.module.num_parameters:,} parameters",
             "process": f"T = {self.module.schedule.num_timesteps}, {type(self.module.objective).__name__}, "
             f"{type(self.module.sampler).__name__}",
             "device": str(self.module.device),
         }
+
+    def _condition(self) -> str:
+        """What the network is conditioned on beside the class."""
+        kind = ((self.module.data or {}).get("condition") or {}).get("kind", "a condition")
+        return f"{kind}: {condition_in_words(*self.module.condition_sizes)}"
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<9}{text}" for name, text in self._facts().items())

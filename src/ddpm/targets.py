@@ -17,6 +17,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "model": ("ddpm.networks", "torch.nn"),
     "data": ("ddpm.data.sources",),
+    "data.condition": ("ddpm.data.conditions",),
     "optimizer": ("torch.optim",),
     "lr_schedule": ("ddpm.training.lr_schedules", "torch.optim"),
     "ema": ("ddpm.training.ema", "ddpm.training.power_ema"),
@@ -53,7 +54,9 @@ def check_name(key: str, target: object, allowed: Sequence[str] = ()) -> str:
     Raises:
         UsageError: naming the key and what would be right.
     """
-    packages = (*PLACES.get(key.split(".")[0].split("[")[0], ALLOWED), *allowed)
+    group, _, within = key.partition(".")
+    place = f"{group}.{within.split('.')[0]}" if within else ""
+    packages = (*PLACES.get(place, PLACES.get(group.split("[")[0], ALLOWED)), *allowed)
     parts = target.split(".") if isinstance(target, str) else []
     if all(map(str.isidentifier, parts)) and isinstance(target, str) and _is_in(target, packages):
         if not any(part.startswith("_") for part in parts) or _is_in(target, allowed):
@@ -169,7 +172,7 @@ def _is_at_home(target: str, found: Any, module: Any) -> bool:
     return home.split(".")[0] == root
 
 
-def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+def build(key: str, node: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
     """Build what a node's `_target_` names, from the node's keys and further arguments, which win.
 
     What is nested in it is built first, unless it says `_recursive_: false`. With `_partial_: true` the
@@ -193,7 +196,7 @@ def build(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
     return called(key, make, *positional, **{**settings, **kwargs})
 
 
-def called(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def called(key: str, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """The result of a constructor that a configuration named.
 
     Raises:

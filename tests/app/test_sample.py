@@ -180,7 +180,7 @@ def assert_cells(path: Path, columns: int, images: Sequence[np.ndarray]) -> None
 
 
 def test_a_grid_without_classes_shows_what_its_images_are_from():
-    model: Any = SimpleNamespace(classes=None, num_classes=None)
+    model: Any = SimpleNamespace(classes=None, num_classes=None, conditions=None, is_conditioned=False)
     start, end, drawn = torch.full((1, 8, 8), -1.0), torch.ones(1, 8, 8), torch.zeros(5, 1, 8, 8)
     row = grid_of(model, drawn, pictures_given.Given({"start": start, "end": end}), None, None)
     assert row.shape == (2 + CAPTION + 66, 2 + 7 * 66, 3)

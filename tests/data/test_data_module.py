@@ -1,7 +1,7 @@
 """From a source to the device: gathered there or read by workers, the same batches."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -149,6 +149,55 @@ def test_parts_are_shown_in_training_and_the_middle_elsewhere(num_workers: int):
     assert data.data_set.validation.image_shape == (3, 1, 3)
 
 
+class Stored:
+    """Stands for a condition that `Paireds` reads."""
+
+    typed = "data.condition.path=B"
+
+
+@dataclass(frozen=True)
+class Paireds:
+    """x_0 of one channel, its condition brighter by 100, of which parts are shown; and two numbers."""
+
+    condition: Stored | None = None
+
+    def read(self) -> DataSet:
+        x_0 = numbered(50).images[:, :1] // 2
+        vectors = np.stack([x_0[:, 0, 0, 0], np.full(50, 7)], 1).astype(np.float32)
+        whole = ImageSet(np.concatenate([x_0, x_0 + 100], 1), vectors=vectors)
+        train, held_out = whole.subset(slice(43)), whole.subset(slice(43, 50))
+        return DataSet(train, held_out, window=(1, 2), condition_channels=1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_condition_is_flipped_and_cut_as_its_image_wherever_the_set_lives(training: bool):
+    found = []
+    for settings in ({"device_share": 1}, {"device_share": 0, "num_workers": 2}):
+        data = at(
+            4, training=training, source=Paireds(), condition=Stored(), horizontal_flip=True, **settings
+        )
+        assert data.lives_on_device == (settings["device_share"] == 1)
+        found.append(list(on_device(data, 2)))
+        assert data.condition_sizes == (1, 2)
+        known = data.about_condition
+    for resident, read_by_worker in zip(*found, strict=True):
+        assert resident.x_0.shape == (len(resident.x_0), 1, 1, 2)
+        torch.testing.assert_close(
+            resident.condition.image - resident.x_0, torch.full_like(resident.x_0, 100 / 127.5)
+        )
+        for one, other in zip(resident.condition, read_by_worker.condition, strict=True):
+            assert torch.equal(one, other)
+        assert torch.equal(resident.x_0, read_by_worker.x_0)
+        assert not resident.condition.vector[:, 1].any()  # what is the same for all images is 0
+    trained_on = Paireds().read().train.vectors[:, 0]
+    assert known["mean"] == pytest.approx([trained_on.mean(), 7])
+    assert known["std"] == pytest.approx([trained_on.std(), 1])
+    if not training:
+        held_out = Paireds().read().validation.vectors[:, 0]
+        seen = found[0][0].condition.vector[:, 0].numpy()
+        np.testing.assert_allclose(seen, (held_out - trained_on.mean()) / trained_on.std(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("device_share", [0, 1])
 def test_a_device_without_an_image_to_validate_on_takes_part_all_the_same(device_share: int):
     """Another would wait for it."""
@@ -207,7 +256,7 @@ def test_what_lives_elsewhere_is_copied_whole():
     gathered, expected = here.gather(wanted), read(images, wanted)
     assert torch.equal(gathered.x_0, expected.x_0)
     assert torch.equal(gathered.labels, expected.labels)
-    assert gathered[2:] == expected[2:] == (3, 6)
+    assert gathered[2:] == expected[2:] == (3, 6, None)
 
 
 def test_a_resident_of_the_cpu_is_no_copy():

@@ -47,6 +47,55 @@ def test_a_map_travels_by_the_name_of_its_file_and_so_does_the_middle_of_its_ima
     assert np.shares_memory(part.centre((4, 6)).images, part.images)
 
 
+def test_vectors_stay_with_their_images(tmp_path: Path):
+    """However a set is cut, copied, put in order and sent."""
+    np.save(tmp_path / "v.npy", np.random.RandomState(0).rand(300, 2).astype(np.float32))
+    vectors = np.load(tmp_path / "v.npy", mmap_mode="r")
+    images = mapped(tmp_path / "x", ImageSet(np.arange(300 * 8).reshape(300, 2, 2, 2).astype(np.uint8)))
+    whole = replace(images, vectors=vectors, labels=np.arange(300) % 2)
+    chosen = np.array([5, 3, 5])
+    for part, rows in (
+        (whole.subset(chosen), chosen),
+        (whole.subset(slice(200, 290)), slice(200, 290)),
+        (whole.copy(chosen), chosen),
+        (whole.centre((1, 2)), slice(None)),
+        (DataSet(whole, whole, ["a", "b"]).with_classes(["b", "a"]).train, slice(None)),
+    ):
+        np.testing.assert_array_equal(part.vectors, vectors[rows])
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(part)).vectors, vectors[rows])
+    assert type(whole.copy(chosen).vectors) is np.ndarray
+    assert len(pickle.dumps(replace(whole, labels=None))) < 1000  # by the names of files
+    for wrong in (vectors[:5], vectors[:, 0], vectors.astype(np.float64)):
+        with pytest.raises(ValueError, match="vectors must be float32"):
+            replace(whole, vectors=wrong)
+
+
+def test_facts_are_those_pictures_and_vectors_of_what_is_trained_on():
+    pixels = np.random.RandomState(0).randint(0, 256, (9, 3, 2, 2)).astype(np.uint8)
+    pixels[4, :1] = pixels[2, :1]  # x_0 is a duplicate, and its condition another
+    vectors = np.array([[i, 0.1] for i in range(9)], np.float32)
+    whole = ImageSet(pixels, vectors=vectors)
+    train, held_out = whole.subset(slice(6)), whole.subset(slice(6, 9))
+    data_set = DataSet(train, held_out, condition_channels=2, vector_names=["age", "same"])
+    assert data_set.image_shape == (1, 2, 2)
+    assert data_set.facts["mean"] == [round(pixels[:, 0].mean() / 255, 6)]
+    assert data_set.facts["std"] == [round(pixels[:, 0].std() / 255, 6)]
+    assert data_set.facts["duplicates"] == 1
+    known = data_set.facts["vector"]
+    assert known["names"] == ["age", "same"]
+    np.testing.assert_allclose(known["mean"], [2.5, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(known["std"], [np.arange(6).std(), 1], rtol=1e-6)
+    assert (known["low"][0], known["high"][0]) == (0, 5)
+    others = pixels.copy()
+    others[0, 2] ^= 1
+    changed = [
+        replace(data_set, train=replace(train, images=others[:6])),
+        replace(data_set, train=replace(train, vectors=vectors[:6] + 1)),
+        replace(data_set, condition_channels=1),
+    ]
+    assert len({one.fingerprint for one in (data_set, *changed)}) == 4
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
 def test_memory_does_not_grow_with_what_is_read_of_a_map(tmp_path: Path):
     images = mapped(tmp_path / "x", ImageSet(np.zeros((20_000, 3, 32, 32), np.uint8)))
@@ -114,3 +163,19 @@ def test_images_whose_channels_come_last_are_refused_with_the_way_out():
         ImageSet(np.zeros((5, 0, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="not float64"):
         ImageSet(np.zeros((5, 3, 8, 8), np.float64))
+
+
+def test_images_without_their_conditions_are_no_copy_and_travel_by_name(tmp_path: Path):
+    pixels = np.random.RandomState(0).randint(0, 256, (30, 4, 5, 6)).astype(np.uint8)
+    whole = mapped(tmp_path / "x", ImageSet(pixels))
+    data_set = DataSet(whole.subset(slice(20)), whole.subset(slice(20, 30)), condition_channels=3)
+    alone = data_set.pictures
+    assert (alone.image_shape, alone.condition_channels) == ((1, 5, 6), 0)
+    assert alone.fingerprint == data_set.fingerprint
+    for part, rows in ((alone.train, slice(20)), (alone.validation.centre((3, 2)), slice(20, 30))):
+        expected = pixels[rows, :1] if part is alone.train else pixels[rows, :1, 1:4, 2:4]
+        np.testing.assert_array_equal(part.images, expected)
+        assert np.shares_memory(part.images, whole.images)
+        sent = pickle.dumps(part)
+        assert len(sent) < 1000
+        np.testing.assert_array_equal(pickle.loads(sent).images, expected)

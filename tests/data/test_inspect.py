@@ -40,6 +40,33 @@ def inspected(settings: dict, directory: Path) -> int:
     return inspect.prepare(settings, Place(directory))()
 
 
+def test_pairs_and_numbers_are_told_and_pairs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for i in range(4):
+        for side, level in (("A", i), ("B", 200 + i)):
+            (tmp_path / side).mkdir(exist_ok=True)
+            Image.new("L", (8, 8), level).save(tmp_path / side / f"{i}.png")
+    (tmp_path / "A" / "metadata.csv").write_text("file_name,age\n0.png,1\n1.png,3\n2.png,1\n3.png,3\n")
+    (tmp_path / "B" / "3.png").unlink()
+    settings = config("folder.Folder", path=str(tmp_path / "A"), image_size=8, validation_fraction=0)
+    kinds = "ddpm.data.conditions"
+    pairs = {"_target_": f"{kinds}.paired.Paired", "path": str(tmp_path / "B")}
+    assert inspected({**settings, "data": {**settings["data"], "condition": pairs}}, tmp_path / "pairs") == 0
+    said = rows(capsys)
+    assert said["condition"].startswith("1 channel of the image of the same path or name in")
+    assert said["condition"].endswith("B; 1 image without one left out")
+    assert said["size"] == "8x8, grey"
+    sheet = np.asarray(Image.open(tmp_path / "pairs" / "contact_sheet.png"))
+    assert {0, 1, 2, 200, 201, 202} <= set(sheet[..., 0].ravel().tolist())
+    numbers = {"_target_": f"{kinds}.vector.Vector", "columns": ["age"]}
+    assert inspected({**settings, "data": {**settings["data"], "condition": numbers}}, tmp_path / "age") == 0
+    said = rows(capsys)
+    assert said["condition"] == "1 number of each image, age of metadata.csv"
+    assert said["numbers"] == "age: 1 to 3, mean 2, deviation 1"
+    with pytest.raises(UsageError, match="Digits reads nothing beside its images; data=folder"):
+        inspected(config("digits.Digits", condition=pairs), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = folder(tmp_path / "images")
     settings = config("folder.Folder", path=str(path), image_size=8, validation_fraction=0.2)

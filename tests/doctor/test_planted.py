@@ -23,6 +23,7 @@ from ddpm.diffusion import (
     schedules,
     weighting,
 )
+from ddpm.diffusion.condition import Condition, apply_network
 from ddpm.diffusion.guidance import Autoguidance, Beyond
 from ddpm.diffusion.objectives import EDM, Flow, PosteriorMean, V
 from ddpm.diffusion.samplers import (
@@ -279,6 +280,19 @@ ERRORS = {
     "the inversion asks about where it comes from": Error(
         DDIMInversion.__call__, [("predict(ratio * x_t + stride * eps, i)", "predict(x_t, i)")], "sampling",
         {"inversion"}, {"inversion: sampler=ddim"},
+    ),
+    "the condition shown before x_t": Error(
+        apply_network, [("[x, image.to(x.dtype)]", "[image.to(x.dtype), x]")],
+        "condition", {"condition", "guided condition"}, {"condition", "guided condition"},
+    ),
+    "a vector that gets lost": Error(
+        apply_network, [('{"vector": vector}', '{"vector": 0 * vector}')],
+        "condition", {"condition"}, {"condition"},
+    ),
+    "the condition never withheld": Error(
+        Condition.withheld, [("where: Tensor | None = None", "where=None"),
+        ("_zeros(part, where)", "part")],
+        "condition", {"guided condition"}, {"guided condition"},
     ),
     "a level too wide in the decoder": Error(
         decoder._LogLikelihood.forward, [("half = HALF_LEVEL", "half = 2 * HALF_LEVEL")],

@@ -120,6 +120,7 @@ def test_captions_are_cut_to_fit(width: int):
 class Two:
     """A model of two classes, as far as a sheet asks."""
 
+    conditions, is_conditioned = None, False
     classes = ["cat", "海船"]  # noqa: RUF012
     num_classes = 2
 

@@ -26,7 +26,7 @@ import ddpm
 from ddpm import options
 from ddpm.app import wide
 from ddpm.app.grammar import PATHS, absolute, as_typed, parse, shown
-from ddpm.app.groups import WHOLE
+from ddpm.app.groups import WHOLE, WITHIN
 from ddpm.app.schema import PROGRAMS
 from ddpm.errors import UsageError
 from ddpm.options import CONF
@@ -211,12 +211,27 @@ def read(words: Sequence[str], program: str = "train", config_dir: Path | None =
         return replace(arguments, overrides=tuple(given.overrides))
     for text in given.overrides:
         wide.check(text)
+    for text in (_within(word, arguments, program) for word in given.overrides):
         group = key_of(text)
         if arguments.group(group):  # the last word about a group holds, null among them
             admitted = [other for other in admitted if key_of(other) != group]
         found = _admitted(text, arguments, program)
         admitted += [] if found is None else [found]
     return replace(arguments, overrides=tuple(admitted))
+
+
+def _within(text: str, arguments: Arguments, program: str) -> str:
+    """A word about a group that stands within another, as Hydra calls it: condition=downsampled and
+    data.condition=downsampled are data/condition=downsampled.
+    """
+    key, equals, value = text.partition("=")
+    bare = key.lstrip("+~")
+    for short, group in WITHIN.items():
+        named = {*arguments.options(group), "null"}
+        is_key = bare == group.replace("/", ".") and bool(equals) and named.issuperset(value.split(","))
+        if program in ("train", "inspect") and (is_key or bare == short):
+            return text.replace(bare, group, 1)
+    return text
 
 
 def _is_run(directory: Path) -> bool:

@@ -18,6 +18,8 @@ def build_data(config: Mapping[str, Any]) -> ImageDataModule:
     node = config["data"]
     source = build("data", {name: value for name, value in node.items() if name not in SWITCHES["data"]})
     settings = {name: node[name] for name in SWITCHES["data"] if name in node and name != "micro_batch"}
+    if settings.get("condition") is not None:
+        settings["condition"] = build("data.condition", settings["condition"])
     try:
         data = ImageDataModule(source, seed=config["seed"], **settings)
         _ = data.data_set
@@ -37,4 +39,5 @@ def describe(data: ImageDataModule) -> dict[str, Any]:
         "understood": list(data.data_set.understood),
         "facts": dict(data.facts),
         **({} if data.data_set.latents is None else {"latents": dict(data.data_set.latents)}),
+        **({} if data.condition is None else {"condition": data.about_condition}),
     }

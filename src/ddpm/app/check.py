@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ddpm import targets
+from ddpm import options, targets
 from ddpm.app.grammar import is_listed
 from ddpm.app.groups import FIRST_PROVIDED, SWITCHES, WHOLE, provided
 from ddpm.app.kinds import check_finite, fitted
@@ -187,8 +187,21 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             if (value := node.get(name, config.get(name))) in values:
                 raise UsageError(f"{key}={_shown(value)}: strategy=fsdp {why}")
     _check_schedules_within(config.get("lr_schedule", {}))
+    _check_condition(config.get("data") or {})
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
+
+
+def _check_condition(data: Mapping[str, Any]) -> None:
+    """Refuse what is no option of `data.condition`, and keys without an option."""
+    condition = data.get("condition")
+    if condition is None or (isinstance(condition, Mapping) and "_target_" in condition):
+        return
+    there = ", ".join(f"condition={name}" for name in options.options("data/condition"))
+    if isinstance(condition, Mapping):
+        name = next(iter(condition), "")
+        raise UsageError(f"data.condition.{name}: what is chosen takes no keys; choose one of {there}")
+    raise UsageError(f"data.condition={condition}: there is no such option; there are {there}")
 
 
 def _check_runs(config: dict[str, Any], runs: list[Any]) -> None:

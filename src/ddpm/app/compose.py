@@ -68,8 +68,9 @@ def composed(arguments: Arguments, program: str, overrides: Sequence[str] | None
             from_where = origin or absolute(str(values["ckpt"]))
             outside.check_configuration(from_where, values, run_directory_of(from_where), typed)
     data = values.get("data") or {}
-    if isinstance(data.get("path"), str) and not is_url(data["path"]):  # to be repeated from anywhere
-        data["path"] = str(absolute(data["path"]))
+    for node in (data, data.get("condition")):  # to be repeated from anywhere
+        if isinstance(node, dict) and isinstance(node.get("path"), str) and not is_url(node["path"]):
+            node["path"] = str(absolute(node["path"]))
     return Composed(values, config, origin)
 
 

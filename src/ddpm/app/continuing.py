@@ -284,13 +284,16 @@ def start_from(module: DDPM, init: str) -> None:
     """
     path, checkpoint = found(init, "init")
     config, data = checkpoint["config"], checkpoint["data"]
+    condition = data.get("condition") or {}
     check.check_group("variance", config["variance"])
     try:
         check_weights(
             variance=module.variance,
             num_classes=module.num_classes,
+            condition=module.condition_sizes,
             their_variance=build("variance", config["variance"]),
             their_num_classes=len(data["classes"]) if config["conditional"] else None,
+            their_condition=(condition.get("image_channels", 0), condition.get("vector_size", 0)),
         )
     except ValueError as error:
         raise UsageError(f"init={path}: {error}") from error

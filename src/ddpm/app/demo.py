@@ -144,6 +144,11 @@ def _opened(paths: Sequence[Path], allow_targets: Sequence[str]) -> list[acting.
         raise UsageError(
             f"{latents.directory}: draws latents, and the page shows images; sample.py draws them"
         )
+    if conditioned := next((run for run in runs if run.module.is_conditioned), None):
+        raise UsageError(
+            f"{conditioned.directory}: is conditioned on more than the class, and the page has no place for "
+            "that; sample.py condition=... draws from it"
+        )
     names = [run.directory.name or str(run.directory) for run in runs]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]

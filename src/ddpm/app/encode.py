@@ -117,7 +117,7 @@ def _encode(
     draw: Draw,
 ) -> None:
     """Encode what is not there yet, and put all of it into one file."""
-    data_set = data.data_set
+    data_set = data.data_set.pictures
     assert isinstance(data_set.train, ImageSet)
     parts = {"": data_set.train, HELD_OUT: data_set.validation}
     found = {

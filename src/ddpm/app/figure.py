@@ -19,6 +19,7 @@ from ddpm.app.own import own_settings
 from ddpm.app.run_configuration import OWN
 from ddpm.data.augmentation import normalize
 from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.evaluation import neighbours_figure as neighbours
 from ddpm.random import permutation
@@ -27,6 +28,7 @@ from ddpm.run import Run, load
 from ddpm.runtime.progress import Countdown, duration
 from ddpm.sampling.batches import seconds_a_use
 from ddpm.sampling.captions import legible
+from ddpm.sampling.conditions import HeldOut
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import denoising, files, forward, schedule, to_uint8
 from ddpm.sampling.figures.film import Film
@@ -216,18 +218,19 @@ def _loss_by_t(arguments: argparse.Namespace, index: int) -> loss.ByT | None:
             raise UsageError(f"--by-t: {error}") from error
         log.warning("the loss over t is left out: %s", error)
         return None
-    shown = held_out.copy(_chosen(held_out, MEASURED, 0))
-    module = run.module
+    module, chosen = run.module, _chosen(held_out, MEASURED, 0)
+    shown = held_out.copy(chosen)
     seconds = seconds_a_use(module, len(shown)) * loss.POINTS
     if seconds > SOON and not asked:
         log.info("the loss over t is left out, it takes about %s: --by-t", duration(seconds))
         return None
     x_0 = normalize(torch.from_numpy(shown.images)).to(module.device)
+    condition = None if module.conditions is None else module.conditions(chosen.tolist()).to(module.device)
     labels = None
     if module.num_classes is not None and shown.labels is not None:
         labels = torch.from_numpy(shown.labels).to(module.device)
     with module.evaluating(_or(arguments.weights, "ema")):
-        return loss.by_t(module, x_0, labels, seed=_or(arguments.seed, 0))
+        return loss.by_t(module, x_0, labels, condition, seed=_or(arguments.seed, 0))
 
 
 # Figures of samples
@@ -313,7 +316,10 @@ def _of_images(run: Run) -> Run:
 
 def _load(arguments: argparse.Namespace, index: int = 0) -> Run:
     check_run(arguments.runs[index])
-    return load(arguments.runs[index], allow_targets=arguments.allow_targets)
+    run = load(arguments.runs[index], allow_targets=arguments.allow_targets)
+    if run.module.is_conditioned:
+        run.module.conditions = HeldOut(_read_data(run))
+    return run
 
 
 def _config(directory: Path) -> dict[str, Any]:
@@ -333,6 +339,15 @@ def _labels(
 
 
 def _data(run: Run) -> DataSet:
+    """The images of a run, read anew.
+
+    Raises:
+        UsageError: as `_read_data`.
+    """
+    return _read_data(run).data_set.pictures
+
+
+def _read_data(run: Run) -> ImageDataModule:
     """The data of a run, read anew.
 
     Raises:
@@ -350,7 +365,7 @@ def _data(run: Run) -> DataSet:
             data.order_classes(run.module.classes)
         except ValueError as error:
             raise UsageError(f"data: its classes are no longer those of the run: {error}") from error
-    return data.data_set
+    return data
 
 
 def _held(data: DataSet, split: str) -> ImageSet | None:

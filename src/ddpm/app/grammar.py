@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from ddpm.errors import UsageError
 
 PATHS = (
-    "data.path", "data.vae", "vae", "ckpt", "guidance.ckpt", "samples", "init", "out", "start", "end", "mask",
+    "data.path", "data.condition.path", "data.vae", "vae", "ckpt", "guidance.ckpt", "samples", "init", "out",
+    "start", "end", "mask", "condition", "condition_mask",
     "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 """Keys whose value is a path, whatever it looks like."""

@@ -10,9 +10,12 @@ WHOLE = ("experiment", "recipe", "debug", "sweep", "hparams_search")
 
 PROVIDED = {
     "data": ("seed",),
-    "model": ("in_channels", "out_channels", "num_classes"),
+    "model": ("in_channels", "out_channels", "num_classes", "vector_size"),
 }
 """Arguments that the program gives to what a group builds, so that nobody types them."""
+
+WITHIN = {"condition": "data/condition"}
+"""Groups of train.py and ddpm inspect that stand within another, by the word that a person types for them."""
 
 FIRST_PROVIDED = ("optimizer", "lr_schedule", "ema")
 """Groups whose constructor is given its first argument by the program: parameters, optimizer, network."""

@@ -11,6 +11,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm import options
+from ddpm.app.groups import WITHIN
 from ddpm.errors import UsageError
 from ddpm.options import CONF
 
@@ -59,7 +60,8 @@ def no_such_option(group: str, option: str, options: Sequence[str]) -> str:
     """The message for an option that a group has not, with the nearest that it has."""
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? There" if near else "there"
-    return f"{group}={option}: there is no such option; {hint} are {', '.join(options)}"
+    typed = next((short for short, within in WITHIN.items() if within == group), group)
+    return f"{typed}={option}: there is no such option; {hint} are {', '.join(options)}"
 
 
 def first_lines(error: BaseException) -> str:

@@ -23,7 +23,9 @@ NAMED = 20
 
 COLOURS = {1: "grey", 3: "colour"}
 
-UNDERSTOOD = ("images", "classes", "captions")
+NUMBERS = ("names", "low", "high", "mean", "std")
+
+UNDERSTOOD = ("images", "classes", "condition", "captions")
 """What sentences of `DataSet.understood` are about that are rows of their own."""
 
 
@@ -114,6 +116,8 @@ def described(data: ImageDataModule) -> dict[str, str]:
         rows["mean"] = " ".join(f"{value:.4f}" for value in facts["mean"])
         rows["deviation"] = " ".join(f"{value:.4f}" for value in facts["std"])
         rows["duplicates"] = f"{facts['duplicates']:,}"
+    if "vector" in facts:
+        rows["numbers"] = _numbers(facts["vector"])
     if "shards" in facts:
         of = f"; the figures above are those of {facts['of']}" if "mean" in facts else ""
         rows["shards"] = f"{facts['shards']:,}{of}"
@@ -140,6 +144,16 @@ def _counts(counts: Mapping[str, str]) -> str:
     named = ", ".join(f"{printable(name)}: {count}" for name, count in list(counts.items())[:NAMED])
     others = len(counts) - NAMED
     return f"{named} and {others:,} other{'s' if others > 1 else ''}" if others > 0 else named
+
+
+def _numbers(known: Mapping[str, Any]) -> str:
+    """The range of each number that images are conditioned on, and how it is spread in training."""
+    each = [
+        f"{printable(name)}: {low:g} to {high:g}, mean {mean:g}, deviation {std:g}"
+        for name, low, high, mean, std in zip(*(known[key] for key in NUMBERS), strict=True)
+    ]
+    others = len(each) - NAMED
+    return "; ".join([*each[:NAMED], *([f"and {others:,} others"] if others > 0 else [])])
 
 
 def _quantiles(numbers: Sequence[float]) -> str:

@@ -22,7 +22,8 @@ def own_settings(run: Run, config: Mapping[str, Any], group: str) -> dict[str, A
     """
     given, own = config[group] or {}, run.config.get(group) or {}
     if "_target_" in given:
-        return dict(given)
+        with_own = group == "data" and given.get("condition") is None and own.get("condition") is not None
+        return {**given, "condition": own["condition"]} if with_own else dict(given)
     if "_target_" not in own:
         raise UsageError(f"{group}: this run says nothing about it; choose one with {group}=OPTION")
     settings = {**own, **given}

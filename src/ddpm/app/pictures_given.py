@@ -66,7 +66,9 @@ def read(config: Mapping[str, Any], run: Run) -> Given:
     shaping = shaping_of(run.module.image_shape, run.config.get("data"))
     named = {key: config[key] for key in ("start", "end") if config[key] is not None}
     held_out = _held_out({key: int(text) for key, text in named.items() if _is_index(text)}, config, run)
-    pixels = {key: held_out[key] if key in held_out else _shaped(key, named[key], shaping) for key in named}
+    pixels = {
+        key: held_out[key] if key in held_out else picture_like(key, named[key], shaping) for key in named
+    }
     contents = {
         key: _hash(held_out[key].tobytes() if key in held_out else _file(key, named[key]).read_bytes())
         for key in named
@@ -103,7 +105,7 @@ def _held_out(indices: Mapping[str, int], config: Mapping[str, Any], run: Run) -
             f"{key}={index}: the data of the run are {list(data.image_shape)} by now (channels, height, "
             f"width), and it draws {list(run.module.image_shape)}; {key}=PICTURE names a file"
         )
-    held_out = data.data_set.validation
+    held_out = data.data_set.pictures.validation
     for key, index in indices.items():
         if not 0 <= index < len(held_out):
             raise UsageError(
@@ -122,23 +124,29 @@ def _hash(contents: bytes) -> str:
     return hashlib.sha256(contents).hexdigest()[:16]
 
 
-def _shaped(key: str, path: str, shaping: Shaping) -> np.ndarray:
+def picture_like(key: str, path: str, shaping: Shaping) -> np.ndarray:
     """A picture as the images of the run are: uint8 [C, H, W]."""
-    return shaped(partial(_read, key, path), shaping)
+    return shaped(partial(picture, key, path), shaping)
 
 
 def _mask(config: Mapping[str, Any], shaping: Shaping) -> np.ndarray:
     """The mask, uint8 [1, H, W]; one that is as large as the picture to start from is shaped as that is."""
-    mask = _read("mask", config["mask"], Shaping(channels=1))
+    mask = picture("mask", config["mask"], Shaping(channels=1))
     if _is_index(config["start"]):  # which is as large as the images
         return mask
-    if mask.shape[1:] != _read("start", config["start"], replace(shaping, size=None)).shape[1:]:
+    if mask.shape[1:] != picture("start", config["start"], replace(shaping, size=None)).shape[1:]:
         return mask
-    return _shaped("mask", config["mask"], replace(shaping, channels=1, resize="nearest", value_range=None))
+    return picture_like(
+        "mask", config["mask"], replace(shaping, channels=1, resize="nearest", value_range=None)
+    )
 
 
-def _read(key: str, path: str, shaping: Shaping) -> np.ndarray:
-    """A picture: uint8 [C, H, W]."""
+def picture(key: str, path: str, shaping: Shaping) -> np.ndarray:
+    """A picture that a key names, as it is asked for: uint8 [C, H, W].
+
+    Raises:
+        UsageError: where it is none.
+    """
     decoded = decode_or_reason(_file(key, path), shaping)
     if isinstance(decoded, str):
         raise UsageError(f"{key}={path}: cannot be read as a picture: {decoded}")

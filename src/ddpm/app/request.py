@@ -18,7 +18,8 @@ LAYOUT = 1
 FREE = (
     "ckpt", "guidance.ckpt", "samples", "out", "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
     "strategy",
-    "timeout", "batch_size", "channels_last", "compile", "allow_targets", "data.path", "data.cache_dir",
+    "timeout", "batch_size", "channels_last", "compile", "allow_targets", "data.path",
+    "data.condition.path", "data.cache_dir",
     "data.cache_limit", "data.num_workers", "data.device_share",
     "data.micro_batch",
 )  # fmt: skip
@@ -26,7 +27,7 @@ FREE = (
 size or device rounds otherwise, below a level of grey.
 """
 
-PLACES = ("ckpt", "guidance.ckpt", "samples", "data.path")
+PLACES = ("ckpt", "guidance.ckpt", "samples", "data.path", "data.condition.path")
 """Those of them that say what is read, which is compared by its contents once it has been read."""
 
 NAMED = 6

@@ -23,9 +23,11 @@ def sampler_and_guidance(run: Run, config: Mapping[str, Any]) -> tuple[Sampler, 
         UsageError: where they do not fit the run or each other.
     """
     module = run.module
-    if module.num_classes is None and config["guidance"] and not _is_autoguidance(run, config):
+    is_steered = module.num_classes is not None or module.condition_drop > 0
+    if not is_steered and config["guidance"] and not _is_autoguidance(run, config):
         raise UsageError(
-            "guidance: this run was trained without classes; leave it out, or train with conditional=true"
+            "guidance: this run was trained without classes; leave it out, or train with conditional=true, "
+            "or with a condition and data.condition_drop=0.1"
         )
     sampler: Sampler = build("sampler", own_settings(run, config, "sampler"))
     guidance: Guidance = build("guidance", own_settings(run, config, "guidance"))

@@ -243,7 +243,10 @@ def continued(
         key = override.key_or_group
         if key.split(".")[0] in ("hydra", *WHOLE):
             continue
-        if arguments.group(key):  # the whole option, its interpolations meeting the run's own values
+        if arguments.group(key) and "/" in key:  # within another, of which the rest stays
+            within = key.replace("/", ".")
+            OmegaConf.update(result, within, OmegaConf.select(config, within), merge=False, force_add=True)
+        elif arguments.group(key):  # the whole option, its interpolations meeting the run's own values
             with open_dict(result):
                 result[key] = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)).get(key)
         elif override.is_delete():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
-from ddpm.app import pictures_given, terminal
+from ddpm.app import conditions_given, pictures_given, terminal
 from ddpm.app.asked_rows import asked_rows, grid_of
 from ddpm.app.command_line import Job
 from ddpm.app.devices import is_sharded, loading_device
@@ -29,6 +29,7 @@ from ddpm.runtime.progress import duration
 from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
+from ddpm.sampling.conditions import InTurn
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import grid, png, to_uint8
 from ddpm.sampling.seen import is_decoded, latents_of, seen, seen_said
@@ -61,7 +62,11 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         keep_freed_memory()
     sampler, guidance = sampler_and_guidance(run, config)
     try:
+        found = conditions_given.read(config, run)
         given = pictures_given.read(config, run)
+        module.conditions = found.conditions
+        if config["shared_t"] is not None and found.conditions is not None:
+            module.conditions = InTurn(found.conditions([0]))  # images that share x_t share it too
         labels = run.numbered(config["labels"])
         if labels is None and module.num_classes is not None:
             if given.sources and run.label_drop:
@@ -98,7 +103,13 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         raise UsageError(f"trainer.{error}") from error
     module.compute_as(computing)
     request = Request(
-        config, {"ckpt": fingerprint(run.checkpoint), **contents_of_guide(guidance), **given.contents}
+        config,
+        {
+            "ckpt": fingerprint(run.checkpoint),
+            **contents_of_guide(guidance),
+            **given.contents,
+            **found.contents,
+        },
     )
     undecoded = None if is_decoded(module) else latents_of(module)
     if place.request is not None:

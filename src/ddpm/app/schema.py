@@ -91,6 +91,8 @@ class DataSwitches:
     horizontal_flip: bool
     dequantize: bool
     label_drop: float
+    condition: Any
+    condition_drop: float
     device_share: float
     num_workers: int | None
 
@@ -126,6 +128,8 @@ class SampleSettings:
     sigma_rel: float | None
     format: str
     labels: list[Any] | None
+    condition: str | None
+    condition_mask: str | None
     start: str | None
     start_t: int | list[int] | None
     end: str | None

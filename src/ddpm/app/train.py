@@ -34,6 +34,7 @@ from ddpm.runtime.computing import Computing, choose
 from ddpm.runtime.device import device_of
 from ddpm.runtime.memory import keep_freed_memory
 from ddpm.runtime.writing import FULL, write_again
+from ddpm.sampling.conditions import HeldOut
 from ddpm.sampling.contact_sheet import contact_sheet
 from ddpm.training.building import build_module
 from ddpm.training.callbacks.same_run import SameRun
@@ -92,6 +93,8 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
         config = {**config, "guidance": {**config["guidance"], "ckpt": str(absolute(guide))}}
     module = build_module(config, description)
     module.guidance = with_guide(module.guidance, module, config["allow_targets"])
+    if module.is_conditioned:
+        module.conditions = HeldOut(data)
     _check_finite(module)
     if resume is None:
         _check_length(module, config["trainer"]["max_steps"])

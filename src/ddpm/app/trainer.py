@@ -177,6 +177,7 @@ def build_callbacks(config: Mapping[str, Any], module: DDPM, directory: Path) ->
                     sampler=callback.sampler,
                     guidance=module.guidance,
                     num_classes=module.num_classes,
+                    condition_drop=module.condition_drop,
                 )
             except ValueError as error:
                 raise UsageError(f"{key}.{error}") from error

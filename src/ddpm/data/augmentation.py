@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.condition import Condition
 from ddpm.networks.inputs import NO_LABEL
 from ddpm.random import Purpose, Stream
 
@@ -38,15 +39,23 @@ class Augmentation:
             gaps: 2 (x + u) / 256 - 1 with u in [0, 1) (Theis et al. 2016).
         label_drop: share of the labels that are withheld, in [0, 1], so that one network learns with and
             without them (Ho and Salimans 2022, algorithm 1).
+        condition_drop: share of the conditions that are withheld likewise, of the same images as labels.
         seed: of the run.
     """
 
     def __init__(
-        self, *, horizontal_flip: bool = False, dequantize: bool = False, label_drop: float = 0.0, seed: int
+        self,
+        *,
+        horizontal_flip: bool = False,
+        dequantize: bool = False,
+        label_drop: float = 0.0,
+        condition_drop: float = 0.0,
+        seed: int,
     ):
         self.horizontal_flip = horizontal_flip
         self.dequantize = dequantize
         self.label_drop = label_drop
+        self.condition_drop = condition_drop
         self.seed = seed
         self._streams: dict[tuple[Purpose, torch.device], Stream] = {}
 
@@ -85,6 +94,14 @@ class Augmentation:
             return labels
         u = self._stream(Purpose.LABEL_DROP, labels).uniform(step, indices)
         return labels.masked_fill(u < self.label_drop, NO_LABEL)
+
+    def drop_condition(self, condition: Condition, step: int, indices: range) -> Condition:
+        """The conditions of these indices, without those that are withheld."""
+        present = next((part for part in condition if part is not None), None)
+        if not self.condition_drop or present is None:
+            return condition
+        u = self._stream(Purpose.LABEL_DROP, present).uniform(step, indices)
+        return condition.withheld(u < self.condition_drop)
 
     def _stream(self, purpose: Purpose, like: Tensor) -> Stream:
         """The random numbers of a purpose on a tensor's device, made once: a CUDA generator costs time."""

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from ddpm.diffusion.condition import Condition
 from ddpm.random import draws_at
 
 ORDERED_AT_ONCE = 8192
@@ -21,12 +22,15 @@ class Batch(NamedTuple):
         labels: int64 [B], `NO_LABEL` where one is withheld; None where there are no classes.
         step: the optimizer step that it belongs to, from 0.
         first: index of its first image in the global batch; of validation, in the whole held-out set.
+        condition: what else the network is conditioned on; None for nothing. Of a set that holds images for
+            it they are the last channels of `x_0` on the way to the device.
     """
 
     x_0: Tensor
     labels: Tensor | None
     step: int
     first: int
+    condition: Condition | None = None
 
     @property
     def indices(self) -> range:

@@ -30,10 +30,12 @@ class ImageSet:
         images: uint8 [N, C, H, W]; a memory map is handed to other processes by its file's name. Latents are
             float32, as x_0, and in memory.
         labels: int64 [N], or None where there are no classes.
+        vectors: float32 [N, D], numbers that each image is conditioned on; None where there are none.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
+    vectors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -43,6 +45,12 @@ class ImageSet:
             raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {shape}{last}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+        if (vectors := self.vectors) is not None and (
+            vectors.dtype != np.float32 or vectors.shape[:1] != shape[:1] or vectors.ndim != 2
+        ):
+            raise ValueError(
+                f"vectors must be float32 [{len(self.images)}, D], not {vectors.dtype} {vectors.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,19 +58,20 @@ class ImageSet:
     def __reduce__(self) -> tuple[Any, ...]:
         images = self.images
         if not isinstance(images, np.memmap) or not len(images):
-            return ImageSet, (np.asarray(images), self.labels)
+            return ImageSet, (np.asarray(images), self.labels, self.vectors)
         whole = images
         while isinstance(whole.base, np.memmap):
             whole = whole.base
-        # of a window the whole images are mapped, and cut there as they were here
+        # of a window, or some channels, the whole images are mapped, and cut there as they were here
         count, channels, height, width = images.shape
-        row = images.strides[2]
-        size = images.strides[1] * channels
+        size, plane, row = images.strides[:3]
         first, corner = divmod(images.ctypes.data - whole.ctypes.data, size)
+        channel, corner = divmod(corner, plane)
         top, left = divmod(corner, row)
-        stored = (count, channels, images.strides[1] // row, row)
-        window = np.s_[:, :, top : top + height, left : left + width]
-        return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, self.labels)
+        stored = (count, size // plane, plane // row, row)
+        window = np.s_[:, channel : channel + channels, top : top + height, left : left + width]
+        beside = [_sent(part) for part in (self.labels, self.vectors)]
+        return _mapped, (str(whole.filename), whole.offset + first * size, stored, window, *beside)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -72,12 +81,12 @@ class ImageSet:
 
     def subset(self, indices: np.ndarray | slice) -> "ImageSet":
         """The images at `indices` int64 [K], in that order; those of a slice are not copied."""
-        return ImageSet(self.images[indices], None if self.labels is None else self.labels[indices])
+        return ImageSet(self.images[indices], *self._beside(indices))
 
     def centre(self, size: tuple[int, int]) -> "ImageSet":
         """The middle (height, width) pixels of every image, which are not copied."""
         top, left = ((whole - part) // 2 for whole, part in zip(self.images.shape[2:], size, strict=True))
-        return ImageSet(self.images[:, :, top : top + size[0], left : left + size[1]], self.labels)
+        return replace(self, images=self.images[:, :, top : top + size[0], left : left + size[1]])
 
     def copy(self, indices: np.ndarray) -> "ImageSet":
         """The images at `indices` int64 [K], in memory of their own.
@@ -89,7 +98,11 @@ class ImageSet:
         for first in range(0, len(indices), at_once):
             images[first : first + at_once] = self.images[indices[first : first + at_once]]
             self.release()
-        return ImageSet(images, None if self.labels is None else np.asarray(self.labels[indices]))
+        return ImageSet(images, *map(_in_memory, self._beside(indices)))
+
+    def _beside(self, indices: np.ndarray | slice) -> list[np.ndarray | None]:
+        """Labels and vectors of some images."""
+        return [None if part is None else part[indices] for part in (self.labels, self.vectors)]
 
     def release(self) -> None:
         """Give back the memory of what was read of a map; the system keeps what it can for the next time."""
@@ -119,9 +132,12 @@ class DataSet:
             `vae`, the autoencoder that decodes them, or None, with its `checksum` and the `image_shape`
             [C, H, W] that it makes; `encoded_by`, what a file says of what made them. None where images are
             bytes.
+        condition_channels: how many of the images' channels, the last ones, are no part of x_0 but the image
+            that it is conditioned on, which is so flipped and cut as it is.
+        vector_names: what the numbers of `ImageSet.vectors` are.
 
     Raises:
-        ValueError: for floats without it.
+        ValueError: for floats without `latents`, and where no channel is left for x_0.
     """
 
     train: "ImageSet | StreamedImages"
@@ -134,6 +150,8 @@ class DataSet:
     known_fingerprint: str | None = None
     window: tuple[int, int] | None = None
     latents: Mapping[str, Any] | None = None
+    condition_channels: int = 0
+    vector_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         are_floats = isinstance(self.train, ImageSet) and self.train.images.dtype == np.float32
@@ -142,12 +160,38 @@ class DataSet:
                 "images are float32, which is for latents with their scale (DataSet.latents); images must be "
                 "uint8"
             )
+        if self.condition_channels and not 0 < self.condition_channels < self.train.image_shape[0]:
+            raise ValueError(
+                f"condition_channels={self.condition_channels}: images have {self.train.image_shape[0]} "
+                "channels, and one at least is left for x_0"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of what is shown at a time."""
+        """(channels, height, width) of x_0, of what is shown at a time."""
         channels, height, width = self.train.image_shape
+        channels -= self.condition_channels
         return (channels, height, width) if self.window is None else (channels, *self.window)
+
+    @cached_property
+    def pictures(self) -> "DataSet":
+        """The same images alone, without what is stored beside them for a network to be conditioned on."""
+        if not self.condition_channels:
+            return self
+        channels = self.image_shape[0]
+        parts = [
+            ImageSet(part.images[:, :channels], part.labels)
+            for part in (self.train, self.validation)
+            if isinstance(part, ImageSet)
+        ]
+        return replace(
+            self,
+            train=parts[0],
+            validation=parts[-1],
+            condition_channels=0,
+            known_facts=self.facts,
+            known_fingerprint=self.fingerprint,
+        )
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -156,7 +200,10 @@ class DataSet:
         """
         facts = self.known_facts
         if facts is None:
-            facts = survey([part for part in (self.train, self.validation) if isinstance(part, ImageSet)])
+            parts = [part for part in (self.train, self.validation) if isinstance(part, ImageSet)]
+            facts = survey(parts, self.condition_channels)
+        if isinstance(self.train, ImageSet) and self.train.vectors is not None:
+            facts = {**facts, "vector": _vector_facts(self.train.vectors, self.vector_names)}
         return facts if self.window is None else {**facts, "window": list(self.window)}
 
     def with_classes(self, classes: Sequence[str]) -> "DataSet":
@@ -175,10 +222,14 @@ class DataSet:
             raise ValueError(f"these images have no classes {', '.join(classes)} that could be put in order")
         numbers = np.array([list(classes).index(name) for name in self.classes or ()], np.int64)
         parts = [
-            ImageSet(part.images, None if part.labels is None else numbers[part.labels])
+            replace(part, labels=None if part.labels is None else numbers[part.labels])
             for part in (train, validation)
         ]
-        facts = None if self.known_facts is None else {**self.known_facts, **survey(parts)}
+        facts = (
+            None
+            if self.known_facts is None
+            else {**self.known_facts, **survey(parts, self.condition_channels)}
+        )
         shown = ", ".join(map(str, classes[:NAMED])) + (", ..." if len(classes) > NAMED else "")
         return replace(
             self,
@@ -198,27 +249,31 @@ class DataSet:
         if self.known_fingerprint is not None:
             return self.known_fingerprint
         parts = [len(self.train), len(self.validation), *self.train.image_shape, *(self.window or ())]
+        parts += [self.condition_channels] if self.condition_channels else []
         classes = None if self.classes is None else [str(name) for name in self.classes]
         return hashlib.sha256(repr((classes, parts, self.facts["contents"])).encode()).hexdigest()[:16]
 
 
-def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
+def survey(parts: Sequence[ImageSet], condition_channels: int = 0) -> dict[str, Any]:
     """Look at every image once.
 
     Args:
         parts: of one shape.
+        condition_channels: see `DataSet`; all but the hash is of the other channels.
 
     Returns:
-        contents: a hash of all pixels and labels, in their order.
+        contents: a hash of all pixels, labels and vectors, in their order.
         mean, std: of each channel, in [0, 1]; of floats, on their own scale.
         duplicates: how many images equal one before them, pixel by pixel.
     """
     digest = hashlib.sha256()
-    channels = parts[0].images.shape[1]
+    channels = parts[0].images.shape[1] - condition_channels
     total, squares = np.zeros(channels), np.zeros(channels)
     hashes: list[bytes] = []
     for images in _chunks(parts):
         digest.update(images.data)
+        if condition_channels:
+            images = np.ascontiguousarray(images[:, :channels])
         if images.dtype == np.uint8:
             total += images.sum((0, 2, 3), dtype=np.uint64)
             squares += np.multiply(images, images, dtype=np.uint16).sum((0, 2, 3), dtype=np.uint64)
@@ -229,7 +284,9 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
     for part in parts:
         if part.labels is not None:
             digest.update(part.labels.astype("<i8").tobytes())
-    values = max(1, sum(part.images.size for part in parts) // channels)
+        if part.vectors is not None:
+            digest.update(part.vectors.astype("<f4").tobytes())
+    values = max(1, sum(part.images[:, 0].size for part in parts))
     white = 255 if parts[0].images.dtype == np.uint8 else 1
     mean, square = total / values / white, squares / values / white**2
     return {
@@ -237,6 +294,22 @@ def survey(parts: Sequence[ImageSet]) -> dict[str, Any]:
         "mean": mean.round(6).tolist(),
         "std": np.sqrt(np.maximum(square - mean**2, 0)).round(6).tolist(),
         "duplicates": len(hashes) - len(np.unique(np.array(hashes, "S8"))),
+    }
+
+
+def _vector_facts(vectors: np.ndarray, names: Sequence[str] | None) -> dict[str, list[Any]]:
+    """What is known of numbers float32 [N, D] of the images to train on: mean, deviation and range of each.
+
+    A number that is the same for all images has a deviation of 1: it is divided by.
+    """
+    values = [np.asarray(vectors[:, column], np.float64) for column in range(vectors.shape[1])]
+    known = [str(column) for column in range(len(values))] if names is None else list(names)
+    return {
+        "names": known,
+        "mean": [float(one.mean()) for one in values],
+        "std": [1.0 if one.min() == one.max() else float(one.std()) for one in values],
+        "low": [float(one.min()) for one in values],
+        "high": [float(one.max()) for one in values],
     }
 
 
@@ -249,6 +322,26 @@ def _chunks(parts: Sequence[ImageSet]) -> Iterator[np.ndarray]:
 
 
 def _mapped(
-    file: str, offset: int, shape: tuple[int, ...], window: tuple[slice, ...], labels: np.ndarray | None
+    file: str,
+    offset: int,
+    shape: tuple[int, ...],
+    window: tuple[slice, ...],
+    *beside: np.ndarray | tuple[Any, ...] | None,
 ) -> ImageSet:
-    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], labels)
+    parts = (np.memmap(*part) if isinstance(part, tuple) else part for part in beside)
+    return ImageSet(np.memmap(file, np.uint8, "r", offset, shape)[window], *parts)
+
+
+def _sent(part: np.ndarray | None) -> np.ndarray | tuple[Any, ...] | None:
+    """How something beside images is handed to other processes: rows of a map by its file's name."""
+    if not isinstance(part, np.memmap) or not part.flags.c_contiguous or not part.size:
+        return None if part is None else np.asarray(part)
+    whole = part
+    while isinstance(whole.base, np.memmap):
+        whole = whole.base
+    offset = whole.offset + part.ctypes.data - whole.ctypes.data
+    return str(whole.filename), part.dtype, "r", offset, part.shape
+
+
+def _in_memory(part: np.ndarray | None) -> np.ndarray | None:
+    return None if part is None else np.asarray(part)

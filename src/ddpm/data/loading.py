@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from ddpm.data.batches import Batch, BatchIndices, in_order
 from ddpm.data.images import ImageSet
+from ddpm.diffusion.condition import Condition
 
 COPIED_AT_ONCE = 4096
 """Images that are copied to a device together."""
@@ -17,7 +18,8 @@ def read(images: ImageSet, wanted: BatchIndices) -> Batch:
     """The batch of these indices, in memory of its own."""
     chosen = images.copy(np.asarray(wanted.indices))
     labels = None if chosen.labels is None else torch.from_numpy(chosen.labels)
-    return Batch(torch.from_numpy(chosen.images), labels, wanted.step, wanted.first)
+    condition = None if chosen.vectors is None else Condition(vector=torch.from_numpy(chosen.vectors))
+    return Batch(torch.from_numpy(chosen.images), labels, wanted.step, wanted.first, condition)
 
 
 class BatchReader(Dataset[Batch]):
@@ -56,8 +58,11 @@ class ImagesOnDevice:
             images.release()
         labels = None if images.labels is None else np.array(images.labels)
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+        vectors = None if images.vectors is None else np.array(images.vectors)
+        self.vectors = None if vectors is None else torch.from_numpy(vectors).to(device)
 
     def gather(self, wanted: BatchIndices) -> Batch:
         """The batch of these indices, which are on this device too."""
         labels = None if self.labels is None else self.labels[wanted.indices]
-        return Batch(self.images[wanted.indices], labels, wanted.step, wanted.first)
+        condition = None if self.vectors is None else Condition(vector=self.vectors[wanted.indices])
+        return Batch(self.images[wanted.indices], labels, wanted.step, wanted.first, condition)

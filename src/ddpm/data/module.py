@@ -14,14 +14,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddpm.data.augmentation import Augmentation, normalize
 from ddpm.data.batches import Batch, BatchIndices, EndlessBatches, MicroBatches, in_order, share
+from ddpm.data.conditions import Conditioning, Derived, Stored
+from ddpm.data.conditions.reading import reading
 from ddpm.data.images import DataSet, ImageSet
-from ddpm.data.loading import BatchReader, ImagesOnDevice, IndicesOnly
+from ddpm.data.loading import BatchReader, ImagesOnDevice, IndicesOnly, read
 from ddpm.data.skipped import write_list
 from ddpm.data.sources import Source
 from ddpm.data.stream.images import StreamedImages
 from ddpm.data.stream.loader import StreamLoader
 from ddpm.data.workers import WorkerLoader
-from ddpm.random import rekeyed
+from ddpm.diffusion.condition import Condition
+from ddpm.random import Purpose, Stream, rekeyed
 from ddpm.runtime.cores import available_cores
 from ddpm.runtime.memory import memory_of
 
@@ -48,6 +51,9 @@ class ImageDataModule(LightningDataModule):
         horizontal_flip: mirror every other image, at random, in training.
         dequantize: spread each level of brightness over its width by uniform noise, in training.
         label_drop: share of the labels that are withheld from the network in training, in [0, 1].
+        condition: what else the network is conditioned on; None for nothing.
+        condition_drop: share of the conditions that are withheld in training, in [0, 1]: of the same images
+            as labels, as far as both are.
         device_share: of the device's memory, in [0, 1]; 0 keeps every set off the device.
         num_workers: processes a device that prepare batches of a set that does not live on it; 0 prepares
             them in the training process, None chooses by the number of cores.
@@ -65,6 +71,8 @@ class ImageDataModule(LightningDataModule):
         horizontal_flip: bool = False,
         dequantize: bool = False,
         label_drop: float = 0.0,
+        condition: Conditioning | None = None,
+        condition_drop: float = 0.0,
         device_share: float = 0.25,
         num_workers: int | None = None,
         seed: int = 0,
@@ -76,16 +84,28 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"data.device_share={device_share} must be in [0, 1]")
         if num_workers is not None and num_workers < 0:
             raise ValueError(f"data.num_workers={num_workers} must be at least 0, or null to choose")
-        if not 0 <= label_drop <= 1:
-            raise ValueError(f"data.label_drop={label_drop} must be in [0, 1]")
-        self.source = source
+        for name, share_of_it in (("label_drop", label_drop), ("condition_drop", condition_drop)):
+            if not 0 <= share_of_it <= 1:
+                raise ValueError(f"data.{name}={share_of_it} must be in [0, 1]")
+        if condition_drop and condition is None:
+            raise ValueError(
+                f"data.condition_drop={condition_drop}: there is no condition to withhold; leave it at 0, or "
+                "give one, such as condition=downsampled"
+            )
+        self.source = reading(source, condition) if isinstance(condition, Stored) else source
         self.batch_size = batch_size
         self.device_share = device_share
         self.num_workers = num_workers
         self.label_drop = label_drop
+        self.condition = condition
+        self.condition_drop = condition_drop
         self.seed = self._own_seed = seed
         self.augmentation = Augmentation(
-            horizontal_flip=horizontal_flip, dequantize=dequantize, label_drop=label_drop, seed=seed
+            horizontal_flip=horizontal_flip,
+            dequantize=dequantize,
+            label_drop=label_drop,
+            condition_drop=condition_drop,
+            seed=seed,
         )
         self.repeat: int | None = None
         self._on_device: dict[bool, ImagesOnDevice] = {}
@@ -139,6 +159,12 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"data.label_drop={self.label_drop}: these images have no labels; leave it at 0")
         if found.latents is not None and self.augmentation.dequantize:
             raise ValueError("data.dequantize=true: latents have no levels of brightness; leave it out")
+        if isinstance(self.condition, Derived):
+            if found.latents is not None:
+                raise ValueError(
+                    "data.condition: is made of images in [-1, 1], and these are latents; use condition=none"
+                )
+            self.condition.check(found.image_shape)
         if isinstance(found.train, StreamedImages):
             found.train.check_shared(self.batch_size, world_size=1, accumulation=1)
         return found
@@ -275,7 +301,10 @@ class ImageDataModule(LightningDataModule):
         train = self.data_set.train
         if isinstance(train, StreamedImages):
             return None
-        needed = train.images.nbytes + self.data_set.validation.images.nbytes
+        parts = (train, self.data_set.validation)
+        needed = sum(
+            array.nbytes for part in parts for array in (part.images, part.vectors) if array is not None
+        )
         return needed if needed <= self.device_share * memory_of(device) else None
 
     def transfer_batch_to_device(
@@ -295,15 +324,112 @@ class ImageDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: bytes to [-1, 1], and the random changes of training."""
         if not self._attached_trainer.training:
-            return batch._replace(x_0=normalize(batch.x_0))
+            return self._conditioned(batch._replace(x_0=normalize(batch.x_0)), None)
         x_0 = self.augmentation(batch.x_0, batch.step, batch.indices, self.data_set.window)
+        batch = self._conditioned(batch._replace(x_0=x_0), self.seed)
+        if batch.condition is not None:
+            dropped = self.augmentation.drop_condition(batch.condition, batch.step, batch.indices)
+            batch = batch._replace(condition=dropped)
         if batch.labels is None:
-            return batch._replace(x_0=x_0)
+            return batch
         labels = self.augmentation.drop_labels(batch.labels, batch.step, batch.indices)
-        return batch._replace(x_0=x_0, labels=labels)
+        return batch._replace(labels=labels)
+
+    def _conditioned(self, batch: Batch, seed: int | None) -> Batch:
+        """A batch with the condition of each image, its x_0 without what was stored beside it.
+
+        Args:
+            batch: normalised.
+            seed: of what is random in a condition; None for what is the same in every run, by index alone.
+        """
+        x_0, condition = batch.x_0, batch.condition
+        if isinstance(self.condition, Derived):
+            key, step = (0, 0) if seed is None else (seed, batch.step)
+            stream = Stream(key, Purpose.CONDITION, x_0.device)
+            condition = self.condition(x_0, stream.uniform(step, batch.indices, (self.condition.draws,)))
+        elif self.condition is not None:
+            vector = None if condition is None else condition.vector
+            if vector is not None:
+                mean, std = (values.to(vector.device) for values in self._spread_of_vectors)
+                vector = (vector - mean) / std
+            channels = self.data_set.condition_channels
+            image = x_0[:, -channels:] if channels else None
+            x_0 = x_0[:, : x_0.shape[1] - channels]
+            condition = Condition(image, vector)
+        return batch._replace(x_0=x_0, condition=condition)
+
+    @cached_property
+    def _spread_of_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of each number of the training images' vectors, float32 [D]; 1 in place
+        of a deviation of 0.
+        """
+        known = self.facts["vector"]
+        return torch.tensor(known["mean"]), torch.tensor(known["std"])
+
+    @property
+    def condition_sizes(self) -> tuple[int, int]:
+        """Channels of the image that the network is conditioned on, and numbers of the vector; 0 for none."""
+        if self.condition is None:
+            return 0, 0
+        train = self.data_set.train
+        vectors = train.vectors if isinstance(train, ImageSet) else None
+        channels = self.data_set.condition_channels
+        if isinstance(self.condition, Derived):
+            channels = self.condition.image_channels(self.image_shape[0])
+        return channels, 0 if vectors is None else vectors.shape[1]
+
+    @property
+    def about_condition(self) -> dict[str, Any]:
+        """What the network is conditioned on beside the class, in plain containers: `kind`; `image_channels`
+        and `vector_size`, 0 for none; of a vector `names`, and `mean` and `std`: the network sees
+        (v - mean) / std.
+        """
+        channels, size = self.condition_sizes
+        about = {"kind": type(self.condition).__name__, "image_channels": channels, "vector_size": size}
+        if size:
+            about |= {name: self.facts["vector"][name] for name in ("names", "mean", "std")}
+        return about
+
+    def held_out(self, indices: Sequence[int]) -> Batch:
+        """Images that are held out, in turn, as a validation shows them: normalised, with their labels and
+        conditions, on the CPU. Where none is held out, images that are trained on.
+
+        Args:
+            indices: each at least 0; beyond the last image they begin again with the first.
+
+        Raises:
+            ValueError: for a stream without images that are held out.
+        """
+        images = self.data_set.validation if len(self.data_set.validation) else self.data_set.train
+        if not isinstance(images, ImageSet):
+            raise ValueError("data.condition: no image of this stream is held out that could be shown")
+        if images is self.data_set.train and self.data_set.window is not None:
+            images = images.centre(self.data_set.window)
+        batches = [
+            read(images, BatchIndices(np.array([i % len(images)]), 0, i % len(images))) for i in indices
+        ]
+        shown = [self._conditioned(one._replace(x_0=normalize(one.x_0)), None) for one in batches]
+        conditions = [one.condition for one in shown if one.condition is not None]
+        return Batch(
+            torch.cat([one.x_0 for one in shown]),
+            None if shown[0].labels is None else torch.cat([_present(one.labels) for one in shown]),
+            0,
+            0,
+            Condition(*map(_joined, zip(*conditions, strict=True))) if conditions else None,
+        )
 
     def teardown(self, stage: str) -> None:
         """Free the device's memory; learn what other devices could not read of a stream."""
         self._on_device.clear()
         if "data_set" in vars(self) and isinstance(self.data_set.train, StreamedImages):
             self.data_set.train.gather_skipped()
+
+
+def _joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
+
+
+def _present(part: torch.Tensor | None) -> torch.Tensor:
+    assert part is not None
+    return part

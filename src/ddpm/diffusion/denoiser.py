@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.condition import Condition, apply_network
 from ddpm.diffusion.guidance import Guidance, Network, NoGuidance
 from ddpm.diffusion.parametrization import Parametrization, Prediction
 from ddpm.diffusion.process import NoiseSchedule, predict_eps
@@ -35,12 +36,15 @@ class Denoiser:
     Args:
         network: -> [B, C * (1 + variance.outputs), H, W] for the parametrization's inputs, an image
             [B, C, H, W] and a number [B] each: x_t and t but for objectives that say otherwise. Also called
-            with labels where there are some.
+            with labels where there are some, and with the condition as `apply_network` hands it over.
         parametrization: what it is given, and what its output means.
         clip: keep the predicted x_0 within [-1, 1], the range of images, before anything is made of it; a
             number above 0 keeps it within so much of 0.
         labels: int64 [B], the class that each image of the batch is conditioned on; None for none.
-        guidance: how the class steers.
+        condition: what else each image of the batch is conditioned on; None for nothing.
+        withholds_class: whether the output that guidance leads away from is without the class.
+        withholds_condition: whether it is without the condition.
+        guidance: how class and condition steer.
         known: pixels whose x_0 is this, whatever the network says. Every sampler then takes them through the
             process in the way that leads there: the ancestral one draws them from q(x_{t-1} | x_t, x_0).
     """
@@ -52,6 +56,9 @@ class Denoiser:
         *,
         clip: bool | float = True,
         labels: Tensor | None = None,
+        condition: Condition | None = None,
+        withholds_class: bool = True,
+        withholds_condition: bool = False,
         guidance: Guidance | None = None,
         known: Known | None = None,
     ):
@@ -59,6 +66,9 @@ class Denoiser:
         self.parametrization = parametrization
         self.clip = clip
         self.labels = labels
+        self.condition = condition
+        self.withholds_class = withholds_class
+        self.withholds_condition = withholds_condition and condition is not None
         self.guidance = guidance or NoGuidance()
         self.known = known
 
@@ -69,11 +79,20 @@ class Denoiser:
         inputs = self.parametrization.network_inputs(schedule, x_t, t)
 
         def output_for(labels: Tensor | None, network: Network = self.network) -> Tensor:
-            condition = () if labels is None else (labels,)
-            return network(*inputs, *condition).to(x_t.dtype)
+            condition = self.condition
+            if self.labels is None or (labels is None and not self.withholds_class):
+                given = self.labels
+            else:
+                given = labels
+            if labels is None and self.withholds_condition and condition is not None:
+                condition = condition.withheld()
+            return apply_network(network, *inputs, given, condition).to(x_t.dtype)
 
         steps = schedule.original.num_timesteps
-        output = self.guidance(output_for, x_t, schedule.timestep(t), self.labels, steps)
+        labels = self.labels
+        if labels is None and self.withholds_condition:
+            labels = torch.full_like(t, -1)  # there is a condition, if no class
+        output = self.guidance(output_for, x_t, schedule.timestep(t), labels, steps)
         x_0 = self.parametrization.x_0(schedule, x_t, t, output)
         if self.clip:
             x_0 = x_0.clamp(-float(self.clip), float(self.clip))

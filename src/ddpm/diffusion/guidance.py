@@ -1,4 +1,6 @@
-"""How a second output, without the class or of a worse network, steers the network's, while sampling."""
+"""How a second output, without the class or condition or of a worse network, steers the network's, while
+sampling.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,15 +10,17 @@ import torch
 from torch import Tensor
 
 Network = Callable[..., Tensor]
-"""An image [B, C, H, W] and a number [B] each, with labels int64 [B] where there are some -> output."""
+"""An image [B, C, H, W] and a number [B] each, with labels int64 [B] and `vector` [B, D] where there are such
+-> output.
+"""
 
 
 class Output(Protocol):
     """What a network puts out for (x_t, t)."""
 
     def __call__(self, labels: Tensor | None, network: Network = ...) -> Tensor:
-        """With labels int64 [B], or None without a condition; of the network that samples are drawn with, or
-        of another one.
+        """With labels int64 [B] and the condition; or, for None, without what training withholds of them. Of
+        the network that samples are drawn with, or of another one.
         """
         ...
 
@@ -42,7 +46,7 @@ class Guidance(Protocol):
             output_for: the network at x_t [B, C, H, W].
             x_t: says how many of the output's channels are the prediction.
             t: the timestep that the network is conditioned on, int64 [B].
-            labels: int64 [B], or None for no class.
+            labels: int64 [B], -1 each where there is a condition and no class; None where there is neither.
             num_timesteps: of the chain that it was trained on.
         """
         ...
@@ -170,7 +174,8 @@ class Beyond:
 
 class ClassifierFree(Beyond):
     """Away from the output without the class, towards and beyond the output with it (Ho and Salimans 2022,
-    eq. 6), whose w is scale - 1. Its settings are those of `Beyond`.
+    eq. 6), whose w is scale - 1. Where training withholds a condition, alone or beside the class, it is away
+    from the output without that. Its settings are those of `Beyond`.
     """
 
     needs_guide = False

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ddpm.diffusion.condition import condition_in_words
 from ddpm.diffusion.guidance import Guidance
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.process import NoiseSchedule
@@ -24,6 +25,7 @@ def check_combination(
     guidance: Guidance,
     num_classes: int | None,
     label_drop: float,
+    condition_drop: float = 0.0,
 ) -> None:
     """Refuse a combination without meaning.
 
@@ -31,6 +33,7 @@ def check_combination(
         schedule, objective, variance, weighting, timesteps, sampler, guidance: the parts.
         num_classes: that the network is conditioned on; None for an unconditional one.
         label_drop: how often training withholds the class, 0 to 1.
+        condition_drop: how often it withholds another condition, 0 to 1.
 
     Raises:
         ValueError: naming the two settings that do not go together, and the nearest that do.
@@ -61,8 +64,14 @@ def check_combination(
             f"weighting: {_name(weighting)} does not train the variance that {_name(variance)} learns; use "
             "weighting=hybrid or weighting=bound, or variance=fixed_large"
         )
-    check_request(schedule=schedule, sampler=sampler, guidance=guidance, num_classes=num_classes)
-    if guidance.needs_unconditional and not label_drop:
+    check_request(
+        schedule=schedule,
+        sampler=sampler,
+        guidance=guidance,
+        num_classes=num_classes,
+        condition_drop=condition_drop,
+    )
+    if guidance.needs_unconditional and not (label_drop or condition_drop):
         raise ValueError(
             "guidance: compares with the output without a class, which data.label_drop=0 never trains; use "
             "data.label_drop=0.1, or guidance=none"
@@ -82,6 +91,7 @@ def check_request(
     start_t: int | None = None,
     labels: Sequence[int] | None = None,
     num_classes: int | None = None,
+    condition_drop: float = 0.0,
     image_size: tuple[int, int] | None = None,
     mask_size: tuple[int, int] | None = None,
 ) -> None:
@@ -93,6 +103,7 @@ def check_request(
         start_t: the step that it starts at.
         labels: the classes to draw; -1 is none.
         num_classes: that the network knows; None for an unconditional one.
+        condition_drop: how often training withheld another condition, 0 to 1.
         image_size: (height, width) of what the network draws.
         mask_size: (height, width) of the mask.
 
@@ -117,10 +128,10 @@ def check_request(
             f"t = {schedule.num_timesteps - 1}; end the list there, or start from an image"
         )
     guidance.check(schedule.num_timesteps)
-    if guidance.needs_unconditional and num_classes is None:
+    if guidance.needs_unconditional and num_classes is None and not condition_drop:
         raise ValueError(
             "guidance: there is no class to guide to in a network that takes none; use guidance=none, or "
-            "train with conditional=true"
+            "train with conditional=true, or a condition and data.condition_drop=0.1"
         )
     if labels and num_classes is None:
         raise ValueError(
@@ -148,18 +159,22 @@ def check_guide(
     image_shape: tuple[int, ...],
     classes: Sequence[str] | None,
     latents: tuple[float, float] | None,
+    condition: tuple[int, int] = (0, 0),
     their_schedule: NoiseSchedule,
     their_objective: Objective,
     their_image_shape: tuple[int, ...],
     their_classes: Sequence[str] | None,
     their_latents: tuple[float, float] | None,
+    their_condition: tuple[int, int] = (0, 0),
 ) -> None:
     """Refuse a guide whose output means something else.
 
     Args:
         schedule, objective, image_shape, classes: of the network that is guided.
         latents: their scale and shift; None where it draws images.
-        their_schedule, their_objective, their_image_shape, their_classes, their_latents: of the guide.
+        condition: channels of the image and numbers of the vector that it takes beside.
+        their_schedule, their_objective, their_image_shape, their_classes, their_latents, their_condition: of
+            the guide.
 
     Raises:
         ValueError: naming what differs.
@@ -186,18 +201,27 @@ def check_guide(
             f"{len(names)} classes" if names else "no classes" for names in (classes, their_classes)
         )
         differing.append(f"{mine}, not {theirs}" if mine != theirs else "classes of other names or order")
+    if condition != their_condition:
+        differing.append("another condition beside the class")
     if differing:
         raise ValueError(f"the guide is of another kind than the run: {'; '.join(differing)}")
 
 
 def check_weights(
-    *, variance: Variance, num_classes: int | None, their_variance: Variance, their_num_classes: int | None
+    *,
+    variance: Variance,
+    num_classes: int | None,
+    condition: tuple[int, int] = (0, 0),
+    their_variance: Variance,
+    their_num_classes: int | None,
+    their_condition: tuple[int, int] = (0, 0),
 ) -> None:
     """Refuse to start from the weights of a network with other outputs or inputs.
 
     Args:
         variance, num_classes: of the network that is to be trained.
-        their_variance, their_num_classes: of the network that the weights belong to.
+        condition: channels of the image and numbers of the vector that it takes beside.
+        their_variance, their_num_classes, their_condition: of the network that the weights belong to.
 
     Raises:
         ValueError: naming the setting, and the one that fits.
@@ -214,6 +238,11 @@ def check_weights(
             f"conditional: this network takes {num_classes or 'no'} classes, and the checkpoint's "
             f"{their_num_classes or 'none'}; use conditional={str(their_num_classes is not None).lower()}, "
             f"with data of as many classes"
+        )
+    if condition != their_condition:
+        raise ValueError(
+            f"condition: this network takes {condition_in_words(*condition)}, and the checkpoint's "
+            f"{condition_in_words(*their_condition)}; use the checkpoint's condition"
         )
 
 

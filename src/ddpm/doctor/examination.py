@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ddpm.doctor import (
     bound_checks,
+    condition_checks,
     denoiser_checks,
     loss_checks,
     mixture_checks,
@@ -33,6 +34,7 @@ def examined(catalogue: Catalogue) -> Examined:
 ROOMS: dict[str, Callable[[Examined], Iterator[Case]]] = {
     "forward process": lambda found: process_checks.cases(found.catalogue),
     "denoiser": lambda found: denoiser_checks.cases(found.catalogue),
+    "condition": lambda found: condition_checks.cases(found.catalogue),
     "training": lambda found: loss_checks.cases(found.catalogue, found.cover.combinations),
     "precision": lambda found: precision_checks.cases(found.cover.combinations),
     "spacing": lambda found: spacing_checks.cases(found.catalogue),

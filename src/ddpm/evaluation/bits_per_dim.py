@@ -41,8 +41,7 @@ class BitsPerDim(Callback):
         module, data = pl_module, getattr(trainer, "datamodule", None)
         assert isinstance(module, DDPM)
         assert isinstance(data, ImageDataModule)
-        held_out = data.data_set.validation
-        n, world_size = self.metric.n or len(held_out), trainer.world_size
+        n, world_size = self.metric.images(data), trainer.world_size
         size = min(images_at_once(module), math.ceil(n / world_size))
         if world_size > 1:  # devices may be unlike
             size = trainer.strategy.broadcast(size)
@@ -59,7 +58,7 @@ class BitsPerDim(Callback):
                 own = first + trainer.global_rank
                 with module.evaluating(), torch.inference_mode():
                     piece = pieces[min(own, len(pieces) - 1)]
-                    bits = self.metric.bound(module, held_out, piece, module.seed, on_step).total
+                    bits = self.metric.bound(module, data, piece, module.seed, on_step).total
                 if own < len(pieces):
                     mean.add(bits.sum(), len(piece))
                 end_if_asked(trainer)

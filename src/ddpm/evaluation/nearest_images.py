@@ -56,7 +56,7 @@ class NearestImages(Callback):
             log.info("NearestImages: nothing is compared, as there is no grid, or no data module of ours")
             return
         assert grids[-1].last is not None
-        training, held_out = data.data_set.train, data.data_set.validation
+        training, held_out = data.data_set.pictures.train, data.data_set.pictures.validation
         if not isinstance(training, ImageSet):
             log.info("NearestImages: nothing is compared, as training images are streamed and none are held")
             return

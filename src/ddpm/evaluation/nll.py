@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.data.augmentation import normalize
-from ddpm.data.images import ImageSet
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.guidance import NoGuidance
 from ddpm.diffusion.likelihood import Bound, bound, rate_distortion, some_steps
@@ -19,6 +17,7 @@ from ddpm.random import Purpose, Stream
 from ddpm.runtime.pieces import Pieces
 from ddpm.runtime.sharing import Sharing
 from ddpm.runtime.writing import whole
+from ddpm.sampling.conditions import HeldOut
 from ddpm.training.module import DDPM
 
 BITS = "bits_per_dim"
@@ -74,11 +73,10 @@ class NLL:
         directory: Path,
         sharing: Sharing,
     ) -> dict[str, Any]:
-        held_out = data.data_set.validation
         n, nfe = self.images(data), self.nfe(module)
 
         def compute(indices: range, on_step: Callable[[], None]) -> dict[str, np.ndarray]:
-            found = self.bound(module, held_out, indices, seed, on_step)
+            found = self.bound(module, data, indices, seed, on_step)
             # images are the last axis of a bound, and the first of a piece
             return {name: values.movedim(-1, 0).cpu().numpy() for name, values in found._asdict().items()}
 
@@ -119,20 +117,23 @@ class NLL:
         return 1 + (self.num_steps or module.schedule.num_timesteps - 1)
 
     def bound(
-        self, module: DDPM, held_out: ImageSet, indices: range, seed: int, on_step: Callable[[], None]
+        self, module: DDPM, data: ImageDataModule, indices: range, seed: int, on_step: Callable[[], None]
     ) -> Bound:
         """The bound of some images, with the weights that the module evaluates with.
 
         Args:
             module: the model.
-            held_out: images.
+            data: whose held-out images are measured, each under its own class and condition.
             indices: of those that are measured at once.
             seed: of noise and steps.
             on_step: called before each use of the network.
         """
-        batch = held_out.subset(slice(indices.start, indices.stop))
-        x_0 = normalize(torch.tensor(batch.images)).to(module.device)
-        labels = None if batch.labels is None else torch.tensor(batch.labels, device=module.device)
+        batch = data.held_out(indices)
+        x_0 = batch.x_0.to(module.device)
+        labels = None if batch.labels is None else batch.labels.to(module.device)
+        condition = None
+        if module.is_conditioned:
+            condition = (module.conditions or HeldOut(data))(indices).to(module.device)
         stream = Stream(seed, Purpose.LIKELIHOOD, module.device)
 
         def noise(index: int, like: Tensor) -> Tensor:
@@ -144,7 +145,9 @@ class NLL:
             u = Stream(seed, Purpose.LIKELIHOOD_STEP, module.device).uniform(0, indices, (most,))
             steps = some_steps(u.T, self.num_steps)
         # guidance serves the look of samples; the likelihood is that of the network's own output
-        denoiser = module.denoiser(labels if module.num_classes else None, guidance=NoGuidance())
+        denoiser = module.denoiser(
+            labels if module.num_classes else None, condition=condition, guidance=NoGuidance()
+        )
         return bound(denoiser, module.schedule, x_0, noise=noise, steps=steps)
 
 

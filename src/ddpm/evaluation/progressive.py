@@ -54,10 +54,10 @@ class Progressive:
         self.points = points
 
     def check(self, module: DDPM, data: ImageDataModule) -> None:
-        images = images_of(data.data_set, "train")
+        images = images_of(data.data_set.pictures, "train")
         if len(images) < 2:
             raise ValueError("metrics.progressive: 1 training image has no covariance; use more")
-        self.extractor.prepare(data.data_set, module.device)
+        self.extractor.prepare(data.data_set.pictures, module.device)
         if self.extractor.num_features > MOST_FEATURES:
             raise ValueError(
                 f"metrics.progressive.extractor: images have {self.extractor.num_features:,} features, and a "
@@ -75,7 +75,7 @@ class Progressive:
         sharing: Sharing,
     ) -> dict[str, Any]:
         drawing = Drawing(module, seed=seed)
-        asked = classes_of(module, data.data_set, self.n)
+        asked = classes_of(module, data.data_set.pictures, self.n)
         steps = drawing.timesteps
         chosen = self._chosen(drawing)
         shown = [steps[i] for i in chosen]
@@ -97,7 +97,7 @@ class Progressive:
         pieces = sharing.through(
             WORK, self.n, batch_size, compute, title="sampling", steps=drawing.steps, like=like
         )
-        reference = of_data(data.data_set, "train", self.extractor, sharing, Cache())
+        reference = of_data(data.data_set.pictures, "train", self.extractor, sharing, Cache())
         distances = []
         for point in range(len(shown) + 1):
             found = features_of(
@@ -143,7 +143,7 @@ class Progressive:
             seconds += seconds_to_draw(drawing, range(left), size)
         points = range(len(self._chosen(drawing)) + 1)
         images = sum(sharing.missing(_of_point(point), self.n) for point in points)
-        images += missing(data.data_set, "train", self.extractor, sharing, Cache())
+        images += missing(data.data_set.pictures, "train", self.extractor, sharing, Cache())
         if images:
             seconds += images * seconds_an_image(self.extractor, module.image_shape)
         return seconds / sharing.world_size

@@ -107,6 +107,11 @@ def export_checkpoint(
     from safetensors.torch import save_file
 
     config, data = checkpoint["config"], checkpoint["data"]
+    if data.get("condition"):
+        raise ValueError(
+            "condition: this network is conditioned on more than the class, and a DDPMPipeline gives its "
+            "network nothing but noise; ddpm.load(RUN_DIR).module.network is a torch.nn.Module to build on"
+        )
     network = _network(config["model"], checkpoints.averaged_weights(checkpoint))
     scheduler = schedulers.scheduler_config(config)
     _, height, width = data["image_shape"]

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ddpm.networks import kernels
 from ddpm.networks.initialisation import xavier, zero
-from ddpm.networks.inputs import check_labels, check_size, no_labels, sinusoids
+from ddpm.networks.inputs import check_labels, check_size, check_vector, no_labels, sinusoids
 
 TIME_FREQUENCIES = 256
 """Sinusoids of the timestep; the same for every size in the paper's code."""
@@ -66,10 +66,11 @@ class DiT(nn.Module):
     """The diffusion transformer; its defaults are those of the paper's largest, DiT-XL/2.
 
     Args:
-        in_channels: channels of x_t.
+        in_channels: channels of x_t, and of the image that it is conditioned on.
         out_channels: channels of the prediction; twice the image's where the variance is learned.
         num_classes: of a class-conditional network, whose table has one more row for no label;
             None is unconditional.
+        vector_size: numbers that the network is conditioned on; None for none.
         patch_size: pixels on the side of a patch; height and width must be divisible by it (`size_multiple`).
         width: features of a token.
         depth: transformer blocks.
@@ -88,6 +89,7 @@ class DiT(nn.Module):
         out_channels: int,
         *,
         num_classes: int | None = None,
+        vector_size: int | None = None,
         patch_size: int = 2,
         width: int = 1152,
         depth: int = 28,
@@ -102,12 +104,14 @@ class DiT(nn.Module):
             raise ValueError(f"width={width} must be a multiple of 4: sines and cosines of two coordinates")
         self.out_channels = out_channels
         self.num_classes = num_classes
+        self.vector_size = vector_size
         self.patch_size = self.size_multiple = patch_size
         self.width = width
         self.gradient_checkpointing = gradient_checkpointing
         self.patches_in = nn.Linear(patch_size**2 * in_channels, width)
         self.time = nn.Sequential(nn.Linear(TIME_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.classes = None if num_classes is None else nn.Embedding(num_classes + 1, width)
+        self.vector = None if vector_size is None else nn.Linear(vector_size, width, bias=False)
         self.layers = nn.ModuleList(Block(width, heads=heads, mlp_ratio=mlp_ratio) for _ in range(depth))
         self.modulation_out = nn.Linear(width, 2 * width)
         self.patches_out = nn.Linear(width, patch_size**2 * out_channels)
@@ -126,15 +130,18 @@ class DiT(nn.Module):
         zero(self.modulation_out)
         zero(self.patches_out)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, vector: Tensor | None = None
+    ) -> Tensor:
         """Predict from x_t [B, in_channels, H, W], t [B] and labels [B], as `ddpm.networks` says: the output
-        [B, out_channels, H, W]. No label is a class of its own.
+        [B, out_channels, H, W]. No label is a class of its own; no vector adds nothing.
         """
         check_size(x, self.size_multiple)
         check_labels(labels, self.num_classes)
+        check_vector(vector, self.vector_size)
         rows, columns = (size // self.patch_size for size in x.shape[-2:])
         h = self.patches_in(self._patchify(x)) + positions(rows, columns, self.width, x.device).to(x.dtype)
-        condition = self._condition(t, labels, x.dtype)
+        condition = self._condition(t, labels, vector, x.dtype)
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 h = checkpoint(layer, h, condition, use_reentrant=False)
@@ -143,13 +150,17 @@ class DiT(nn.Module):
         shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=2)
         return self._unpatchify(self.patches_out(modulate(h, shift, scale)), rows, columns)
 
-    def _condition(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The embedding of time and class that conditions every block, activated: [B, D]."""
+    def _condition(
+        self, t: Tensor, labels: Tensor | None, vector: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """The embedding of time, class and vector that conditions every block, activated: [B, D]."""
         condition = self.time(sinusoids(t, TIME_FREQUENCIES).to(dtype))
         if self.classes is not None:
             labels = no_labels(t) if labels is None else labels
             row = torch.where(labels < 0, self.classes.num_embeddings - 1, labels)  # the last is no label
             condition = condition + self.classes(row)
+        if self.vector is not None and vector is not None:
+            condition = condition + self.vector(vector.to(dtype))
         return F.silu(condition)
 
     def _patchify(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every network does with its inputs: sinusoids of the timestep, checks of labels and image size."""
+"""What every network does with its inputs: sinusoids of the timestep, checks of what else it is given."""
 
 import math
 
@@ -42,6 +42,20 @@ def check_labels(labels: Tensor | None, num_classes: int | None) -> None:
     """
     if num_classes is None and labels is not None:
         raise ValueError("labels: this network was built without num_classes, so it takes none")
+
+
+def check_vector(vector: Tensor | None, size: int | None) -> None:
+    """Refuse a vector [B, D] for a network that takes one of `size` numbers, or none.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if vector is None:
+        return
+    if size is None:
+        raise ValueError("vector: this network was built without vector_size, so it takes none")
+    if vector.ndim != 2 or vector.shape[1] != size:
+        raise ValueError(f"vector: is {list(vector.shape)}, and this network takes [B, {size}]")
 
 
 def check_size(x: Tensor, multiple: int) -> None:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from ddpm.networks import kernels
 from ddpm.networks.blocks import Downsample, ResidualBlock, SelfAttention, Stage, Upsample
 from ddpm.networks.initialisation import xavier, zero
-from ddpm.networks.inputs import check_labels, check_size, no_labels, sinusoids
+from ddpm.networks.inputs import check_labels, check_size, check_vector, no_labels, sinusoids
 
 
 class UNet(nn.Module):
@@ -21,9 +21,10 @@ class UNet(nn.Module):
     Every argument is an attribute of the same name.
 
     Args:
-        in_channels: channels of x_t.
+        in_channels: channels of x_t, and of the image that it is conditioned on.
         out_channels: channels of the prediction; twice the image's where the variance is learned.
         num_classes: of a class-conditional network; None is unconditional.
+        vector_size: numbers that the network is conditioned on; None for none.
         channels: features of the first convolution, which every level multiplies.
         multipliers: features of level i are `channels * multipliers[i]`, `widths` in whole numbers; 1.5 does
             as well as 2. Every level but the last halves the image, so height and width must be divisible by
@@ -59,6 +60,7 @@ class UNet(nn.Module):
         out_channels: int,
         *,
         num_classes: int | None = None,
+        vector_size: int | None = None,
         channels: int = 128,
         multipliers: Sequence[float] = (1, 2, 2, 2),
         blocks: int = 2,
@@ -82,6 +84,7 @@ class UNet(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_classes = num_classes
+        self.vector_size = vector_size
         self.channels = channels
         self.multipliers = tuple(multipliers)
         self.blocks = blocks
@@ -111,6 +114,7 @@ class UNet(nn.Module):
         time_dim = 4 * channels
         self.time = nn.Sequential(nn.Linear(channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
         self.classes = None if num_classes is None else nn.Embedding(num_classes, time_dim)
+        self.vector = None if vector_size is None else nn.Linear(vector_size, time_dim, bias=False)
 
         def residual(width_in: int, width_out: int, resample: nn.Module | None = None) -> ResidualBlock:
             return ResidualBlock(
@@ -231,13 +235,16 @@ class UNet(nn.Module):
                 zero(module.to_out)
         zero(self.conv_out)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, vector: Tensor | None = None
+    ) -> Tensor:
         """Predict from x_t [B, in_channels, H, W], t [B] and labels [B], as `ddpm.networks` says: the output
-        [B, out_channels, H, W]. No label adds nothing to the time.
+        [B, out_channels, H, W]. No label, and no vector, adds nothing to the time.
         """
         check_size(x, self.size_multiple)
         check_labels(labels, self.num_classes)
-        times = self._times(self._embedding(t, labels, x.dtype))
+        check_vector(vector, self.vector_size)
+        times = self._times(self._embedding(t, labels, vector, x.dtype))
         h = self.conv_in(x)
         skips = [h]
         for layer in self.encoder:
@@ -250,14 +257,18 @@ class UNet(nn.Module):
             h = self._run(layer, times, h, *skip)
         return self.conv_out(F.silu(self.norm_out(h)))
 
-    def _embedding(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The embedding of time and class that conditions every block, activated: [B, 4 * channels]."""
+    def _embedding(
+        self, t: Tensor, labels: Tensor | None, vector: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """What time, class and vector say to every block, activated: [B, 4 * channels]."""
         embedding = self.time(
             sinusoids(t * self.timestep_scale, self.channels, freq_shift=self.freq_shift).to(dtype)
         )
         if self.classes is not None:
             labels = no_labels(t) if labels is None else labels
             embedding = embedding + self.classes(labels.clamp(min=0)) * (labels >= 0)[:, None]
+        if self.vector is not None and vector is not None:
+            embedding = embedding + self.vector(vector.to(dtype))
         return F.silu(embedding)
 
     @property

@@ -9,6 +9,7 @@ from contextlib import nullcontext, suppress
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.condition import apply_network
 from ddpm.diffusion.samplers import OnStep
 from ddpm.random import BLOCK
 from ddpm.runtime.memory import memory_of
@@ -103,10 +104,10 @@ def seconds_a_use(model: Model, n: int) -> float:
     x_t = torch.zeros(n, *model.image_shape, device=model.device)
     t = torch.zeros(n, dtype=torch.int64, device=model.device)
     inputs = model.denoiser().parametrization.network_inputs(model.schedule, x_t, t)
-    labels = () if model.num_classes is None else (t,)
+    labels, condition = None if model.num_classes is None else t, model.no_condition(n)
     with model.evaluating("raw"):
-        model.network(*inputs, *labels)  # the first call also allocates
+        apply_network(model.network, *inputs, labels, condition)  # the first call also allocates
         begin = time.perf_counter()
         for _ in range(2):
-            model.network(*inputs, *labels)[0, 0, 0, 0].item()
+            apply_network(model.network, *inputs, labels, condition)[0, 0, 0, 0].item()
         return (time.perf_counter() - begin) / 2

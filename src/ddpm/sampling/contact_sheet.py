@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.sampling.captions import CAPTION, caption, legible, text_width
-from ddpm.sampling.figures import SPREAD, enlarged, grid, to_uint8
+from ddpm.sampling.figures import SPREAD, enlarged, grid, to_uint8, with_condition
 
 ROWS = 20
 """Classes that have a row; the others are counted."""
@@ -36,23 +36,35 @@ class _Part(NamedTuple):
         title: what they are for.
         images: all of them.
         columns: how many of each class are shown.
+        channels: of x_0; those behind them are of the image that each is conditioned on.
     """
 
     title: str
     images: ImageSet
     columns: int
+    channels: int
+
+    def some(self, most: int, indices: np.ndarray | None = None) -> np.ndarray:
+        """Up to `most` images, evenly from all over those at `indices`, with their conditions to the right:
+        uint8 [K, C, H, W].
+        """
+        found = _reduced(_some(self.images, most, indices))
+        if found.shape[1] == self.channels:
+            return found
+        parts = (torch.from_numpy(part) for part in (found[:, : self.channels], found[:, self.channels :]))
+        return with_condition(*parts).numpy()
 
 
 def contact_sheet(data_set: DataSet) -> np.ndarray | None:
-    """Images from all over a data set; of a stream, of those that are held out. Of latents the channels are
-    shown.
+    """Images from all over a data set, with those that they are conditioned on; of a stream, of those that
+    are held out. Of latents the channels are shown.
 
     Returns:
         uint8 [height, width, 3]; None where there is no image to show.
     """
-    window = data_set.image_shape[1:]
+    channels, *window = data_set.image_shape
     parts = [
-        _Part(title, images.centre(window), columns)
+        _Part(title, images.centre((window[0], window[1])), columns, channels)
         for (title, columns), images in zip(
             IN_A_ROW.items(), (data_set.train, data_set.validation), strict=True
         )
@@ -61,7 +73,7 @@ def contact_sheet(data_set: DataSet) -> np.ndarray | None:
     if not parts:
         return None
     if data_set.classes is None or any(part.images.labels is None for part in parts):
-        return grid(torch.from_numpy(_reduced(_some(parts[0].images, IN_A_GRID))))
+        return grid(torch.from_numpy(parts[0].some(IN_A_GRID)))
     return _rows(parts, data_set.classes)
 
 
@@ -71,7 +83,7 @@ def _rows(parts: Sequence[_Part], classes: Sequence[str]) -> np.ndarray:
     counts = [_counts(part.images, len(classes)) for part in parts]
     notes = [" + ".join(f"{int(count[label]):,}" for count in counts) for label in range(len(names))]
     left = min(MOST_NAME, max(text_width(text) for text in [*names, *notes]) + 2 * PADDING)
-    height, width = _cells(_some(parts[0].images, 1)).shape[1:3]
+    height, width = enlarged(torch.from_numpy(parts[0].some(1))).shape[1:3]
     pitch = max(height, 2 * CAPTION) + PADDING
     starts = np.cumsum([left + PADDING, *(part.columns * (width + PADDING) + GAP for part in parts)])
     bottom = CAPTION + PADDING + len(names) * pitch
@@ -89,7 +101,8 @@ def _rows(parts: Sequence[_Part], classes: Sequence[str]) -> np.ndarray:
         for part, start in zip(parts, starts, strict=False):
             assert part.images.labels is not None
             mine = np.flatnonzero(part.images.labels == label)
-            for column, cell in enumerate(_cells(_some(part.images, part.columns, mine))):
+            cells = enlarged(torch.from_numpy(part.some(part.columns, mine)))
+            for column, cell in enumerate(cells):
                 first = int(start) + column * (width + PADDING)
                 canvas[top : top + height, first : first + width] = cell
     for part, start in zip(parts, starts, strict=False):
@@ -110,11 +123,6 @@ def _some(images: ImageSet, most: int, indices: np.ndarray | None = None) -> np.
     n = min(most, len(chosen))
     found = images.copy(chosen[np.arange(n) * len(chosen) // max(1, n)]).images
     return found if found.dtype == np.uint8 else to_uint8(torch.from_numpy(found) / SPREAD).numpy()
-
-
-def _cells(images: np.ndarray) -> np.ndarray:
-    """As they stand in the sheet: uint8 [K, h, w, 3] of uint8 [K, C, H, W]."""
-    return enlarged(torch.from_numpy(_reduced(images)))
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion import Known
+from ddpm.diffusion.condition import Condition, check_condition
 from ddpm.diffusion.guidance import Beyond, Guidance
 from ddpm.diffusion.samplers import OnStep, Sampler, random_steps, used_steps
 from ddpm.diffusion.start import FromNoise, Start
 from ddpm.diffusion.validity import check_request
 from ddpm.random import BLOCK, Purpose, Stream
-from ddpm.sampling.model import Model, Weights
+from ddpm.sampling.conditions import in_turn
+from ddpm.sampling.model import Conditions, Model, Weights
 
 
 class Drawing:
@@ -26,7 +28,10 @@ class Drawing:
         sampler: another reverse process than the model's own.
         weights: "ema", the averaged ones, which are the network's own where no average is kept; or "raw", the
             network's own. None for those that the model is evaluated with just now, or the averaged ones.
-        labels: the classes that images take in turn, -1 for none; by default every class.
+        labels: the classes that images take in turn, -1 for none; by default those that belong to the
+            conditions, or every class.
+        condition: what images are conditioned on beside the class, in turn, or from their indices; by default
+            the model's `conditions`.
         guidance: another than the model's own.
         start: where the reverse process starts; by default from noise.
         known: pixels that the images shall have, [C, H, W] or broadcasting with it.
@@ -47,6 +52,7 @@ class Drawing:
         sampler: Sampler | None = None,
         weights: Weights | None = None,
         labels: Sequence[int] | None = None,
+        condition: Condition | Conditions | None = None,
         guidance: Guidance | None = None,
         start: Start | None = None,
         known: Known | None = None,
@@ -62,6 +68,9 @@ class Drawing:
         self.sampler = sampler or model.sampler
         self.weights = weights
         self.labels = labels
+        if isinstance(condition, Condition):
+            self._check_condition(condition)
+        self.conditions = in_turn(condition) or model.conditions
         self.guidance = guidance or model.guidance
         self.start: Start = start or FromNoise()
         self.known = known
@@ -75,6 +84,7 @@ class Drawing:
             start_t=self.start.t,
             labels=labels,
             num_classes=model.num_classes,
+            condition_drop=model.condition_drop,
             image_size=(height, width),
             mask_size=None if known is None else (known.mask.shape[-2], known.mask.shape[-1]),
         )
@@ -141,11 +151,12 @@ class Drawing:
         x_t = self.start.x_t(
             model.schedule, above, lambda chosen: _normal(first, 0, chosen, model.image_shape)
         )
-        in_turn = labels_of(model, indices, self.labels)
-        if labels is None and in_turn is not None:
-            labels = torch.tensor(in_turn)
+        own = labels_of(model, indices, self.labels, self.conditions)
+        if labels is None and own is not None:
+            labels = torch.tensor(own)
         denoiser = model.denoiser(
             None if labels is None else labels.to(device),
+            condition=self.condition_of(indices),
             guidance=self.guidance,
             known=None if self.known is None else Known(*(part.to(device) for part in self.known)),
         )
@@ -154,6 +165,33 @@ class Drawing:
                 denoiser, model.schedule, x_t, noise=noise, start=self.start.t, on_step=on_step
             )
         return x_0.clamp(-1, 1) if not model.draws_latents else x_0
+
+    def condition_of(self, indices: Sequence[int]) -> Condition | None:
+        """What these images are conditioned on, on the model's device; None for a network that takes nothing.
+
+        Raises:
+            ValueError: where there is none for a network that takes one.
+        """
+        if not self.model.is_conditioned:
+            return None
+        if self.conditions is None:
+            raise ValueError(
+                "condition: the network is conditioned on more than the class, and no condition is given; "
+                "give condition=, a ddpm.diffusion.condition.Condition of an image or a vector for each"
+            )
+        found = self.conditions(indices)
+        self._check_condition(found)
+        return found.to(self.model.device)
+
+    def _check_condition(self, condition: Condition) -> None:
+        model = self.model
+        check_condition(condition, model.condition_channels, model.vector_size)
+        if condition.image is not None and condition.image.shape[2:] != model.image_shape[1:]:
+            (height, width), (_, high, wide) = condition.image.shape[2:], model.image_shape
+            raise ValueError(
+                f"condition: is {height}x{width} (height x width), and images of this run are {high}x{wide}; "
+                "it must be as large as they are"
+            )
 
     def _check_shared(self, t: int) -> None:
         highest = self.timesteps[0]
@@ -175,12 +213,21 @@ class Drawing:
             raise ValueError("shared_t: images that share x_t are of one class; name it, as in labels=[0]")
 
 
-def labels_of(model: Model, indices: Sequence[int], labels: Sequence[int] | None = None) -> list[int] | None:
-    """The class of each image: the labels in turn, again and again; by default every class. None where the
-    network is unconditional.
+def labels_of(
+    model: Model,
+    indices: Sequence[int],
+    labels: Sequence[int] | None = None,
+    conditions: Conditions | None = None,
+) -> list[int] | None:
+    """The class of each image: the labels in turn, again and again; by default those that belong to the
+    conditions, which are the model's own if none are given, or every class. None where the network is
+    unconditional.
     """
     if model.num_classes is None:
         return None
+    conditions = conditions or model.conditions
+    if labels is None and conditions is not None and (own := conditions.labels(indices)) is not None:
+        return own
     turn = labels or range(model.num_classes)
     return [turn[i % len(turn)] for i in indices]
 

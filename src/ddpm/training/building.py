@@ -81,10 +81,15 @@ def build_module(
     parts |= arguments
     _try(parts["optimizer"], parts.get("lr_schedule"), parts["ema"])
     schedule: NoiseSchedule = parts.pop("schedule")
-    network = build_network(config, image_shape, parts["variance"], classes, weights)
+    condition = data.get("condition") or {}
+    sizes = condition.get("image_channels", 0), condition.get("vector_size", 0)
+    network = build_network(config, image_shape, parts["variance"], classes, weights, condition=sizes)
     settings = {
         "classes": classes,
         "label_drop": config.get("data", {}).get("label_drop", 0.0),
+        "condition_channels": sizes[0],
+        "vector_size": sizes[1],
+        "condition_drop": config.get("data", {}).get("condition_drop", 0.0),
         "clip_x_0": config["clip_x_0"],
         "seed": config["seed"],
         "on_nonfinite": config.get("on_nonfinite", "stop"),
@@ -103,21 +108,26 @@ def build_network(
     variance: Variance,
     classes: Sequence[str] | None,
     weights: Mapping[str, Any] | None = None,
+    *,
+    condition: tuple[int, int] = (0, 0),
 ) -> nn.Module:
     """The network for images of this shape and these classes, its weights keyed by the seed.
 
     Args:
         config, image_shape, variance, classes: what it is built for.
         weights: a state that it must be the network of, before memory is taken for it; None for any.
+        condition: channels of the image and numbers of the vector that it is conditioned on.
 
     Raises:
         UsageError: where the images or the weights do not fit the network.
     """
     node = {name: value for name, value in config["model"].items() if name not in COMPUTED}
     channels, height, width = image_shape
-    arguments = {"in_channels": channels, "out_channels": channels * (1 + variance.outputs)}
+    arguments = {"in_channels": channels + condition[0], "out_channels": channels * (1 + variance.outputs)}
     if classes is not None:
         arguments["num_classes"] = len(classes)
+    if condition[1]:
+        arguments["vector_size"] = condition[1]
     outline = outlined(lambda: targets.build("model", node, **arguments), weights)
     multiple = getattr(outline, "size_multiple", 1)
     if height % multiple or width % multiple:

@@ -37,10 +37,10 @@ class LoadedGuide:
         """What it is, for what is told beside values: path, step and checksum."""
         return {"ckpt": str(self.file), "step": self.step, "fingerprint": fingerprint(self.file)}
 
-    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, **named: Tensor) -> Tensor:
         if x_t.device != self._device:
             self._network, self._device = self._network.to(x_t.device), x_t.device
-        output: Tensor = self._network(x_t, t, *(() if labels is None else (labels,)))
+        output: Tensor = self._network(x_t, t, *(() if labels is None else (labels,)), **named)
         return output
 
 
@@ -79,11 +79,13 @@ def with_guide(guidance: Guidance, module: DDPM, allow_targets: Sequence[str] = 
             image_shape=module.image_shape,
             classes=module.classes,
             latents=_scale_and_shift(module),
+            condition=module.condition_sizes,
             their_schedule=guide.schedule,
             their_objective=guide.objective,
             their_image_shape=guide.image_shape,
             their_classes=guide.classes,
             their_latents=_scale_and_shift(guide),
+            their_condition=guide.condition_sizes,
         )
     except ValueError as error:
         raise UsageError(f"{KEY}={file}: {error}") from error

@@ -118,7 +118,7 @@ def _pass(module: DDPM, images: int, device: torch.device, beside: int) -> None:
     t = torch.zeros(images, dtype=torch.int64, device=device)
     labels = None if module.num_classes is None else t
     with module.computing.autocast(device):
-        module.losses(x_0, t, x_0, labels).mean().backward()
+        module.losses(x_0, t, x_0, labels, module.no_condition(images)).mean().backward()
     del held
 
 

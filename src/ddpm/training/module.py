@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ddpm.data.module import ImageDataModule
 from ddpm.diffusion import Denoiser, Known, NoiseSchedule, Parametrization, q_sample
+from ddpm.diffusion.condition import Condition, apply_network, check_condition
 from ddpm.diffusion.guidance import Guidance, NoGuidance
 from ddpm.diffusion.objectives import Epsilon, Objective
 from ddpm.diffusion.samplers import Ancestral, OnStep, Sampler
@@ -30,8 +31,9 @@ from ddpm.diffusion.weighting import Noised, Simple, Weighting
 from ddpm.random import Purpose, Stream, rekeyed, seed_dropout
 from ddpm.runtime.arithmetic import activation_bytes, flops_per_image, training_bytes
 from ddpm.runtime.computing import AS_IT_IS, Computing
+from ddpm.sampling.conditions import HeldOut
 from ddpm.sampling.drawing import Drawing
-from ddpm.sampling.model import Weights
+from ddpm.sampling.model import Conditions, Weights
 from ddpm.training import checkpoints, replicas
 from ddpm.training.batches import TrainerBatches
 from ddpm.training.callbacks.completed_steps import CompletedSteps
@@ -88,6 +90,10 @@ class DDPM(LightningModule):
         ema: made of the network: how its weights are averaged.
         classes: names of the classes that the network is conditioned on; None for an unconditional one.
         label_drop: how often training withholds the class, which guidance cannot do without.
+        condition_channels: of the image that the network is conditioned on, which it sees behind the channels
+            of x_t; 0 for none.
+        vector_size: numbers of the vector that it is conditioned on; 0 for none.
+        condition_drop: how often training withholds that condition.
         clip_x_0: keep predicted images within [-1, 1] while sampling; a number above 0 is the end in place
             of 1.
         seed: of the run; training draws everything from it, the step, and the index in the global batch.
@@ -118,6 +124,9 @@ class DDPM(LightningModule):
         ema: MakeAverage = EMA,
         classes: Sequence[str] | None = None,
         label_drop: float = 0.0,
+        condition_channels: int = 0,
+        vector_size: int = 0,
+        condition_drop: float = 0.0,
         clip_x_0: bool | float = True,
         seed: int = 0,
         on_nonfinite: Policy = "stop",
@@ -139,6 +148,11 @@ class DDPM(LightningModule):
         self.lr_schedule = lr_schedule
         self.classes = None if classes is None else list(classes)
         self.label_drop = label_drop
+        self.condition_channels = condition_channels
+        self.vector_size = vector_size
+        self.condition_drop = condition_drop
+        self.conditions: Conditions | None = None
+        """Those that images are drawn under where none are given; in a fit those of held-out images."""
         self.clip_x_0 = clip_x_0
         self.seed = self._draws_from = seed
         self.guard = Guard(on_nonfinite)
@@ -154,6 +168,7 @@ class DDPM(LightningModule):
             guidance=self.guidance,
             num_classes=self.num_classes,
             label_drop=label_drop,
+            condition_drop=condition_drop,
         )
         self.ema = ema(network)
         self.sigma_rel: float | None = None
@@ -195,6 +210,26 @@ class DDPM(LightningModule):
         return None if self.classes is None else len(self.classes)
 
     @property
+    def is_conditioned(self) -> bool:
+        """Whether the network is conditioned on anything beside the class."""
+        return bool(self.condition_channels or self.vector_size)
+
+    @property
+    def condition_sizes(self) -> tuple[int, int]:
+        """Channels of the image and numbers of the vector that it takes; 0 for none."""
+        return self.condition_channels, self.vector_size
+
+    def no_condition(self, n: int) -> Condition | None:
+        """For n images, what the network sees where the condition is withheld; None where it takes none."""
+        channels, size, shape = self.condition_channels, self.vector_size, self.image_shape[1:]
+        if not self.is_conditioned:
+            return None
+        return Condition(
+            torch.zeros(n, channels, *shape, device=self.device) if channels else None,
+            torch.zeros(n, size, device=self.device) if size else None,
+        )
+
+    @property
     def draws_latents(self) -> bool:
         """Whether it draws latents, which have no bounds, and no images in [-1, 1]."""
         return (self.data or {}).get("latents") is not None
@@ -206,7 +241,14 @@ class DDPM(LightningModule):
 
     # The loss (Ho et al. 2020, algorithm 1)
 
-    def losses(self, x_0: Tensor, t: Tensor, eps: Tensor, labels: Tensor | None = None) -> Tensor:
+    def losses(
+        self,
+        x_0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        labels: Tensor | None = None,
+        condition: Condition | None = None,
+    ) -> Tensor:
         """The loss of each sample, [B].
 
         Args:
@@ -214,33 +256,41 @@ class DDPM(LightningModule):
             t: timesteps int64 [B].
             eps: unit Gaussian noise [B, C, H, W].
             labels: int64 [B]; an unconditional network is not given them.
+            condition: of each image; a network that takes none is given None.
         """
         x_t = q_sample(self.schedule, x_0, t, eps)
         inputs = self.parametrization.network_inputs(self.schedule, x_t, t)
-        output = self(*inputs, labels).float()
+        output = self(*inputs, labels, condition).float()
         return self.weighting.losses(self.parametrization, self.schedule, Noised(x_0, t, eps, x_t), output)
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Condition | None = None
+    ) -> Tensor:
         """The network's output, [B, C, H, W] or twice as many channels where it has learned a variance.
 
         Args:
             x_t: noised images, as the objective has the network see them.
             t: timesteps, or what the objective gives the network in their place.
             labels: int64 [B]; an unconditional network is not given them.
+            condition: of each image; a network that takes none is given None.
+
+        Raises:
+            ValueError: for another condition than the network was made for.
         """
-        output: Tensor = self.network(x_t, t, *(() if self.classes is None else (labels,)))
-        return output
+        check_condition(condition, self.condition_channels, self.vector_size)
+        labels = None if self.classes is None else labels
+        return apply_network(self.network, x_t, t, labels, condition)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Algorithm 1 on this device's part of the global batch."""
         part = self._batches.training(batch, batch_idx, self.trainer)
         self.images_per_step = part.images_per_step
-        x_0, labels, step, _ = part.batch
+        x_0, labels, step, _, condition = part.batch
         seed_dropout(self._draws_from, step, part.micro_batch, self.global_rank, self.device)
         u = self._stream(Purpose.TIMESTEP).uniform(step, part.batch.indices)
         t = self.timesteps.draw(u, self.schedule, part.stratum, part.strata)
         eps = self._stream(Purpose.NOISE).normal(step, part.batch.indices, self.image_shape)
-        losses = self.losses(x_0, t, eps, labels)
+        losses = self.losses(x_0, t, eps, labels, condition)
         self.losses_seen = t, losses.detach()
         if self.timesteps.adapts:
             self._seen.append(self.all_gather(torch.stack([t.float(), losses.detach()])))
@@ -340,6 +390,8 @@ class DDPM(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ImageDataModule):
             data.draw_anew(self.guard.rollbacks)
+            if self.is_conditioned and self.conditions is None:
+                self.conditions = HeldOut(data)
 
     def on_train_start(self) -> None:
         self._begins = True
@@ -455,7 +507,7 @@ class DDPM(LightningModule):
         x_t = torch.zeros(1, *self.image_shape, device=self.device)
         with torch.no_grad(), self.evaluating():
             for _ in range(self._passes_left):
-                self.network(x_t, t, *(() if self.classes is None else (t,)))
+                self(x_t, t, t, self.no_condition(1))
         self._passes_left = 0
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -480,7 +532,7 @@ class DDPM(LightningModule):
         t = Uniform().draw(u, self.schedule).to(self.device)  # u is float64: on the CPU
         eps = Stream(0, Purpose.VALIDATION, self.device).normal(0, batch.indices, self.image_shape)
         with self.evaluating():
-            losses = self.losses(batch.x_0, t, eps, batch.labels)
+            losses = self.losses(batch.x_0, t, eps, batch.labels, batch.condition)
             self.losses_measured = t, losses
             self._measured.setdefault(dataloader_idx, RunningMean()).add(losses.sum(), count=len(t))
         if self.is_sharded:
@@ -513,7 +565,12 @@ class DDPM(LightningModule):
     # Drawing images (algorithm 2)
 
     def denoiser(
-        self, labels: Tensor | None = None, *, guidance: Guidance | None = None, known: Known | None = None
+        self,
+        labels: Tensor | None = None,
+        *,
+        condition: Condition | None = None,
+        guidance: Guidance | None = None,
+        known: Known | None = None,
     ) -> Denoiser:
         """The network as samplers see it; what is None is as the module has it, or absent."""
         network = partial(without_inference_mode, self.network) if self.is_sharded else self.network
@@ -522,6 +579,9 @@ class DDPM(LightningModule):
             self.parametrization,
             clip=self.clip_x_0,
             labels=labels,
+            condition=condition,
+            withholds_class=bool(self.label_drop) or not self.condition_drop,
+            withholds_condition=bool(self.condition_drop),
             guidance=guidance or self.guidance,
             known=known,
         )
@@ -534,6 +594,7 @@ class DDPM(LightningModule):
         sampler: Sampler | None = None,
         weights: Weights | None = None,
         labels: Sequence[int] | None = None,
+        condition: Condition | Conditions | None = None,
         guidance: Guidance | None = None,
         start: Start | None = None,
         known: Known | None = None,
@@ -549,6 +610,7 @@ class DDPM(LightningModule):
             sampler=sampler,
             weights=weights,
             labels=labels,
+            condition=condition,
             guidance=guidance,
             start=start,
             known=known,
@@ -615,20 +677,26 @@ class DDPM(LightningModule):
         """Of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
+    @property
+    def _input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what the network sees: x_t, and the image beside it."""
+        channels, height, width = self.image_shape
+        return channels + self.condition_channels, height, width
+
     @cached_property
     def flops_per_image(self) -> float:
         """See `ddpm.runtime.arithmetic.flops_per_image`."""
-        return flops_per_image(self.network, self.image_shape)
+        return flops_per_image(self.network, self._input_shape)
 
     @cached_property
     def activation_bytes(self) -> float:
         """See `ddpm.runtime.arithmetic.activation_bytes`."""
-        return activation_bytes(self.network, self.image_shape)
+        return activation_bytes(self.network, self._input_shape)
 
     @cached_property
     def training_bytes(self) -> float:
         """See `ddpm.runtime.arithmetic.training_bytes`."""
-        return training_bytes(self.network, self.image_shape)
+        return training_bytes(self.network, self._input_shape)
 
     def compute_as(self, computing: Computing) -> None:
         """Lay out the weights and the average as said, and sample in this precision; that of training is the

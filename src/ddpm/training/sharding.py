@@ -218,11 +218,11 @@ def begin_alike(tensors: Iterable[Tensor], devices: DeviceMesh) -> None:
         tensor.copy_(sent)
 
 
-def without_inference_mode(network: nn.Module, *inputs: Any) -> Any:
+def without_inference_mode(network: nn.Module, *inputs: Any, **named: Any) -> Any:
     """The output of a sharded network, which must not gather in inference mode: the memory that it gathers
     into is used again, and training could not use it any more.
     """
     if not torch.is_inference_mode_enabled():
-        return network(*inputs)
+        return network(*inputs, **named)
     with torch.inference_mode(False), torch.no_grad():
-        return network(*inputs)
+        return network(*inputs, **named)

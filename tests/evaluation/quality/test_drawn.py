@@ -13,7 +13,7 @@ from ddpm.evaluation.quality.drawn import classes_of, name_of
 
 
 def run(num_classes: int | None) -> Any:
-    return SimpleNamespace(num_classes=num_classes)
+    return SimpleNamespace(num_classes=num_classes, conditions=None)
 
 
 def data(labels: list[int] | None) -> DataSet:

@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from ddpm.data.batches import Batch
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
+from ddpm.diffusion.condition import Condition
 from ddpm.diffusion.samplers import DDIM
 from ddpm.diffusion.schedules import constant
 from ddpm.evaluation.nearest_images import NearestImages
-from ddpm.sampling.figures import grid, to_uint8
+from ddpm.sampling.figures import grid, to_uint8, with_condition
 from ddpm.training.callbacks.at_start import AtStart
 from ddpm.training.callbacks.data_images import DataImages
 from ddpm.training.callbacks.denoising import Denoising
@@ -187,6 +188,21 @@ def test_a_run_that_goes_on_has_its_pictures_of_the_start(tmp_path: Path, caplog
     assert elsewhere.drawn == 1
     Breaks().on_train_batch_start(trainer, module, batch, 0)
     assert "Breaks: is not drawn (RuntimeError: no font); training goes on" in caplog.text
+
+
+def test_images_stand_beside_what_they_are_conditioned_on(tmp_path: Path):
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True, callbacks=[], strategy=SimpleNamespace(barrier=int), loggers=[], global_step=0,
+        default_root_dir=str(tmp_path),
+    )  # fmt: skip
+    module: Any = SimpleNamespace(image_shape=(1, 8, 8), classes=None)
+    condition = Condition(torch.stack([torch.full((3, 8, 8), value) for value in (-1.0, 1.0)]))
+    batch = Batch(torch.zeros(2, 1, 8, 8), None, 0, 0, condition)
+    DataImages().on_train_batch_start(trainer, module, batch, 0)
+    found = np.asarray(Image.open(tmp_path / "figures" / "images.png"))
+    pairs = with_condition(to_uint8(batch.x_0), to_uint8(condition.image))
+    assert pairs.shape == (2, 3, 8, 17)
+    assert np.array_equal(found, grid(pairs))
 
 
 def test_large_images_are_fewer(tmp_path: Path):

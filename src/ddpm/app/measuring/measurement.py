@@ -17,6 +17,7 @@ from ddpm.app.measuring.measurements import summary
 from ddpm.app.own import own_settings
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
+from ddpm.diffusion.condition import condition_in_words
 from ddpm.errors import UsageError
 from ddpm.evaluation.kept import Kept
 from ddpm.evaluation.metric import Metric
@@ -31,6 +32,7 @@ from ddpm.runtime.computing import choose
 from ddpm.runtime.progress import duration
 from ddpm.runtime.sharing import Sharing
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_a_use
+from ddpm.sampling.conditions import HeldOut
 from ddpm.targets import build
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,22 @@ def metrics_of(config: Mapping[str, Any]) -> Metrics:
     of_model: dict[str, Metric] = {name: metric for name, metric in every.items() if name not in of_samples}
     _check_unused(config, of_samples, any(isinstance(metric, Progressive) for metric in of_model.values()))
     return Metrics(of_model, of_samples)
+
+
+def draw_under_held_out(run: Run, data: ImageDataModule) -> None:
+    """Have a run that needs a condition draw under those of the images that data hold out, in turn.
+
+    Raises:
+        UsageError: where they have no such condition.
+    """
+    if not run.module.is_conditioned:
+        return
+    if data.condition_sizes != run.module.condition_sizes:
+        here, there = (
+            condition_in_words(*sizes) for sizes in (data.condition_sizes, run.module.condition_sizes)
+        )
+        raise UsageError(f"data: this run is conditioned on {there}, and these images have {here}")
+    run.module.conditions = HeldOut(data)
 
 
 def data_of(run: Run, config: Mapping[str, Any]) -> ImageDataModule:

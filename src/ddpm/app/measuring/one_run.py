@@ -8,7 +8,13 @@ from lightning.pytorch import Trainer
 from ddpm.app import terminal
 from ddpm.app.devices import loading_device
 from ddpm.app.measuring import measurements_file
-from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of
+from ddpm.app.measuring.measurement import (
+    Measurement,
+    announce,
+    data_of,
+    draw_under_held_out,
+    metrics_of,
+)
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
 from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
@@ -36,6 +42,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         keep_freed_memory()
     metrics = metrics_of(config)
     data = data_of(run, config)
+    draw_under_held_out(run, data)
     measurement = Measurement(run, config, metrics, data)
     directory = place.directory
     contents = {"ckpt": fingerprint(run.checkpoint), "data": data.fingerprint}
@@ -45,7 +52,9 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         return None
     comparison = None
     if metrics.of_samples:
-        comparison = comparison_of(metrics.of_samples, config, data.data_set, trainer.strategy.root_device)
+        comparison = comparison_of(
+            metrics.of_samples, config, data.data_set.pictures, trainer.strategy.root_device
+        )
     measurement.prepare(comparison, trainer)
 
     def begin() -> None:

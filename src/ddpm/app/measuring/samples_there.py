@@ -39,8 +39,8 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     metrics = _metrics(config)
     data = build_data(config)
     by_class = next((name for name, metric in metrics.items() if metric.needs_classes), None)
-    samples = given(config, data.data_set, by_class)
-    comparison = comparison_of(metrics, config, data.data_set, device)
+    samples = given(config, data.data_set.pictures, by_class)
+    comparison = comparison_of(metrics, config, data.data_set.pictures, device)
     measuring.check(metrics, samples.n, samples.asked is not None, comparison)
     directory, described = place.directory, describe(data)
     contents = {

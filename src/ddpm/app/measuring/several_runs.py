@@ -15,7 +15,14 @@ from ddpm.app import terminal
 from ddpm.app.measuring import comparison_pictures, measurements_file
 from ddpm.app.measuring.differences import compared, lines
 from ddpm.app.measuring.figures import MOST_BYTES
-from ddpm.app.measuring.measurement import Measurement, announce, data_of, metrics_of, some
+from ddpm.app.measuring.measurement import (
+    Measurement,
+    announce,
+    data_of,
+    draw_under_held_out,
+    metrics_of,
+    some,
+)
 from ddpm.app.measuring.measurements import MEASURED
 from ddpm.app.measuring.quality import comparison_of, contents_of_reference
 from ddpm.app.measuring.run_names import names_of
@@ -54,6 +61,8 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     measurements = {}
     for name, run in runs.items():
         with _named(name), _on(run, device):
+            if run.module.is_conditioned:  # each run in its own way
+                draw_under_held_out(run, data_of(run, config))
             measurements[name] = Measurement(run, config, metrics, data)
     contents = {f"ckpt[{name}]": fingerprint(run.checkpoint) for name, run in runs.items()}
     for run in runs.values():
@@ -65,7 +74,7 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
         return None
     comparison = None
     if metrics.of_samples:
-        comparison = comparison_of(metrics.of_samples, config, data.data_set, device)
+        comparison = comparison_of(metrics.of_samples, config, data.data_set.pictures, device)
     for name, measurement in measurements.items():
         with _named(name), _on(measurement.run, device):
             measurement.prepare(comparison, trainer)

@@ -123,7 +123,7 @@ def roles(
     """
     meant = [held for held in arrays if _role(held.name) == "labels"]
     if label_key not in (None, "none"):
-        meant = _named("label_key", str(label_key), arrays, path)
+        meant = named("label_key", str(label_key), arrays, path)
     counts: dict[str, set[int]] = {}
     for held in meant:
         if (count := _label_count(held)) is not None:
@@ -156,6 +156,47 @@ def roles(
         if held.name not in used and held not in names
     ]
     return Roles(parts, names, (*unused, *nameless))
+
+
+def belonging(part: Part, arrays: Sequence[Held], key: str) -> list[Held]:
+    """The arrays, of those that hold something for each image, that belong to the images of a part: of its
+    name, else those whose names say no part.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    name = _part(part.images[0].held.name)
+    found = [held for held in arrays if _part(held.name) == name]
+    found = found or [held for held in arrays if not _part(held.name)]
+    if not found:
+        raise ValueError(
+            f"{key}: {listed(arrays)} is of other images than {listed(one.held for one in part.images)}; "
+            "choose the part by data.split, and hold out a share by data.validation_split=none"
+        )
+    return sorted(found, key=lambda held: natural(held.name))
+
+
+def images_like(part: Part, arrays: Sequence[Held], key: str, channels: int | None) -> list[Images]:
+    """Arrays that hold one image for each image of a part.
+
+    Args:
+        part: of the images.
+        arrays: see `belonging`.
+        key: that names them, for messages.
+        channels: that they have; None where this is not known.
+
+    Raises:
+        ValueError: where they are no images, or not as many.
+    """
+    counts = {part.count, *(one.layout.count for one in part.images)}
+    layouts = [(held, layout_of(held.shape, counts, channels)) for held in arrays]
+    found = [Images(held, layout) for held, layout in layouts if layout and held.dtype.kind in NUMBERS]
+    if len(found) != len(arrays) or sum(one.layout.count for one in found) != part.count:
+        raise ValueError(
+            f"{key}: {listed(arrays)} must hold one image for each of the {part.count:,} of "
+            f"{listed(one.held for one in part.images)}"
+        )
+    return found
 
 
 def likeness(one: Held, other: Held) -> int:
@@ -241,8 +282,8 @@ def _images(
     """The arrays of images of each part."""
     what = "images, which are numbers [N, H, W], [N, H, W, C] or [N, C, H, W]"
     if image_key is not None:
-        named = [held.name for held in _named("image_key", image_key, arrays, path)]
-        found = [one for one in possible if one.held.name in named]
+        meant = [held.name for held in named("image_key", image_key, arrays, path)]
+        found = [one for one in possible if one.held.name in meant]
         if not found:
             raise ValueError(
                 f"data.image_key={image_key}: {path} has no such array of {what}; it holds {listed(arrays)}"
@@ -359,15 +400,19 @@ def _series(name: str) -> str:
     return name if POSITIONAL.search(name) else re.sub("[0-9]+", "#", name)
 
 
-def _named(key: str, wanted: str, arrays: Sequence[Held], path: object) -> list[Held]:
-    """The arrays that a person names, and their counterparts in other parts."""
-    named = [
+def named(key: str, wanted: str, arrays: Sequence[Held], path: object) -> list[Held]:
+    """The arrays that a person names by a key of data, and their counterparts in other parts.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    found = [
         held for held in arrays if held.name.endswith(f"/{wanted}") or fnmatch.fnmatchcase(held.name, wanted)
     ]
-    if not named:
+    if not found:
         raise ValueError(f"data.{key}={wanted}: {path} has no such array; it holds {listed(arrays)}")
-    words = {_without_part(held.name) for held in named}
-    return [held for held in arrays if held in named or _without_part(held.name) in words]
+    words = {_without_part(held.name) for held in found}
+    return [held for held in arrays if held in found or _without_part(held.name) in words]
 
 
 def _without_part(name: str) -> tuple[str, ...]:

@@ -17,7 +17,12 @@ MASK = "a mask, by the name of its folder, which lies beside one of images"
 
 @dataclass(frozen=True)
 class Asked:
-    """The settings that choose among what there is: see `ddpm.data.sources.image_files.ImageFiles`."""
+    """The settings that choose among what there is: see `ddpm.data.sources.image_files.ImageFiles`.
+
+    Attributes:
+        numbers: columns of tables that images are conditioned on, and that are no labels.
+        The others: as there.
+    """
 
     path: str
     split: str | None = None
@@ -25,6 +30,7 @@ class Asked:
     labels: str = "auto"
     label_column: str | None = None
     class_depth: int | None = None
+    numbers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ def decide(
         labels=asked.labels not in ("none", "folders"),
         wanted=wanted,
         label_column=asked.label_column,
+        numbers=asked.numbers,
     )
     said = {part: side.of(part, found.images(part)) for part in found.used}
     layout = _layout(*_classes(found, said))

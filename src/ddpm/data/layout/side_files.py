@@ -62,6 +62,7 @@ class SideFiles:
         labels: whether classes are wanted; else captions alone.
         wanted: the file that is asked for, or None.
         label_column: see `ddpm.data.layout.tables`.
+        numbers: the same.
     """
 
     path: str
@@ -75,6 +76,7 @@ class SideFiles:
     labels: bool = True
     wanted: str | None = None
     label_column: str | None = None
+    numbers: Sequence[str] = ()
 
     def of(self, part: str, images: Sequence[int]) -> Said:
         """What is said about the images of a part.
@@ -201,7 +203,7 @@ class SideFiles:
             if end == "json":
                 said = stylegan.read(contents, seen) or coco.read(contents, seen)
             else:
-                said = tables.read(name, contents, seen, self.label_column)
+                said = tables.read(name, contents, seen, self.label_column, self.numbers)
         except Exception as error:  # each kind of file has errors of its own
             if not self.labels or (self.wanted is None and not _is_known(name)):
                 return None

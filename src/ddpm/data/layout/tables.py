@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ddpm.data.columns import CAPTION_NAMES
@@ -48,7 +48,13 @@ ZEROS = frozenset({"0", "0.0"})
 Columns = Mapping[str, Sequence[str]]
 
 
-def read(name: str, contents: bytes, images: Known, label_column: str | None = None) -> Labels | None:
+def read(
+    name: str,
+    contents: bytes,
+    images: Known,
+    label_column: str | None = None,
+    numbers: Collection[str] = (),
+) -> Labels | None:
     """What a table says; None where it is not about these images.
 
     Args:
@@ -56,18 +62,19 @@ def read(name: str, contents: bytes, images: Known, label_column: str | None = N
         contents: of it; words are in UTF-8.
         images: that there are.
         label_column: that is asked for; None is the one that can be it.
+        numbers: columns that are no labels unless they are asked for: images are conditioned on them.
 
     Raises:
         ValueError: where it is damaged.
     """
-    columns = _columns(name, contents, images)
-    keys = _keys(columns, images)
-    if not keys:
+    columns = columns_of(name, contents, images)
+    named_by = keys(columns, images)
+    if not named_by:
         return None
-    if len(keys) > 1:
-        why = f"has several columns that may name the images ({listed(keys, 6)}): call the one file_name"
+    if len(named_by) > 1:
+        why = f"has several columns that may name the images ({listed(named_by, 6)}): call the one file_name"
         return Labels(why_none=why, share=1.0, columns=tuple(columns))
-    [key] = keys
+    [key] = named_by
     captions = _captions(columns, columns[key], images)
     others = tuple(one for one in columns if one != key)
     if label_column is not None:
@@ -75,7 +82,7 @@ def read(name: str, contents: bytes, images: Known, label_column: str | None = N
             return Labels(captions=captions, share=1.0, columns=others)
         values = columns[label_column]
     else:
-        candidates = _candidates(columns, key)
+        candidates = _candidates({one: columns[one] for one in columns if one not in numbers}, key)
         if len(candidates) > 1:
             shown = listed(candidates, 6)
             why = f"has several columns that may be labels ({shown}): choose by data.label_column="
@@ -87,7 +94,14 @@ def read(name: str, contents: bytes, images: Known, label_column: str | None = N
     return replace(named(keyed, images), captions=captions)
 
 
-def _columns(name: str, contents: bytes, images: Known) -> Columns:
+def columns_of(name: str, contents: bytes, images: Known) -> Columns:
+    """What stands in each column of a table, as words, by its name.
+
+    Args:
+        name: of the file.
+        contents: of it; words are in UTF-8.
+        images: that there are: a line that names one is no header.
+    """
     end = suffix(name)
     if end == "parquet":
         import pyarrow.parquet as pq
@@ -124,7 +138,7 @@ def _rows(decoded: str, end: str) -> list[list[str]]:
         raise ValueError(str(error)) from error
 
 
-def _keys(columns: Columns, images: Known) -> list[str]:
+def keys(columns: Columns, images: Known) -> list[str]:
     """The column that names images, if there is one: of files and called so, or the one that fits best;
     several where they fit equally well and mean other images.
     """

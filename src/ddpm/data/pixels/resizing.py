@@ -13,7 +13,7 @@ FILTERS = {
 
 
 def fit(image: Image.Image, shaping: Shaping) -> Image.Image:
-    """An image at the size that is stored, `shaping.stored`.
+    """An image, or half of it, at the size that is stored, `shaping.stored`.
 
     The largest centred part of the wanted aspect, or all of it where `shaping.crop` is none. Filters are as
     wide as one pixel of the result is in the image (antialiased), and see the image beyond the cut; `nearest`
@@ -23,6 +23,10 @@ def fit(image: Image.Image, shaping: Shaping) -> Image.Image:
         image: in mode L or RGB.
         shaping: what is asked of it.
     """
+    if shaping.side is not None:
+        half = image.width // 2
+        first = 0 if shaping.side == "left" else image.width - half
+        image = image.crop((first, 0, first + half, image.height))
     if shaping.stored is None:
         return image
     height, width = shaping.stored

@@ -10,6 +10,7 @@ LARGEST = 8192
 MOST_CHANNELS = 255
 
 CROPS = ("center", "random", "none")
+SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Shaping:
         resize: the filter, of `RESIZES`; all but `nearest` are antialiased.
         crop: the part of an image that is kept, of `CROPS`.
         value_range: the numbers that become black and white; None is what the file or the number type says.
+        side: the half of an image that is taken, of `SIDES`; None is all of it.
     """
 
     size: tuple[int, int] | None = None
@@ -31,6 +33,7 @@ class Shaping:
     resize: str = "lanczos"
     crop: str = "center"
     value_range: tuple[float, float] | None = None
+    side: str | None = None
 
     @property
     def planes(self) -> int | None:

@@ -9,6 +9,7 @@ from ddpm.data.prepared.cache import Entry
 from ddpm.data.prepared.records import Records, same
 
 RECORDS = "records.npy"
+CONDITION_RECORDS = "condition_records.npy"
 
 
 class Earlier:
@@ -18,11 +19,14 @@ class Earlier:
 
     Args:
         entry: in use.
+        conditions: not the images that are learned, but those that condition them.
     """
 
-    def __init__(self, entry: Entry):
+    def __init__(self, entry: Entry, *, conditions: bool = False):
         self.entry = entry
-        self.records = Records(np.load(entry.path / RECORDS), entry.about["modes"])
+        rows = np.load(entry.path / (CONDITION_RECORDS if conditions else RECORDS))
+        self.records = Records(rows, entry.about["condition_modes" if conditions else "modes"])
+        self.first = entry.about["shape"][1] - entry.about["condition_channels"] if conditions else 0
         self.shape = tuple(entry.about["shape"][1:])
         self.file = (entry.path / "images.u8").open("rb", buffering=0)
 
@@ -35,7 +39,7 @@ class Earlier:
         size = int(np.prod(self.shape))
         self.file.seek(index * size)
         pixels = np.frombuffer(self.file.read(size), np.uint8).reshape(self.shape)
-        return self.records.image(index, pixels)
+        return self.records.image(index, pixels[self.first :])
 
     def close(self) -> None:
         """Let go of the entry."""

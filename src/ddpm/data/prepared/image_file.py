@@ -16,10 +16,12 @@ class ImageFile:
         path: of the file, which is made anew.
         channels: of every image; None is 1 if every image has one channel, 3 if one has three, else as many
             as the first has.
+        key: that says `channels`, for messages.
     """
 
-    def __init__(self, path: Path, channels: int | None):
+    def __init__(self, path: Path, channels: int | None, key: str = "data.channels"):
         self.path = path
+        self.key = key
         self.file = path.open("w+b", buffering=0)
         self.channels = channels
         self.size: tuple[int, int] | None = None
@@ -40,7 +42,7 @@ class ImageFile:
                 self.channels = len(pixels)
         if len(pixels) not in (1, self.channels or 3):
             raise ValueError(
-                f"data.channels is not set, and the images differ in it: {printable(name)} has {len(pixels)} "
+                f"{self.key} is not set, and the images differ in it: {printable(name)} has {len(pixels)} "
                 f"channels, those before it {self.channels or 'are grey or in colour'}; leave one kind out"
             )
         if (height, width) != self.size:
@@ -76,6 +78,24 @@ class ImageFile:
                 self._write(index * final, self.file.read(final))
         self.file.truncate(len(filled) * final)
         return len(filled), channels, height, width
+
+    def append_channels(self, other: "ImageFile", count: int, shape: tuple[int, int, int], more: int) -> None:
+        """Put the channels of another file's images after those of these, in place.
+
+        Args:
+            other: finished, with images as many and as large.
+            count: of the images.
+            shape: (channels, height, width) of each, finished.
+            more: channels of each of the other file.
+        """
+        channels, height, width = shape
+        own, added = channels * height * width, more * height * width
+        # From the last one on, each image moves towards the end, over nothing that is still to be read.
+        for index in reversed(range(count)):
+            self.file.seek(index * own)
+            other.file.seek(index * added)
+            joined = self.file.read(own) + other.file.read(added)
+            self._write(index * (own + added), joined)
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ from ddpm.data.paths import existing_file, is_url
 from ddpm.data.prepared import cache
 from ddpm.data.prepared.cache import FileState
 from ddpm.data.prepared.preparation import Found, prepared
-from ddpm.data.sources.image_files import ImageFiles
+from ddpm.data.sources.image_files import BETWEEN, ImageFiles
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Archive(ImageFiles):
     def read(self) -> DataSet:
         with ExitStack() as stack:
             where, file, state = self._open(stack)
+            others = stack.enter_context(self._others())
 
             def find(_: Path) -> Found:
-                return self._found(ArchiveFiles(str(self.path), file, stack))
+                return self._found(ArchiveFiles(str(self.path), file, stack), others)
 
             identity = {"archive": where, **self._chosen}
-            return prepared(self, Path(where).stem, identity, [state], find)
+            states = [state, *(() if others is None else (BETWEEN, *others.states))]
+            return prepared(self, Path(where).stem, identity, states, find)
 
     def _open(self, stack: ExitStack) -> tuple[str, IO[bytes], FileState]:
         if is_url(self.path):

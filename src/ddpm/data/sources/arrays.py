@@ -2,25 +2,39 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddpm.data import kinds, splits
 from ddpm.data.arrays.files import contents
-from ddpm.data.arrays.held import Workspace
+from ddpm.data.arrays.held import Held, Workspace
 from ddpm.data.arrays.labels import numbered, values_of
 from ddpm.data.arrays.layouts import is_plain
-from ddpm.data.arrays.roles import Images, Part, Roles, likeness, listed, roles
+from ddpm.data.arrays.roles import (
+    Images,
+    Part,
+    Roles,
+    belonging,
+    images_like,
+    likeness,
+    listed,
+    named,
+    roles,
+)
+from ddpm.data.arrays.vectors import vectors_of
 from ddpm.data.classes import classes_in
+from ddpm.data.conditions.paired import Paired
+from ddpm.data.conditions.vector import Vector
 from ddpm.data.holdout import scattered
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing, files_below
 from ddpm.data.pixels.decoding import RANGES, Decoded, from_array, short
+from ddpm.data.pixels.shaping import Shaping
 from ddpm.data.prepared import cache
-from ddpm.data.prepared.preparation import Found, Understood, prepared
+from ddpm.data.prepared.preparation import Found, Partners, Understood, Vectors, prepared
 from ddpm.data.settings import ImageSettings
 
 NO_LABELS = "leave labels out with data.label_key=none"
@@ -40,6 +54,7 @@ class Arrays(ImageSettings):
         image_key: name of the array of images; None is the one whose name and shape say so. Its counterparts
             in other parts are meant too: x_test where x_train is named.
         label_key: the same of labels; `none` means that there are none.
+        condition: the array of something beside each image; None for nothing.
         The others: see `ImageSettings`.
 
     Raises:
@@ -51,11 +66,22 @@ class Arrays(ImageSettings):
     _: KW_ONLY
     image_key: str | None = None
     label_key: str | None = None
+    condition: Paired | Vector | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.condition is not None and self.condition.key is None:
+            raise ValueError(
+                f"{self.condition.typed}: says where files are, which data=folder and data=archive read; of "
+                "arrays, data.condition.key=ARRAY names one"
+            )
 
     def read(self) -> DataSet:
         path = existing(self.path).resolve()
         files = sorted(files_below(path)) if path.is_dir() else [cache.state(path)]
-        identity = {"arrays": str(path), "keys": [self.image_key, self.label_key]}
+        identity: dict[str, Any] = {"arrays": str(path), "keys": [self.image_key, self.label_key]}
+        if self.condition is not None:
+            identity["condition"] = [type(self.condition).__name__, *asdict(self.condition).values()]
         with ExitStack() as stack:
             return prepared(
                 self, path.stem, identity, files, lambda scratch: self._find(path, scratch, stack)
@@ -70,16 +96,21 @@ class Arrays(ImageSettings):
             name, reason = found.left_out[0] if found.left_out else ("it", "holds no files")
             said = f"data.path={self.path} holds no arrays: {name}: {reason}"
             raise ValueError(kinds.refused("arrays", self.path, None) or said)
-        known = roles(found.arrays, self.path, self.image_key, self.label_key, self.shaping.planes)
+        beside: list[Held] = []
+        if self.condition is not None:
+            beside = named("condition.key", str(self.condition.key), found.arrays, self.path)
+        arrays = [held for held in found.arrays if held not in beside]
+        known = roles(arrays, self.path, self.image_key, self.label_key, self.shaping.planes)
         parts = self._parts(known)
         images = [one for part in parts.all for one in part.images]
-        self._check_range(images)
+        if self.value_range is None:
+            self._check_range(images)
         labels, classes, said_by = self._labels(parts, known)
         cut, total = sum(part.count for part in parts.train), sum(part.count for part in parts.all)
         unused = [(listed(names), reason) for reason, names in _by_reason(known.unused).items()]
         return Found(
             [f"image {index} of {one.held.name}" for one in images for index in range(one.layout.count)],
-            lambda chosen: self._read(images, chosen),
+            lambda chosen: self._read(images, chosen, self.shaping),
             positions=scattered(cut) if parts.validation is None else np.arange(total),
             label=lambda kept: (None if labels is None else labels[kept], classes),
             nothing=f"data.path={self.path} holds no images",
@@ -93,7 +124,53 @@ class Arrays(ImageSettings):
                 else _called(parts.validation.images, self.shaping.planes),
                 said_by,
             ),
+            partners=self._partners(parts, beside),
+            vectors=self._vectors(parts, beside),
         )
+
+    def _partners(self, parts: "_Parts", beside: Sequence[Held]) -> Partners | None:
+        """The array of images that others are conditioned on."""
+        condition = self.condition
+        if not isinstance(condition, Paired):
+            return None
+        shaping = condition.shaping(self.shaping)
+        key, planes = condition.typed, shaping.planes
+        found = [
+            one for part in parts.all for one in images_like(part, belonging(part, beside, key), key, planes)
+        ]
+        if shaping.value_range is None:
+            self._check_range(found, "data.condition.value_range")
+        names = [f"image {index} of {one.held.name}" for one in found for index in range(one.layout.count)]
+        return Partners(
+            names,
+            lambda chosen: self._read(found, chosen, shaping, "data.condition"),
+            np.arange(len(names)),
+            key,
+            condition.channels,
+            understood=f"the image of the same number in {_called(found, planes)}",
+        )
+
+    def _vectors(self, parts: "_Parts", beside: Sequence[Held]) -> Vectors | None:
+        """The array of numbers that images are conditioned on."""
+        condition = self.condition
+        if not isinstance(condition, Vector):
+            return None
+        values = []
+        for part in parts.all:
+            arrays = belonging(part, beside, condition.typed)
+            try:
+                values.append(vectors_of(arrays, part.count, condition.typed))
+            except ValueError:
+                raise
+            except Exception as error:  # a damaged file raises whatever its parts raise
+                raise ValueError(f"data.path={self.path}: {short(error)}") from error
+        if len({one.shape[1] for one in values}) > 1:
+            raise ValueError(
+                f"{condition.typed}: the parts hold vectors of different lengths ({listed(beside)})"
+            )
+        whole, key = np.concatenate(values), str(condition.key)
+        names = [key] if whole.shape[1] == 1 else [f"{key}[{index}]" for index in range(whole.shape[1])]
+        return Vectors(whole, names, f"of {_some([held.name for held in beside])}")
 
     def _parts(self, known: Roles) -> "_Parts":
         """The parts that are used."""
@@ -148,10 +225,10 @@ class Arrays(ImageSettings):
                 f"data.validation_split=none, or {NO_LABELS}"
             )
 
-    def _check_range(self, images: Sequence[Images]) -> None:
-        """Refuse numbers whose range nobody knows, and say what they are."""
+    def _check_range(self, images: Sequence[Images], key: str = "data.value_range") -> None:
+        """Refuse numbers whose range nobody knows, where the key says none, and say what they are."""
         unknown = [one for one in images if one.held.dtype.name not in RANGES]
-        if self.value_range is not None or not unknown:
+        if not unknown:
             return
         lowest, highest = np.inf, -np.inf
         for one in unknown:
@@ -165,14 +242,15 @@ class Arrays(ImageSettings):
                 lowest, highest = min(lowest, float(block.min())), max(highest, float(block.max()))
         low, high = next((r for r in LIKELY if r[0] <= lowest and highest <= r[1]), (lowest, highest))
         raise ValueError(
-            f"data.value_range is not set: {unknown[0].held.name} holds numbers of type "
+            f"{key} is not set: {unknown[0].held.name} holds numbers of type "
             f"{unknown[0].held.dtype} from {lowest:g} to {highest:g}, and nothing says which are black and "
-            f"white; set it, as in data.value_range=[{low:g},{high:g}]"
+            f"white; set it, as in {key}=[{low:g},{high:g}]"
         )
 
-    def _read(self, images: Sequence[Images], chosen: Sequence[int]) -> Iterator[Decoded]:
-        """See `Found.read`."""
-        shaping = self.shaping
+    def _read(
+        self, images: Sequence[Images], chosen: Sequence[int], shaping: Shaping, keys: str = "data"
+    ) -> Iterator[Decoded]:
+        """See `Found.read`; `keys` is where the settings stand that a message may name."""
         wanted = iter(chosen)
         index, start = next(wanted, None), 0
         for one in images:
@@ -187,12 +265,13 @@ class Arrays(ImageSettings):
                     try:
                         yield from_array(np.ascontiguousarray(image), shaping)
                     except ValueError as error:
-                        key = (
-                            f"value_range={list(self.value_range)}"
-                            if self.value_range
-                            else f"path={self.path}"
-                        )
-                        raise ValueError(f"data.{key}: image {number} of {one.held.name}: {error}") from error
+                        said = f"data.path={self.path}"
+                        if shaping.value_range:
+                            said = (
+                                f"{keys}.value_range=[{', '.join(f'{end:g}' for end in shaping.value_range)}]"
+                            )
+                        why = str(error).replace("data.", f"{keys}.")
+                        raise ValueError(f"{said}: image {number} of {one.held.name}: {why}") from error
                     index = next(wanted, None)
             start = end
 

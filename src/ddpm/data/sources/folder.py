@@ -7,7 +7,7 @@ from ddpm.data.files.on_disk import FolderFiles
 from ddpm.data.images import DataSet
 from ddpm.data.paths import existing_folder, is_url
 from ddpm.data.prepared.preparation import prepared
-from ddpm.data.sources.image_files import ImageFiles
+from ddpm.data.sources.image_files import BETWEEN, ImageFiles
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,6 @@ class Folder(ImageFiles):
             files = FolderFiles(folder)
             where, name = str(folder.resolve()), folder.resolve().name
         identity = {"folder": where, **self._chosen}
-        return prepared(self, name, identity, files.files, lambda _: self._found(files))
+        with self._others() as others:
+            states = [*files.files, *(() if others is None else (BETWEEN, *others.states))]
+            return prepared(self, name, identity, states, lambda _: self._found(files, others))

@@ -11,10 +11,13 @@ from ddpm.sampling.model import Model
 
 def classes_of(model: Model, data: DataSet, n: int) -> np.ndarray | None:
     """The class that each of n samples is asked to be, int64 [n]: as often as the images that were trained on
-    are of it, in an order of its own. None where the network is unconditional.
+    are of it, in an order of its own; those of the conditions that the samples are drawn under, where they
+    have some. None where the network is unconditional.
     """
     if model.num_classes is None:
         return None
+    if model.conditions is not None and (own := model.conditions.labels(range(n))) is not None:
+        return np.array(own, np.int64)
     train = data.train
     if isinstance(train, ImageSet) and train.labels is not None:
         labels = np.sort(train.labels)

@@ -150,7 +150,7 @@ class SampleQuality(EveryNSteps):
         except ValueError as error:
             raise UsageError(str(error)) from error
         chosen = measuring.extractors_for(self.metrics, self.extractor)
-        comparison = Comparison(data.data_set, self.reference, chosen, Cache())
+        comparison = Comparison(data.data_set.pictures, self.reference, chosen, Cache())
         if comparison.file is not None and not comparison.file.is_file():
             raise UsageError(
                 f"reference={self.reference}: must be train, validation, or a file, and there is none"

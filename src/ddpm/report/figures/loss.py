@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.condition import Condition
 from ddpm.diffusion.process import evenly_spaced
 from ddpm.random import Purpose, Stream
 from ddpm.sampling.figures.curves import legend, look, plain
@@ -76,13 +77,22 @@ def smoothed(steps: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def by_t(module: "DDPM", x_0: Tensor, labels: Tensor | None, *, seed: int = 0, points: int = POINTS) -> ByT:
+def by_t(
+    module: "DDPM",
+    x_0: Tensor,
+    labels: Tensor | None,
+    condition: Condition | None = None,
+    *,
+    seed: int = 0,
+    points: int = POINTS,
+) -> ByT:
     """The run's own loss at some timesteps, of the weights that the module evaluates with.
 
     Args:
         module: the model.
         x_0: float32 [N, C, H, W] in [-1, 1], on its device.
         labels: int64 [N], or None.
+        condition: of each image, or None.
         seed: of the noise.
         points: timesteps, evenly from 0 to T - 1.
     """
@@ -92,7 +102,7 @@ def by_t(module: "DDPM", x_0: Tensor, labels: Tensor | None, *, seed: int = 0, p
     found = []
     for i, t in enumerate(timesteps.tolist()):
         noise = eps.normal(i, range(n), tuple(x_0.shape[1:]))
-        losses = module.losses(x_0, torch.full((n,), t, device=x_0.device), noise, labels)
+        losses = module.losses(x_0, torch.full((n,), t, device=x_0.device), noise, labels, condition)
         found.append(losses.double().cpu().numpy())
     losses_at = np.stack(found)
     error = losses_at.std(1, ddof=1) / n**0.5 if n > 1 else np.zeros(len(losses_at))

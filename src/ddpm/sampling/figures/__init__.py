@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpm.sampling.captions import CAPTION, caption, legible, text_width
 from ddpm.sampling.drawing import labels_of
-from ddpm.sampling.model import Model
+from ddpm.sampling.model import Conditions, Model
 
 CELL = 64
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
@@ -57,6 +57,16 @@ def side_by_side(images: Tensor) -> Tensor:
     parts = images.new_full((*images.shape[:-3], height, channels, width + 1), BETWEEN_CHANNELS)
     parts[..., :width] = images.movedim(-3, -2)
     return parts.flatten(-2)[..., None, :, :-1]
+
+
+def with_condition(images: Tensor, condition: Tensor) -> Tensor:
+    """Images, each with the image that it is conditioned on to its right: uint8 [N, 1 or 3, H, W'] of uint8
+    [N, C, H, W] and [N, C', H, W]; see `side_by_side`.
+    """
+    parts = [side_by_side(images), side_by_side(condition)]
+    channels = max(part.shape[1] for part in parts)
+    own, other = (part.expand(-1, channels, -1, -1) for part in parts)
+    return torch.cat([own, own.new_full((*own.shape[:3], 1), BETWEEN_CHANNELS), other], 3)
 
 
 def size_shown(image_shape: Sequence[int]) -> tuple[int, int]:
@@ -173,18 +183,30 @@ def table(cells: Tensor, *, headings: Sequence[str], captions: Sequence[str]) ->
     return canvas
 
 
-def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> np.ndarray:
-    """A grid of what a model sampled, with the names of the classes.
+def sheet(
+    module: Model,
+    drawn: Tensor,
+    labels: Sequence[int] | None = None,
+    conditions: Conditions | None = None,
+) -> np.ndarray:
+    """A grid of what a model sampled, with the names of the classes; beside each image what it is conditioned
+    on, as far as it can be seen, and the image that this belongs to, where it is known.
 
     Args:
         module: that sampled them.
         drawn: float [N, C, H, W] in [-1, 1], or bytes as they are seen; images 0 ... N-1.
-        labels: the classes that they took in turn; by default every class.
+        labels: the classes that they took in turn; by default as `labels_of` says.
+        conditions: that they were drawn under; by default the model's own.
 
     Returns:
         uint8 [height, width, 3].
     """
-    shown = labels_of(module, range(len(drawn)), labels)
+    conditions = conditions or module.conditions
+    shown = labels_of(module, range(len(drawn)), labels, conditions)
+    if module.is_conditioned and conditions is not None and module.image_shape[0] in (1, 3):
+        names = None if shown is None or module.classes is None else legible(module.classes)
+        named = [] if names is None else ["" if label < 0 else names[label] for label in shown or ()]
+        return _beside_conditions(module, to_uint8(drawn), conditions, named)
     if shown is None or module.classes is None or max(shown) < 0:
         return grid(to_uint8(drawn))
     names = legible(module.classes)
@@ -194,6 +216,61 @@ def sheet(module: Model, drawn: Tensor, labels: Sequence[int] | None = None) -> 
         captions=["" if label < 0 else names[label] for label in shown],
         columns=_whole_turns(len(drawn), turn) if 1 < turn <= MOST_COLUMNS else None,
     )
+
+
+def _beside_conditions(
+    module: Model, drawn: Tensor, conditions: Conditions, names: Sequence[str]
+) -> np.ndarray:
+    """A grid in which each image stands between its condition and the image that this belongs to.
+
+    Args:
+        module: that drew them.
+        drawn: uint8 [N, C, H, W], C 1 or 3; images 0 ... N-1.
+        conditions: that they were drawn under.
+        names: of their classes, N; or none.
+    """
+    n = len(drawn)
+    condition, truth = conditions(range(n)), conditions.truth(range(n))
+    parts = {"sample": drawn}
+    if condition.image is not None:
+        parts = {"condition": seen_condition(condition.image, drawn.shape[1]), **parts}
+    if truth is not None:
+        parts["truth"] = to_uint8(truth)
+    cells = torch.stack([part.cpu().expand(-1, 3, -1, -1) for part in parts.values()], dim=1)
+    across = max(1, min(n, round(math.sqrt(n / len(parts)))))
+    captions = [name if i < across else "" for i in range(n) for name in parts]
+    own = list(parts).index("sample")
+    numbers = None if condition.vector is None else _as_kept(module, condition.vector)
+    for i in range(n):
+        words = [*names[i : i + 1]]
+        if numbers is not None:
+            words.append(", ".join(f"{value:.3g}" for value in numbers[i].tolist()))
+        if words:
+            captions[i * len(parts) + own] = "; ".join(words)
+    return grid(cells.flatten(0, 1), captions=captions, columns=across * len(parts))
+
+
+def _as_kept(module: Model, vector: Tensor) -> Tensor:
+    """Numbers [N, D] that a network sees as its data keep them, where it is known how these are spread."""
+    about = (getattr(module, "data", None) or {}).get("condition") or {}
+    if not {"mean", "std"} <= about.keys():
+        return vector
+    mean, std = (torch.tensor(about[name], device=vector.device) for name in ("mean", "std"))
+    return vector * std + mean
+
+
+def seen_condition(image: Tensor, channels: int) -> Tensor:
+    """What a person sees of the image that a network is conditioned on: uint8 [N, 1 or 3, H, W] of float
+    [N, C', H, W]. Of a masked one it is the image without the mask, which is its last channel; where channels
+    are no colours, their mean.
+
+    Args:
+        image: in [-1, 1].
+        channels: of the images that are drawn under it, 1 or 3.
+    """
+    if image.shape[1] == channels + 1:
+        image = image[:, :channels]
+    return to_uint8(image if image.shape[1] in (1, 3) else image.mean(1, keepdim=True))
 
 
 def _whole_turns(n: int, turn: int) -> int:

@@ -74,4 +74,5 @@ def manner(module: Any, drawing: Drawing, weights: str) -> str:
     named = "raw weights" if is_raw else "averaged weights"
     guide = guide_of(drawing.guidance)
     guided = "" if guide is None else f", guided by {guide.file} of step {guide.step:,}"
-    return f"{named}, {type(drawing.sampler).__name__}, {drawing.steps:,} steps{guided}"
+    under = ", under the conditions of held-out images" if getattr(module, "is_conditioned", False) else ""
+    return f"{named}, {type(drawing.sampler).__name__}, {drawing.steps:,} steps{guided}{under}"

@@ -272,7 +272,7 @@ def _losses(module: Any, seen: Seen) -> Tensor:
     stream = Stream(seen.seed, Purpose.NOISE, module.device)
     eps = stream.normal(batch.step, batch.indices, module.image_shape)
     seed_dropout(seen.seed, batch.step, seen.micro_batch, module.global_rank, module.device)
-    losses: Tensor = module.losses(batch.x_0, seen.t, eps, batch.labels)
+    losses: Tensor = module.losses(batch.x_0, seen.t, eps, batch.labels, batch.condition)
     return losses
 
 

@@ -1,0 +1,58 @@
+"""What images are drawn under beside their class, by their indices: given conditions in turn, or those of
+images that data hold out.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ddpm.data.module import ImageDataModule
+from ddpm.diffusion.condition import Condition
+from ddpm.sampling.model import Conditions
+
+
+class InTurn:
+    """Given conditions, again and again, of which nobody knows what they lead to."""
+
+    def __init__(self, condition: Condition):
+        self.condition = condition
+
+    def __call__(self, indices: Sequence[int]) -> Condition:
+        rows = next(len(part) for part in self.condition if part is not None)
+        return self.condition.rows([i % rows for i in indices])
+
+    def truth(self, indices: Sequence[int]) -> Tensor | None:
+        return None
+
+    def labels(self, indices: Sequence[int]) -> list[int] | None:
+        return None
+
+
+def in_turn(condition: Condition | Conditions | None) -> Conditions | None:
+    """Given conditions as what images are drawn under."""
+    return InTurn(condition) if isinstance(condition, Condition) else condition
+
+
+class HeldOut:
+    """The conditions of the images that data hold out, in their order, again and again.
+
+    Args:
+        data: with a condition.
+    """
+
+    def __init__(self, data: ImageDataModule):
+        self.data = data
+
+    def __call__(self, indices: Sequence[int]) -> Condition:
+        condition = self.data.held_out(indices).condition
+        if condition is None:
+            raise ValueError("condition: the data of this run have none; give one")
+        return condition
+
+    def truth(self, indices: Sequence[int]) -> Tensor | None:
+        """Their images."""
+        return self.data.held_out(indices).x_0
+
+    def labels(self, indices: Sequence[int]) -> list[int] | None:
+        labels = self.data.held_out(indices).labels
+        return None if labels is None else labels.tolist()
