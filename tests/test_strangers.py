@@ -714,7 +714,7 @@ def test_a_hostile_picture_to_start_from_is_refused(key: str, size: tuple[int, i
     """Of a few bytes each; the second is as large as a picture may be, and has no rows."""
     (victim.home / "x.png").write_bytes(png(*size))
     with pytest.raises(UsageError, match=rf"^{key}=x\.png: cannot be read as a picture: "):
-        pictures_given._read(key, "x.png", Shaping((8, 8), 1))
+        pictures_given.picture(key, "x.png", Shaping((8, 8), 1))
 
 
 def test_a_file_of_betas_is_not_told(victim: Victim):

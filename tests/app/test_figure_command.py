@@ -121,10 +121,10 @@ def test_a_run_without_a_checkpoint_still_has_curves(
     shutil.rmtree(run / "checkpoints")
     monkeypatch.chdir(tmp_path)
     assert figure(monkeypatch, "loss", "run", "--out", "loss.svg") == 0
-    assert "the loss over t is left out: ckpt=" in capsys.readouterr().err
+    assert f"the loss over t is left out: {run}: is a run without a checkpoint" in capsys.readouterr().err
     assert "<svg" in Path("loss.svg").read_text()
     assert figure(monkeypatch, "loss", "run", "--by-t", "--out", "again.svg") == 2
-    assert "--by-t: ckpt=" in capsys.readouterr().err
+    assert f"--by-t: {run}: is a run without a checkpoint" in capsys.readouterr().err
     assert not Path("again.svg").exists()
 
 

@@ -172,7 +172,7 @@ ERRORS = {
         {"guidance: guidance=classifier_free", "guidance: guidance=autoguidance"},
     ),
     "the class is not told": Error(
-        Denoiser.__call__, [("() if labels is None else (labels,)", "()")], "denoiser", {"guidance"},
+        apply_network, [("*(() if labels is None else (labels,))", "*()")], "denoiser", {"guidance"},
         {"guidance"},
     ),
     "the shift the other way": Error(

@@ -35,6 +35,8 @@ from ddpm.targets import build
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 """That a picture is to be turned by a quarter."""
 
+RUN = str(Path(__file__).parents[1] / "fixtures" / "run_0_1")
+
 FEW = ("ddim", 4, 3, 5, (), None)
 """Sampler, steps, seed, images, classes and guidance, as typed."""
 
@@ -484,7 +486,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert command(monkeypatch, "run", "--port", str(port)) == 2
+        assert command(monkeypatch, RUN, "--port", str(port)) == 2
     assert f"error: --port {port}: cannot be had on 127.0.0.1" in capsys.readouterr().err
 
 
@@ -494,9 +496,9 @@ def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     [
         (["nowhere", "--port", "0"], "nowhere: there is no such run directory or checkpoint file"),
         (["a", "b", "c", "--port", "0"], "3 runs are named; a page shows one, or two side by side"),
-        (["a", "--port", "70000"], "--port 70000: must be 0"),
+        ([RUN, "--port", "70000"], "--port 70000: must be 0"),
         (
-            ["a", "--port", "0", "--host", "nowhere.invalid"],
+            [RUN, "--port", "0", "--host", "nowhere.invalid"],
             "nowhere.invalid: there is no such address",
         ),
         (["a", "--port", "many"], "--port"),
@@ -515,7 +517,7 @@ def test_a_missing_gradio_is_told_with_what_to_type(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert command(monkeypatch, "run", "--port", "0") == 2
+    assert command(monkeypatch, RUN, "--port", "0") == 2
     assert "pip install 'ddpm[demo]'" in capsys.readouterr().err
 
 
