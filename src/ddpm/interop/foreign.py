@@ -12,7 +12,7 @@ from ddpm.diffusion.objectives import Epsilon, Objective
 from ddpm.diffusion.variances import Variance
 from ddpm.diffusion.weighting import Hybrid, Simple
 
-GIVEN = ("in_channels", "out_channels", "num_classes")
+GIVEN = ("in_channels", "out_channels", "num_classes", "vector_size")
 """Arguments of a network that the data say, and no configuration."""
 
 MOST_LEVELS, MOST_BLOCKS, MOST_DEEP = 12, 64, 512
