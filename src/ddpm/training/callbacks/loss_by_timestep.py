@@ -65,7 +65,8 @@ class LossByTimestep(EveryNSteps):
         self._add()
         if self._sums is None:
             return {}
-        validations = [*self._validations, torch.zeros(2, self.bins)]  # of no validation it is one of zeros
+        none = torch.zeros(2, self._sums.shape[2])  # stands alone where there was no validation
+        validations = [*self._validations, none]
         return {
             "sums": over_ranks(self._sums),
             "width": self._width,
