@@ -52,7 +52,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory in which all of these lie."""
     for name in ("empty", "begun", "new_sweep"):
         (tmp_path / name).mkdir()
-    for job in (0, 1, 2, 3, 10):
+    for job in (0, 1, 2, 3, 10, "²"):  # the last is a digit, and no number
         (tmp_path / "sweep" / str(job)).mkdir(parents=True)
         (tmp_path / "sweep" / str(job) / "run.json").write_text("{}")
     for name in ("sweep", "new_sweep"):

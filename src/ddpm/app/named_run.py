@@ -76,13 +76,13 @@ def _jobs(directory: Path) -> list[str]:
     """The names of a sweep's jobs that have begun, in a directory that is one and no run itself."""
     if (directory / RECORD).exists():
         return []
-    jobs = (path.parent.name for path in directory.glob(f"*/{RECORD}") if path.parent.name.isdigit())
+    jobs = (path.parent.name for path in directory.glob(f"*/{RECORD}") if path.parent.name.isdecimal())
     return sorted(jobs, key=int)
 
 
 def _status(directory: Path) -> str | None:
     """How a run has ended, if it is one."""
     try:
-        return str(bounded.json_values(directory / RECORD).get("status"))
+        return str(bounded.json_values(directory / RECORD).get("status", "no status"))
     except UsageError:
         return None
