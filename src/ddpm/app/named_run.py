@@ -29,6 +29,8 @@ def check_run(run: str | Path, key: str = "", go_on: str = "") -> None:
     """
     path, key = absolute(str(run)), f"{key}=" if key else ""
     called = f"{key}{path}"
+    if os.path.islink(path) and not os.path.exists(path):
+        raise UsageError(f"{called}: is a link to {os.readlink(path)}, which is not there")
     if not os.path.lexists(path):
         raise UsageError(f"{called}: there is no such run directory or checkpoint file")
     if not path.is_dir() or _has_checkpoint(path):
@@ -64,6 +66,12 @@ def check_foreign(source: Path) -> None:
     if (path / RECORD).is_file():
         raise UsageError(
             f"{source}: is a run of this program, which needs no import; name it as it is, ckpt={source}"
+        )
+    folder = path.resolve().parent
+    if folder.name == "checkpoints" and (folder.parent / RECORD).is_file():
+        raise UsageError(
+            f"{source}: is a checkpoint of a run of this program, which needs no import; name it as it is, "
+            f"ckpt={source}"
         )
 
 
