@@ -177,3 +177,13 @@ def test_a_checkpoint_that_is_written_before_training_goes_on_holds_what_was_rea
     again = callback.state_dict()
     assert torch.equal(again["validations"], state["validations"])
     assert (again["edges"], again["width"]) == (state["edges"], state["width"])
+
+
+def test_a_run_that_goes_on_with_a_validation_has_room_for_it(monkeypatch: pytest.MonkeyPatch):
+    """One that was begun without this callback, and was ended between a checkpoint and its validation."""
+    callback = LossByTimestep()
+    fed(callback, range(50, 50), 4)
+    validated(callback, 50, [1.0, 2.0, 3.0, 4.0])
+    validated(callback, 60, [1.0, 2.0, 3.0, 4.0])
+    means, steps, _ = drawn_of_validation(callback, monkeypatch)
+    assert (len(means), steps.tolist()) == (2, [49, 50, 60])
