@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import run_command, run_here
 
+from ddpm.app.named_run import check_foreign, check_run
+from ddpm.errors import UsageError
+
 COMMANDS = {
     "sample": "sample {}",
     "evaluate": "evaluate {}",
@@ -52,7 +55,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory in which all of these lie."""
     for name in ("empty", "begun", "new_sweep"):
         (tmp_path / name).mkdir()
-    for job in (0, 1, 2, 3, 10):
+    for job in (0, 1, 2, 3, 10, "²"):  # the last is a digit, and no number
         (tmp_path / "sweep" / str(job)).mkdir(parents=True)
         (tmp_path / "sweep" / str(job) / "run.json").write_text("{}")
     for name in ("sweep", "new_sweep"):
@@ -84,3 +87,16 @@ def test_what_is_no_run_is_refused_by_what_it_is(
         assert said.format(key=key, at=there) in " ".join(error.split()), (command, name)
         assert "Traceback" not in error
     assert sorted(there.rglob("*")) == before
+
+
+def test_links_and_checkpoints_are_called_what_they_are(tmp_path: Path):
+    (tmp_path / "lost").symlink_to("gone")
+    with pytest.raises(UsageError, match="lost: is a link to gone, which is not there"):
+        check_run(tmp_path / "lost", "ckpt")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "best.ckpt").symlink_to(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    check_run(tmp_path / "best.ckpt", "ckpt")
+    with pytest.raises(UsageError, match=r"best\.ckpt: is a checkpoint of a run of this program"):
+        check_foreign(tmp_path / "best.ckpt")

@@ -38,7 +38,8 @@ TEXT = (
     "data.path=/图片（1）/“好”", "data.path=/a（1）", "out=“x”", "hydra.run.dir=/run：1",
     "labels=[狗（大）,猫]", "labels=[dog（big）]", "tags=[第一次，大]", "tags=[a（b）]", "labels=【猫】",
     "logger.wandb.name=smoke（1）", "logger.wandb.notes=“quoted”", "data.label_column=类别：一",
-    "experiment=我的，实验", "schedule=linear",
+    "experiment=我的，实验", "schedule=linear", "schedule.path=betas（1）.txt", "extractor.file=a（1）.pt",
+    "data.cache_dir=/tmp（1）", "data.condition.columns=[age（y）]", "data.labels=.\\labels（1）.csv",
 )  # fmt: skip
 
 

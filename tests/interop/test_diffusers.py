@@ -473,7 +473,7 @@ def test_a_scheduler_of_few_steps_becomes_the_nearest_sampler(
     ("stated", "spacing"),
     [
         ({"timestep_spacing": "trailing"}, "trailing"),
-        ({"timestep_spacing": "linspace"}, "uniform"),
+        ({"timestep_spacing": "linspace"}, "trailing"),
         ({"use_karras_sigmas": True}, "karras"),
     ],
 )

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ddpm import targets
 from ddpm.diffusion.samplers import Trajectory
+from ddpm.diffusion.schedules import linear
 from ddpm.interop.checkpoints_of_others import import_model
 from ddpm.interop.diffusers import export_run, import_pipeline
-from ddpm.interop.schedulers import LEFT_OUT, complete
+from ddpm.interop.schedulers import LEFT_OUT, WITHOUT_LOWEST, complete, parts, unfollowed
 from ddpm.interop.unet2d import unet_from_diffusers, unet_settings, unet_to_diffusers
 from ddpm.networks import UNet
 from ddpm.run import Run, load
@@ -260,6 +261,38 @@ def test_settings_that_no_sampler_has_are_told(tmp_path: Path, caplog: pytest.Lo
         "DDIMScheduler states set_alpha_to_one=False, steps_offset=1, which no sampler here has"
         in caplog.text
     )
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_of_what_diffusers_writes_itself_nothing_is_told(kind: str) -> None:
+    written = json.loads(getattr(diffusers, kind)().to_json_string())
+    assert not unfollowed(kind, complete(kind, written))
+
+
+def test_a_scheduler_heeds_its_own_settings_alone() -> None:
+    """A DDIMPipeline makes a DDIMScheduler of another one, in whose configuration more may stand."""
+    given = complete("DDIMScheduler", {"use_karras_sigmas": True, "use_flow_sigmas": True})
+    assert parts("DDIMScheduler", given)[0]["sampler"]["spacing"] == "leading"
+    solver = "DPMSolverMultistepScheduler"
+    assert unfollowed(solver, complete(solver, {"lambda_min_clipped": -5.1})) == ["lambda_min_clipped=-5.1"]
+    euler = "EulerDiscreteScheduler"
+    assert unfollowed(euler, complete(euler, {"sigma_max": 80.0})) == ["sigma_max=80.0"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["DDIMScheduler", "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler", *WITHOUT_LOWEST]
+)
+def test_the_steps_that_a_scheduler_visits_are_visited(kind: str) -> None:
+    """Those of multistep solvers within one."""
+    for spacing in ("trailing",) if kind == "DDIMScheduler" else ("linspace", "trailing"):
+        stated = {"timestep_spacing": spacing}
+        scheduler = getattr(diffusers, kind)(**stated)
+        scheduler.set_timesteps(10)
+        theirs = sorted({float(t) for t in scheduler.timesteps})
+        config, _ = parts(kind, complete(kind, stated))
+        sampler = targets.build("sampler", {**config["sampler"], "num_steps": 10})
+        visited = sampler.spacing.steps(linear(1000)).tolist()
+        assert visited == pytest.approx(theirs, abs=1.0 if kind in WITHOUT_LOWEST else 0.51)
 
 
 def test_a_scheduler_of_other_steps_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -365,6 +365,47 @@ def test_damaged_figures_are_told_and_the_rest_is_there(tmp_path: Path):
     assert html.count("data-figure ") == 1
 
 
+def test_animations_of_one_name_in_two_folders_stand_as_the_page_groups_them(tmp_path: Path):
+    """The buttons of a page count animations in the order in which they stand there."""
+    runs = [made(tmp_path, name, steps=0) for name in "ab"]
+    for i, run in enumerate(runs):
+        for k, folder in enumerate(pictures.FOLDERS):
+            film(run / folder / "denoising_film.gif", 3 + 2 * i + k)
+    found = pictures.pictures([(run, ()) for run in runs], None, MB)
+    assert list(found.shown) == [one for own in found.by_file.values() for one in own]
+    assert len(found.shown) == 4
+
+
+def test_figures_may_be_called_as_anybody_likes(tmp_path: Path):
+    run = made(tmp_path, steps=0)
+    for name in ("of", "file", "a\x1bb", "<script>"):
+        picture(run / "figures" / f"{name}.png", 1, 1)
+    html = page(run)
+    assert html.count("data-figure ") == 4
+    assert "\x1b" not in html
+    assert "<script>.png" not in html
+
+
+def test_figures_that_would_take_much_memory_are_reduced_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, embedding = made(tmp_path, steps=0), pictures.embedding
+    frames = [Image.new("L", (4, 20_000), grey) for grey in (9, 99)]  # WebP has no room for as many lines
+    (run / "figures").mkdir()
+    frames[0].save(run / "figures" / "high.gif", save_all=True, append_images=frames[1:], duration=600_000)
+    Image.new("1", (1, 100_000)).save(run / "figures" / "lines.png")
+    film(run / "figures" / "large.gif")
+    monkeypatch.setattr(embedding, "LARGE", 40 * 20 - 1)
+    html = page(run)
+    assert "lines.png: has 1 x 100000 pixels, more than a page shows" in html
+    assert "large.gif: has 40 x 20 pixels, more than a page shows" in html
+    monkeypatch.setattr(embedding, "LARGE", 1 << 24)
+    high, milliseconds = embedding.frames(run / "figures" / "high.gif")
+    assert {frame.size for frame in high} == {(1, embedding.HIGHEST_FRAME)}
+    assert milliseconds == [embedding.LONGEST_SHOWN] * 2
+    assert page(run).count('class="play"') == 2
+
+
 def test_frames_of_a_long_animation_are_from_all_over_it(tmp_path: Path):
     n = 3 * pictures.embedding.MOST_FRAMES
     film(tmp_path / "film.gif", n)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm.diffusion.condition import Condition
 from ddpm.sampling.captions import CAPTION, text_width
-from ddpm.sampling.figures import for_loggers, grid, table, to_uint8
+from ddpm.sampling.conditions import InTurn
+from ddpm.sampling.figures import for_loggers, grid, sheet, table, to_uint8
 
 
 def test_bytes_are_rounded_and_clipped():
@@ -73,3 +75,15 @@ def test_loggers_show_large_images_averaged_over_whole_pixels(shape: tuple[int, 
     smaller = for_loggers(images)
     assert (smaller.dtype, tuple(smaller.shape)) == (torch.uint8, (2, 3, *shown))
     assert smaller[0, 0, -1, -1] == 7
+
+
+def test_a_sheet_for_loggers_has_conditions_of_the_same_size():
+    class Conditioned:
+        """A model that is conditioned on an image, as far as a sheet asks."""
+
+        conditions = InTurn(Condition(torch.ones(1, 1, 512, 512)))
+        is_conditioned, num_classes, classes, image_shape = True, None, None, (1, 512, 512)
+
+    images = torch.zeros(1, 1, 512, 512, dtype=torch.uint8)
+    assert sheet(Conditioned(), for_loggers(images)).shape[1] == 2 + 2 * 258
+    assert sheet(Conditioned(), images).shape[1] == 2 + 2 * 514

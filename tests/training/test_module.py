@@ -17,6 +17,7 @@ from ddpm.data.batches import Batch
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.diffusion.samplers import DDIM
+from ddpm.diffusion.schedules import linear
 from ddpm.diffusion.timesteps import LossSecondMoment, Stratified
 from ddpm.diffusion.variances import LearnedRange
 from ddpm.diffusion.weighting import Hybrid, Uncertainty
@@ -116,6 +117,12 @@ class Calls(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.function(x, t)
+
+
+def test_a_clip_that_is_no_range_of_images_is_refused():
+    for clip in (-1.0, 0, math.nan, math.inf, "2", None):
+        with pytest.raises(ValueError, match=r"clip_x_0=.*must be true, false or a number above 0"):
+            DDPM(small_unet(), linear(100), image_shape=(1, 8, 8), clip_x_0=clip)
 
 
 def test_a_variance_that_nothing_would_train_is_refused():

@@ -29,6 +29,8 @@ def check_run(run: str | Path, key: str = "", go_on: str = "") -> None:
     """
     path, key = absolute(str(run)), f"{key}=" if key else ""
     called = f"{key}{path}"
+    if os.path.islink(path) and not os.path.exists(path):
+        raise UsageError(f"{called}: is a link to {os.readlink(path)}, which is not there")
     if not os.path.lexists(path):
         raise UsageError(f"{called}: there is no such run directory or checkpoint file")
     if not path.is_dir() or _has_checkpoint(path):
@@ -65,6 +67,12 @@ def check_foreign(source: Path) -> None:
         raise UsageError(
             f"{source}: is a run of this program, which needs no import; name it as it is, ckpt={source}"
         )
+    folder = path.resolve().parent
+    if folder.name == "checkpoints" and (folder.parent / RECORD).is_file():
+        raise UsageError(
+            f"{source}: is a checkpoint of a run of this program, which needs no import; name it as it is, "
+            f"ckpt={source}"
+        )
 
 
 def _has_checkpoint(directory: Path) -> bool:
@@ -76,13 +84,13 @@ def _jobs(directory: Path) -> list[str]:
     """The names of a sweep's jobs that have begun, in a directory that is one and no run itself."""
     if (directory / RECORD).exists():
         return []
-    jobs = (path.parent.name for path in directory.glob(f"*/{RECORD}") if path.parent.name.isdigit())
+    jobs = (path.parent.name for path in directory.glob(f"*/{RECORD}") if path.parent.name.isdecimal())
     return sorted(jobs, key=int)
 
 
 def _status(directory: Path) -> str | None:
     """How a run has ended, if it is one."""
     try:
-        return str(bounded.json_values(directory / RECORD).get("status"))
+        return str(bounded.json_values(directory / RECORD).get("status", "no status"))
     except UsageError:
         return None

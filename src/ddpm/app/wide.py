@@ -24,8 +24,11 @@ TEXT = ("tags", "labels")
 FREE = ("logger", "logger_many")
 """Groups of which every value is left as it is: names and notes."""
 
-NAMES = ("name", "notes", "note", "subdir", "label_column", "image_column")
-"""Last parts of keys whose values are names."""
+NAMES = (
+    "name", "notes", "note", "subdir", "label_column", "image_column", "columns", "key", "path", "file",
+    "filename", "reference",
+)  # fmt: skip
+"""Last parts of keys whose values are names, of files among them."""
 
 WRITTEN = ("out", "hydra.run.dir", "hydra.sweep.dir")
 """Of the paths those that need not be there."""
@@ -92,6 +95,8 @@ def _value(key: str, value: str) -> str:
         is_list = value[:1] in OPENING and value[-1:] in CLOSING and not SEPARATING.isdisjoint(value)
         return f"[{value[1:-1].translate(dict.fromkeys(map(ord, SEPARATING), ','))}]" if is_list else value
     if not narrow.isascii() or key.split(".")[0] in FREE or key.rpartition(".")[2] in NAMES:
+        return value
+    if "/" in value or "\\" in value or os.path.lexists(value):  # it leads somewhere
         return value
     return narrow
 

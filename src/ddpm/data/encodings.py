@@ -31,6 +31,16 @@ def is_utf_8(text: str) -> bool:
     return not any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
+def is_surely_utf_8(word: bytes) -> bool:
+    """Whether it is UTF-8 with a letter of three bytes or more, as Chinese ones are. Words of GB18030 may
+    pass for UTF-8 with letters of two bytes, and hardly for this.
+    """
+    try:
+        return any(letter >= "\u0800" for letter in word.decode(UTF_8))
+    except UnicodeDecodeError:
+        return False
+
+
 def guessed(words: Sequence[bytes]) -> str | None:
     """The one encoding of all of these, `UTF_8` or `CHINESE`; None where it is neither.
 

@@ -90,6 +90,18 @@ NEVER_CLIPPING = (
 )
 """Schedulers that do not clip, even if another one's `clip_sample` is left in their configurations."""
 
+IN_SIGMA = (
+    "DPMSolverMultistepScheduler",
+    "DEISMultistepScheduler",
+    "HeunDiscreteScheduler",
+    "EulerDiscreteScheduler",
+)
+"""Schedulers that may space steps in sigma; others leave such a setting of another one unread."""
+
+WITHOUT_LOWEST = ("DPMSolverMultistepScheduler", "DEISMultistepScheduler")
+"""Schedulers that space one step more than they take evenly, and leave out t = 0: within one of `trailing`,
+but for what they call leading, which ends lower."""
+
 OTHER_STEPS = (
     "PNDMScheduler",
     "UniPCMultistepScheduler",
@@ -114,10 +126,17 @@ FOLLOWED: dict[str, dict[str, tuple[Any, ...]]] = {
         "euler_at_final": (False,),
         "final_sigmas_type": ("zero",),
         "use_lu_lambdas": (False,),
+        "lambda_min_clipped": (-math.inf,),
     },
     "DEISMultistepScheduler": {"solver_order": (1, 2, 3)},
     "HeunDiscreteScheduler": {},
-    "EulerDiscreteScheduler": {"final_sigmas_type": ("zero",), "timestep_type": ("discrete",)},
+    "EulerDiscreteScheduler": {
+        "final_sigmas_type": ("zero",),
+        "timestep_type": ("discrete",),
+        "interpolation_type": ("linear",),
+        "sigma_min": (None,),
+        "sigma_max": (None,),
+    },
     "EulerAncestralDiscreteScheduler": {},
 }
 """The values that the sampler here which is nearest to a scheduler has, of settings where it has not all."""
@@ -254,10 +273,12 @@ def _sampler(kind: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for a scheduler of flow matching.
     """
-    if scheduler.get("use_flow_sigmas"):
+    if kind in IN_SIGMA and scheduler.get("use_flow_sigmas"):
         raise ValueError("use_flow_sigmas=True: its noise levels are those of flow matching")
     spacing = SPACINGS.get(str(scheduler.get("timestep_spacing")), "uniform")
-    if scheduler.get("use_karras_sigmas"):
+    if kind in WITHOUT_LOWEST:
+        spacing = "trailing"
+    if kind in IN_SIGMA and scheduler.get("use_karras_sigmas"):
         spacing = "karras"
     if kind == "DDPMScheduler":
         return target(Ancestral, spacing=spacing)
@@ -283,6 +304,8 @@ def unfollowed(kind: str, scheduler: Mapping[str, Any]) -> list[str]:
         "timestep_spacing": tuple(SPACINGS),
         **FOLLOWED[kind],
     }
+    if kind in WITHOUT_LOWEST:
+        followed["timestep_spacing"] = ("linspace", "trailing")
     if scheduler["timestep_spacing"] == "leading":
         followed["steps_offset"] = (0,)
     return [

@@ -24,8 +24,13 @@ MOST_BYTES = 1 << 27
 MOST_PIXELS = 1 << 27
 """Of a picture: a grid of 64 images of 1,024 by 1,024 has half as many."""
 
+LONGEST = 1 << 16
+"""Pixels of its sides: a file of a few bytes may have lines without end, each of which takes memory."""
+
 LARGE = 1 << 24
-"""Pixels of a picture, from which on one at a time is decoded: it takes 50 MB and more."""
+"""Pixels of a picture, from which on one at a time is decoded: it takes 50 MB and more. A frame of an
+animation, of which several copies are held, may have as many at most.
+"""
 
 ALONE = Lock()
 
@@ -36,7 +41,7 @@ WIDEST, HIGHEST = 1600, 4096
 LOSSY = ((90, 1.0), (75, 1.0), (60, 0.75), (50, 0.5), (40, 0.33), (30, 0.2))
 """Quality of WebP, and scale, from the best to the smallest, where a picture has no room as it is."""
 
-WIDEST_FRAME = 640
+WIDEST_FRAME, HIGHEST_FRAME = 640, 1280
 """Pixels, of an animation."""
 
 MOST_FRAMES = 100
@@ -44,6 +49,12 @@ MOST_FRAMES = 100
 
 MOST_DECODED = 1 << 28
 """Pixels of all frames that are looked at; the rest of an animation is cut off."""
+
+SMALLEST_FRAME = 1 << 14
+"""Pixels that a frame counts at least: decoding it takes time, whatever its size."""
+
+LONGEST_SHOWN = 60_000
+"""Milliseconds, of a frame."""
 
 MOVING = ((70, 1.0), (50, 0.7), (30, 0.4))
 """As `LOSSY`, of an animation."""
@@ -93,7 +104,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
-    """The frames of a GIF file, no wider than `WIDEST_FRAME`, and the milliseconds that each is shown.
+    """The frames of a GIF file, no larger than a page shows them, and the milliseconds that each is shown.
 
     Raises:
         UsageError: as `opened`.
@@ -102,7 +113,7 @@ def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
     kept: list[tuple[Image.Image, int]] = []
     every, left, number = 1, MOST_DECODED, 0
     try:
-        with _opened(path, contents, "GIF") as file:
+        with _opened(path, contents, "GIF", LARGE) as file:
             while left > 0:
                 try:
                     file.seek(number)
@@ -111,7 +122,7 @@ def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
                 milliseconds = int(file.info.get("duration", 100))
                 if number % every == 0:
                     frame = file.convert("RGB")
-                    scale = min(1.0, WIDEST_FRAME / frame.width)
+                    scale = min(1.0, WIDEST_FRAME / frame.width, HIGHEST_FRAME / frame.height)
                     kept.append((_resized(frame, scale, Image.Resampling.BOX), milliseconds))
                 else:  # what is left out is shown as the one before
                     kept[-1] = (kept[-1][0], kept[-1][1] + milliseconds)
@@ -119,13 +130,13 @@ def frames(path: Path) -> tuple[list[Image.Image], list[int]]:
                     every *= 2
                     pairs = zip(kept[::2], [*kept[1::2], (None, 0)], strict=False)
                     kept = [(one, own + other) for (one, own), (_, other) in pairs]
-                left -= file.width * file.height
+                left -= max(file.width * file.height, SMALLEST_FRAME)
                 number += 1
     except UsageError:
         raise
     except Exception as error:  # as above
         raise _unreadable(path, "GIF", error) from error
-    return [frame for frame, _ in kept], [milliseconds for _, milliseconds in kept]
+    return [frame for frame, _ in kept], [min(milliseconds, LONGEST_SHOWN) for _, milliseconds in kept]
 
 
 def still(
@@ -158,7 +169,7 @@ def moving(shown: Sequence[Image.Image], milliseconds: Sequence[int], most_bytes
     return None
 
 
-def _opened(path: Path, contents: bytes, kind: str) -> Image.Image:
+def _opened(path: Path, contents: bytes, kind: str, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """A file whose pixels are not decoded yet."""
     try:
         with warnings.catch_warnings():
@@ -168,7 +179,7 @@ def _opened(path: Path, contents: bytes, kind: str) -> Image.Image:
         raise UsageError(f"{path.name}: has more pixels than a page shows") from None
     except Exception as error:  # as above
         raise _unreadable(path, kind, error) from error
-    if file.width * file.height > MOST_PIXELS:
+    if file.width * file.height > most_pixels or max(file.size) > LONGEST:
         raise UsageError(f"{path.name}: has {file.width} x {file.height} pixels, more than a page shows")
     return file
 

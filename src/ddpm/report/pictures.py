@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddpm import bounded
+from ddpm.data.skipped import printable
 from ddpm.errors import UsageError
 from ddpm.report import embedding
 from ddpm.report.embedding import Embedded
@@ -66,8 +67,9 @@ class Picture:
     @property
     def caption_key(self) -> str | None:
         """The text that says what it shows; None for one that nothing is known of."""
-        key = f"figure_{Path(self.file).stem}"
-        return key if key in texts() else None
+        stem = Path(self.file).stem
+        key = f"figure_{stem}"
+        return key if stem in ORDER and key in texts() else None
 
 
 @dataclass(frozen=True)
@@ -149,13 +151,13 @@ def pictures(
     listed += [(place, *own) for place, own in enumerate(directories)]
     for place, directory, beside in listed:
         there = files(directory, beside)
-        names = {path: path.relative_to(directory).as_posix() for path in there}
+        names = {path: printable(path.relative_to(directory).as_posix()) for path in there}
         unshown += [(place, names[path]) for path in there if path.suffix.lower() in UNSHOWN]
         there = [path for path in there if path.suffix.lower() in SHOWN]
         left_out += max(0, len(there) - MOST_OF_A_RUN)
         own = () if place is None else (place,)
         found += [_Found(names[path], path, own, place) for path in there[:MOST_OF_A_RUN]]
-    found = sorted(_together(found), key=lambda one: _order(one.path))
+    found = sorted(_together(found), key=lambda one: (*_order(one.path), one.file))  # as the page groups them
     left_out += max(0, len(found) - MOST_OF_A_PAGE)
     found = found[:MOST_OF_A_PAGE]
     weights = [AS_STILLS if one.path.suffix.lower() == ".gif" else 1 for one in found]

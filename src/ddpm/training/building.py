@@ -198,8 +198,8 @@ def _check_latents(config: Config, to_train: bool) -> None:
     """Refuse, with UsageError, what is for images in [-1, 1] of 256 levels."""
     if config["clip_x_0"]:
         raise UsageError(
-            "clip_x_0=true: latents are not within [-1, 1], and sampling must not clip them; use "
-            "clip_x_0=false, as data=latents has it"
+            f"clip_x_0={str(config['clip_x_0']).lower()}: latents are not within [-1, 1], and sampling must "
+            "not clip them; use clip_x_0=false, as data=latents has it"
         )
     kind = str(config["weighting"].get("_target_", "")).rpartition(".")[2]
     if to_train and kind in OF_LEVELS and config["weighting"].get("levels", True):

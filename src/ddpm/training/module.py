@@ -153,6 +153,8 @@ class DDPM(LightningModule):
         self.condition_drop = condition_drop
         self.conditions: Conditions | None = None
         """Those that images are drawn under where none are given; in a fit those of held-out images."""
+        if clip_x_0 is not False and not (isinstance(clip_x_0, int | float) and 0 < clip_x_0 < math.inf):
+            raise ValueError(f"clip_x_0={str(clip_x_0)[:40]}: must be true, false or a number above 0")
         self.clip_x_0 = clip_x_0
         self.seed = self._draws_from = seed
         self.guard = Guard(on_nonfinite)

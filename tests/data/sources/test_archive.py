@@ -353,3 +353,15 @@ def test_classes_of_a_tar_in_the_encoding_of_all_its_names(
     assert not data.skipped
     is_unsaid = encoding == "gb18030" and kind == tarfile.GNU_FORMAT
     assert any("GB18030" in record.getMessage() for record in caplog.records) == is_unsaid
+
+
+def test_names_in_a_tar_that_are_utf_8_stay_so_among_others_that_are_not(tmp_path: Path):
+    names = {"狗": "gb18030", "模": "gb18030", "猫": "gb18030", "汽车": "utf-8"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
+        for level, (name, encoding) in enumerate(names.items()):
+            written = name.encode(encoding).decode("utf-8", "surrogateescape")
+            member, contents = tarfile.TarInfo(f"{written}/1.png"), encoded(level)
+            member.size = len(contents)
+            tar.addfile(member, io.BytesIO(contents))
+    data = Archive(tmp_path / "a.tar", image_size=8, validation_fraction=0.25).read()
+    assert sorted(data.classes) == sorted(names)

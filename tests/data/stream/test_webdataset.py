@@ -39,6 +39,15 @@ def test_chinese_labels_are_read_in_the_encoding_of_all(encoding: str, tmp_path:
     assert ("GB18030" in " ".join(found.understood)) == (encoding == "gbk")
 
 
+def test_labels_that_are_utf_8_stay_so_among_others_that_are_not(tmp_path: Path):
+    words = ["狗".encode("gbk"), "猫".encode("gbk"), "汽车".encode()]
+    write_tar(tmp_path / "a.tar", numbered([1, 2, 3], cls=words))
+    assert trained_on(read(tmp_path)) == [(1, "狗"), (2, "猫"), (3, "汽车")]
+    write_tar(tmp_path / "b.tar", numbered([4, 5], cls=["汽车".encode("gbk"), "狗".encode("gbk")]))
+    with pytest.raises(ValueError, match="the label 汽车 in one encoding and some in another"):
+        read(tmp_path)
+
+
 def test_chinese_words_beside_images_are_read(tmp_path: Path):
     said = [json.dumps({"label": name}, ensure_ascii=False).encode("gbk") for name in ("猫", "狗")]
     write_tar(tmp_path / "json" / "a.tar", numbered([1, 2], json=said))

@@ -165,3 +165,25 @@ def test_a_run_that_was_begun_without_it_has_a_map_from_there_on(monkeypatch: py
     seen = fed(callback, range(10_000, 10_002), T=50)
     means, _, _ = drawn(callback, 10_002, monkeypatch)
     assert np.nanmean(means[-1]) == pytest.approx(float(torch.cat([one[2] for one in seen]).mean()), abs=0.3)
+
+
+def test_a_checkpoint_that_is_written_before_training_goes_on_holds_what_was_read():
+    callback = LossByTimestep()
+    fed(callback, range(3), 4)
+    validated(callback, 3, [1.0, 2.0, 3.0, 4.0])
+    state = callback.state_dict()
+    callback = LossByTimestep()
+    callback.load_state_dict(state)
+    again = callback.state_dict()
+    assert torch.equal(again["validations"], state["validations"])
+    assert (again["edges"], again["width"]) == (state["edges"], state["width"])
+
+
+def test_a_run_that_goes_on_with_a_validation_has_room_for_it(monkeypatch: pytest.MonkeyPatch):
+    """One that was begun without this callback, and was ended between a checkpoint and its validation."""
+    callback = LossByTimestep()
+    fed(callback, range(50, 50), 4)
+    validated(callback, 50, [1.0, 2.0, 3.0, 4.0])
+    validated(callback, 60, [1.0, 2.0, 3.0, 4.0])
+    means, steps, _ = drawn_of_validation(callback, monkeypatch)
+    assert (len(means), steps.tolist()) == (2, [49, 50, 60])

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 
 from ddpm.data import bounds
 from ddpm.data.arrays.unpacking import OPENED, SAYS
-from ddpm.data.encodings import UTF_8, as_bytes, guessed, is_utf_8
+from ddpm.data.encodings import UTF_8, as_bytes, guessed, is_surely_utf_8, is_utf_8
 from ddpm.data.files import folders_of, is_visible
 from ddpm.data.pixels.decoding import Encoded, short
 
@@ -206,14 +206,20 @@ def _names(infos: Sequence[zipfile.ZipInfo], called: str) -> list[str]:
 
 
 def _in_one_encoding(names: list[str], unsaid: Mapping[int, bytes], called: str) -> list[str]:
-    """Names, of which some are given as bytes and read in the encoding that all of those seem to have."""
-    encoding = guessed(list(unsaid.values()))
-    if not unsaid or encoding is None:
-        return names
+    """Names, of which some are given as bytes: those that are surely UTF-8 are read so, and the others in the
+    encoding that all of these seem to have.
+    """
     for number, name in unsaid.items():
+        if is_surely_utf_8(name):
+            names[number] = name.decode(UTF_8)
+    open_ = {number: name for number, name in unsaid.items() if not is_surely_utf_8(name)}
+    encoding = guessed(list(open_.values()))
+    if not open_ or encoding is None:
+        return names
+    for number, name in open_.items():
         names[number] = name.decode(encoding)
     if encoding != UTF_8:
-        shown = names[next(iter(unsaid))]
+        shown = names[next(iter(open_))]
         logger.warning(
             "%s does not say which encoding its names have: they are read as %s, as in %s",
             called,

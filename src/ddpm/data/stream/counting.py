@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpm.data.classes import classes_in, listed, strangers
 from ddpm.data.columns import LabelValue
-from ddpm.data.encodings import LATIN, as_bytes, guessed, is_utf_8
+from ddpm.data.encodings import LATIN, as_bytes, guessed, is_surely_utf_8, is_utf_8
 from ddpm.data.git_lfs import check_fetched
 from ddpm.data.pixels.decoding import short
 from ddpm.data.stream import parquet, webdataset
@@ -57,7 +57,7 @@ def counted(
         by_name, encoding = _read_alike(values)
         values = [by_name[str(name)] for name in classes_in(by_name)]
         classes = [str(name) for name in classes_in(by_name)]
-        notes.append(f"labels are read as {encoding}, since they are not UTF-8")
+        notes.append(f"labels that are not UTF-8 are read as {encoding}")
     return {
         "counts": [one.rows for one in found.values()],
         "values": None if values is None else list(values),
@@ -70,17 +70,19 @@ def counted(
 
 
 def _read_alike(values: Sequence[LabelValue]) -> tuple[dict[str, LabelValue], str]:
-    """Labels by the names that they have in the encoding that all of them seem to have; and this.
+    """Labels by the names that they have in the encoding that all of them seem to have that are not surely
+    UTF-8; and this.
 
     Raises:
         ValueError: where two of them have one name.
     """
-    words = [value for value in values if isinstance(value, str) and not value.isascii()]
-    encoding = guessed([as_bytes(word) for word in words])
+    words = [as_bytes(value) for value in values if isinstance(value, str) and not value.isascii()]
+    encoding = guessed([word for word in words if not is_surely_utf_8(word)])
     found: dict[str, LabelValue] = {}
     for value in values:
         name = str(value)
-        if not name.isascii() and (encoding or not is_utf_8(name)):
+        is_open = not name.isascii() and not is_surely_utf_8(as_bytes(name))
+        if is_open and (encoding or not is_utf_8(name)):
             name = as_bytes(name).decode(encoding or LATIN)
         if name in found:
             raise ValueError(

@@ -236,6 +236,9 @@ def _beside_conditions(
         parts = {"condition": seen_condition(condition.image, drawn.shape[1]), **parts}
     if truth is not None:
         parts["truth"] = to_uint8(truth)
+    parts = {  # what is drawn may be reduced for a logger
+        name: part if part.shape[2:] == drawn.shape[2:] else for_loggers(part) for name, part in parts.items()
+    }
     cells = torch.stack([part.cpu().expand(-1, 3, -1, -1) for part in parts.values()], dim=1)
     across = max(1, min(n, round(math.sqrt(n / len(parts)))))
     captions = [name if i < across else "" for i in range(n) for name in parts]

@@ -65,7 +65,8 @@ class LossByTimestep(EveryNSteps):
         self._add()
         if self._sums is None:
             return {}
-        validations = [*self._validations, torch.zeros(2, self.bins)]  # of no validation it is one of zeros
+        none = torch.zeros(2, self._sums.shape[2])  # stands alone where there was no validation
+        validations = [*self._validations, none]
         return {
             "sums": over_ranks(self._sums),
             "width": self._width,
@@ -151,6 +152,8 @@ class LossByTimestep(EveryNSteps):
         if self._validations and self._edges[-1] == trainer.global_step:  # it was made anew
             self._validations.pop()
             self._edges.pop()
+        if not self._validations and self._edges[-1] == trainer.global_step:  # nobody knows of one before it
+            self._edges = [trainer.global_step - 1]
         self._validations.append(total)
         self._edges.append(trainer.global_step)
         if len(self._validations) > COLUMNS:  # two neighbours become one
