@@ -14,6 +14,8 @@ from ddpm.data.conditions.masked import Masked
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
+from ddpm.diffusion.condition import Condition
+from ddpm.sampling.conditions import HeldOut
 
 
 class Made:
@@ -133,6 +135,24 @@ def test_stored_conditions_are_parted_from_x_0_and_vectors_are_standardised():
     assert torch.allclose(standardised.mean(0), torch.zeros(3), atol=1e-5)
     assert torch.allclose(standardised.std(0, correction=0), torch.ones(3), atol=1e-5)
     assert all(((one - standardised).abs().amax(1) < 1e-5).any() for one in vector)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("source", "condition"), [(Made(), Stored()), (Digits(), Downsampled(2)), (Digits(), Masked())]
+)
+def test_dequantizing_leaves_conditions_as_a_validation_shows_them(source: Any, condition: Any):
+    plain, spread = (
+        training(ImageDataModule(source, condition=condition, dequantize=dequantize))
+        for dequantize in (False, True)
+    )
+    images = plain.data_set.train.copy(np.arange(6))  # type: ignore[union-attr]
+    vectors = None if images.vectors is None else Condition(None, torch.from_numpy(images.vectors))
+    batch = Batch(torch.from_numpy(images.images), None, 3, 0, vectors)
+    one, other = (data.on_after_batch_transfer(batch, 0) for data in (plain, spread))
+    assert torch.equal(one.condition.image, other.condition.image)  # type: ignore[union-attr,arg-type]
+    noise = (other.x_0 + 1) * 128 - (one.x_0 + 1) * 127.5
+    assert -1e-3 < float(noise.min()) < 0.2
+    assert 0.8 < float(noise.max()) < 1.001
 
 
 def test_labels_and_conditions_are_withheld_from_the_same_images():

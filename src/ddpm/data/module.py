@@ -327,6 +327,7 @@ class ImageDataModule(LightningDataModule):
             return self._conditioned(batch._replace(x_0=normalize(batch.x_0)), None)
         x_0 = self.augmentation(batch.x_0, batch.step, batch.indices, self.data_set.window)
         batch = self._conditioned(batch._replace(x_0=x_0), self.seed)
+        batch = batch._replace(x_0=self.augmentation.dequantized(batch.x_0, batch.step, batch.indices))
         if batch.condition is not None:
             dropped = self.augmentation.drop_condition(batch.condition, batch.step, batch.indices)
             batch = batch._replace(condition=dropped)
