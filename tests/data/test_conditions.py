@@ -112,6 +112,25 @@ def test_training_masks_differ_by_step_and_those_of_held_out_images_never_do():
     assert torch.equal(held_out.image, again.image)  # type: ignore[arg-type]
 
 
+def test_held_out_images_in_turn_are_those_of_a_validation_however_they_are_asked_for():
+    data = ImageDataModule(Digits(), condition=Masked())
+    n = len(data.data_set.validation)
+    indices = [*range(n - 3, n + 4), 5, 5, 2, 2 * n + 7, 8]
+    shown, alone = data.held_out(indices), [data.held_out([i]) for i in indices]
+    for i, one in enumerate(alone):
+        assert torch.equal(shown.x_0[i], one.x_0[0])
+        assert torch.equal(shown.condition.image[i], one.condition.image[0])  # type: ignore[union-attr,index]
+    labels = [one.labels.item() for one in alone]  # type: ignore[union-attr]
+    assert labels == shown.labels.tolist() == data.labels_held_out(indices)  # type: ignore[union-attr]
+
+
+def test_classes_of_what_is_held_out_are_known_without_an_image_in_memory(monkeypatch: pytest.MonkeyPatch):
+    data = ImageDataModule(Digits(), condition=Masked())
+    expected = data.held_out(range(9)).labels.tolist()  # type: ignore[union-attr]
+    monkeypatch.setattr(ImageDataModule, "held_out", None)
+    assert HeldOut(data).labels(range(9)) == expected
+
+
 def test_stored_conditions_are_parted_from_x_0_and_vectors_are_standardised():
     data = training(ImageDataModule(Made(), condition=Stored(), horizontal_flip=True, batch_size=4))
     assert data.image_shape == (1, 4, 4)

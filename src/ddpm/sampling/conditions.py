@@ -54,5 +54,4 @@ class HeldOut:
         return self.data.held_out(indices).x_0
 
     def labels(self, indices: Sequence[int]) -> list[int] | None:
-        labels = self.data.held_out(indices).labels
-        return None if labels is None else labels.tolist()
+        return self.data.labels_held_out(indices)
