@@ -177,6 +177,15 @@ class ImageDataModule(LightningDataModule):
         """
         self.data_set = self.data_set.with_classes(classes)
 
+    def standardise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Show numbers that images are conditioned on as a run has seen them, however they are spread here.
+
+        Args:
+            mean: of each number, of the images that the run was trained on.
+            std: their deviations.
+        """
+        self._spread_of_vectors = torch.tensor(mean), torch.tensor(std)
+
     @property
     def fingerprint(self) -> str:
         """A hash of the images and labels, the same on every machine."""
