@@ -17,6 +17,7 @@ import ddpm
 from ddpm.app import conditions_given, demo
 from ddpm.app.build import build_data
 from ddpm.app.measuring import several_runs
+from ddpm.app.measuring.measurement import data_of, draw_under_held_out
 from ddpm.data.conditions.downsampled import Downsampled
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
@@ -301,6 +302,14 @@ def test_a_kind_that_gives_nothing_is_refused():
     config = composed("train", "experiment=smoke")
     with pytest.raises(UsageError, match="Condition gives neither an image nor numbers"):
         build_data({**config, "data": {**config["data"], "condition": nothing}})
+
+
+def test_images_of_another_shape_are_said_to_be_that(masked_run: Path, tmp_path: Path):
+    np.savez(tmp_path / "others.npz", images=np.zeros((20, 8, 8, 3), np.uint8))
+    words = (f"ckpt={masked_run}", "data=npz", f"data.path={tmp_path / 'others.npz'}")
+    run = ddpm.load(masked_run, device="cpu")
+    with pytest.raises(UsageError, match=r"data: images are \[3, 8, 8\] .* and the run draws \[1, 8, 8\]"):
+        draw_under_held_out(run, data_of(run, composed("evaluate", *words)))
 
 
 def test_runs_are_compared_under_conditions_of_the_same_images():

@@ -70,10 +70,11 @@ def draw_under_held_out(run: Run, data: ImageDataModule) -> None:
     """Have a run that needs a condition draw under those of the images that data hold out, in turn.
 
     Raises:
-        UsageError: where they have no such condition.
+        UsageError: where they are other images, or have no such condition.
     """
     if not run.module.is_conditioned:
         return
+    _check_data(run, data)
     if data.condition_sizes != run.module.condition_sizes:
         here, there = (
             condition_in_words(*sizes) for sizes in (data.condition_sizes, run.module.condition_sizes)
