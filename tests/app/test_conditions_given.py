@@ -305,7 +305,8 @@ def test_a_kind_that_gives_nothing_is_refused():
 
 
 def test_images_of_another_shape_are_said_to_be_that(masked_run: Path, tmp_path: Path):
-    np.savez(tmp_path / "others.npz", images=np.zeros((20, 8, 8, 3), np.uint8))
+    colours = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "others.npz", images=colours)
     words = (f"ckpt={masked_run}", "data=npz", f"data.path={tmp_path / 'others.npz'}")
     run = ddpm.load(masked_run, device="cpu")
     with pytest.raises(UsageError, match=r"data: images are \[3, 8, 8\] .* and the run draws \[1, 8, 8\]"):

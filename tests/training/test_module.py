@@ -336,7 +336,7 @@ def test_an_unconditional_network_is_told_nothing():
 
 def test_nothing_is_withheld_from_a_network_that_takes_nothing():
     with pytest.raises(ValueError, match=r"condition_drop=0\.1: withholds a condition from a network that"):
-        make_module(condition_drop=0.1)
+        DDPM(Told(), make_module().schedule, image_shape=(1, 8, 8), condition_drop=0.1)
 
 
 def test_images_take_the_classes_in_turn_whatever_the_batch():
