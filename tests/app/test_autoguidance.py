@@ -11,6 +11,7 @@ import torch
 from conftest import run_here
 
 import ddpm
+from ddpm.diffusion.condition import Condition
 from ddpm.diffusion.guidance import Autoguidance
 from ddpm.errors import UsageError
 from ddpm.training.checkpoints import LAST, load, write
@@ -98,6 +99,16 @@ def test_a_guide_of_latents_of_another_scale_is_refused(unconditional_run: Path,
     run.sample(1, guidance="autoguidance", ckpt=str(runs[0]))
     with pytest.raises(UsageError, match=r"latents of scale 0\.5 and shift 0, not latents of scale 0\.25"):
         run.sample(1, guidance="autoguidance", ckpt=str(runs[1]))
+
+
+def test_a_guide_under_another_kind_of_condition_is_refused(downsampled_run: Path, make_guide: MakeGuide):
+    data = load(downsampled_run / "checkpoints" / LAST)["data"]
+    run, condition = ddpm.load(downsampled_run, "cpu"), Condition(torch.zeros(1, 1, 8, 8))
+    paired = {**data, "condition": {**data["condition"], "kind": "Paired"}}
+    same, other = make_guide(of=downsampled_run), make_guide("other", downsampled_run, data=paired)
+    run.sample(1, condition=condition, guidance="autoguidance", ckpt=str(same))
+    with pytest.raises(UsageError, match="another condition beside the class"):
+        run.sample(1, condition=condition, guidance="autoguidance", ckpt=str(other))
 
 
 def test_a_guide_that_knows_classes_is_refused_where_the_run_does_not(

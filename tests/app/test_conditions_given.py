@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import run_command, run_here, run_program
+from conftest import _make_run, composed, run_command, run_here, run_program
 from PIL import Image
 
 import ddpm
 from ddpm.app import conditions_given, demo
 from ddpm.app.build import build_data
+from ddpm.app.measuring import several_runs
+from ddpm.app.measuring.measurement import data_of, draw_under_held_out
 from ddpm.data.conditions.downsampled import Downsampled
+from ddpm.data.images import DataSet, ImageSet
+from ddpm.data.module import ImageDataModule
 from ddpm.diffusion.condition import Condition
 from ddpm.errors import UsageError
 from ddpm.evaluation.nll import NLL
@@ -90,6 +94,44 @@ def test_pictures_of_every_size_that_fits_are_drawn_from(
     assert np.array_equal(drawn(pictures / "out_held"), drawn(pictures / "out_default"))
     assert sampled(monkeypatch, downsampled_run, pictures / "out_index", "condition=1") == 0
     assert np.array_equal(drawn(pictures / "out_index")[1], drawn(pictures / "out_held")[1])
+
+
+def test_a_held_out_image_gives_its_condition_class_and_truth(masked_run: Path, pictures: Path):
+    run = ddpm.load(masked_run, device="cpu")
+    held_out = build_data({"data": run.config["data"], "seed": 0}).held_out([17])
+    mask = str(pictures / "mask.png")
+    words: dict[str, Any] = {"condition": "17", "condition_mask": None, "start": None, "allow_targets": []}
+    for typed in ({}, {"condition_mask": mask}, {"condition": None, "start": "17"}):
+        found = conditions_given.read({**words, **typed}, run).conditions
+        assert found is not None
+        assert found.labels([0, 5]) == 2 * held_out.labels.tolist()  # type: ignore[union-attr]
+        assert torch.equal(found.truth([0, 5])[1], held_out.x_0[0])  # type: ignore[index]
+        same = torch.equal(found([3]).image, held_out.condition.image)  # type: ignore[union-attr,arg-type]
+        assert same == ("condition_mask" not in typed)
+    with pytest.raises(UsageError, match="drawn under, as condition=PICTURE, or condition=held_out"):
+        conditions_given.read({**words, "condition": None, "start": mask}, run)
+
+
+@pytest.mark.slow
+def test_images_have_the_class_of_what_they_are_drawn_under(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (run := tmp_path / "run").mkdir()
+    words = ("conditional=true", "data.label_drop=0.1", "condition=masked", "data.condition_drop=0.1")
+    _make_run(run, *words)
+    settings = ddpm.load(run, device="cpu").config["data"]
+    labels = build_data({"data": settings, "seed": 0}).held_out(range(9)).labels.tolist()  # type: ignore[union-attr]
+    other = next(index for index, label in enumerate(labels) if label)
+
+    def classes(out: str, *words: str) -> list[int]:
+        assert sampled(monkeypatch, run, tmp_path / out, *words) == 0
+        found: list[int] = np.load(tmp_path / out / "samples.npz")["arr_1"].tolist()
+        return found
+
+    assert classes("turn") == labels[:3]
+    assert classes("one", f"condition={other}") == 3 * [labels[other]]
+    # conditions without a class were never shown: label and condition are withheld together
+    assert classes("from", f"start={other}", "start_t=20") == 3 * [labels[other]]
+    shared = classes("shared", f"condition={other}", "shared_t=20", "sampler=ancestral")
+    assert set(shared) == {labels[other]}
 
 
 @pytest.mark.slow
@@ -253,6 +295,44 @@ def test_one_device_and_two_train_alike_and_draw_alike(tmp_path: Path):
         losses.append(dict(zip(rows[0].split(","), rows[-1].split(","), strict=True)))
     for name in ("train/loss", "val/loss"):
         assert float(losses[0][name]) == pytest.approx(float(losses[1][name]), rel=1e-5)
+
+
+def test_a_kind_that_gives_nothing_is_refused():
+    nothing = {"_target_": "ddpm.diffusion.condition.Condition"}
+    config = composed("train", "experiment=smoke")
+    with pytest.raises(UsageError, match="Condition gives neither an image nor numbers"):
+        build_data({**config, "data": {**config["data"], "condition": nothing}})
+
+
+def test_images_of_another_shape_are_said_to_be_that(masked_run: Path, tmp_path: Path):
+    colours = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "others.npz", images=colours)
+    words = (f"ckpt={masked_run}", "data=npz", f"data.path={tmp_path / 'others.npz'}")
+    run = ddpm.load(masked_run, device="cpu")
+    with pytest.raises(UsageError, match=r"data: images are \[3, 8, 8\] .* and the run draws \[1, 8, 8\]"):
+        draw_under_held_out(run, data_of(run, composed("evaluate", *words)))
+
+
+def test_runs_are_compared_under_conditions_of_the_same_images():
+    sets = [DataSet(*(ImageSet(np.full((2, 2, 4, 4), v, np.uint8)),) * 2) for v in (1, 2)]
+    paired = DataSet(sets[0].train, sets[0].validation, condition_channels=1)
+    plain = DataSet(*(ImageSet(np.ones((2, 1, 4, 4), np.uint8)),) * 2)
+    several_runs._check_same_held_out(paired, plain)
+    with pytest.raises(UsageError, match="hold out other images than those of the first run"):
+        several_runs._check_same_held_out(*sets)
+
+
+def test_training_is_refused_where_no_condition_is_held_to_draw_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def stream(self: ImageDataModule, indices: Sequence[int]) -> None:
+        raise ValueError("data.condition: no image of this stream is held out")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ImageDataModule, "held_out", stream)
+    assert run_here(monkeypatch, "train", "experiment=smoke", "condition=masked") == 2
+    assert "no image of this stream is held out" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_run_does_not_go_on_under_another_condition(

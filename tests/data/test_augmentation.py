@@ -1,6 +1,7 @@
 """What is changed on the device: keyed by seed, step and index, and nothing else."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ def test_half_are_mirrored_and_which_depends_on_seed_step_and_index():
 
 def test_dequantizing_fills_each_level_evenly():
     images = bytes_(300)
-    dequantize = Augmentation(dequantize=True, seed=0)
-    x_0 = dequantize(images, 3, range(300))
+    dequantize = partial(Augmentation(dequantize=True, seed=0).dequantized, normalize(images))
+    x_0 = dequantize(3, range(300))
     assert x_0.dtype == torch.float32
     noise = (x_0 + 1) * 128 - images
     assert -1e-4 < float(noise.min()) < 0.01
@@ -44,8 +45,9 @@ def test_dequantizing_fills_each_level_evenly():
     assert abs(float(noise.mean()) - 0.5) < 0.01
     assert float(x_0.min()) >= -1
     assert float(x_0.max()) <= 1
-    assert torch.equal(dequantize(images[16:50], 3, range(16, 50)), x_0[16:50])
-    assert not torch.equal(dequantize(images, 4, range(300)), x_0)
+    some = Augmentation(dequantize=True, seed=0).dequantized(normalize(images[16:50]), 3, range(16, 50))
+    assert torch.equal(some, x_0[16:50])
+    assert not torch.equal(dequantize(4, range(300)), x_0)
 
 
 WINDOW = (3, 4)
@@ -131,9 +133,9 @@ def test_flips_and_withheld_labels_are_drawn_apart():
 def test_generators_are_made_once():
     change = Augmentation(horizontal_flip=True, dequantize=True, label_drop=0.5, seed=0)
     for step in range(3):
-        change(bytes_(4), step, range(4))
+        change.dequantized(change(bytes_(4), step, range(4)), step, range(4))
         change.drop_labels(torch.zeros(4, dtype=torch.int64), step, range(4))
     streams = dict(change._streams)
-    change(bytes_(4), 3, range(4))
+    change.dequantized(change(bytes_(4), 3, range(4)), 3, range(4))
     assert len(streams) == 3
     assert all(change._streams[key] is stream for key, stream in streams.items())

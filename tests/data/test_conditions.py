@@ -14,6 +14,8 @@ from ddpm.data.conditions.masked import Masked
 from ddpm.data.images import DataSet, ImageSet
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
+from ddpm.diffusion.condition import Condition
+from ddpm.sampling.conditions import HeldOut
 
 
 class Made:
@@ -110,6 +112,25 @@ def test_training_masks_differ_by_step_and_those_of_held_out_images_never_do():
     assert torch.equal(held_out.image, again.image)  # type: ignore[arg-type]
 
 
+def test_held_out_images_in_turn_are_those_of_a_validation_however_they_are_asked_for():
+    data = ImageDataModule(Digits(), condition=Masked())
+    n = len(data.data_set.validation)
+    indices = [*range(n - 3, n + 4), 5, 5, 2, 2 * n + 7, 8]
+    shown, alone = data.held_out(indices), [data.held_out([i]) for i in indices]
+    for i, one in enumerate(alone):
+        assert torch.equal(shown.x_0[i], one.x_0[0])
+        assert torch.equal(shown.condition.image[i], one.condition.image[0])  # type: ignore[union-attr,index]
+    labels = [one.labels.item() for one in alone]  # type: ignore[union-attr]
+    assert labels == shown.labels.tolist() == data.labels_held_out(indices)  # type: ignore[union-attr]
+
+
+def test_classes_of_what_is_held_out_are_known_without_an_image_in_memory(monkeypatch: pytest.MonkeyPatch):
+    data = ImageDataModule(Digits(), condition=Masked())
+    expected = data.held_out(range(9)).labels.tolist()  # type: ignore[union-attr]
+    monkeypatch.setattr(ImageDataModule, "held_out", None)
+    assert HeldOut(data).labels(range(9)) == expected
+
+
 def test_stored_conditions_are_parted_from_x_0_and_vectors_are_standardised():
     data = training(ImageDataModule(Made(), condition=Stored(), horizontal_flip=True, batch_size=4))
     assert data.image_shape == (1, 4, 4)
@@ -133,6 +154,24 @@ def test_stored_conditions_are_parted_from_x_0_and_vectors_are_standardised():
     assert torch.allclose(standardised.mean(0), torch.zeros(3), atol=1e-5)
     assert torch.allclose(standardised.std(0, correction=0), torch.ones(3), atol=1e-5)
     assert all(((one - standardised).abs().amax(1) < 1e-5).any() for one in vector)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("source", "condition"), [(Made(), Stored()), (Digits(), Downsampled(2)), (Digits(), Masked())]
+)
+def test_dequantizing_leaves_conditions_as_a_validation_shows_them(source: Any, condition: Any):
+    plain, spread = (
+        training(ImageDataModule(source, condition=condition, dequantize=dequantize))
+        for dequantize in (False, True)
+    )
+    images = plain.data_set.train.copy(np.arange(6))  # type: ignore[union-attr]
+    vectors = None if images.vectors is None else Condition(None, torch.from_numpy(images.vectors))
+    batch = Batch(torch.from_numpy(images.images), None, 3, 0, vectors)
+    one, other = (data.on_after_batch_transfer(batch, 0) for data in (plain, spread))
+    assert torch.equal(one.condition.image, other.condition.image)  # type: ignore[union-attr,arg-type]
+    noise = (other.x_0 + 1) * 128 - (one.x_0 + 1) * 127.5
+    assert -1e-3 < float(noise.min()) < 0.2
+    assert 0.8 < float(noise.max()) < 1.001
 
 
 def test_labels_and_conditions_are_withheld_from_the_same_images():

@@ -341,6 +341,11 @@ def test_an_unconditional_network_is_told_nothing():
     assert set(module.network.labels) == {None}
 
 
+def test_nothing_is_withheld_from_a_network_that_takes_nothing():
+    with pytest.raises(ValueError, match=r"condition_drop=0\.1: withholds a condition from a network that"):
+        DDPM(Told(), make_module().schedule, image_shape=(1, 8, 8), condition_drop=0.1)
+
+
 def test_images_take_the_classes_in_turn_whatever_the_batch():
     module = make_module(Told(), classes=CLASSES)
     module.sample(range(2, 6))

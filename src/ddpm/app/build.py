@@ -25,6 +25,11 @@ def build_data(config: Mapping[str, Any]) -> ImageDataModule:
         _ = data.data_set
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
+    if data.condition is not None and data.condition_sizes == (0, 0):
+        raise UsageError(
+            f"data.condition: {type(data.condition).__name__} gives neither an image nor numbers; one of "
+            "your own has what ddpm.data.conditions.Derived says"
+        )
     return data
 
 

@@ -187,16 +187,31 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
             if (value := node.get(name, config.get(name))) in values:
                 raise UsageError(f"{key}={_shown(value)}: strategy=fsdp {why}")
     _check_schedules_within(config.get("lr_schedule", {}))
-    _check_condition(config.get("data") or {})
+    _check_condition(config, of_run="data" in known.completed)
     check_values("data.", config.get("data") or {}, DataSwitches)  # evaluating may leave it null
     check_values("model.", config.get("model", {}), ModelSwitches)
 
 
-def _check_condition(data: Mapping[str, Any]) -> None:
-    """Refuse what is no option of `data.condition`, and keys without an option."""
-    condition = data.get("condition")
+def _check_condition(config: Mapping[str, Any], *, of_run: bool) -> None:
+    """Refuse what is no option of `data.condition`, and keys without an option.
+
+    Args:
+        config: of a program.
+        of_run: whether a run says what is left out of its data: it keeps its kind of condition, of which keys
+            may be typed.
+    """
+    condition = (config.get("data") or {}).get("condition")
     if condition is None or (isinstance(condition, Mapping) and "_target_" in condition):
         return
+    if config.get("samples"):
+        raise UsageError("data.condition: samples= are measured as they are, without one; leave it out")
+    if of_run and isinstance(condition, Mapping):
+        return
+    if of_run:
+        raise UsageError(
+            f"data.condition={condition}: a run keeps the condition that it was trained under; only its keys "
+            "can be typed, as data.condition.path=FOLDER"
+        )
     there = ", ".join(f"condition={name}" for name in options.options("data/condition"))
     if isinstance(condition, Mapping):
         name = next(iter(condition), "")

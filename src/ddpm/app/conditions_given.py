@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.app.as_trained import show_as_to
 from ddpm.app.build import build_data
 from ddpm.app.grammar import absolute
 from ddpm.app.own import own_settings
-from ddpm.app.pictures_given import picture, picture_like
+from ddpm.app.pictures_given import is_index, picture, picture_like
 from ddpm.data.augmentation import normalize
 from ddpm.data.conditions.downsampled import Downsampled
 from ddpm.data.conditions.masked import Masked
@@ -25,7 +26,7 @@ from ddpm.data.pixels.like_training import shaping_of
 from ddpm.diffusion.condition import Condition
 from ddpm.errors import UsageError
 from ddpm.run import Run
-from ddpm.sampling.conditions import HeldOut, InTurn
+from ddpm.sampling.conditions import HeldOut, InTurn, always
 from ddpm.sampling.model import Conditions
 from ddpm.targets import build
 
@@ -67,21 +68,21 @@ def read(config: Mapping[str, Any], run: Run) -> Found:
         raise UsageError(f"condition_mask={mask}: is for runs of condition=masked; leave it out")
     if mask is not None and typed in (None, HELD_OUT):
         raise UsageError(f"condition_mask={mask}: needs the picture that it is of, condition=PICTURE")
+    start = config.get("start")
+    if typed is None and start is not None:
+        if not is_index(start):
+            raise UsageError(
+                f"start={start}: this run is conditioned on more than the class; say by condition= what the "
+                f"images that come of it are drawn under, as condition=PICTURE, or condition={HELD_OUT}"
+            )
+        return _of_held_out("start", int(start), None, conditioning, _data_of(run, config))
     if typed in (None, HELD_OUT):
-        return Found(HeldOut(_data_of(run, config)))
+        data = _data_of(run, config)
+        return Found(HeldOut(data), {"condition": data.fingerprint})
     if run.module.vector_size:
         return _vectors(typed, run)
-    if typed.isascii() and typed.isdecimal():
-        held_out = HeldOut(data := _data_of(run, config))
-        if int(typed) >= len(data.data_set.validation):
-            raise UsageError(
-                f"condition={typed}: the data of this run hold out {len(data.data_set.validation):,} images"
-            )
-        if mask is None:
-            return Found(InTurn(held_out([int(typed)])))
-        x_0 = held_out.truth([int(typed)])
-        assert x_0 is not None
-        return _masked(x_0, mask, conditioning, {})
+    if is_index(typed):
+        return _of_held_out("condition", int(typed), mask, conditioning, _data_of(run, config))
     pictures = _files(typed)
     contents = {"condition": _hash(b"".join(file.read_bytes() for file in pictures))}
     if isinstance(conditioning, Downsampled):
@@ -127,12 +128,25 @@ def _data_of(run: Run, config: Mapping[str, Any]) -> ImageDataModule:
             f"condition={HELD_OUT}: the data of this run are no longer what they were; condition=PICTURE "
             "names a file"
         )
-    if run.module.classes is not None:
-        try:
-            data.order_classes(run.module.classes)
-        except ValueError as error:
-            raise UsageError(f"condition={HELD_OUT}: {error}") from error
+    try:
+        show_as_to(run, data)
+    except UsageError as error:
+        raise UsageError(f"condition={HELD_OUT}: {error}") from error
     return data
+
+
+def _of_held_out(key: str, index: int, mask: str | None, conditioning: Any, data: ImageDataModule) -> Found:
+    """The condition of one image that is held out, which a key names; with another mask, if there is one."""
+    count = len(data.data_set.validation)
+    if index >= count:
+        raise UsageError(f"{key}={index}: the data of this run hold out {count:,} images")
+    contents = {"condition": data.fingerprint}
+    own = always(HeldOut(data), index)
+    if mask is None:
+        return Found(own, contents)
+    x_0 = own.truth([0])
+    assert x_0 is not None
+    return _masked(x_0, mask, conditioning, contents, own.labels([0]))
 
 
 def _files(typed: str) -> list[Path]:
@@ -169,8 +183,14 @@ def _enlarged(file: Path, conditioning: Downsampled, run: Run) -> Tensor:
     return conditioning.enlarged(conditioning.reduced(normalize(large[None])))
 
 
-def _masked(x_0: Tensor, mask: str, conditioning: Masked, contents: Mapping[str, str]) -> Found:
-    """Pictures [N, C, H, W] of which one mask says the part that is known."""
+def _masked(
+    x_0: Tensor,
+    mask: str,
+    conditioning: Masked,
+    contents: Mapping[str, str],
+    labels: Sequence[int] | None = None,
+) -> Found:
+    """Pictures [N, C, H, W], and their classes, of which one mask says the part that is known."""
     shown = picture("condition_mask", mask, replace(shaping_of((1, *x_0.shape[2:]), None), size=None))
     if shown.shape[1:] != tuple(x_0.shape[2:]):
         raise UsageError(
@@ -179,7 +199,7 @@ def _masked(x_0: Tensor, mask: str, conditioning: Masked, contents: Mapping[str,
         )
     known = torch.from_numpy(shown[None]) <= 127
     kept = {**contents, "condition_mask": _hash(absolute(mask).read_bytes())}
-    return Found(InTurn(conditioning.of(x_0, known)), kept)
+    return Found(InTurn(conditioning.of(x_0, known), x_0, labels), kept)
 
 
 def _vectors(typed: str, run: Run) -> Found:

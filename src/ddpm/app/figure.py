@@ -12,6 +12,7 @@ import torch
 
 from ddpm import bounded
 from ddpm.app import figure_arguments, terminal
+from ddpm.app.as_trained import show_as_to
 from ddpm.app.build import build_data
 from ddpm.app.named_run import check_run
 from ddpm.app.next_commands import readable
@@ -209,7 +210,7 @@ def _loss_by_t(arguments: argparse.Namespace, index: int) -> loss.ByT | None:
     """Of held-out images, where they are there and it does not take long, or was asked for."""
     asked = bool(arguments.by_t)
     try:
-        run = _of_images(_load(arguments, index))
+        run = _drawing(arguments, index)
         held_out = _held(_data(run), "validation")
         if held_out is None:
             raise UsageError("no images are held out")
@@ -237,7 +238,7 @@ def _loss_by_t(arguments: argparse.Namespace, index: int) -> loss.ByT | None:
 
 
 def _denoising(arguments: argparse.Namespace, out: Path) -> None:
-    run, moves = _of_images(_load(arguments)), _moves(out)
+    run, moves = _drawing(arguments), _moves(out)
     n = _or(arguments.n, 10 if moves else 3)
     points = _or(arguments.steps, FRAMES if moves else 8) - (0 if moves else 1)
     settings = _settings(arguments)
@@ -251,7 +252,7 @@ def _denoising(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _path(arguments: argparse.Namespace, out: Path) -> None:
-    run = _of_images(_load(arguments))
+    run = _drawing(arguments)
     data = _data(run)
     among = _held(data, "train") or _held(data, "validation")
     if among is None or len(among) < 3 or np.prod(run.module.image_shape) < 2:
@@ -272,7 +273,7 @@ def _path(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _neighbours(arguments: argparse.Namespace, out: Path) -> None:
-    run = _of_images(_load(arguments))
+    run = _drawing(arguments)
     data = _data(run)
     training, held_out = _held(data, "train"), _held(data, "validation")
     if training is None:
@@ -316,7 +317,12 @@ def _of_images(run: Run) -> Run:
 
 def _load(arguments: argparse.Namespace, index: int = 0) -> Run:
     check_run(arguments.runs[index])
-    run = load(arguments.runs[index], allow_targets=arguments.allow_targets)
+    return load(arguments.runs[index], allow_targets=arguments.allow_targets)
+
+
+def _drawing(arguments: argparse.Namespace, index: int = 0) -> Run:
+    """A run that draws images, under the conditions of those that its data hold out."""
+    run = _of_images(_load(arguments, index))
     if run.module.is_conditioned:
         run.module.conditions = HeldOut(_read_data(run))
     return run
@@ -360,11 +366,7 @@ def _read_data(run: Run) -> ImageDataModule:
             f"data: images are {list(data.image_shape)} (channels, height, width), and the run draws "
             f"{list(run.module.image_shape)}; its data is no longer what it was"
         )
-    if run.module.classes is not None:
-        try:
-            data.order_classes(run.module.classes)
-        except ValueError as error:
-            raise UsageError(f"data: its classes are no longer those of the run: {error}") from error
+    show_as_to(run, data)
     return data
 
 

@@ -21,9 +21,10 @@ def own_settings(run: Run, config: Mapping[str, Any], group: str) -> dict[str, A
         UsageError: where the run has none, or its own has no such key.
     """
     given, own = config[group] or {}, run.config.get(group) or {}
+    if group == "data" and "condition" in own:
+        given = {**given, "condition": _condition(given.get("condition"), own["condition"])}
     if "_target_" in given:
-        with_own = group == "data" and given.get("condition") is None and own.get("condition") is not None
-        return {**given, "condition": own["condition"]} if with_own else dict(given)
+        return dict(given)
     if "_target_" not in own:
         raise UsageError(f"{group}: this run says nothing about it; choose one with {group}=OPTION")
     settings = {**own, **given}
@@ -37,3 +38,17 @@ def own_settings(run: Run, config: Mapping[str, Any], group: str) -> dict[str, A
             f"{error} ({group} of this run is {kind}; {group}=OPTION chooses another)"
         ) from error
     return settings
+
+
+def _condition(given: Any, own: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The condition of a run, with what is typed of it.
+
+    Raises:
+        UsageError: where it has none.
+    """
+    if own is None and given is not None:
+        raise UsageError(
+            f"data.condition.{next(iter(given), '')}: this run is conditioned on nothing beside the class; "
+            "leave it out"
+        )
+    return own if given is None else {**(own or {}), **given}

@@ -65,7 +65,7 @@ def read(config: Mapping[str, Any], run: Run) -> Given:
         )
     shaping = shaping_of(run.module.image_shape, run.config.get("data"))
     named = {key: config[key] for key in ("start", "end") if config[key] is not None}
-    held_out = _held_out({key: int(text) for key, text in named.items() if _is_index(text)}, config, run)
+    held_out = _held_out({key: int(text) for key, text in named.items() if is_index(text)}, config, run)
     pixels = {
         key: held_out[key] if key in held_out else picture_like(key, named[key], shaping) for key in named
     }
@@ -115,7 +115,7 @@ def _held_out(indices: Mapping[str, int], config: Mapping[str, Any], run: Run) -
     return {key: held_out.copy(np.array([index])).images[0] for key, index in indices.items()}
 
 
-def _is_index(text: str) -> bool:
+def is_index(text: str) -> bool:
     """Whether what is typed for a picture is a number of an image: paths are read as text."""
     return text.isascii() and text.isdecimal()
 
@@ -132,7 +132,7 @@ def picture_like(key: str, path: str, shaping: Shaping) -> np.ndarray:
 def _mask(config: Mapping[str, Any], shaping: Shaping) -> np.ndarray:
     """The mask, uint8 [1, H, W]; one that is as large as the picture to start from is shaped as that is."""
     mask = picture("mask", config["mask"], Shaping(channels=1))
-    if _is_index(config["start"]):  # which is as large as the images
+    if is_index(config["start"]):  # which is as large as the images
         return mask
     if mask.shape[1:] != picture("start", config["start"], replace(shaping, size=None)).shape[1:]:
         return mask

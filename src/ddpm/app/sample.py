@@ -29,7 +29,7 @@ from ddpm.runtime.progress import duration
 from ddpm.runtime.sharing import Sharing, size_of_a_piece
 from ddpm.runtime.writing import write_whole
 from ddpm.sampling.batches import WORTH_A_WORD, images_at_once, seconds_to_draw
-from ddpm.sampling.conditions import InTurn
+from ddpm.sampling.conditions import always
 from ddpm.sampling.drawing import labels_of
 from ddpm.sampling.figures import grid, png, to_uint8
 from ddpm.sampling.seen import is_decoded, latents_of, seen, seen_said
@@ -66,13 +66,13 @@ def _work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None
         given = pictures_given.read(config, run)
         module.conditions = found.conditions
         if config["shared_t"] is not None and found.conditions is not None:
-            module.conditions = InTurn(found.conditions([0]))  # images that share x_t share it too
+            module.conditions = always(found.conditions, 0)  # images that share x_t share it too
         labels = run.numbered(config["labels"])
         if labels is None and module.num_classes is not None:
-            if given.sources and run.label_drop:
-                labels = [-1]  # the image says what to draw
+            if given.sources and run.label_drop > module.condition_drop:
+                labels = [-1]  # the image says what to draw; training has shown conditions without a class
             elif config["shared_t"] is not None:
-                labels = [0]  # that of image 0, whose x_t is shared
+                labels = labels_of(module, [0])  # that of image 0, whose x_t is shared
         asked = asked_rows(
             config,
             module,

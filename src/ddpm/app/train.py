@@ -95,6 +95,10 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     module.guidance = with_guide(module.guidance, module, config["allow_targets"])
     if module.is_conditioned:
         module.conditions = HeldOut(data)
+        try:
+            module.conditions([0])
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     _check_finite(module)
     if resume is None:
         _check_length(module, config["trainer"]["max_steps"])

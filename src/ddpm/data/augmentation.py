@@ -67,7 +67,7 @@ class Augmentation:
     def __call__(
         self, images: Tensor, step: int, indices: range, window: tuple[int, int] | None = None
     ) -> Tensor:
-        """uint8 [B, C, H, W] to float32 in [-1, 1].
+        """uint8 [B, C, H, W] to float32 in [-1, 1], cut and mirrored alike in all channels.
 
         Args:
             images: of these indices.
@@ -78,15 +78,21 @@ class Augmentation:
         if window is not None:
             u = self._stream(Purpose.CROP, images).uniform(step, indices, (2,))
             images = windows(images, u, window)
-        if self.dequantize:
-            u = self._stream(Purpose.DEQUANTIZATION, images).uniform(step, indices, tuple(images.shape[1:]))
-            x_0 = (images + u) / 128 - 1
-        else:
-            x_0 = normalize(images)
+        x_0 = normalize(images)
         if self.horizontal_flip:
             u = self._stream(Purpose.FLIP, images).uniform(step, indices)
             x_0 = torch.where((u < 0.5).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
         return x_0
+
+    def dequantized(self, x_0: Tensor, step: int, indices: range) -> Tensor:
+        """x_0 [B, C, H, W] of these indices, dequantized where that is asked for. Conditions keep their
+        levels, as a validation shows them.
+        """
+        if not self.dequantize:
+            return x_0
+        u = self._stream(Purpose.DEQUANTIZATION, x_0).uniform(step, indices, tuple(x_0.shape[1:]))
+        levels = ((x_0 + 1) * 127.5).round()
+        return (levels + u) / 128 - 1
 
     def drop_labels(self, labels: Tensor, step: int, indices: range) -> Tensor:
         """The labels int64 [B] of these indices, `NO_LABEL` in place of those that are withheld."""

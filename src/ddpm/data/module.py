@@ -177,6 +177,15 @@ class ImageDataModule(LightningDataModule):
         """
         self.data_set = self.data_set.with_classes(classes)
 
+    def standardise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Show numbers that images are conditioned on as a run has seen them, however they are spread here.
+
+        Args:
+            mean: of each number, of the images that the run was trained on.
+            std: their deviations.
+        """
+        self._spread_of_vectors = torch.tensor(mean), torch.tensor(std)
+
     @property
     def fingerprint(self) -> str:
         """A hash of the images and labels, the same on every machine."""
@@ -327,6 +336,7 @@ class ImageDataModule(LightningDataModule):
             return self._conditioned(batch._replace(x_0=normalize(batch.x_0)), None)
         x_0 = self.augmentation(batch.x_0, batch.step, batch.indices, self.data_set.window)
         batch = self._conditioned(batch._replace(x_0=x_0), self.seed)
+        batch = batch._replace(x_0=self.augmentation.dequantized(batch.x_0, batch.step, batch.indices))
         if batch.condition is not None:
             dropped = self.augmentation.drop_condition(batch.condition, batch.step, batch.indices)
             batch = batch._replace(condition=dropped)
@@ -400,13 +410,10 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ValueError: for a stream without images that are held out.
         """
-        images = self.data_set.validation if len(self.data_set.validation) else self.data_set.train
-        if not isinstance(images, ImageSet):
-            raise ValueError("data.condition: no image of this stream is held out that could be shown")
-        if images is self.data_set.train and self.data_set.window is not None:
-            images = images.centre(self.data_set.window)
+        images = self._shown
         batches = [
-            read(images, BatchIndices(np.array([i % len(images)]), 0, i % len(images))) for i in indices
+            read(images, BatchIndices(np.arange(run.start, run.stop), 0, run.start))
+            for run in _neighbours(indices, len(images))
         ]
         shown = [self._conditioned(one._replace(x_0=normalize(one.x_0)), None) for one in batches]
         conditions = [one.condition for one in shown if one.condition is not None]
@@ -418,11 +425,40 @@ class ImageDataModule(LightningDataModule):
             Condition(*map(_joined, zip(*conditions, strict=True))) if conditions else None,
         )
 
+    def labels_held_out(self, indices: Sequence[int]) -> list[int] | None:
+        """The labels of the images that `held_out` gives; None where there are no classes."""
+        labels = self._shown.labels
+        return None if labels is None else labels[np.asarray(indices) % len(labels)].tolist()
+
+    @property
+    def _shown(self) -> ImageSet:
+        """What `held_out` shows."""
+        images = self.data_set.validation if len(self.data_set.validation) else self.data_set.train
+        if not isinstance(images, ImageSet):
+            raise ValueError(
+                "data.condition: no image of this stream is held out whose condition samples could be drawn "
+                "under; hold some out by data.validation_size=64"
+            )
+        if images is self.data_set.train and self.data_set.window is not None:
+            images = images.centre(self.data_set.window)
+        return images
+
     def teardown(self, stage: str) -> None:
         """Free the device's memory; learn what other devices could not read of a stream."""
         self._on_device.clear()
         if "data_set" in vars(self) and isinstance(self.data_set.train, StreamedImages):
             self.data_set.train.gather_skipped()
+
+
+def _neighbours(indices: Sequence[int], count: int) -> list[range]:
+    """The same indices, in turn of so many, those that follow each other together."""
+    found: list[range] = []
+    for index in (i % count for i in indices):
+        if found and found[-1].stop == index:
+            found[-1] = range(found[-1].start, index + 1)
+        else:
+            found.append(range(index, index + 1))
+    return found
 
 
 def _joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

@@ -80,13 +80,13 @@ class Denoiser:
 
         def output_for(labels: Tensor | None, network: Network = self.network) -> Tensor:
             condition = self.condition
-            if self.labels is None or (labels is None and not self.withholds_class):
-                given = self.labels
-            else:
-                given = labels
-            if labels is None and self.withholds_condition and condition is not None:
-                condition = condition.withheld()
-            return apply_network(network, *inputs, given, condition).to(x_t.dtype)
+            if labels is None:  # what training withholds
+                labels = None if self.withholds_class else self.labels
+                if self.withholds_condition and condition is not None:
+                    condition = condition.withheld()
+            if self.labels is None:  # -1 said that there is a condition
+                labels = None
+            return apply_network(network, *inputs, labels, condition).to(x_t.dtype)
 
         steps = schedule.original.num_timesteps
         labels = self.labels

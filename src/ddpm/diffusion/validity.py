@@ -159,20 +159,20 @@ def check_guide(
     image_shape: tuple[int, ...],
     classes: Sequence[str] | None,
     latents: tuple[float, float] | None,
-    condition: tuple[int, int] = (0, 0),
+    condition: tuple[object, ...] = (0, 0),
     their_schedule: NoiseSchedule,
     their_objective: Objective,
     their_image_shape: tuple[int, ...],
     their_classes: Sequence[str] | None,
     their_latents: tuple[float, float] | None,
-    their_condition: tuple[int, int] = (0, 0),
+    their_condition: tuple[object, ...] = (0, 0),
 ) -> None:
     """Refuse a guide whose output means something else.
 
     Args:
         schedule, objective, image_shape, classes: of the network that is guided.
         latents: their scale and shift; None where it draws images.
-        condition: channels of the image and numbers of the vector that it takes beside.
+        condition: channels of the image and numbers of the vector that it takes beside, and what says which.
         their_schedule, their_objective, their_image_shape, their_classes, their_latents, their_condition: of
             the guide.
 

@@ -12,20 +12,39 @@ from ddpm.sampling.model import Conditions
 
 
 class InTurn:
-    """Given conditions, again and again, of which nobody knows what they lead to."""
+    """Given conditions, again and again.
 
-    def __init__(self, condition: Condition):
+    Args:
+        condition: N of them.
+        truth: the images that they belong to, float32 [N, C, H, W]; None where nobody knows, as of `labels`.
+        labels: classes of these, N.
+    """
+
+    def __init__(
+        self, condition: Condition, truth: Tensor | None = None, labels: Sequence[int] | None = None
+    ):
         self.condition = condition
+        self._truth = truth
+        self._labels = labels
 
     def __call__(self, indices: Sequence[int]) -> Condition:
-        rows = next(len(part) for part in self.condition if part is not None)
-        return self.condition.rows([i % rows for i in indices])
+        return self.condition.rows(self._rows(indices))
 
     def truth(self, indices: Sequence[int]) -> Tensor | None:
-        return None
+        return None if self._truth is None else self._truth[self._rows(indices)]
 
     def labels(self, indices: Sequence[int]) -> list[int] | None:
-        return None
+        return None if self._labels is None else [self._labels[row] for row in self._rows(indices)]
+
+    def _rows(self, indices: Sequence[int]) -> list[int]:
+        rows = next(len(part) for part in self.condition if part is not None)
+        return [i % rows for i in indices]
+
+
+def always(conditions: Conditions, index: int) -> InTurn:
+    """That of one index for every image."""
+    one = [index]
+    return InTurn(conditions(one), conditions.truth(one), conditions.labels(one))
 
 
 def in_turn(condition: Condition | Conditions | None) -> Conditions | None:
@@ -54,5 +73,4 @@ class HeldOut:
         return self.data.held_out(indices).x_0
 
     def labels(self, indices: Sequence[int]) -> list[int] | None:
-        labels = self.data.held_out(indices).labels
-        return None if labels is None else labels.tolist()
+        return self.data.labels_held_out(indices)

@@ -79,13 +79,13 @@ def with_guide(guidance: Guidance, module: DDPM, allow_targets: Sequence[str] = 
             image_shape=module.image_shape,
             classes=module.classes,
             latents=_scale_and_shift(module),
-            condition=module.condition_sizes,
+            condition=_condition(module),
             their_schedule=guide.schedule,
             their_objective=guide.objective,
             their_image_shape=guide.image_shape,
             their_classes=guide.classes,
             their_latents=_scale_and_shift(guide),
-            their_condition=guide.condition_sizes,
+            their_condition=_condition(guide),
         )
     except ValueError as error:
         raise UsageError(f"{KEY}={file}: {error}") from error
@@ -98,6 +98,12 @@ def _scale_and_shift(module: DDPM) -> tuple[float, float] | None:
     """By which latents become x_0; None where there are none."""
     latents = (module.data or {}).get("latents")
     return None if latents is None else (float(latents["scale"]), float(latents["shift"]))
+
+
+def _condition(module: DDPM) -> tuple[object, ...]:
+    """What it is conditioned on beside the class: its sizes, its kind, and what its numbers are called."""
+    about = (module.data or {}).get("condition") or {}
+    return *module.condition_sizes, about.get("kind"), *about.get("names", ())
 
 
 def contents_of_guide(guidance: Guidance) -> dict[str, str]:

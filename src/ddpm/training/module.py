@@ -151,6 +151,11 @@ class DDPM(LightningModule):
         self.condition_channels = condition_channels
         self.vector_size = vector_size
         self.condition_drop = condition_drop
+        if condition_drop and not self.is_conditioned:
+            raise ValueError(
+                f"condition_drop={condition_drop}: withholds a condition from a network that takes none; "
+                "use 0, or give condition_channels= or vector_size="
+            )
         self.conditions: Conditions | None = None
         """Those that images are drawn under where none are given; in a fit those of held-out images."""
         if clip_x_0 is not False and not (isinstance(clip_x_0, int | float) and 0 < clip_x_0 < math.inf):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Trainer
 
 from ddpm.app import terminal
+from ddpm.app.as_trained import show_as_to
 from ddpm.app.build import build_data, describe
 from ddpm.app.devices import is_sharded
 from ddpm.app.measuring.drawn import drawing_of
@@ -69,15 +70,17 @@ def draw_under_held_out(run: Run, data: ImageDataModule) -> None:
     """Have a run that needs a condition draw under those of the images that data hold out, in turn.
 
     Raises:
-        UsageError: where they have no such condition.
+        UsageError: where they are other images, or have no such condition.
     """
     if not run.module.is_conditioned:
         return
+    _check_data(run, data)
     if data.condition_sizes != run.module.condition_sizes:
         here, there = (
             condition_in_words(*sizes) for sizes in (data.condition_sizes, run.module.condition_sizes)
         )
         raise UsageError(f"data: this run is conditioned on {there}, and these images have {here}")
+    show_as_to(run, data)
     run.module.conditions = HeldOut(data)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
@@ -30,6 +31,7 @@ from ddpm.app.named_weights import named_weights
 from ddpm.app.request import Request
 from ddpm.app.run_directory import COMPARED, Place
 from ddpm.app.shared_work import PIECES, Work
+from ddpm.data.images import DataSet
 from ddpm.errors import UsageError
 from ddpm.evaluation import kept
 from ddpm.evaluation.kept import Kept
@@ -62,7 +64,9 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
     for name, run in runs.items():
         with _named(name), _on(run, device):
             if run.module.is_conditioned:  # each run in its own way
-                draw_under_held_out(run, data_of(run, config))
+                own = data_of(run, config)
+                draw_under_held_out(run, own)
+                _check_same_held_out(own.data_set, data.data_set)
             measurements[name] = Measurement(run, config, metrics, data)
     contents = {f"ckpt[{name}]": fingerprint(run.checkpoint) for name, run in runs.items()}
     for run in runs.values():
@@ -109,6 +113,16 @@ def work(config: dict[str, Any], place: Place, trainer: Trainer) -> Work | None:
 
     weights = {} if comparison is None else comparison.checksums
     return Work("evaluate.log", "measuring", None, {**contents, **weights, **request.texts()}, begin, share)
+
+
+def _check_same_held_out(own: DataSet, data: DataSet) -> None:
+    """Refuse, with UsageError, conditions that are of other images than those that runs are compared on."""
+    mine, compared_on = (found.pictures.validation.images for found in (own, data))
+    if not np.array_equal(mine, compared_on):
+        raise UsageError(
+            "data: this run is conditioned on more than the class, and its data hold out other images than "
+            "those of the first run, on which runs are compared; measure it apart"
+        )
 
 
 def _compare(directory: Path, places: Mapping[str, Path], classes: Any) -> None:
