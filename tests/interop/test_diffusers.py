@@ -12,7 +12,7 @@ from conftest import first_everyday
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from hydra import compose, initialize_config_dir
-from published import PUBLISHED, awake
+from published import LINEAR, PUBLISHED, awake
 from torch import Tensor
 
 from ddpm.app.run_directory import register_resolver
@@ -35,12 +35,7 @@ CONF = Path(__file__).parents[2] / "conf"
 PUBLISHED_SCHEDULER = {
     "_class_name": "DDPMScheduler",
     "_diffusers_version": "0.1.1",
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "beta_start": 0.0001,
-    "clip_sample": True,
-    "num_train_timesteps": 1000,
-    "trained_betas": None,
+    **LINEAR,
     "variance_type": "fixed_large",
 }
 

@@ -1,8 +1,26 @@
-"""Data that are shown as a run has seen its own, whatever they are today."""
+"""A run's data, today's and others, shown as the run has seen its own."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from ddpm.app.build import build_data
+from ddpm.app.own import own_settings
 from ddpm.data.module import ImageDataModule
 from ddpm.errors import UsageError
 from ddpm.run import Run
+
+
+def own_data(run: Run, config: Mapping[str, Any]) -> ImageDataModule:
+    """The data of a run, or what a command says of them, not read yet.
+
+    Args:
+        run: whose they are.
+        config: of the command, with `data`, None for the run's own, and `allow_targets`.
+
+    Raises:
+        UsageError: where they cannot be built.
+    """
+    return build_data({"data": own_settings(run, config, "data"), "seed": run.config["seed"]})
 
 
 def show_as_to(run: Run, data: ImageDataModule) -> None:

@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.app.as_trained import show_as_to
-from ddpm.app.build import build_data
+from ddpm.app.as_trained import own_data, show_as_to
 from ddpm.app.grammar import absolute
-from ddpm.app.own import own_settings
 from ddpm.app.pictures_given import is_index, picture, picture_like
 from ddpm.data.augmentation import normalize
 from ddpm.data.conditions.downsampled import Downsampled
@@ -116,8 +114,7 @@ def _conditioning(run: Run) -> Any:
 def _data_of(run: Run, config: Mapping[str, Any]) -> ImageDataModule:
     """The run's own data, which hold images out."""
     try:
-        settings = own_settings(run, {**config, "data": None}, "data")
-        data = build_data({"data": settings, "seed": run.config["seed"]})
+        data = own_data(run, {**config, "data": None})
     except UsageError as error:
         raise UsageError(
             f"condition={HELD_OUT}: are the conditions of images that the run's own data hold out, and they "

@@ -12,11 +12,9 @@ import torch
 
 from ddpm import bounded
 from ddpm.app import figure_arguments, terminal
-from ddpm.app.as_trained import show_as_to
-from ddpm.app.build import build_data
+from ddpm.app.as_trained import own_data, show_as_to
 from ddpm.app.named_run import check_run
 from ddpm.app.next_commands import readable
-from ddpm.app.own import own_settings
 from ddpm.app.run_configuration import OWN
 from ddpm.data.augmentation import normalize
 from ddpm.data.images import DataSet, ImageSet
@@ -359,8 +357,7 @@ def _read_data(run: Run) -> ImageDataModule:
     Raises:
         UsageError: where it cannot be, or is no longer what it was.
     """
-    settings = own_settings(run, {"data": {}, "allow_targets": []}, "data")
-    data = build_data({"data": settings, "seed": run.config["seed"]})
+    data = own_data(run, {"data": None, "allow_targets": []})
     if data.image_shape != run.module.image_shape:
         raise UsageError(
             f"data: images are {list(data.image_shape)} (channels, height, width), and the run draws "

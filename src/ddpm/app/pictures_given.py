@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.app.build import build_data
-from ddpm.app.own import own_settings
+from ddpm.app.as_trained import own_data
 from ddpm.data.augmentation import normalize
 from ddpm.data.pixels.decoding import decode_or_reason
 from ddpm.data.pixels.like_training import shaped, shaping_of
@@ -93,8 +92,7 @@ def _held_out(indices: Mapping[str, int], config: Mapping[str, Any], run: Run) -
         return {}
     key, index = next(iter(indices.items()))
     try:
-        settings = own_settings(run, {**config, "data": None}, "data")
-        data = build_data({"data": settings, "seed": run.config["seed"]})
+        data = own_data(run, {**config, "data": None})
     except UsageError as error:
         raise UsageError(
             f"{key}={index}: is an image that the run's own data hold out, and they cannot be read: {error}; "

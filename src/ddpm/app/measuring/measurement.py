@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Trainer
 
 from ddpm.app import terminal
-from ddpm.app.as_trained import show_as_to
-from ddpm.app.build import build_data, describe
+from ddpm.app.as_trained import own_data, show_as_to
+from ddpm.app.build import describe
 from ddpm.app.devices import is_sharded
 from ddpm.app.measuring.drawn import drawing_of
 from ddpm.app.measuring.drawn_quality import DrawnQuality
 from ddpm.app.measuring.measurements import summary
-from ddpm.app.own import own_settings
 from ddpm.data.module import ImageDataModule
 from ddpm.data.prepared.cache import Cache
 from ddpm.diffusion.condition import condition_in_words
@@ -90,7 +89,7 @@ def data_of(run: Run, config: Mapping[str, Any]) -> ImageDataModule:
     Raises:
         UsageError: where there are none.
     """
-    return build_data({"data": own_settings(run, config, "data"), "seed": run.config["seed"]})
+    return own_data(run, config)
 
 
 def _refuse_latents(metrics: Metrics) -> None:
