@@ -16,7 +16,7 @@ from ddpm.diffusion.process import betas_between
 from ddpm.diffusion.samplers import DDIM, DEIS, Ancestral, DDIMInversion, DPMSolver, Heun, Sampler, Trajectory
 from ddpm.diffusion.schedules import cosine, linear
 from ddpm.doctor.affine import Moved, moved, visited
-from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, Noising, probability_flow, standard
 from ddpm.doctor.reference import ReferenceDenoiser, as_images
 
 D = 3
@@ -34,7 +34,7 @@ def denoiser_for(
 ) -> ReferenceDenoiser:
     """The best there is on the steps that the sampler visits, with the small or the large variance."""
     steps = sampler.spacing.chain(schedule, start).timesteps.tolist()
-    chain = Exact(DATA, schedule.betas.tolist(), steps)
+    chain = Exact(Noising(DATA, schedule.betas.tolist()), steps)
     variance = torch.cat([chain.small[:1], chain.large[1:]]) if large else chain.small
     return ReferenceDenoiser(chain, log_variance=variance.log()[:, None].expand(-1, D))
 
@@ -51,7 +51,7 @@ class Affine:
     def __init__(self, schedule: NoiseSchedule, steps: list[int]):
         self.steps = steps
         self.alpha_bars = [float(schedule.alphas_cumprod[t]) for t in steps]
-        self.oracle = Exact(DATA, schedule.betas.tolist(), steps)
+        self.oracle = Exact(Noising(DATA, schedule.betas.tolist()), steps)
         width = 1 + D + D * len(steps)
         self.one = torch.zeros(width, dtype=torch.float64)
         self.one[0] = 1
@@ -243,7 +243,7 @@ def error_at_the_end(sampler: Sampler) -> float:
     """Distance at t = 0 from the solution of the probability-flow ODE for data N(0.1, 0.5^2)."""
     schedule = linear(1000)
     data = Gaussian(torch.tensor([0.1], dtype=torch.float64), torch.tensor([[0.25]], dtype=torch.float64))
-    chain = Exact(data, schedule.betas.tolist(), visited(sampler, schedule))
+    chain = Exact(Noising(data, schedule.betas.tolist()), visited(sampler, schedule))
     x_t, path = torch.tensor([[-1.0], [1.5]], dtype=torch.float64), Trajectory()
     begin, end = (chain.noising.marginal(chain.steps[i]) for i in (-1, 0))
     sampler(ReferenceDenoiser(chain), schedule, as_images(x_t, (1, 1, 1)), noise=no_noise, on_step=path)

@@ -15,7 +15,7 @@ from ddpm.diffusion.variances import Variance
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
 from ddpm.doctor.denoiser_checks import drawn
-from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, Noising
 from ddpm.doctor.loss_checks import CLOSE
 from ddpm.doctor.reference import SIZE, GaussianNetwork, as_images, exact, log_variance
 
@@ -56,21 +56,22 @@ def terms_error(parts: Combination, num_steps: int | None) -> float:
         noise=lambda index, like: drawn(100 + index, *like.shape),
     )
     spread = log_variance(variance, chain, chain_in_use)
-    terms, squared = [], []
-    for index in range(len(chain.steps)):
-        i = torch.full((IMAGES,), index)
-        x_t = chain.x_t(i, x_0, drawn(100 + index, *as_images(x_0).shape).flatten(1))
-        best = chain.best_x_0(i, x_t)
-        terms.append(chain.bits(i, x_0, x_t, best, spread[i]))
-        squared.append((best - x_0).square().mean(1))
+    count = len(chain.steps)
+    i = torch.arange(count).repeat_interleave(IMAGES)
+    clean = x_0.repeat(count, 1)
+    eps = [drawn(100 + index, *as_images(x_0).shape).flatten(1) for index in range(count)]
+    x_t = chain.x_t(i, clean, torch.cat(eps))
+    best = chain.best_x_0(i, x_t)
+    terms = chain.bits(i, clean, x_t, best, spread[i]).view(-1, IMAGES)
+    squared = (best - clean).square().mean(1).view(-1, IMAGES)
     law = chain.noising.given(chain.steps[-1], CLEAN)
     last = Normal(law.mean(x_0), law.covariance.diagonal().sqrt())
     prior = kl_divergence(last, Normal(torch.zeros_like(x_0), torch.ones_like(x_0))).mean(1) / math.log(2)
-    expected = torch.stack([prior, *terms])
+    expected = torch.cat([prior[None], terms])
     return max(
         distance(torch.stack([found.prior, found.decoder, *found.terms]), expected),
         distance(found.total, expected.sum(0)),
-        distance(found.squared_error, torch.stack(squared)),
+        distance(found.squared_error, squared),
     )
 
 
@@ -82,7 +83,7 @@ def entropy_error(option: Option) -> float:
     variance = option.small()
     data = Gaussian(torch.tensor([0.1], dtype=torch.float64), torch.tensor([[0.04]], dtype=torch.float64))
     schedule = NoiseSchedule(BETAS)
-    chain = Exact(data, BETAS.tolist())
+    chain = Exact(Noising(data, BETAS.tolist()))
     levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
     share = _level_shares(levels, data)
     entropy = float(-(share * share.log2()).sum())

@@ -6,18 +6,30 @@ from itertools import combinations, product
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddpm.diffusion.validity import check_combination
 
 GROUPS = ("schedule", "objective", "variance", "weighting", "timesteps", "sampler", "guidance")
 """The groups of options that are mathematics."""
 
-SMALL = {"num_timesteps": 40, "num_steps": None, "timesteps": None, "interval": None, "rescale": 0.0}
+NUM_TIMESTEPS = 29
+"""Long enough that shortened chains have uneven strides, and prime, so that no number of steps divides it.
+The examination's time grows with it.
+"""
+
+SMALL = {
+    "num_timesteps": NUM_TIMESTEPS,
+    "num_steps": None,
+    "timesteps": None,
+    "interval": None,
+    "rescale": 0.0,
+}
 """Settings of the examination, for every constructor that takes them: a short chain, all of it visited, and
 nothing that is stated for a longer one; rescaled guidance depends on what the network predicts.
 """
 
-BETAS = torch.linspace(0.002, 0.4, 40, dtype=torch.float64)
+BETAS = torch.linspace(0.002, 0.4, NUM_TIMESTEPS, dtype=torch.float64)
 """A chain of the examination's own: from nearly clean to nearly noise."""
 
 CLASSES = 2
@@ -56,6 +68,10 @@ Catalogue = Mapping[str, Sequence[Option]]
 
 Combination = Mapping[str, Option]
 """Group -> the option chosen."""
+
+
+Pairs = Mapping[tuple[int, int], Tensor]
+"""Two groups -> a table over an option of the one and an option of the other."""
 
 
 @dataclass(frozen=True)
@@ -97,31 +113,51 @@ def cover(catalogue: Catalogue, makes_sense: Callable[[Combination], bool]) -> C
     Each begins with the first pair that is missing and is completed so that it holds as many missing ones as
     it can. A pair that no completion makes sense of is refused.
     """
-    missing = {
-        pair: None for one, other in combinations(catalogue.values(), 2) for pair in product(one, other)
-    }
-    total = len(missing)
+    options = list(catalogue.values())
+    two_groups = list(combinations(range(len(options)), 2))
+    # of an option of the one group and an option of the other
+    missing = {(g, h): torch.ones(len(options[g]), len(options[h]), dtype=torch.bool) for g, h in two_groups}
+    refused = {(g, h): torch.zeros_like(table) for (g, h), table in missing.items()}
     found: list[Combination] = []
-    refused: list[tuple[Option, Option]] = []
-    while missing:
-        pair = next(iter(missing))
-        best: Combination | None = None
-        most = 0
-        for candidate in _completions(catalogue, pair):
-            new = sum(held in missing for held in combinations(candidate.values(), 2))
-            if new > most and makes_sense(candidate):
-                best, most = candidate, new
-        if best is None:
-            refused.append(pair)
-            del missing[pair]
-            continue
-        found.append(best)
-        for held in combinations(best.values(), 2):
-            missing.pop(held, None)
-    return Cover(tuple(found), total - len(refused), tuple(refused))
+    for g, h in two_groups:
+        for pair in product(range(len(options[g])), range(len(options[h]))):
+            if not missing[g, h][pair]:
+                continue
+            for chosen in _completions(options, {g: pair[0], h: pair[1]}, missing, refused):
+                combination = {group: of[i] for (group, of), i in zip(catalogue.items(), chosen, strict=True)}
+                if makes_sense(combination):
+                    found.append(combination)
+                    for one, other in two_groups:
+                        missing[one, other][chosen[one], chosen[other]] = False
+                    break
+            else:
+                missing[g, h][pair], refused[g, h][pair] = False, True
+    pairs = sum(int((~table).sum()) for table in refused.values())
+    without_meaning = [
+        (options[g][a], options[h][b])
+        for (g, h), table in refused.items()
+        for a, b in table.nonzero().tolist()
+    ]
+    return Cover(tuple(found), pairs, tuple(without_meaning))
 
 
-def _completions(catalogue: Catalogue, pair: tuple[Option, Option]) -> Iterator[Combination]:
-    fixed = {option.group: [option] for option in pair}
-    for options in product(*(fixed.get(group, catalogue[group]) for group in catalogue)):
-        yield dict(zip(catalogue, options, strict=True))
+def _completions(
+    options: Sequence[Sequence[Option]], fixed: Mapping[int, int], missing: Pairs, refused: Pairs
+) -> Iterator[list[int]]:
+    """An option of each group, those of `fixed` given: all choices without a refused pair, those that hold
+    the most missing pairs first.
+    """
+    choices = [[fixed[g]] if g in fixed else list(range(len(of))) for g, of in enumerate(options)]
+    size = [len(choice) for choice in choices]
+
+    def counted(tables: Pairs) -> Tensor:
+        total = torch.zeros(size, dtype=torch.int64)
+        for (g, h), table in tables.items():
+            shape = [n if k in (g, h) else 1 for k, n in enumerate(size)]
+            total += table[choices[g]][:, choices[h]].view(shape)
+        return total.flatten()
+
+    order = counted(missing).argsort(descending=True, stable=True)
+    order = order[counted(refused)[order] == 0]
+    for indices in torch.stack(torch.unravel_index(order, size), dim=1).tolist():
+        yield [choice[i] for choice, i in zip(choices, indices, strict=True)]

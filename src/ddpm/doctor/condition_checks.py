@@ -112,7 +112,7 @@ def _predicted(option: Option, settings: Mapping[str, Any]) -> tuple[Tensor, Ten
     without = exact(None, tuple(BETAS.tolist()))
     i, _, _, x_t = noised(without)
     found = _denoiser(option.small(), schedule, len(i), **settings)(schedule, as_images(x_t), i)
-    given = Exact(posterior(), BETAS.tolist())
+    given = Exact(Noising(posterior(), BETAS.tolist()))
     return found.x_0.flatten(1), given.best_x_0(i, x_t), without.best_x_0(i, x_t)
 
 

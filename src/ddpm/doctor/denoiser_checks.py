@@ -13,7 +13,7 @@ from ddpm.diffusion import Denoiser, NoiseSchedule, Parametrization
 from ddpm.diffusion.objectives import Objective
 from ddpm.diffusion.variances import FixedSmall, Variance
 from ddpm.doctor.case import Case, distance
-from ddpm.doctor.combinations import BETAS, Catalogue, Option
+from ddpm.doctor.combinations import BETAS, NUM_TIMESTEPS, Catalogue, Option
 from ddpm.doctor.gaussian import Exact
 from ddpm.doctor.process_checks import EXACT, short_steps
 from ddpm.doctor.reference import (
@@ -208,9 +208,10 @@ def guided_error(option: Option, other: Option) -> float:
 
 
 def _raw(option: Option, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Guided outputs at t = 0 ... 39 with a part for the variance; those with the class and without it."""
-    conditional, without = drawn(3, 40, 4, 1, 2), drawn(4, 40, 4, 1, 2)
-    x_t, t, labels = drawn(5, 40, 2, 1, 2), torch.arange(40), torch.zeros(40, dtype=torch.int64)
+    """Guided outputs at every t with a part for the variance; those with the class and without it."""
+    count = NUM_TIMESTEPS
+    conditional, without = drawn(3, count, 4, 1, 2), drawn(4, count, 4, 1, 2)
+    x_t, t, labels = drawn(5, count, 2, 1, 2), torch.arange(count), torch.zeros(count, dtype=torch.int64)
     guidance = option.small(**settings)
 
     def output_for(labels: Tensor | None, network: object = None) -> Tensor:
@@ -221,12 +222,12 @@ def _raw(option: Option, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
 
     if guidance.needs_guide:
         guidance.guide = guide
-    return guidance(output_for, x_t, t, labels, 40), conditional, without
+    return guidance(output_for, x_t, t, labels, count), conditional, without
 
 
 def shape_error(option: Option) -> float:
     """A scale that varies over t: none beyond 1 at the noisiest, falling with t, and as much in all."""
-    u = torch.arange(40, dtype=torch.float64) / 39
+    u = torch.arange(NUM_TIMESTEPS, dtype=torch.float64) / (NUM_TIMESTEPS - 1)
     errors = []
     for shape, factor in (("linear", 2 - 2 * u), ("cosine", 2 * torch.cos(math.pi * u / 2) ** 2)):
         found, conditional, without = _raw(option, shape=shape, scale=3.0)
@@ -254,7 +255,7 @@ def rescale_error(option: Option) -> float:
     ratio = full[:, :2] / plain[:, :2]
     return max(
         distance(*spread),
-        distance(ratio.flatten(1).std(1), torch.zeros(40, dtype=torch.float64)),
+        distance(ratio.flatten(1).std(1), torch.zeros(NUM_TIMESTEPS, dtype=torch.float64)),
         distance(half, (full + plain) / 2),
         distance(full[:, 2:], conditional[:, 2:]),
     )

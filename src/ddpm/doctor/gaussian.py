@@ -48,6 +48,7 @@ class Noising:
     def __init__(self, data: Gaussian, betas: Sequence[float]):
         size = self.size = len(data.mean)
         self.num_timesteps = len(betas)
+        self._given: dict[tuple[int, ...], Conditional] = {}
         self._mean = torch.zeros((len(betas) + 1) * size, dtype=torch.float64)
         self._covariance = torch.zeros(len(self._mean), len(self._mean), dtype=torch.float64)
         self._mean[:size] = data.mean
@@ -72,7 +73,13 @@ class Noising:
         return Gaussian(self._mean[block], self._covariance[block, block])
 
     def given(self, wanted: int, *known: int) -> Conditional:
-        """Of x at the step `wanted`, given x at other steps; CLEAN is x_0."""
+        """Of x at the step `wanted`, given x at other steps; CLEAN is x_0. Worked out once."""
+        asked = (wanted, *known)
+        if asked not in self._given:
+            self._given[asked] = self._conditioned(wanted, known)
+        return self._given[asked]
+
+    def _conditioned(self, wanted: int, known: tuple[int, ...]) -> Conditional:
         block = self._block(wanted)
         index = torch.cat([torch.arange(*self._block(t).indices(len(self._mean))) for t in known])
         between = self._covariance[block, index]
@@ -96,8 +103,7 @@ class Exact:
     """What is known of Gaussian data at the steps of a chain that are visited: tables [K, ...].
 
     Args:
-        data: the distribution of x_0.
-        betas: of the original chain, [T].
+        noising: the joint Gaussian of the original chain, [T] steps.
         steps: K of its steps, rising; by default all.
 
     Attributes:
@@ -106,12 +112,12 @@ class Exact:
         small: [K], variance of x before the step given x after it and x_0; that of the second step also for
             the first, where it is 0.
         large: [K], variance of x after the step given x before it.
-        noising: the joint Gaussian.
+        noising: as given.
     """
 
-    def __init__(self, data: Gaussian, betas: Sequence[float], steps: Sequence[int] | None = None):
-        self.noising = noising = Noising(data, betas)
-        self.steps = list(range(len(betas))) if steps is None else list(steps)
+    def __init__(self, noising: Noising, steps: Sequence[int] | None = None):
+        self.noising = noising
+        self.steps = list(range(noising.num_timesteps)) if steps is None else list(steps)
         before = [CLEAN, *self.steps[:-1]]
         noised = [noising.given(t, CLEAN) for t in self.steps]
         self.signal = torch.stack([each.gains[0][0, 0] for each in noised])

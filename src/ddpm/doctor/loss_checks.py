@@ -92,7 +92,7 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
         for seen in (False, True):
             subject = f"{option} {'after' if seen else 'before'} it has seen losses"
             compared, often = "how often t is drawn with its weight", partial(drawn_error, option, seen)
-            yield Case("timesteps", str(option), compared, subject, often, 4 * 40 / DRAWS)
+            yield Case("timesteps", str(option), compared, subject, often, 4 * len(BETAS) / DRAWS)
         subject = f"{option} on several devices"
         yield Case("timesteps", str(option), "", subject, partial(share_error, option), 1e-12)
 

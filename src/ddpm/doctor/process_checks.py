@@ -8,11 +8,11 @@ import torch
 
 from ddpm.diffusion import NoiseSchedule, predict_eps, predict_x_0, q_posterior_mean, q_sample
 from ddpm.doctor.case import Case, distance
-from ddpm.doctor.combinations import Catalogue, Option
+from ddpm.doctor.combinations import NUM_TIMESTEPS, Catalogue, Option
 from ddpm.doctor.gaussian import CLEAN, Noising, standard
 
-SHORT = (0, 1, 4, 9, 10, 22, 31, 39)
-"""Steps of a chain of 40, unevenly spaced, with which shortened chains are examined."""
+SHORT = (0, 1, 3, 7, 8, 16, 22, NUM_TIMESTEPS - 1)
+"""Steps of a chain of 29, unevenly spaced, with which shortened chains are examined."""
 
 EXACT = 1e-8
 """Allowed between numbers that differ by rounding alone."""

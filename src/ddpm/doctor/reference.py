@@ -16,7 +16,7 @@ from ddpm.diffusion import NoiseSchedule, Prediction
 from ddpm.diffusion.objectives import EDM, X0, Epsilon, Flow, Objective, PosteriorMean, V
 from ddpm.diffusion.variances import FixedLarge, FixedSmall, Learned, LearnedRange, Variance
 from ddpm.diffusion.weighting import P2, SNR, Hybrid, MinSNR, Simple, Uncertainty, VariationalBound
-from ddpm.doctor.gaussian import Exact, Gaussian, times
+from ddpm.doctor.gaussian import Exact, Gaussian, Noising, times
 
 SHAPE = (2, 1, 2)
 """Channels, height and width of the images: two of each that the formulas could confuse."""
@@ -55,9 +55,15 @@ def as_images(rows: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
 
 
 @cache
+def noising(label: int | None, betas: tuple[float, ...]) -> Noising:
+    """Of one of `DATA`; made once for all steps that are visited."""
+    return Noising(DATA[label], betas)
+
+
+@cache
 def exact(label: int | None, betas: tuple[float, ...], steps: tuple[int, ...] | None = None) -> Exact:
     """For one of `DATA`; a table is made once."""
-    return Exact(DATA[label], betas, steps)
+    return Exact(noising(label, betas), steps)
 
 
 def _turned(objective: Objective, chain: Exact, i: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:

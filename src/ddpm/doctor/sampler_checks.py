@@ -25,7 +25,7 @@ from ddpm.doctor.affine import law_distance, map_distance, moved, visited
 from ddpm.doctor.case import Case, distance
 from ddpm.doctor.combinations import BETAS, Catalogue, Combination, Option
 from ddpm.doctor.denoiser_checks import drawn, overshooting
-from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, probability_flow, standard
+from ddpm.doctor.gaussian import CLEAN, Exact, Gaussian, Noising, probability_flow, standard
 from ddpm.doctor.process_checks import EXACT
 from ddpm.doctor.reference import (
     DATA,
@@ -73,17 +73,19 @@ def cases(catalogue: Catalogue, combinations: Sequence[Combination]) -> Iterator
     spacings = {str(option): cycle(SPACINGS) for option in catalogue["sampler"]}
     for parts in combinations:
         option = parts["sampler"]
-        groups = ("sampler", "schedule", "objective", "variance", "guidance")
         name = next(spacings[str(option)])  # so that each sampler meets each
-        for few in ({}, {"num_steps": 13, "spacing": SPACINGS[name][0]}):
-            settings = {key: value for key, value in few.items() if key in option.takes}
-            text = " ".join(str(parts[group]) for group in groups)
+        few = {"num_steps": 13, "spacing": SPACINGS[name][0]}
+        short = {key: value for key, value in few.items() if key in option.takes}
+        for check, compared, measure, settings in (
+            ("reverse process", "the affine map with that of a reference denoiser", combined_error, {}),
+            ("reverse process", "", combined_error, short),
+            ("clipped process", "every x_t, where x_0 overshoots", clipped_error, short),
+        ):
+            text = " ".join(
+                str(parts[g]) for g in ("sampler", "schedule", "objective", "variance", "guidance")
+            )
             text += "".join(f" sampler.{key}={value}" for key, value in settings.items())
-            for check, compared, measure in (
-                ("reverse process", "the affine map with that of a reference denoiser", combined_error),
-                ("clipped process", "every x_t, where x_0 overshoots", clipped_error),
-            ):
-                yield Case(check, str(option), compared, text, partial(measure, parts, settings), EXACT)
+            yield Case(check, str(option), compared, text, partial(measure, parts, settings), EXACT)
         if "eta" in option.takes:
             text = " ".join(map(str, parts.values()))
             yield Case("inversion", str(option), "", text, partial(encoded_error, parts), EXACT)
@@ -227,7 +229,7 @@ def moments_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
 def unit_gaussian_error(sampler: Sampler, schedule: NoiseSchedule) -> float:
     """Data of unit variance stay what they are, all along, if the noise has the large variance."""
     data = standard(SIZE)
-    chain = Exact(data, schedule.betas.tolist(), visited(sampler, schedule))
+    chain = Exact(Noising(data, schedule.betas.tolist()), visited(sampler, schedule))
     large = chain.large.log()[:, None].expand(-1, SIZE)
     found = moved(sampler, ReferenceDenoiser(chain, log_variance=large), schedule)
     return max(law_distance(found[t].law(data), data) for t in chain.steps)
@@ -239,10 +241,10 @@ def slope(errors: Sequence[float]) -> float:
 
 
 @cache
-def _long(steps: tuple[int, ...]) -> Exact:
-    """Of the long chain, for data of two dimensions; a table is made once."""
+def _long() -> Noising:
+    """The long chain, for data of two dimensions."""
     two = slice(0, 2)
-    return Exact(Gaussian(DATA[None].mean[two], DATA[None].covariance[two, two]), LONG.tolist(), steps)
+    return Noising(Gaussian(DATA[None].mean[two], DATA[None].covariance[two, two]), LONG.tolist())
 
 
 def order_error(option: Option) -> float:
@@ -253,7 +255,7 @@ def order_error(option: Option) -> float:
     errors = []
     for num_steps in NUM_STEPS:
         sampler = option.small(num_steps=num_steps, spacing="uniform")
-        chain = _long(visited(sampler, schedule))
+        chain = Exact(_long(), visited(sampler, schedule))
         denoiser = ReferenceDenoiser(chain, log_variance=_small(chain))
         found = moved(sampler, denoiser, schedule, (2, 1, 1))[chain.steps[0]]
         begin, end = (chain.noising.marginal(chain.steps[i]) for i in (-1, 0))
@@ -314,15 +316,15 @@ def _denoisers(
         if guidance.needs_guide:  # one that has learned other data
             guidance.guide = lambda x_t, t: known(x_t, t, torch.zeros(len(x_t), dtype=torch.int64))
 
-        def predicted(i: Tensor, x_t: Tensor) -> Tensor:
-            of_guide = _chain(sampler, schedule, 0)
+        of_guide = _chain(sampler, schedule, 0)
+        if guidance.needs_guide:
+            theirs.guide = of_guide
 
+        def predicted(i: Tensor, x_t: Tensor) -> Tensor:
             def best(labels: Tensor | None, network: object = None) -> Tensor:
                 asked = of_guide if network is of_guide else chain if labels is None else of_class
                 return as_images(asked.best_x_0(i, x_t))
 
-            if guidance.needs_guide:
-                theirs.guide = of_guide
             condition = labels if labels is None else labels[: len(x_t)]
             t = torch.tensor(chain.steps)[i]
             return theirs(best, as_images(x_t), t, condition, schedule.num_timesteps).flatten(1)

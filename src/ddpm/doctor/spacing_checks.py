@@ -17,7 +17,7 @@ from ddpm.doctor.process_checks import EXACT
 from ddpm.doctor.reference import exact
 
 NUM_STEPS = 13
-"""Of a chain of 40, so that no stride is whole."""
+"""Of a chain of 29, so that no stride is whole."""
 
 RHO = 5.0
 
