@@ -2,18 +2,18 @@
 
     python benchmarks/diagnostics.py                         the default run, whole, in five pairs
     python benchmarks/diagnostics.py --steps 1500 --pairs 8  a third of it
+    python benchmarks/diagnostics.py --together              both of a pair at once, on two cores (Linux)
 
 Both train the same network on the same batches; grids of samples are left out of both, whose cost is a
 choice of its own. The one has what `callbacks=default` brings beside them (norms by block, curves and
 pictures at the start, loss by timestep, the denoising path, nearest neighbours), the other checkpoints and
 progress only. Of each process its CPU seconds count, start and end included, its helpers' as well. The order
-within a pair changes from pair to pair. Prints each pair, the mean overhead and its 95 % interval (Student's
-t).
+within a pair changes from pair to pair, or the cores do: what slows a machine down for a while then slows
+both alike. Prints each pair, the mean overhead and its 95 % interval (Student's t).
 """
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,23 +24,52 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[1]
 
+Process = subprocess.Popen[bytes]
+
 ARMS = {
     "with": ["callbacks=[default]"],
     "without": ["callbacks=[plain]", "callbacks.diagnostics=null"],
 }
 
 
-def cpu_seconds(arm: str, steps: int, settings: list[str]) -> float:
-    """User and system time of one run, on all its threads and processes."""
+def started(arm: str, steps: int, settings: list[str], directory: str, core: int | None) -> Process:
+    """One run, on this core alone."""
+    command = [
+        sys.executable, str(ROOT / "train.py"), *ARMS[arm], "callbacks.samples=null",
+        f"trainer.max_steps={steps}", f"hydra.run.dir={directory}/run", "verbose=quiet", *settings,
+    ]  # fmt: skip
+    alone = {} if core is None else {"OMP_NUM_THREADS": "1"}
+    before = os.sched_getaffinity(0) if core is not None else set()
+    if core is not None:
+        os.sched_setaffinity(0, {core})  # a process begins where the one that starts it is
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, **alone, "DDPM_CACHE": f"{directory}/cache"}
+    )
+    if core is not None:
+        os.sched_setaffinity(0, before)
+    return process
+
+
+def ended(process: Process) -> float:
+    """User and system time of the process, on all its threads, and of those that it has waited for."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"a run ended with exit code {process.returncode}")
+    return used.ru_utime + used.ru_stime
+
+
+def pair_of(number: int, steps: int, settings: list[str], cores: list[int] | None) -> dict[str, float]:
+    """CPU seconds of each arm."""
+    order = list(ARMS) if number % 2 == 0 else list(ARMS)[::-1]
     with tempfile.TemporaryDirectory() as directory:
-        command = [
-            sys.executable, str(ROOT / "train.py"), *ARMS[arm], "callbacks.samples=null",
-            f"trainer.max_steps={steps}", f"hydra.run.dir={directory}/run", "verbose=quiet", *settings,
-        ]  # fmt: skip
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, env={**os.environ, "DDPM_CACHE": f"{directory}/cache"})
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if cores is None:
+            return {arm: ended(started(arm, steps, settings, f"{directory}/{arm}", None)) for arm in order}
+        running = {
+            arm: started(arm, steps, settings, f"{directory}/{arm}", core)
+            for arm, core in zip(order, cores, strict=True)
+        }
+        return {arm: ended(process) for arm, process in running.items()}
 
 
 def main() -> None:
@@ -49,14 +78,17 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--together", action="store_true", help="both of a pair at once, a core each")
     parser.add_argument("settings", nargs="*", help="further KEY=VALUE for train.py, in both")
     arguments = parser.parse_args()
     if arguments.pairs < 2:
         parser.error(f"--pairs {arguments.pairs}: an interval needs at least 2")
+    cores = sorted(os.sched_getaffinity(0))[:2] if arguments.together else None
+    if cores is not None and len(cores) < 2:
+        parser.error("--together needs two cores")
     overheads = []
     for pair in range(arguments.pairs):
-        order = list(ARMS) if pair % 2 == 0 else list(ARMS)[::-1]
-        seconds = {arm: cpu_seconds(arm, arguments.steps, arguments.settings) for arm in order}
+        seconds = pair_of(pair, arguments.steps, arguments.settings, cores)
         overheads.append(seconds["with"] / seconds["without"] - 1)
         print(
             f"pair {pair + 1}: {seconds['with']:.1f} s with, {seconds['without']:.1f} s without, "
