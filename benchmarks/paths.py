@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from scipy import stats
 
 from ddpm.runtime.writing import whole
@@ -124,6 +124,7 @@ def draw(found: Mapping[int, Mapping[Row, Point]], path: Path) -> None:
             panel.set(title=title, xscale="log", yscale="log", xlabel="network evaluations")
             panel.set_xticks(list(found), list(map(str, found)), minor=False)
             panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter(ScalarFormatter())
             panel.yaxis.set_minor_formatter(NullFormatter())
             panel.grid(alpha=0.3)
