@@ -1,4 +1,4 @@
-"""What diagnostics and pictures cost a run: `train.py` with all of them and without any, in turns.
+"""What diagnostics and pictures cost a run: `train.py` with all of them and without any, in pairs.
 
     python benchmarks/diagnostics.py                         the default run, whole, in five pairs
     python benchmarks/diagnostics.py --steps 1500 --pairs 8  a third of it
@@ -9,7 +9,8 @@ choice of its own. The one has what `callbacks=default` brings beside them (norm
 pictures at the start, loss by timestep, the denoising path, nearest neighbours), the other checkpoints and
 progress only. Of each process its CPU seconds count, start and end included, its helpers' as well. The order
 within a pair changes from pair to pair, or the cores do: what slows a machine down for a while then slows
-both alike. Prints each pair, the mean overhead and its 95 % interval (Student's t).
+both alike. Together, the longer one ends alone; cores should be cores, not threads of one. Prints each pair,
+the mean overhead and its 95 % interval (Student's t).
 """
 
 import argparse
@@ -33,12 +34,12 @@ ARMS = {
 
 
 def started(arm: str, steps: int, settings: list[str], directory: str, core: int | None) -> Process:
-    """One run, on this core alone."""
+    """One run, where a core is given on that alone."""
     command = [
         sys.executable, str(ROOT / "train.py"), *ARMS[arm], "callbacks.samples=null",
         f"trainer.max_steps={steps}", f"hydra.run.dir={directory}/run", "verbose=quiet", *settings,
     ]  # fmt: skip
-    alone = {} if core is None else {"OMP_NUM_THREADS": "1"}
+    alone = {} if core is None else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     before = os.sched_getaffinity(0) if core is not None else set()
     if core is not None:
         os.sched_setaffinity(0, {core})  # a process begins where the one that starts it is
@@ -69,7 +70,13 @@ def pair_of(number: int, steps: int, settings: list[str], cores: list[int] | Non
             arm: started(arm, steps, settings, f"{directory}/{arm}", core)
             for arm, core in zip(order, cores, strict=True)
         }
-        return {arm: ended(process) for arm, process in running.items()}
+        try:
+            return {arm: ended(process) for arm, process in running.items()}
+        finally:
+            for process in running.values():
+                if process.returncode is None:  # the other one has failed
+                    process.terminate()
+                    process.wait()
 
 
 def main() -> None:
@@ -83,6 +90,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.pairs < 2:
         parser.error(f"--pairs {arguments.pairs}: an interval needs at least 2")
+    if arguments.together and not hasattr(os, "sched_setaffinity"):
+        parser.error("--together pins each run to a core, which only Linux can")
     cores = sorted(os.sched_getaffinity(0))[:2] if arguments.together else None
     if cores is not None and len(cores) < 2:
         parser.error("--together needs two cores")

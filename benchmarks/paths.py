@@ -1,17 +1,18 @@
 """Which path from image to noise, and which prediction: Frechet distance against network evaluations.
 
-    python train.py sweep=paths seed=0,1,2 trainer.max_steps=1000 optimizer.lr=3e-3 callbacks.samples=null \
-hydra.sweep.dir=logs/paths
+    python train.py sweep=paths seed=0,1,2 trainer.max_steps=1000 optimizer.lr=3e-3 logger=none \
+        callbacks.samples=null trainer.val_check_interval=1000 hydra.sweep.dir=logs/paths
     python benchmarks/paths.py logs/paths
 
-Measures every run of that sweep by DDIM, which on each of these paths is Euler's method for its ODE, with 5,
-10, 20 and 50 evaluations, from the same noise. Prints the mean over the seeds of training and half of its
-interval of 95 % (Student's t), and draws them to paths.png. Seeds whose rows are all trained are measured
-while others are trained; it can be stopped, and the same command goes on.
+Measures every run of that sweep by DDIM with 5, 10, 20 and 50 evaluations, from the same noise. Prints the
+mean over the seeds of training and half of its interval of 95 % (Student's t), and draws them to paths.png.
+Seeds whose rows are all trained are measured while others are trained; it can be stopped, and the same
+command goes on. What is not trained yet, or has failed, is named and left out.
 """
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from scipy import stats
 
+from ddpm.app.sweeps import record
+from ddpm.errors import UsageError
 from ddpm.runtime.writing import whole
 from ddpm.sampling.figures.style import styled
 
@@ -44,6 +47,7 @@ PREDICTIONS = {
 """By objective, and how t is drawn where that is not what the path comes with."""
 
 COLOURS = dict(zip(PREDICTIONS, ("C0", "C1", "C2", "C3", "C3", "C4"), strict=True))
+"""Flow's and EDM's own prediction share one: no panel has both."""
 
 
 class Row(NamedTuple):
@@ -54,28 +58,49 @@ class Row(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Over the seeds of training."""
+    """Over the seeds of training; half of the interval is NaN where there is one."""
 
     mean: float
     half: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" + ("" if math.isnan(self.half) else f" ± {self.half:.1f}")
 
-def row_of(overrides: Sequence[str]) -> Row:
-    """Of the job with these."""
-    chosen = dict(text.lstrip("+").split("=", 1) for text in overrides)
+
+def settings_of(job: record.Job) -> dict[str, str]:
+    """Group or key -> what was chosen."""
+    return dict(text.lstrip("+").split("=", 1) for text in job.overrides)
+
+
+def row_of(job: record.Job) -> Row:
+    """Of the sweep's rows."""
+    chosen = settings_of(job)
     prediction = chosen["objective"]
     if chosen.get("timesteps") == "logit_normal":
         prediction += ", logit_normal"
     return Row(chosen["schedule"], prediction)
 
 
-def finished(sweep: Path) -> dict[str, dict[Row, Path]]:
-    """Seed -> row -> its run."""
-    found: dict[str, dict[Row, Path]] = {}
-    for job in json.loads((sweep / "sweep.json").read_text())["jobs"]:
-        if job["status"] == "finished":
-            runs = found.setdefault(job["differs"].get("seed", "0"), {})
-            runs[row_of(job["overrides"])] = (sweep / job["directory"]).resolve()
+def trained(sweep: Path) -> dict[str, dict[Row, Path]]:
+    """Seed -> row -> its run, of the seeds whose rows are all trained; says which are not.
+
+    Raises:
+        UsageError: where no seed is, or this is no sweep of paths.
+    """
+    jobs: dict[str, list[record.Job]] = {}
+    for job in record.read(sweep).looked_at().jobs:
+        if not {"schedule", "objective"} <= settings_of(job).keys():
+            raise UsageError(f"{sweep}: is no sweep of paths; train one by sweep=paths")
+        jobs.setdefault(settings_of(job).get("seed", "0"), []).append(job)
+    found = {}
+    for seed, own in jobs.items():
+        missing = [f"job {job.number} ({job.status})" for job in own if not job.is_done]
+        if missing:
+            print(f"seed {seed} is left out: {', '.join(missing)}")
+        else:
+            found[seed] = {row_of(job): job.directory for job in own}
+    if not found:
+        raise UsageError(f"{sweep}: no seed has all its rows trained; the command of the sweep goes on")
     return found
 
 
@@ -98,10 +123,10 @@ def _distance(found: Mapping[str, object]) -> float:
 
 
 def points(distances: Sequence[Mapping[Row, float]]) -> Iterator[tuple[Row, Point]]:
-    """Mean and half of the interval of each row, over the seeds that have it."""
+    """Mean and half of the interval of each row, over the seeds."""
     for row in distances[0]:
-        own = [of_seed[row] for of_seed in distances if row in of_seed]
-        half = float("nan")
+        own = [of_seed[row] for of_seed in distances]
+        half = math.nan
         if len(own) > 1:
             half = stats.t.ppf(0.975, len(own) - 1) * statistics.stdev(own) / len(own) ** 0.5
         yield row, Point(statistics.mean(own), half)
@@ -141,22 +166,20 @@ def main() -> None:
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--n", type=int, default=1000, help="samples of each run")
     arguments = parser.parse_args()
-    runs = finished(arguments.sweep)
-    every = max(map(len, runs.values()))
-    seeds = [seed for seed in runs if len(runs[seed]) == every]
+    try:
+        runs = trained(arguments.sweep)
+    except UsageError as error:
+        parser.error(str(error))
     found: dict[int, dict[Row, Point]] = {}
     for steps in NUM_STEPS:
-        outs = {
-            seed: arguments.sweep / "measured" / f"ddim{steps}_seed{seed}_{arguments.n}" for seed in seeds
-        }
+        outs = {seed: arguments.sweep / f"measured/ddim{steps}_seed{seed}_{arguments.n}" for seed in runs}
         of_seeds = [measured(runs[seed], steps, arguments.n, out) for seed, out in outs.items()]
         found[steps] = dict(points(of_seeds))
-        print(f"{steps} evaluations, {len(seeds)} seeds", flush=True)
+        print(f"{steps} evaluations of seeds {', '.join(runs)}", flush=True)
     print("path        prediction               " + "".join(f"{steps:>15}" for steps in NUM_STEPS))
     for row in found[NUM_STEPS[0]]:
-        cells = (f"{found[steps][row].mean:.1f} ± {found[steps][row].half:.1f}" for steps in NUM_STEPS)
-        line = f"{row.path:<12}{PREDICTIONS[row.prediction]:<25}" + "".join(f"{cell:>15}" for cell in cells)
-        print(line)
+        cells = "".join(f"{found[steps][row]!s:>15}" for steps in NUM_STEPS)
+        print(f"{row.path:<12}{PREDICTIONS[row.prediction]:<25}{cells}")
     draw(found, arguments.sweep / "paths.png")
 
 

@@ -30,6 +30,7 @@ LONG = {
     "devices.py training --batch 2 --steps 5 --rounds 1 --network tiny": "| 2 | ",
     "devices.py sampling --images 16 --rounds 1": "of the time of one",
     "sharding.py --channels 32": "fsdp of ddp: 0.5",
+    "diagnostics.py --steps 5 --pairs 2": "95 % interval",
     "sweeps.py endurance --jobs 6": "yes  no process is left",
 }
 """What a benchmark says when it comes to its end, by its command; those of LONG take minutes."""

@@ -69,9 +69,8 @@ Catalogue = Mapping[str, Sequence[Option]]
 Combination = Mapping[str, Option]
 """Group -> the option chosen."""
 
-
 Pairs = Mapping[tuple[int, int], Tensor]
-"""Two groups -> a table over an option of the one and an option of the other."""
+"""Places of two groups in the catalogue, the earlier first -> a table over an option of each."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Exact:
     """What is known of Gaussian data at the steps of a chain that are visited: tables [K, ...].
 
     Args:
-        noising: the joint Gaussian of the original chain, [T] steps.
+        noising: the joint Gaussian of the original chain.
         steps: K of its steps, rising; by default all.
 
     Attributes:

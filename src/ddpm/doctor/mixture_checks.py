@@ -37,10 +37,10 @@ class Mixture:
             Noising(Gaussian(mean.view(1), deviation.square().view(1, 1)), betas)
             for mean, deviation in zip(MEANS, DEVIATIONS, strict=True)
         ]
-        # for every sampler once
-        self._best = cache(lambda t: [part.given(CLEAN, t) for part in self.parts])
-        self.noising = cache(lambda t: (self.parts[0].signal(t), self.parts[0].noise(t)))
-        """t -> signal and noise of x_t, which are the same for every component."""
+
+    def noising(self, t: int) -> tuple[float, float]:
+        """Signal and noise of x_t, which are the same for every component."""
+        return self.parts[0].signal(t), self.parts[0].noise(t)
 
     def best_x_0(self, t: int, x_t: Tensor) -> Tensor:
         """E[x_0 | x_t], [N, 1]: each component's, weighed by how likely it is given x_t (Bayes)."""
@@ -50,7 +50,7 @@ class Mixture:
             for weight, law in zip(WEIGHTS, laws, strict=True)
         ]
         shares = torch.cat(log_shares, dim=1).softmax(1)
-        best = torch.cat([best.mean(x_t) for best in self._best(t)], dim=1)
+        best = torch.cat([part.given(CLEAN, t).mean(x_t) for part in self.parts], dim=1)
         return (shares * best).sum(1, keepdim=True)
 
 

@@ -12,7 +12,7 @@ from ddpm.doctor.combinations import NUM_TIMESTEPS, Catalogue, Option
 from ddpm.doctor.gaussian import CLEAN, Noising, standard
 
 SHORT = (0, 1, 3, 7, 8, 16, 22, NUM_TIMESTEPS - 1)
-"""Steps of a chain of 29, unevenly spaced, with which shortened chains are examined."""
+"""Steps of a chain of `NUM_TIMESTEPS`, unevenly spaced, with which shortened chains are examined."""
 
 EXACT = 1e-8
 """Allowed between numbers that differ by rounding alone."""

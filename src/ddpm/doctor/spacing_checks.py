@@ -16,8 +16,8 @@ from ddpm.doctor.combinations import Catalogue
 from ddpm.doctor.process_checks import EXACT
 from ddpm.doctor.reference import exact
 
-NUM_STEPS = 13
-"""Of a chain of 29, so that no stride is whole."""
+NUM_STEPS = 9
+"""No stride on a chain of `NUM_TIMESTEPS` is whole, and every second of evenly spaced steps is a half."""
 
 RHO = 5.0
 
