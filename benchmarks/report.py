@@ -36,6 +36,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROUNDS = 5
 """Of opening; the median counts."""
 
+READY = "typeof Plotly !== 'undefined' && performance.getEntriesByType('paint').length > 1"
+
 OPENED = """
 () => {
   const [paint] = performance.getEntriesByName('first-contentful-paint');
@@ -93,7 +95,7 @@ def opened(browser: Any, page: Path) -> tuple[Page, dict[str, float]]:
     """The page when its charts can be drawn, the last to come, and the milliseconds that it took."""
     tab = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
     tab.goto(page.as_uri(), wait_until="load")
-    while tab.evaluate("typeof Plotly") == "undefined":  # what waits within it evaluates text, which it forbids
+    while not tab.evaluate(READY):  # what waits within the page evaluates text, which it forbids
         time.sleep(0.01)
     return tab, tab.evaluate(OPENED)
 
