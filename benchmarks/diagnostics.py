@@ -40,15 +40,12 @@ def started(arm: str, steps: int, settings: list[str], directory: str, core: int
         f"trainer.max_steps={steps}", f"hydra.run.dir={directory}/run", "verbose=quiet", *settings,
     ]  # fmt: skip
     alone = {} if core is None else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    before = os.sched_getaffinity(0) if core is not None else set()
-    if core is not None:
-        os.sched_setaffinity(0, {core})  # a process begins where the one that starts it is
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, **alone, "DDPM_CACHE": f"{directory}/cache"}
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **alone, "DDPM_CACHE": f"{directory}/cache"},
+        preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
     )
-    if core is not None:
-        os.sched_setaffinity(0, before)
-    return process
 
 
 def ended(process: Process) -> float:

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from scipy import stats
 
+from ddpm.app.measuring.figures import figures_of
 from ddpm.app.sweeps import record
 from ddpm.errors import UsageError
 from ddpm.runtime.writing import whole
@@ -32,6 +33,8 @@ from ddpm.sampling.figures.style import styled
 ROOT = Path(__file__).parents[1]
 
 NUM_STEPS = (5, 10, 20, 50)
+
+METRIC = "fd_classifier"
 
 PATHS = {"linear": "DDPM, linear", "cosine": "DDPM, cosine", "flow": "rectified flow", "edm": "EDM"}
 """Options of `schedule`, a panel each."""
@@ -58,7 +61,7 @@ class Row(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Over the seeds of training; half of the interval is NaN where there is one."""
+    """Over the seeds of training; half of the interval is NaN where there is one seed."""
 
     mean: float
     half: float
@@ -109,17 +112,12 @@ def measured(runs: Mapping[Row, Path], num_steps: int, n: int, out: Path) -> dic
     if not (out / "metrics.json").exists():
         command = [
             sys.executable, str(ROOT / "evaluate.py"), f"ckpt=[{','.join(map(str, runs.values()))}]",
-            "sampler=ddim", f"sampler.num_steps={num_steps}", "metrics=[fd_classifier]", f"n={n}",
+            "sampler=ddim", f"sampler.num_steps={num_steps}", f"metrics=[{METRIC}]", f"n={n}",
             "batch_size=500", f"hydra.run.dir={out}", "verbose=quiet",
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     values = json.loads((out / "metrics.json").read_text())["runs"].values()
-    return {row: _distance(found["fd_classifier"]) for row, found in zip(runs, values, strict=True)}
-
-
-def _distance(found: Mapping[str, object]) -> float:
-    (name,) = (name for name in found if name.startswith("fd"))
-    return float(str(found[name]))
+    return {row: figures_of(found)[METRIC].value for row, found in zip(runs, values, strict=True)}
 
 
 def points(distances: Sequence[Mapping[Row, float]]) -> Iterator[tuple[Row, Point]]:

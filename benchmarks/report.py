@@ -136,6 +136,8 @@ def main() -> None:
             tab.locator("#grids").scroll_into_view_if_needed()
             tab.wait_for_timeout(2000)
             steps = int(tab.evaluate("Number(document.getElementById('step').max) + 1"))
+            if steps < 2:
+                parser.error(f"{arguments.run}: has grids at {steps} step; the slider needs two")
             turns = sorted(tab.evaluate(TURN, at) for at in reversed(range(steps - 1)))
             late = turns[min(len(turns) - 1, int(0.95 * len(turns)))]
             print(

@@ -1,6 +1,7 @@
 """The benchmarks run: their figures are nobody's to test, but each has to come out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -108,3 +109,28 @@ def test_samples_of_digits_are_judged(smoke_run: Path, tmp_path: Path):
     said = run(["digits_quality.py", str(smoke_run), "--n", "8", "--seeds", "0"], tmp_path)
     assert "frechet" in said
     assert "round trip" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("playwright") is None, reason="needs ddpm[browser]")
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="needs Chromium"
+)
+def test_the_page_of_a_report_is_timed(smoke_run: Path, tmp_path: Path):
+    assert "95th percentile" in run(["report.py", str(smoke_run), "--runs", "2"], tmp_path)
+
+
+@pytest.mark.long
+def test_paths_are_measured_over_seeds_and_what_is_missing_is_named(tmp_path: Path):
+    smoke = ("experiment=smoke", "callbacks=plain", "logger=none", "trainer.max_steps=2")
+    sweep = ("schedule=linear", "objective=epsilon,v", "seed=0,1", f"hydra.sweep.dir={tmp_path}/paths")
+    words = ("../train.py", "-m", *smoke, *sweep)
+    run([*words], tmp_path)
+    said = run(["paths.py", "paths", "--n", "70"], tmp_path)
+    assert said.count("±") == 2 * 4
+    assert (tmp_path / "paths" / "paths.png").stat().st_size > 1000
+    record = tmp_path / "paths" / "3" / "run.json"
+    record.write_text(record.read_text().replace('"finished"', '"failed"'))
+    said = run(["paths.py", "paths", "--n", "70"], tmp_path)
+    assert "is left out: job 3 (failed)" in said
+    assert "±" not in said
