@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 from torch.nn import functional as F
 
 from ddpm.networks import kernels
@@ -128,6 +131,97 @@ def test_upsampling_in_bfloat16_is_as_exact_as_a_convolution() -> None:
             ours = layer(x).float()
             plain = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")).float()
     assert (ours - exact).std() < most * (plain - exact).std()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("groups", "mean"), [(1, 0.0), (3, 5.0), (12, -300.0)])
+def test_groups_are_normalised_as_by_torch(
+    memory_format: torch.memory_format, dtype: torch.dtype, groups: int, mean: float
+) -> None:
+    """Also groups of one channel, far from 0, and going back."""
+    generator = torch.Generator().manual_seed(0)
+    x = mean + torch.randn(4, 12, 5, 3, dtype=dtype, generator=generator)
+    x = x.to(memory_format=memory_format).requires_grad_()
+    weight, bias = (torch.randn(12, dtype=dtype, generator=generator, requires_grad=True) for _ in range(2))
+    ours = kernels.normalize_groups(x, groups, weight, bias, 1e-6)
+    expected = F.group_norm(x.double(), groups, weight.double(), bias.double(), 1e-6)
+    near = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-3}
+    assert ours.dtype == dtype
+    assert ours.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(ours.double(), expected, **near)
+    to = torch.randn(ours.shape, dtype=dtype, generator=generator)
+    for a, b in zip(
+        torch.autograd.grad(ours, (x, weight, bias), to),
+        torch.autograd.grad(expected, (x, weight, bias), to.double()),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b.to(dtype), **near)
+
+
+@pytest.mark.parametrize(
+    ("of", "weights"), [("bfloat16", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")]
+)
+def test_normalised_groups_are_of_the_type_of_the_weights(of: str, weights: str) -> None:
+    x, norm = torch.randn(2, 4, 3, 3).to(getattr(torch, of)), nn.GroupNorm(2, 4).to(getattr(torch, weights))
+    ours = kernels.normalize_groups(x, 2, norm.weight, norm.bias, 1e-6)
+    assert ours.dtype == getattr(torch, weights)
+    torch.testing.assert_close(ours.float(), F.group_norm(x.float(), 2), rtol=1e-2, atol=1e-2)
+
+
+class OnAGPU(Tensor):
+    """A tensor that says so."""
+
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "compiling", "by_us"),
+    [
+        (OnAGPU, (4, 8, 6, 6), True, True),
+        (OnAGPU, (4, 8, 6, 6), False, False),
+        (OnAGPU, (4, 8, 6), True, False),
+        (Tensor, (4, 8, 6, 6), True, False),
+    ],
+)
+def test_only_compiled_code_on_a_gpu_normalises_its_own_way(
+    kind: type[Tensor],
+    shape: tuple[int, ...],
+    compiling: bool,
+    by_us: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ways, ours = [], kernels.normalize_groups
+    monkeypatch.setattr(kernels, "normalize_groups", lambda *args: ways.append(1) or ours(*args))
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: compiling)
+    norm, x = awake(kernels.GroupNorm(2, 8)), torch.randn(shape)
+    output = norm(x.as_subclass(kind))
+    assert bool(ways) == by_us
+    torch.testing.assert_close(output.as_subclass(Tensor), F.group_norm(x, 2, norm.weight, norm.bias))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_compiled_code_repeats_pixels_without_a_scatter(memory_format: torch.memory_format) -> None:
+    """The same values and gradients, in the layout that came, none of them by additions that race."""
+    x = torch.randn(2, 6, 3, 5).to(memory_format=memory_format).requires_grad_()
+    to = torch.randn(2, 6, 6, 10)
+    graphs = []
+
+    def noting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(
+        kernels.repeat_pixels, fullgraph=True, backend=aot_autograd(fw_compiler=noting, bw_compiler=noting)
+    )
+    output = compiled(x)
+    assert output.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(output, kernels.repeat_pixels(x), rtol=0, atol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(output, x, to)[0], torch.autograd.grad(kernels.repeat_pixels(x), x, to)[0]
+    )
+    assert len(graphs) == 2
+    assert not [node for graph in graphs for node in graph.graph.nodes if "index" in str(node.target)]
 
 
 def test_dropout_keeps_its_share_at_every_place_and_the_mean() -> None:

@@ -39,11 +39,11 @@ class ResidualBlock(nn.Module):
     ):
         super().__init__()
         self.scale_shift = scale_shift
-        self.norm_in = nn.GroupNorm(norm_groups, in_channels, eps=norm_eps)
+        self.norm_in = kernels.GroupNorm(norm_groups, in_channels, eps=norm_eps)
         self.resample = nn.Identity() if resample is None else resample
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time = nn.Linear(time_dim, 2 * out_channels if scale_shift else out_channels)
-        self.norm_out = nn.GroupNorm(norm_groups, out_channels, eps=norm_eps)
+        self.norm_out = kernels.GroupNorm(norm_groups, out_channels, eps=norm_eps)
         self.dropout = kernels.Dropout(dropout)
         self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int, norm_groups: int, norm_eps: float):
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(norm_groups, channels, eps=norm_eps)
+        self.norm = kernels.GroupNorm(norm_groups, channels, eps=norm_eps)
         self.to_qkv = nn.Linear(channels, 3 * channels)
         self.to_out = nn.Linear(channels, channels)
 

@@ -166,7 +166,7 @@ class UNet(nn.Module):
             if level > 0:
                 self.decoder.append(double(width))
 
-        self.norm_out = nn.GroupNorm(norm_groups, width, eps=norm_eps)
+        self.norm_out = kernels.GroupNorm(norm_groups, width, eps=norm_eps)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
         self._initialise()
 
