@@ -39,6 +39,7 @@ class Setting:
         batch: pictures a step, or drawn at once.
         device: "cpu" or "cuda".
         bf16, channels_last, compiled: how the network computes.
+        graphs: started by CUDA graphs, where it is compiled.
         keep_memory: let the process keep what it frees (`keep_freed_memory`), on a CPU.
         steps: of the chain, when sampling.
     """
@@ -49,6 +50,7 @@ class Setting:
     bf16: bool = False
     channels_last: bool = False
     compiled: bool = False
+    graphs: bool = False
     keep_memory: bool = False
     steps: int = 1000
 
@@ -64,7 +66,7 @@ class Setting:
         if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if self.compiled:
-            network.compile()
+            network.compile(mode="reduce-overhead" if self.graphs else None)
         return network
 
     def pictures(self) -> Tensor:

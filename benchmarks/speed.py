@@ -85,8 +85,15 @@ CUDA: list[tuple[str, dict[str, bool]]] = [
     ("ddpm", {"bf16": True}),
     ("ddpm", {"bf16": True, "channels_last": True}),
     ("ddpm", {"bf16": True, "compiled": True}),
+    ("diffusers", {"bf16": True, "channels_last": True, "compiled": True}),
+    ("denoising_diffusion_pytorch", {"bf16": True, "compiled": True}),
     ("ddpm", {"bf16": True, "channels_last": True, "compiled": True}),
+    ("ddpm", {"bf16": True, "channels_last": True, "compiled": True, "graphs": True}),
 ]
+"""What is measured on a GPU. `graphs` are CUDA graphs, which this project does not use yet."""
+
+AT_ONCE = 10
+"""Training steps that a GPU is given before it is waited for; a run waits for none of them."""
 
 
 def main() -> None:
@@ -134,7 +141,7 @@ def main() -> None:
     table(lines, results, left_out)
 
 
-OPTIONS = ("bf16", "channels_last", "compiled", "keep_memory")
+OPTIONS = ("bf16", "channels_last", "compiled", "graphs", "keep_memory")
 
 
 def said(name: str, options: dict[str, bool]) -> str:
@@ -153,12 +160,14 @@ def measure(what: str, name: str, setting: dict[str, Any], seconds: float) -> di
             run()
     wait(device)
     times: list[float] = []
+    at_once = AT_ONCE if what == "training" and device.type == "cuda" else 1
     begin = time.perf_counter()
     while not times or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
-        run()
+        for _ in range(at_once):
+            run()
         wait(device)
-        times.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start) / at_once)
     # of the same network for all but denoising_diffusion_pytorch, whose own is a little different
     flops = flops_per_image(unet(chosen), chosen.shape) * (STEP if what == "training" else chosen.steps)
     return {
