@@ -7,9 +7,9 @@
     python benchmarks/speed.py sampling --network cifar10 --device cuda --batch 256
 
 Every line of the table is a process of its own, and the lines take turns, round after round. A figure is the
-median of the rounds, each the median of its runs; in brackets are the lowest and the highest round. The ratio
-is to the first line. The peak is that of a matrix product in bfloat16, measured in the same process. A peer
-that is not installed is left out, and so is a batch that does not fit.
+median of the rounds, each the median of its runs, of ten training steps on a GPU; in brackets are the lowest
+and the highest round. The ratio is to the first line. The peak is that of a matrix product in bfloat16,
+measured in the same process. A peer that is not installed is left out, and so is a batch that does not fit.
 """
 
 import argparse
@@ -90,7 +90,7 @@ CUDA: list[tuple[str, dict[str, bool]]] = [
     ("ddpm", {"bf16": True, "channels_last": True, "compiled": True}),
     ("ddpm", {"bf16": True, "channels_last": True, "compiled": True, "graphs": True}),
 ]
-"""What is measured on a GPU. `graphs` are CUDA graphs, which this project does not use yet."""
+"""What is measured on a GPU. `graphs` are CUDA graphs, by `model.cuda_graphs=true` in a training."""
 
 AT_ONCE = 10
 """Training steps that a GPU is given before it is waited for; a run waits for none of them."""

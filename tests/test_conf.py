@@ -339,6 +339,7 @@ def test_the_papers_run_is_stated_whole():
         "gradient_checkpointing": False,
         "compile": None,
         "channels_last": None,
+        "cuda_graphs": False,
     }
     assert config["optimizer"]["lr"] == 2e-4
     assert config["optimizer"]["_target_"] == "torch.optim.Adam"

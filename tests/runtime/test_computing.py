@@ -1,13 +1,16 @@
 """Precision, memory layout and compilation are chosen as measured, and change no result beyond rounding."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from models import make_module, make_trainer
 from torch import nn
 
+from ddpm.app.train import _check_graphs
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.errors import UsageError
@@ -66,6 +69,55 @@ def test_what_a_person_says_stands(
     assert choose(
         device, parameters, 800_000, precision=said.precision, channels_last=is_on, compile=is_on
     ) == said  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [10, 800_000])
+def test_cuda_graphs_are_for_whom_asks_for_them(steps: int, units: dict[str, bool]):
+    """They compile, be the run ever so short."""
+    chosen = choose(GPU, LARGE, steps, cuda_graphs=True)
+    assert chosen == Computing("bf16-mixed", True, True, cuda_graphs=True)
+    assert str(chosen) == "bf16-mixed, channels last, compiled, CUDA graphs"
+    assert not choose(GPU, LARGE, 800_000).cuda_graphs
+    assert not choose(GPU, LARGE, 800_000, compile=False, cuda_graphs=True).compile
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_a_training_is_compiled_with_the_cuda_graphs_that_were_asked_for(
+    cuda_graphs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, options: asked.append(options))
+    fit(tmp_path, make_module(), 1, Compilation(tmp_path, cuda_graphs=cuda_graphs))
+    assert asked == [{"triton.cudagraphs": True} if cuda_graphs else None]
+    assert "triton.cudagraphs" in torch._inductor.config.get_config_copy()
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "accumulated", "compiles", "refusal"),
+    [
+        ("cuda", 1, 1, True, None),
+        ("cpu", 1, 1, True, "is for NVIDIA GPUs, and this is cpu; leave it out"),
+        ("cuda", 1, 1, False, r"leave out model\.compile=false"),
+        ("cuda", 4, 1, True, "is for one device, and there are 4"),
+        ("cuda", 1, 8, True, r"gradients of 8 parts; leave it out, or .*data\.micro_batch"),
+    ],
+)
+def test_cuda_graphs_are_refused_where_gradients_outlive_a_pass(
+    device: str, devices: int, accumulated: int, compiles: bool, refusal: str | None
+):
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device(device)),
+        world_size=devices,
+        accumulate_grad_batches=accumulated,
+    )
+    _check_graphs(trainer, Computing("32-true", False, compiles))  # which has none
+    asked = Computing("32-true", False, compiles, cuda_graphs=True)
+    if refusal is None:
+        _check_graphs(trainer, asked)
+        return
+    with pytest.raises(UsageError, match=rf"^model\.cuda_graphs=true: .*{refusal}"):
+        _check_graphs(trainer, asked)
 
 
 def test_float16_is_for_whom_asks_for_it(units: dict[str, bool]):
@@ -199,7 +251,7 @@ def test_the_training_step_alone_is_compiled(
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
         return lambda *arguments: (ran.append(torch.is_grad_enabled()), graph(*arguments))[1]
 
-    monkeypatch.setattr(nn.Module, "compile", lambda self: plain_compile(self, backend=backend))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, options: plain_compile(self, backend=backend))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     with caplog.at_level("INFO"):
         module = compiled(tmp_path)

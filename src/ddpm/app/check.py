@@ -56,6 +56,7 @@ NOT_SHARDED: dict[tuple[str, str], tuple[tuple[Any, ...], str]] = {
         "has no batch normalisation over devices; leave it out, or use strategy=ddp",
     ),
     ("model", "compile"): ((True,), "does not compile; leave it out, or use strategy=ddp"),
+    ("model", "cuda_graphs"): ((True,), "does not compile; leave it out, or use strategy=ddp"),
     ("model", "channels_last"): (
         (True,),
         "holds each parameter in runs of memory, which this layout is not; leave it out, or use strategy=ddp",

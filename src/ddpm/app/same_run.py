@@ -30,7 +30,7 @@ UNCOMPARED = ("_partial_", "_recursive_", "_convert_")
 FREE = (
     "data.path", "data.condition.path", "data.cache_dir", "data.cache_limit", "data.split",
     "data.validation_split", "data.micro_batch", "data.device_share", "data.num_workers", "data.source.path",
-    "model.compile", "model.channels_last", "optimizer.fused", "optimizer.foreach",
+    "model.compile", "model.channels_last", "model.cuda_graphs", "optimizer.fused", "optimizer.foreach",
 )  # fmt: skip
 """Keys of them that may differ all the same: the images are compared by their contents."""
 

@@ -77,6 +77,7 @@ class ModelSwitches:
 
     compile: bool | None
     channels_last: bool | None
+    cuda_graphs: bool
 
 
 @dataclass

@@ -133,6 +133,7 @@ def _prepare(config: dict[str, Any], place: Place, watch: Watch) -> Job:
     )
     check_processes(trainer, place.directory)
     _check_shared(trainer, data)
+    _check_graphs(trainer, computing)
     if trainer.strategy.root_device.type == "cpu" and not isinstance(trainer.strategy, FullySharded):
         keep_freed_memory()
     if config["preflight"]:
@@ -228,11 +229,35 @@ def _check_shared(trainer: Trainer, data: ImageDataModule) -> None:
         raise UsageError(str(error)) from error
 
 
+def _check_graphs(trainer: Trainer, computing: Computing) -> None:
+    """Refuse CUDA graphs where there are none, and where the gradients of one pass outlive it: the next one
+    would write where they are.
+    """
+    if not computing.cuda_graphs:
+        return
+    device = trainer.strategy.root_device.type
+    if device != "cuda":
+        raise UsageError(f"model.cuda_graphs=true: is for NVIDIA GPUs, and this is {device}; leave it out")
+    if not computing.compile:
+        raise UsageError("model.cuda_graphs=true: starts what is compiled; leave out model.compile=false")
+    if trainer.world_size > 1:
+        raise UsageError(
+            f"model.cuda_graphs=true: is for one device, and there are {trainer.world_size}; leave it out"
+        )
+    if trainer.accumulate_grad_batches > 1:
+        raise UsageError(
+            "model.cuda_graphs=true: takes a batch whole, and this run adds up the gradients of "
+            f"{trainer.accumulate_grad_batches} parts; leave it out, or trainer.accumulate_grad_batches and "
+            "data.micro_batch"
+        )
+
+
 def _choose_computing(config: dict[str, Any], module: DDPM) -> Computing:
     """How the network shall be computed; it is laid out here, as no optimizer refers to its weights yet."""
     switches = {name: config["model"].get(name) for name in SWITCHES["model"]}
+    switches["cuda_graphs"] = bool(switches["cuda_graphs"])  # runs of before have no such key
     if config["strategy"].get("_target_") == SHARDED:  # which has neither, and the check refused both
-        switches |= {"channels_last": False, "compile": False}
+        switches |= {"channels_last": False, "compile": False, "cuda_graphs": False}
     try:
         computing = choose(
             device_of(config["trainer"]["accelerator"]),

@@ -241,7 +241,7 @@ def build_trainer(
     own += [Continuation(), *saving, TrainingRows(waiting), *others, Bests()]
     own += [interruption or Interruption(), waiting]
     if computing.compile:
-        own.insert(0, Compilation(Cache().directory / "compiled"))
+        own.insert(0, Compilation(Cache().directory / "compiled", cuda_graphs=computing.cuda_graphs))
     if settings["max_time"] is not None:
         own.append(targets.called("trainer.max_time", TimeLimit, settings["max_time"]))
     if (trial := Trial.of_this_process()) is not None:

@@ -2,7 +2,7 @@
 
 The networks call these by what they compute. Times are of two cores of an AMD EPYC, a Zen 4 unless it says
 Zen 5 (see docs/benchmarks.md). On a GPU `apply_each` is what differs from torch's own, and in compiled code
-`GroupNorm` and `repeat_pixels`, whose times are of an H200.
+`GroupNorm` and `repeat_pixels`, whose times are of an NVIDIA H200.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def normalize_groups(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: 
         eps: added to the variance of a group.
 
     Returns:
-        [B, C, H, W] in the type of the weights: float32 within autocast, as torch's own.
+        [B, C, H, W] in the type of the weights, which within autocast is float32, as of torch's own.
     """
     b, c = x.shape[:2]
     x = x.to(torch.promote_types(weight.dtype, torch.float32))

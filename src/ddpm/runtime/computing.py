@@ -33,14 +33,18 @@ class Computing:
         precision: one of `DTYPES`. "16-mixed" trains with a scaled loss, which is Lightning's part.
         channels_last: the memory layout in which the channels of a pixel are neighbours.
         compile: by torch.compile.
+        cuda_graphs: what is compiled is started by CUDA graphs, in a training step.
     """
 
     precision: str
     channels_last: bool
     compile: bool
+    cuda_graphs: bool = False
 
     def __str__(self) -> str:
-        names = {"channels last": self.channels_last, "compiled": self.compile}
+        names = {
+            "channels last": self.channels_last, "compiled": self.compile, "CUDA graphs": self.cuda_graphs
+        }  # fmt: skip
         return ", ".join([self.precision, *(name for name, is_on in names.items() if is_on)])
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
@@ -60,6 +64,7 @@ def choose(
     precision: str = "auto",
     channels_last: bool | None = None,
     compile: bool | None = None,
+    cuda_graphs: bool = False,
 ) -> Computing:
     """What a person said, and for the rest what is fastest on this device, as far as that was measured.
 
@@ -73,6 +78,8 @@ def choose(
         parameters: of the network.
         evaluations: of the network, or training steps, that will be asked for; -1 for no end.
         precision: one of `DTYPES`, or "auto", which leaves it to this function, as None does for the others.
+        cuda_graphs: start what is compiled by CUDA graphs, which a person has to ask for; compiles, unless
+            `compile` says otherwise.
 
     Raises:
         UsageError: for a precision that there is not, or not on this device.
@@ -89,5 +96,5 @@ def choose(
     if channels_last is None:
         channels_last = on_gpu and large and (precision == "16-mixed" or has_bfloat16(device))
     if compile is None:
-        compile = on_gpu and large and long and has_triton()
-    return Computing(precision, channels_last, compile)
+        compile = cuda_graphs or (on_gpu and large and long and has_triton())
+    return Computing(precision, channels_last, compile, cuda_graphs)

@@ -25,7 +25,7 @@ PARTS = (
 )  # fmt: skip
 """Groups of a configuration that a module is built from."""
 
-COMPUTED = ("compile", "channels_last")
+COMPUTED = ("compile", "channels_last", "cuda_graphs")
 """Keys of `model` that say how it is computed, which its constructor does not know."""
 
 OF_LEVELS = ("VariationalBound", "Hybrid")

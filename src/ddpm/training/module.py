@@ -716,16 +716,20 @@ class DDPM(LightningModule):
                 parameter.data = parameter.data.contiguous(memory_format=layout)
         self.ema.follow()
 
-    def compile_network(self) -> None:
+    def compile_network(self, *, cuda_graphs: bool = False) -> None:
         """Compile the training step's use of the network. Samples and validation, whose batches have other
         sizes, use it as it is; so do checkpoints.
+
+        Args:
+            cuda_graphs: have a GPU start all kernels of a pass by one call. A pass then leaves its output and
+                gradients where the last one did, so they have to be done with before the next.
 
         Raises:
             ValueError: where it is sharded.
         """
         if self.is_sharded:
             raise ValueError(NOT_COMPILED)
-        self.network.compile()
+        self.network.compile(options={"triton.cudagraphs": True} if cuda_graphs else None)
         self._compiled = True
 
     # Checkpoints

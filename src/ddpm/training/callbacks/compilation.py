@@ -17,15 +17,17 @@ class Compilation(Callback):
 
     Args:
         cache: directory that keeps what was compiled, for the next run; $TORCHINDUCTOR_CACHE_DIR comes first.
+        cuda_graphs: see `ddpm.training.module.DDPM.compile_network`.
     """
 
-    def __init__(self, cache: Path):
+    def __init__(self, cache: Path, *, cuda_graphs: bool = False):
         self.cache = keep_compiled(cache)
+        self.cuda_graphs = cuda_graphs
         self._since: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         log.info(COMPILING)
-        pl_module.compile_network()
+        pl_module.compile_network(cuda_graphs=self.cuda_graphs)
         self._since = time.monotonic()
 
     def on_train_batch_end(
