@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor.config
+from lightning.pytorch import Callback, LightningModule, Trainer
 from models import make_module, make_trainer
 from torch import nn
 
@@ -85,11 +86,20 @@ def test_cuda_graphs_are_for_whom_asks_for_them(steps: int, units: dict[str, boo
 def test_a_training_is_compiled_with_the_cuda_graphs_that_were_asked_for(
     cuda_graphs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    asked = []
+    """Which find no gradients of the step before where they write."""
+    asked, left = [], []
+
+    class Looking(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            pl_module.network.register_forward_pre_hook(
+                lambda network, inputs: left.append(any(p.grad is not None for p in network.parameters()))
+            )
+
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
     monkeypatch.setattr(nn.Module, "compile", lambda self, options: asked.append(options))
-    fit(tmp_path, make_module(), 1, Compilation(tmp_path, cuda_graphs=cuda_graphs))
+    fit(tmp_path, make_module(), 3, Compilation(tmp_path, cuda_graphs=cuda_graphs), Looking())
     assert asked == [{"triton.cudagraphs": True} if cuda_graphs else None]
+    assert left[:3] == [False] * 3
     assert "triton.cudagraphs" in torch._inductor.config.get_config_copy()
 
 
