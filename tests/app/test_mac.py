@@ -65,8 +65,11 @@ def test_programs_take_it_by_themselves(mac: list[str]):
 def test_its_memory_and_speed_are_asked_of_it(mac: list[str], monkeypatch: pytest.MonkeyPatch):
     assert memory_of(MPS) == 16 << 30
     assert peak_memory(MPS) == 3 << 30
-    ones = torch.ones
-    monkeypatch.setattr(arithmetic.torch, "ones", lambda *size, dtype, device: ones(*size, dtype=dtype))
+    randn, generator = torch.randn, torch.Generator()
+    monkeypatch.setattr(torch, "Generator", lambda device: generator)
+    monkeypatch.setattr(
+        torch, "randn", lambda *size, dtype, device, generator: randn(*size, dtype=dtype, generator=generator)
+    )
     monkeypatch.setattr(arithmetic, "SMALLEST", 64)
     monkeypatch.setattr(arithmetic, "LARGEST", 64)
     assert 0 < matmul_peak(MPS, "32-true") < float("inf")

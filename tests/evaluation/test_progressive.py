@@ -45,7 +45,11 @@ def test_distances_and_errors_are_those_of_the_predictions(run: Run, tmp_path: P
         )
         for size in (N, 16)
     }
-    assert found[N] == found[16]
+    assert found[N].keys() == found[16].keys()
+    # a level of 256 may be rounded otherwise in another batch
+    rounded = {"distances", "rmse_to_sample", f"fd_pixels{N}_train_ddim4_guided2"}
+    for name, value in found[16].items():
+        assert found[N][name] == (pytest.approx(value, rel=1e-3) if name in rounded else value)
     seen: dict[int, torch.Tensor] = {}
     labels = torch.from_numpy(classes_of(run.module, data.data_set, N))
     drawing = Drawing(run.module, seed=5)
