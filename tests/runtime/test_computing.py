@@ -1,7 +1,6 @@
 """Precision, memory layout and compilation are chosen as measured, and change no result beyond rounding."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from models import make_module, make_trainer
 from torch import nn
 
-from ddpm.app.train import _check_graphs
 from ddpm.data.module import ImageDataModule
 from ddpm.data.sources.digits import Digits
 from ddpm.errors import UsageError
@@ -101,33 +99,6 @@ def test_a_training_is_compiled_with_the_cuda_graphs_that_were_asked_for(
     assert asked == [{"triton.cudagraphs": True} if cuda_graphs else None]
     assert left[:3] == [False] * 3
     assert "triton.cudagraphs" in torch._inductor.config.get_config_copy()
-
-
-@pytest.mark.parametrize(
-    ("device", "devices", "accumulated", "compiles", "refusal"),
-    [
-        ("cuda", 1, 1, True, None),
-        ("cpu", 1, 1, True, "is for NVIDIA GPUs, and this is cpu; leave it out"),
-        ("cuda", 1, 1, False, r"leave out model\.compile=false"),
-        ("cuda", 4, 1, True, "is for one device, and there are 4"),
-        ("cuda", 1, 8, True, r"gradients of 8 parts; leave it out, or .*data\.micro_batch"),
-    ],
-)
-def test_cuda_graphs_are_refused_where_gradients_outlive_a_pass(
-    device: str, devices: int, accumulated: int, compiles: bool, refusal: str | None
-):
-    trainer: Any = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device(device)),
-        world_size=devices,
-        accumulate_grad_batches=accumulated,
-    )
-    _check_graphs(trainer, Computing("32-true", False, compiles))  # which has none
-    asked = Computing("32-true", False, compiles, cuda_graphs=True)
-    if refusal is None:
-        _check_graphs(trainer, asked)
-        return
-    with pytest.raises(UsageError, match=rf"^model\.cuda_graphs=true: .*{refusal}"):
-        _check_graphs(trainer, asked)
 
 
 def test_float16_is_for_whom_asks_for_it(units: dict[str, bool]):

@@ -237,18 +237,18 @@ def _check_graphs(trainer: Trainer, computing: Computing) -> None:
         return
     device = trainer.strategy.root_device.type
     if device != "cuda":
-        raise UsageError(f"model.cuda_graphs=true: is for NVIDIA GPUs, and this is {device}; leave it out")
+        raise UsageError(f"model.cuda_graphs=true: is for NVIDIA GPUs, and this is {device}; use false")
     if not computing.compile:
         raise UsageError("model.cuda_graphs=true: starts what is compiled; leave out model.compile=false")
     if trainer.world_size > 1:
         raise UsageError(
-            f"model.cuda_graphs=true: is for one device, and there are {trainer.world_size}; leave it out"
+            f"model.cuda_graphs=true: is for one device, and there are {trainer.world_size}; use false"
         )
     if trainer.accumulate_grad_batches > 1:
         raise UsageError(
             "model.cuda_graphs=true: takes a batch whole, and this run adds up the gradients of "
-            f"{trainer.accumulate_grad_batches} parts; leave it out, or trainer.accumulate_grad_batches and "
-            "data.micro_batch"
+            f"{trainer.accumulate_grad_batches} parts; use false, or leave out trainer.accumulate_grad_batches "
+            "and data.micro_batch"
         )
 
 
