@@ -247,8 +247,8 @@ def _check_graphs(trainer: Trainer, computing: Computing) -> None:
     if trainer.accumulate_grad_batches > 1:
         raise UsageError(
             "model.cuda_graphs=true: takes a batch whole, and this run adds up the gradients of "
-            f"{trainer.accumulate_grad_batches} parts; use false, or leave out trainer.accumulate_grad_batches "
-            "and data.micro_batch"
+            f"{trainer.accumulate_grad_batches} parts; use false, or leave out "
+            "trainer.accumulate_grad_batches and data.micro_batch"
         )
 
 
