@@ -146,6 +146,18 @@ def test_one_is_written_after_the_other(
     assert load(two)["state_dict"]["w"][0] == 2
 
 
+def test_nothing_computes_beside_training_when_all_is_written(tmp_path: Path, background: AtomicCheckpointIO):
+    """A thread that did and lives on has OpenMP's threads sleep between operations, training's as well."""
+    before = set(threading.enumerate())
+    background.prepare(1 << 20)
+    background.wait()
+    background.save_checkpoint(content(1), tmp_path / "a.ckpt")
+    background.wait()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive(), f"{thread.name} waits for work"
+
+
 def test_a_failure_in_the_background_is_told_and_known(
     tmp_path: Path, background: AtomicCheckpointIO, caplog: pytest.LogCaptureFixture
 ):

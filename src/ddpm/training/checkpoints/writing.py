@@ -54,8 +54,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's reading and writing of checkpoints, made safe: whole files, checked whenever they are read.
 
     In the background, training stops for a copy to the host's memory only, which takes as much of it as a
-    checkpoint is large, and for a write before that is not done yet. One thread does everything in the order
-    in which it was asked for. A write that fails is a warning, and known as `error`; training goes on.
+    checkpoint is large, and for a write before that is not done yet. Everything is done in the order in which
+    it was asked for. A write that fails is a warning, and known as `error`; training goes on.
 
     Lightning's `AsyncCheckpointIO` takes new memory for each of any number of writes that may wait, copies
     from a GPU tensor by tensor, removes files while others are being written, and raises what was wrong with
@@ -73,7 +73,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.unfit: str | None = None
         """Why a state that was to be saved must not be written, as it is not finite."""
         self._memory = HostMemory()
-        self._worker: ThreadPoolExecutor | None = None
         self._latest: Future[None] | None = None
 
     def prepare(self, size: int, gpu: torch.device | None = None) -> None:
@@ -216,9 +215,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write what is left to be written, and give the memory back. The next fit begins anew."""
         self.wait()
         self.error = self.unfit = None
-        if self._worker is not None:
-            self._worker.shutdown()
-            self._worker = None
         self._memory.release()
 
     def _write(self, checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -247,15 +243,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         log.warning("%s; training goes on", self.error)
 
     def _submit(self, job: Callable[[], None]) -> None:
+        """Do something in the background, behind what was asked for before.
+
+        Its thread ends with it. One that computed with torch and lives on keeps threads of its own with
+        OpenMP, which then counts more of them than there are cores and no longer lets training's wait awake:
+        on two cores training took twice as long.
+        """
+        before = self._latest
+
         def guarded() -> None:
             try:
+                if before is not None:
+                    before.result()
                 job()
             except Exception as error:  # such as a full disk; the file itself is written by then
                 log.warning("checkpoints: %s", _reason(error))
 
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._latest = self._worker.submit(guarded)
+        worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._latest = worker.submit(guarded)
+        worker.shutdown(wait=False)
 
 
 def _reason(error: Exception) -> str:
