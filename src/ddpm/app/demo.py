@@ -10,6 +10,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -139,7 +140,10 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _opened(paths: Sequence[Path], allow_targets: Sequence[str]) -> list[acting.Opened]:
     """The runs, with the names that tell them apart."""
-    runs = [load(os.path.expanduser(path), allow_targets=allow_targets) for path in paths]
+    # In a thread that ends, as each drawing's does: threads of OpenMP that loading left idle in this one
+    # would make drawing on a CPU more than twice as slow (see `AtomicCheckpointIO`).
+    with ThreadPoolExecutor(1) as pool:
+        runs = list(pool.map(lambda path: load(os.path.expanduser(path), allow_targets=allow_targets), paths))
     if latents := next((run for run in runs if run.module.draws_latents), None):
         raise UsageError(
             f"{latents.directory}: draws latents, and the page shows images; sample.py draws them"
