@@ -136,7 +136,7 @@ def test_a_sweep_runs_through_data_options_of_ones_own(tmp_path: Path):
         "defaults: [/loading, _self_]\n_target_: ddpm.data.sources.digits.Digits\n"
     )
     found = jobs("--config-dir", str(tmp_path), "data=digits,mine")
-    assert [job["trainer"]["max_steps"] for job in found] == [4500, 200_000]
+    assert [job["trainer"]["max_steps"] for job in found] == [1300, 200_000]
 
 
 def test_hydra_is_given_the_recipe_of_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
