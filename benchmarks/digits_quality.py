@@ -1,4 +1,4 @@
-"""How good the samples of a run on digits are: python benchmarks/digits_quality.py RUN_DIR [--seeds 0 1 2]
+"""How good the samples of runs on digits are: python benchmarks/digits_quality.py RUN_DIR ... [--seeds 0 1 2]
 
 Views of them, each beside the same figure for real digits that were held out of training:
 
@@ -10,8 +10,8 @@ Views of them, each beside the same figure for real digits that were held out of
 - own label: share of the samples that the machine takes for the class they were asked to be, where the
   network is told classes.
 
-And the round trip: held-out digits encoded by DDIM inversion and decoded again, in 200 steps each; the mean
-absolute error of a pixel in [-1, 1].
+And, of one run, the round trip: held-out digits encoded by DDIM inversion and decoded again, in 200 steps
+each; the mean absolute error of a pixel in [-1, 1]. Several runs may be named, such as the jobs of a sweep.
 """
 
 import argparse
@@ -34,6 +34,11 @@ from ddpm.sampling.figures import to_uint8
 
 Pixels = NDArray[np.float64]
 """[N, 64], each from 0 to 16."""
+
+
+LEAST_SIGNAL = 4e-5
+"""alpha-bar up to which the round trip goes: where the linear schedule ends. Of the cosine's last steps each
+magnifies what is wrong with eps a hundred times."""
 
 
 def pixels(images: NDArray[np.uint8]) -> Pixels:
@@ -61,21 +66,24 @@ def round_trip(run: Run, images: NDArray[np.uint8], labels: NDArray[np.int64], n
     """Mean absolute error of uint8 [N, 1, 8, 8] after encoding and decoding."""
     x_0 = normalize(torch.from_numpy(images))
     given = torch.from_numpy(labels) if run.module.num_classes else None
+    schedule = run.module.schedule
+    start = int((schedule.alphas_cumprod >= LEAST_SIGNAL).nonzero().max())
     denoiser = run.module.denoiser(given, guidance=NoGuidance())
     denoiser.clip = False
     with run.module.evaluating():
-        encoded = DDIMInversion(num_steps)(denoiser, run.module.schedule, x_0)
+        encoded = DDIMInversion(num_steps)(denoiser, schedule, x_0, start=start)
         decoded = DDIM(num_steps)(
-            denoiser, run.module.schedule, encoded, noise=lambda t, like: torch.zeros_like(like)
+            denoiser, schedule, encoded, start=start, noise=lambda t, like: torch.zeros_like(like)
         )
     return float((decoded - x_0).abs().mean())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="+")
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--num-steps", type=int, help="of the run's sampler; all of them by default")
     arguments = parser.parse_args()
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
@@ -96,14 +104,19 @@ def main() -> None:
     some = np.random.RandomState(0).permutation(len(train))[: arguments.n]
     row("real, train", train[some], digits.train.labels[some])
     row("held out", held_out, digits.validation.labels)
-    run = ddpm.load(arguments.run)
-    figures = []
-    for seed in arguments.seeds:
-        images = to_uint8(run.sample(arguments.n, seed=seed, batch_size=arguments.n)).numpy()
-        figures.append(row(f"seed {seed}", pixels(images), labels_of(run.module, range(arguments.n))))
-    print("{:12}{:9.2f}{:12.4f}{:9.2f}{:11.3f}".format("mean", *np.mean(figures, axis=0)))
-    error = round_trip(run, digits.validation.images, digits.validation.labels, 200)
-    print(f"round trip  {error:.4f}")
+    steps = {} if arguments.num_steps is None else {"num_steps": arguments.num_steps}
+    for path in arguments.run:
+        run = ddpm.load(path)
+        figures = []
+        for seed in arguments.seeds:
+            images = to_uint8(run.sample(arguments.n, seed=seed, batch_size=arguments.n, **steps)).numpy()
+            labels = labels_of(run.module, range(arguments.n))
+            figures.append(row(f"{path.name} {seed}", pixels(images), labels))
+        mean = np.mean(figures, axis=0)
+        print("{:12}{:9.2f}{:12.4f}{:9.2f}{:11.3f}".format(f"{path.name} mean", *mean), flush=True)
+    if len(arguments.run) == 1:
+        error = round_trip(run, digits.validation.images, digits.validation.labels, 200)
+        print(f"round trip  {error:.4f}")
 
 
 if __name__ == "__main__":
