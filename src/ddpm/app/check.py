@@ -122,6 +122,11 @@ def check_keys(config: dict[str, Any], program: str, allowed: Sequence[str] = ()
         raise UsageError(f"{lacking[0]}: cannot be left out; give it as {lacking[0]}=VALUE")
     for group in (*known.objects, *known.mappings):
         node = config.get(group)
+        if group not in config and group not in known.optional:
+            raise UsageError(
+                f"{group}: cannot be left out; what chooses the others, such as a recipe, names it among its "
+                f"defaults: - /{group}: OPTION"
+            )
         if not node and group not in known.optional:
             raise UsageError(f"{group}: cannot be left out; choose one of {group}=OPTION")
         if node is not None and not isinstance(node, Mapping):
