@@ -109,6 +109,12 @@ def test_samples_of_digits_are_judged(smoke_run: Path, tmp_path: Path):
     said = run(["digits_quality.py", str(smoke_run), "--n", "8", "--seeds", "0"], tmp_path)
     assert "frechet" in said
     assert "round trip" in said
+    two = run(
+        ["digits_quality.py", str(smoke_run), str(smoke_run), "--n", "8", "--seeds", "0", "--num-steps", "2"],
+        tmp_path,
+    )
+    assert len([line for line in two.splitlines() if " mean " in line]) == 2
+    assert "round trip" not in two
 
 
 @pytest.mark.slow

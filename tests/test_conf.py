@@ -242,9 +242,9 @@ def test_a_data_option_of_ones_own_gets_the_recipe_for_pictures(tmp_path: Path):
 def test_a_recipe_of_ones_own_that_lacks_a_group_is_told_where_to_name_it(tmp_path: Path):
     (tmp_path / "recipe").mkdir()
     (tmp_path / "recipe" / "mine.yaml").write_text(
-        "# @package _global_\ndefaults: [/model: tiny, /optimizer: adam, /lr_schedule: constant, /ema: fast]\n"
+        "# @package _global_\ndefaults: [/model: tiny, /optimizer: adam, /lr_schedule: warmup, /ema: fast]\n"
     )
-    with pytest.raises(UsageError, match="schedule: cannot be left out; .* - /schedule: OPTION"):
+    with pytest.raises(UsageError, match=r"schedule: cannot be left out; .* - /schedule: OPTION"):
         composed("train", "--config-dir", str(tmp_path), "recipe=mine")
 
 
