@@ -317,8 +317,8 @@ def test_what_building_can_tell(
 SWEEPS = {
     "-m schedule=linear,cosin": r"schedule=cosin: there is no such option",
     "-m schedule=linear,cosine trainer.device=1,2": r"did you mean trainer\.devices\?",
-    "-m trainer.devices=1,3,2": r"trainer\.devices=3: does not divide data\.batch_size=64.*=63 or 66",
-    "-m trainer.devices=[0,1],[0,1,2]": r"trainer\.devices=\[0, 1, 2\]: does not divide data\.batch_size=64",
+    "-m trainer.devices=1,3,2": r"trainer\.devices=3: does not divide data\.batch_size=128.*=126 or 129",
+    "-m trainer.devices=[0,1],[0,1,2]": r"trainer\.devices=\[0, 1, 2\]: does not divide data\.batch_size=128",
     "-m data.batch_size=64,65 trainer.devices=2": r"trainer\.devices=2: does not divide data\.batch_size=65",
     "-m data.batch_size=10,7 trainer.accumulate_grad_batches=5": (
         r"trainer\.accumulate_grad_batches=5: does not divide data\.batch_size=7"

@@ -57,7 +57,7 @@ def test_a_run_does_not_train_on_at_a_rate_of_zero(tmp_path: Path):
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("schedule=cosine", "schedule._target_"),
+        ("schedule=linear", "schedule._target_"),
         ("conditional=true", "conditional"),
         ("data.label_drop=0.5", "data.label_drop"),
         ("model.channels=64", "model.channels"),

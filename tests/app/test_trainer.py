@@ -204,7 +204,7 @@ def test_loggers_are_given_what_the_run_is(tmp_path: Path, monkeypatch: pytest.M
     assert begin["tags"] == ["ablation", "图"]
     assert (begin["name"], begin["project"], begin["group"]) == ("run", "ddpm", None)
     assert begin["config"]["data_set.num_train"] == 3
-    assert begin["config"]["schedule"] == "linear"
+    assert begin["config"]["schedule"] == "cosine"
     assert Path(built["CSVLogger"].root_dir).is_relative_to(tmp_path / "run")
 
 
