@@ -63,7 +63,7 @@ def waiting(steps: int = 60) -> None:
 
     run_directory.register_resolver()
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        config = check.plain(compose("train", ["experiment=digits"]))
+        config = check.plain(compose("train", ["experiment=digits_paper"]))
     data = build_data(config)
     profiler = SimpleProfiler()
     profiler.summary = lambda: ""

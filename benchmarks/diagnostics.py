@@ -1,7 +1,7 @@
 """What diagnostics and pictures cost a run: `train.py` with all of them and without any, in pairs.
 
-    python benchmarks/diagnostics.py                         the default run, whole, in five pairs
-    python benchmarks/diagnostics.py --steps 1500 --pairs 8  a third of it
+    python benchmarks/diagnostics.py experiment=digits_paper  4,500 steps of digits, whole, in five pairs
+    python benchmarks/diagnostics.py --steps 1300 --pairs 8   the default run
     python benchmarks/diagnostics.py --together              both of a pair at once, on two cores (Linux)
 
 Both train the same network on the same batches; grids of samples are left out of both, whose cost is a

@@ -1,6 +1,6 @@
 """What the framework adds to a step: the full program against a plain PyTorch loop around the same network.
 
-    python benchmarks/overhead.py                          the default run: digits, the tiny network
+    python benchmarks/overhead.py                          digits, the tiny network
     python benchmarks/overhead.py --model cifar10 --batch 16 --steps 12
 
 Runs `train.py` with every default callback and logger, grids apart. After each of its steps the plain loop

@@ -1,7 +1,7 @@
 """Which path from image to noise, and which prediction: Frechet distance against network evaluations.
 
-    python train.py sweep=paths seed=0,1,2 trainer.max_steps=1000 optimizer.lr=3e-3 logger=none \
-        callbacks.samples=null trainer.val_check_interval=1000 hydra.sweep.dir=logs/paths
+    python train.py sweep=paths experiment=digits_paper seed=0,1,2 trainer.max_steps=1000 optimizer.lr=3e-3 \
+        logger=none callbacks.samples=null trainer.val_check_interval=1000 hydra.sweep.dir=logs/paths
     python benchmarks/paths.py logs/paths
 
 Measures every run of that sweep by DDIM with 5, 10, 20 and 50 evaluations, from the same noise. Prints the

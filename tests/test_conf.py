@@ -204,7 +204,7 @@ def test_a_recipe_is_chosen_by_the_data_and_overruled_by_experiment_and_words():
     digits = composed("train")
     assert digits["trainer"]["max_steps"] == 1300
     other = composed("train", "recipe=cifar10")
-    assert other["data"] == digits["data"]
+    assert other["data"] == {**digits["data"], "batch_size": 64}
     assert other["trainer"]["max_steps"] == 800_000
     assert other["model"]["channels"] == 128
     assert composed("train", "recipe=small_pictures", "model=tiny")["model"] == digits["model"]

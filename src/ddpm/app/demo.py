@@ -141,7 +141,7 @@ def _listening(host: str, port: int) -> socket.socket:
 def _opened(paths: Sequence[Path], allow_targets: Sequence[str]) -> list[acting.Opened]:
     """The runs, with the names that tell them apart."""
     # In a thread that ends, as each drawing's does: threads of OpenMP that loading left idle in this one
-    # would make drawing on a CPU more than twice as slow (see `AtomicCheckpointIO`).
+    # would make drawing on a CPU more than twice as slow (see `AtomicCheckpointIO`). Ctrl-C waits for it.
     with ThreadPoolExecutor(1) as pool:
         runs = list(pool.map(lambda path: load(os.path.expanduser(path), allow_targets=allow_targets), paths))
     if latents := next((run for run in runs if run.module.draws_latents), None):

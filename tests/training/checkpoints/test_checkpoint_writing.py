@@ -158,6 +158,17 @@ def test_nothing_computes_beside_training_when_all_is_written(tmp_path: Path, ba
         assert not thread.is_alive(), f"{thread.name} waits for work"
 
 
+def test_it_is_written_at_once_where_there_are_no_more_threads(
+    tmp_path: Path, background: AtomicCheckpointIO, monkeypatch: pytest.MonkeyPatch
+):
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    background.save_checkpoint(content(1), tmp_path / "a.ckpt")
+    assert load(tmp_path / "a.ckpt")["global_step"] == 1
+
+
 def test_a_failure_in_the_background_is_told_and_known(
     tmp_path: Path, background: AtomicCheckpointIO, caplog: pytest.LogCaptureFixture
 ):

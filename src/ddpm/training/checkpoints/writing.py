@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -254,13 +254,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         def guarded() -> None:
             try:
                 if before is not None:
-                    before.result()
+                    wait([before])
                 job()
             except Exception as error:  # such as a full disk; the file itself is written by then
                 log.warning("checkpoints: %s", _reason(error))
 
         worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._latest = worker.submit(guarded)
+        try:
+            self._latest = worker.submit(guarded)
+        except RuntimeError as error:  # the system gives this process no more threads
+            log.warning("checkpoints: %s; training waits for this one", _reason(error))
+            self._latest = None
+            guarded()
         worker.shutdown(wait=False)
 
 
