@@ -2,7 +2,7 @@
 
     python benchmarks/diagnostics.py experiment=digits_paper  4,500 steps of digits, whole, in five pairs
     python benchmarks/diagnostics.py --steps 1300 --pairs 8   the default run
-    python benchmarks/diagnostics.py --together              both of a pair at once, on two cores (Linux)
+    python benchmarks/diagnostics.py --together               both of a pair at once, on two cores (Linux)
 
 Both train the same network on the same batches; grids of samples are left out of both, whose cost is a
 choice of its own. The one has what `callbacks=default` brings beside them (norms by block, curves and
